@@ -1,0 +1,62 @@
+/* status.c: the thread's last failure. */
+#include "core/status.h"
+#include "core/interrupt.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static _Thread_local struct {
+    int code;
+    const char *current_op; /* operation being run */
+    const char *op;         /* operation that failed */
+    char message[1024];
+    char where[128];
+} last = {.current_op = "", .op = ""};
+
+int steer_enter(const char *op) {
+    last.current_op = op;
+    if (__builtin_expect(steer_interrupt_take(), 0)) return STEER_FAIL(STEER_E_INTERRUPTED, "interrupted");
+    return STEER_OK;
+}
+
+int steer_fail(int code, const char *file, int line, const char *format, ...) {
+    const char *src = strstr(file, "src/");
+    const char *kernels = strstr(file, "kernels/");
+    const char *shown = src ? src : kernels ? kernels : file;
+    last.code = code;
+    last.op = last.current_op;
+    snprintf(last.where, sizeof last.where, "%s:%d", shown, line);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(last.message, sizeof last.message, format, args);
+    va_end(args);
+    return code;
+}
+
+int steer_fail_prefix(int code, const char *format, ...) {
+    char text[sizeof last.message];
+    va_list args;
+    va_start(args, format);
+    int n = vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (n < 0) return code;
+    size_t used = (size_t)n < sizeof text ? (size_t)n : sizeof text - 1;
+    snprintf(text + used, sizeof text - used, ": %s", last.message);
+    memcpy(last.message, text, sizeof text);
+    return code;
+}
+
+int steer_error_code(void) { return last.code; }
+const char *steer_error_op(void) { return last.op; }
+const char *steer_error_message(void) { return last.message; }
+const char *steer_error_where(void) { return last.where; }
+
+const char *steer_status_name(int status) {
+    static const char *const names[] = {"ok",          "invalid_argument", "shape_mismatch", "dtype_mismatch",
+                                        "device_mismatch", "out_of_memory", "not_found",      "io",
+                                        "format",      "unsupported",      "closed",         "interrupted",
+                                        "no_effect",   "device"};
+    int index = -status;
+    return index >= 0 && index < (int)(sizeof names / sizeof *names) ? names[index] : "unknown";
+}

@@ -1,0 +1,27 @@
+/* status.h: how a failure is recorded on its way out: a code returned, a message kept per thread. */
+#ifndef STEER_CORE_STATUS_H
+#define STEER_CORE_STATUS_H
+
+#include "steer.h"
+
+/* Records a failure of the current public operation and returns `code`:
+ *     return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "dim: %d is out of range for %d dimensions", dim, ndim); */
+#define STEER_FAIL(code, ...) steer_fail((code), __FILE__, __LINE__, __VA_ARGS__)
+#define STEER_TRY(call)                                                                                      \
+    do {                                                                                                     \
+        int steer_try_status = (call);                                                                       \
+        if (steer_try_status != STEER_OK) return steer_try_status;                                           \
+    } while (0)
+
+int steer_fail(int code, const char *file, int line, const char *format, ...)
+    __attribute__((format(printf, 4, 5), cold));
+
+/* First line of every exported function that can fail: names the operation for messages ("tensor_create") and polls the
+ * interrupt flag. */
+#define STEER_ENTER(name) STEER_TRY(steer_enter(name))
+int steer_enter(const char *op);
+
+/* Puts "<prefix>: " before the recorded message and returns `code`: a caller adds what only it knows. */
+int steer_fail_prefix(int code, const char *format, ...) __attribute__((format(printf, 2, 3), cold));
+
+#endif
