@@ -1,0 +1,86 @@
+# setup.sh: finds what is missing, installs it and builds Steer; sourced by scripts/quickstart and scripts/test.
+# shellcheck shell=bash
+# shellcheck disable=SC2034  # `jobs` is used by the scripts that source this file
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+build=${STEER_BUILD:-$root/build}
+case $build in /*) ;; *) build=$PWD/$build ;; esac
+export STEER_BUILD=$build
+jobs=$(nproc 2>/dev/null || echo 2)
+
+say() { printf '%s\n' "$*"; }
+die() { printf '%s\n' "$*" >&2; exit 1; }
+
+has_command() { command -v "$1" >/dev/null 2>&1; }
+has_header() { has_command cc && printf '#include <%s>\n' "$1" | cc -E - >/dev/null 2>&1; }
+has_lua_module() { has_command luajit && luajit -e "require '$1'" >/dev/null 2>&1; }
+has_numpy() { [ -x /usr/bin/python3 ] && /usr/bin/python3 -c 'import numpy' >/dev/null 2>&1; }
+
+# What is needed: a check and the package of Debian 12 and Ubuntu 24.04 that satisfies it.
+build_needs=(
+    "has_command cc=gcc" "has_header stdio.h=libc6-dev" "has_command cmake=cmake" "has_command make=make"
+    "has_command luajit=luajit" "has_lua_module dkjson=lua-dkjson" "has_header cblas.h=libopenblas-dev"
+)
+test_needs=(
+    "has_command busted=lua-busted" "has_command luacheck=lua-check" "has_command clang-format-14=clang-format-14"
+    "has_command shellcheck=shellcheck" "has_command g++=g++" "has_command pkg-config=pkg-config"
+    "has_numpy=python3-numpy"
+)
+
+# install_missing NEED...: installs the packages of the needs that are not met. Runs nothing when all are met.
+install_missing() {
+    local need packages=()
+    for need in "$@"; do
+        ${need%%=*} || packages+=("${need##*=}")
+    done
+    [ ${#packages[@]} -gt 0 ] || return 0
+    say "Missing packages: ${packages[*]}"
+    has_command apt-get || die "Install them with your system's package manager (these are Debian's names), then run this again."
+    local as_root=()
+    if [ "$(id -u)" != 0 ]; then
+        has_command sudo || die "Run as root, or have root run: apt-get install ${packages[*]}"
+        as_root=(sudo)
+        say "Installing them with sudo apt-get."
+    else
+        say "Installing them with apt-get."
+    fi
+    local get=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300)
+    local install=("${get[@]}" install -y --no-install-recommends "${packages[@]}")
+    if ! apt-get -qq install --simulate "${packages[@]}" >/dev/null 2>&1; then
+        "${get[@]}" update || die "apt-get update failed: see above."
+        "${install[@]}" || die "apt-get could not install: ${packages[*]}"
+    elif ! "${install[@]}"; then # the package lists may be out of date
+        "${get[@]}" update || die "apt-get update failed: see above."
+        "${install[@]}" || die "apt-get could not install: ${packages[*]}"
+    fi
+    for need in "$@"; do
+        ${need%%=*} || die "${need##*=} is installed, but this still fails: ${need%%=*}"
+    done
+}
+
+has_cuda_compiler() {
+    [ -n "${CUDACXX:-}" ] || has_command nvcc || [ -x "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" ]
+}
+
+# configure_and_build TESTS (ON or OFF): builds into $build; prints the output of CMake and the
+# compilers only when something fails.
+configure_and_build() {
+    local cuda=${STEER_CUDA:-AUTO} log=$build/setup.log
+    if [ "$cuda" = OFF ]; then
+        say "STEER_CUDA=OFF: building the CPU runtime"
+    elif ! has_cuda_compiler; then
+        [ "$cuda" != ON ] || die "STEER_CUDA=ON, but no CUDA compiler was found: put nvcc on PATH or set CUDA_HOME"
+        say "CUDA compiler not found: building the CPU runtime"
+    else
+        say "CUDA compiler found: building the CPU runtime and the CUDA module"
+    fi
+    mkdir -p "$build"
+    if ! {
+        cmake -S "$root" -B "$build" -DSTEER_CUDA="$cuda" -DSTEER_BUILD_TESTS="$1" &&
+        cmake --build "$build" -j "$jobs"
+    } >"$log" 2>&1; then
+        cat "$log" >&2
+        die "The build failed: see above, or $log"
+    fi
+    say "Built in $build"
+}
