@@ -42,7 +42,7 @@ int steer_fail_prefix(int code, const char *format, ...) {
     va_end(args);
     if (n < 0) return code;
     size_t used = (size_t)n < sizeof text ? (size_t)n : sizeof text - 1;
-    snprintf(text + used, sizeof text - used, ": %s", last.message);
+    if (snprintf(text + used, sizeof text - used, ": %s", last.message) < 0) return code; /* cutting it is fine */
     memcpy(last.message, text, sizeof text);
     return code;
 }
