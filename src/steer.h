@@ -34,11 +34,11 @@ extern "C" {
 /* ---- Library ------------------------------------------------------------------------------------------------- */
 
 enum {
-    STEER_ABI_VERSION = 1,  /* raised when a declaration in this file changes incompatibly */
-    STEER_MAX_DIMS = 8,     /* most dimensions of a tensor */
-    STEER_MAX_HIDDEN = 32768, /* largest hidden size of an engine */
-    STEER_MAX_LAYERS = 1024,  /* layers are 0 .. STEER_MAX_LAYERS - 1 */
-    STEER_MAX_OPS = 256,      /* most operations of one spec on one layer */
+    STEER_ABI_VERSION = 1,     /* raised when a declaration in this file changes incompatibly */
+    STEER_MAX_DIMS = 8,        /* most dimensions of a tensor */
+    STEER_MAX_HIDDEN = 32768,  /* largest hidden size of an engine */
+    STEER_MAX_LAYERS = 1024,   /* layers are 0 .. STEER_MAX_LAYERS - 1 */
+    STEER_MAX_OPS = 256,       /* most operations of one spec on one layer */
     STEER_MAX_REQUESTS = 65536 /* most requests in a plan */
 };
 
@@ -105,21 +105,21 @@ typedef struct steer_device_info {
     uint32_t struct_size;
     int32_t compute_major; /* CUDA compute capability; 0 on the CPU */
     int32_t compute_minor;
-    int32_t processors;    /* multiprocessors, or CPU threads */
-    int64_t total_bytes;   /* memory of the device */
-    int64_t free_bytes;    /* free now, memory that the pool can give back counted as free */
-    int64_t l2_bytes;      /* last-level cache */
-    int32_t clock_khz;     /* highest processor clock; 0 if unknown */
-    int32_t driver;        /* CUDA driver version as 1000 * major + 10 * minor; 0 on the CPU */
-    char id[16];           /* "cpu", "cuda:0" */
+    int32_t processors;  /* multiprocessors, or CPU threads */
+    int64_t total_bytes; /* memory of the device */
+    int64_t free_bytes;  /* free now, memory that the pool can give back counted as free */
+    int64_t l2_bytes;    /* last-level cache */
+    int32_t clock_khz;   /* highest processor clock; 0 if unknown */
+    int32_t driver;      /* CUDA driver version as 1000 * major + 10 * minor; 0 on the CPU */
+    char id[16];         /* "cpu", "cuda:0" */
     char name[128];
 } steer_device_info;
 
 typedef struct steer_memory_info {
     uint32_t struct_size;
     uint32_t reserved;
-    int64_t live_bytes;      /* held by tensors, engines and plans of this process on the device */
-    int64_t peak_bytes;      /* highest live_bytes so far */
+    int64_t live_bytes; /* held by tensors, engines and plans of this process on the device */
+    int64_t peak_bytes; /* highest live_bytes so far */
     int64_t live_allocations;
     int64_t total_allocations;
 } steer_memory_info;
@@ -172,14 +172,15 @@ typedef enum steer_reduce {
 
 typedef enum steer_random { STEER_UNIFORM = 0, STEER_NORMAL = 1 } steer_random;
 
-size_t steer_dtype_size(steer_dtype dtype); /* bytes of an element; 0 if unknown */
+size_t steer_dtype_size(steer_dtype dtype);      /* bytes of an element; 0 if unknown */
 const char *steer_dtype_name(steer_dtype dtype); /* "f32", ... ; "?" if unknown */
 
 /* Makes an uninitialised contiguous tensor. ndim 0 is a scalar; a dimension may be 0. */
-int steer_tensor_create(steer_tensor **out, steer_device *device, steer_dtype dtype, int32_t ndim, const int64_t *shape);
+int steer_tensor_create(steer_tensor **out, steer_device *device, steer_dtype dtype, int32_t ndim,
+                        const int64_t *shape);
 /* Wraps memory that somebody else owns and keeps alive; strides NULL means contiguous. */
-int steer_tensor_wrap(steer_tensor **out, steer_device *device, steer_dtype dtype, int32_t ndim, const int64_t *shape,
-                      const int64_t *strides, void *data);
+int steer_tensor_wrap(steer_tensor **out, steer_device *device, steer_dtype dtype, int32_t ndim,
+                      const int64_t *shape, const int64_t *strides, void *data);
 /* DLPack 0.8: takes over a DLManagedTensor (its deleter runs at the last release) or makes one. */
 int steer_tensor_from_dlpack(steer_tensor **out, void *managed);
 int steer_tensor_to_dlpack(void **out, steer_tensor *tensor);
@@ -241,8 +242,8 @@ const uint8_t *steer_map_data(const steer_map *map); /* NULL for an empty file *
 int64_t steer_map_size(const steer_map *map);
 /* A CPU tensor over the file's bytes from `offset`; private: writing to it does not change the file. Keeps the map
  * alive. FORMAT if it would reach past the end; an offset that is not aligned to the dtype is copied out. */
-int steer_map_tensor(steer_tensor **out, steer_map *map, steer_dtype dtype, int32_t ndim, const int64_t *shape,
-                     int64_t offset);
+int steer_map_tensor(steer_tensor **out, steer_map *map, steer_dtype dtype, int32_t ndim,
+                     const int64_t *shape, int64_t offset);
 
 /* Writes beside `path` under a temporary name. */
 int steer_file_create(steer_file **out, const char *path);
@@ -261,8 +262,8 @@ typedef struct steer_spec steer_spec;
 
 /* h is a row of the hidden states, v the vector, p = h.v */
 typedef enum steer_op_kind {
-    STEER_OP_ADD = 0,   /* h + scale*v */
-    STEER_OP_CAP = 1,   /* h + (clamp(p, min, max) - p)*v */
+    STEER_OP_ADD = 0,    /* h + scale*v */
+    STEER_OP_CAP = 1,    /* h + (clamp(p, min, max) - p)*v */
     STEER_OP_ABLATE = 2, /* h + (scale - 1)*p*v */
     STEER_OP_KIND_COUNT = 3
 } steer_op_kind;
@@ -273,15 +274,15 @@ typedef enum steer_phase { STEER_PROMPT = 0, STEER_GENERATION = 1 } steer_phase;
  * half-open. Everything that selects adds up; nothing set selects every token. */
 typedef struct steer_selector {
     uint32_t struct_size;
-    int32_t prompt_all;           /* every prompt token */
-    int32_t generation_all;       /* every generated token */
+    int32_t prompt_all;     /* every prompt token */
+    int32_t generation_all; /* every generated token */
     int32_t has_prompt_window;
     int32_t has_generation_window;
     int32_t prompt_position_count;
     int32_t generation_position_count;
     int32_t token_id_count;
     int64_t prompt_window[2];
-    int64_t generation_window[2];        /* counted from the first generated token */
+    int64_t generation_window[2]; /* counted from the first generated token */
     const int64_t *prompt_positions;
     const int64_t *generation_positions; /* counted from the first generated token */
     const int64_t *token_ids;
@@ -296,15 +297,15 @@ typedef enum steer_gate {
 typedef struct steer_op_desc {
     uint32_t struct_size;
     steer_op_kind kind;
-    steer_tensor *vector;   /* one-dimensional float tensor on any device; its values are copied */
-    double scale;           /* ADD, ABLATE */
-    double min;             /* CAP; -INFINITY for none */
-    double max;             /* CAP; +INFINITY for none */
-    int32_t normalize;      /* divide v by its norm (in f64) first */
-    steer_gate gate;        /* condition per token, read after the operations before this one */
+    steer_tensor *vector; /* one-dimensional float tensor on any device; its values are copied */
+    double scale;         /* ADD, ABLATE */
+    double min;           /* CAP; -INFINITY for none */
+    double max;           /* CAP; +INFINITY for none */
+    int32_t normalize;    /* divide v by its norm (in f64) first */
+    steer_gate gate;      /* condition per token, read after the operations before this one */
     steer_tensor *gate_vector;
     double gate_threshold;
-    int32_t gate_cosine;    /* compare the cosine of h and the gate vector instead of their dot product */
+    int32_t gate_cosine; /* compare the cosine of h and the gate vector instead of their dot product */
     int32_t reserved;
     const steer_selector *where;   /* NULL: every token */
     const steer_selector *exclude; /* NULL: none */
@@ -330,8 +331,8 @@ typedef struct steer_plan steer_plan;
 
 typedef struct steer_engine_desc {
     uint32_t struct_size;
-    steer_dtype dtype;    /* of the hidden states: F32, F16 or BF16 */
-    int64_t hidden;       /* 1 .. STEER_MAX_HIDDEN */
+    steer_dtype dtype; /* of the hidden states: F32, F16 or BF16 */
+    int64_t hidden;    /* 1 .. STEER_MAX_HIDDEN */
     steer_device *device;
     int64_t vector_bytes; /* budget of the vector bank on the device; 0 means 1 GiB */
 } steer_engine_desc;
@@ -339,21 +340,21 @@ typedef struct steer_engine_desc {
 typedef struct steer_engine_stats {
     uint32_t struct_size;
     int32_t live_plans;
-    int64_t vectors;        /* in the bank */
+    int64_t vectors; /* in the bank */
     int64_t vector_bytes;
     int64_t vector_budget;
-    int64_t vector_hits;    /* vectors asked for that were there already */
+    int64_t vector_hits; /* vectors asked for that were there already */
     int64_t vector_misses;
     int64_t vector_evictions;
-    int64_t programs;       /* distinct compiled programs alive */
-    int64_t program_hits;   /* programs asked for that were there already */
-    int64_t plans;          /* plans made */
-    int64_t updates;        /* plan updates, the first one included */
+    int64_t programs;     /* distinct compiled programs alive */
+    int64_t program_hits; /* programs asked for that were there already */
+    int64_t plans;        /* plans made */
+    int64_t updates;      /* plan updates, the first one included */
     int64_t applies;
     int64_t launches_uniform;
     int64_t launches_mixed;
     int64_t launches_loop;
-    int64_t applies_none;   /* applies that had nothing to do and launched nothing */
+    int64_t applies_none; /* applies that had nothing to do and launched nothing */
 } steer_engine_stats;
 
 int steer_engine_create(steer_engine **out, const steer_engine_desc *desc);
@@ -381,8 +382,8 @@ typedef enum steer_path {
 typedef struct steer_plan_desc {
     uint32_t struct_size;
     steer_path path;
-    int64_t rows;    /* padded rows of the hidden states; 0: the sum of the requests' tokens */
-    int32_t strict;  /* a spec that steers no row is NO_EFFECT */
+    int64_t rows;   /* padded rows of the hidden states; 0: the sum of the requests' tokens */
+    int32_t strict; /* a spec that steers no row is NO_EFFECT */
     int32_t request_count;
     const steer_request *requests;
 } steer_plan_desc;
@@ -390,17 +391,17 @@ typedef struct steer_plan_desc {
 typedef struct steer_explain {
     uint32_t struct_size;
     steer_path path;
-    int64_t rows;          /* rows of the plan, padding included */
-    int64_t steered_rows;  /* rows that a program of this layer covers */
-    int32_t programs;      /* distinct programs on this layer */
-    int32_t ops;           /* operations on this layer after folding, over the distinct programs */
-    int32_t max_ops;       /* most projecting operations of one program */
-    int32_t groups;        /* runs of neighbouring rows with the same program: see steer_plan_group */
-    int32_t launches;      /* launches of one apply */
-    int32_t idle_specs;    /* specs that steer no row on any layer: see steer_plan_idle_spec */
-    int64_t bytes;         /* least device memory traffic of one apply */
-    double expected_us;    /* bytes at the measured stream bandwidth of the device; 0 if not measured */
-    char why[160];         /* reason for the path */
+    int64_t rows;         /* rows of the plan, padding included */
+    int64_t steered_rows; /* rows that a program of this layer covers */
+    int32_t programs;     /* distinct programs on this layer */
+    int32_t ops;          /* operations on this layer after folding, over the distinct programs */
+    int32_t max_ops;      /* most projecting operations of one program */
+    int32_t groups;       /* runs of neighbouring rows with the same program: see steer_plan_group */
+    int32_t launches;     /* launches of one apply */
+    int32_t idle_specs;   /* specs that steer no row on any layer: see steer_plan_idle_spec */
+    int64_t bytes;        /* least device memory traffic of one apply */
+    double expected_us;   /* bytes at the measured stream bandwidth of the device; 0 if not measured */
+    char why[160];        /* reason for the path */
 } steer_explain;
 
 typedef struct steer_group {
@@ -408,7 +409,7 @@ typedef struct steer_group {
     int32_t program; /* numbered from 0 by first appearance on the layer */
     int64_t start;   /* first row */
     int64_t rows;
-    int32_t request; /* request of the first row */
+    int32_t request;     /* request of the first row */
     int32_t adds;        /* 1 if the program adds a (folded) vector */
     int32_t projections; /* projecting or conditional operations left after folding */
     int32_t source_ops;  /* operations of the spec on this layer before folding */

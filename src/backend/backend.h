@@ -39,16 +39,16 @@ typedef struct steer_view {
 enum { STEER_OP_IMAGE_COSINE = 1, STEER_OP_IMAGE_BELOW = 2 };
 
 typedef struct steer_op_image {
-    int32_t dot;      /* index of m among the program's vectors */
-    int32_t gate;     /* index of the gate vector, -1: unconditional */
-    uint32_t flags;   /* STEER_OP_IMAGE_* of the gate */
+    int32_t dot;    /* index of m among the program's vectors */
+    int32_t gate;   /* index of the gate vector, -1: unconditional */
+    uint32_t flags; /* STEER_OP_IMAGE_* of the gate */
     float inv;
     float bias;
     float gain;
     float offset;
     float lo;
     float hi;
-    float gate_inv;   /* gate value = gate_inv * (g.h) + gate_bias, over |h| for a cosine */
+    float gate_inv; /* gate value = gate_inv * (g.h) + gate_bias, over |h| for a cosine */
     float gate_bias;
     float threshold;
     float reserved[4];
@@ -57,10 +57,10 @@ typedef struct steer_op_image {
 /* A program in device memory: this header, `vectors` addresses (u64, padded to 16 bytes), `ops` steer_op_image, and
  * the Gram matrix m_i.m_j (f32, [vectors][vectors]). */
 typedef struct steer_program_image {
-    int32_t vectors;  /* vectors whose dot with h is needed; those that are also added to h come first */
-    int32_t updated;  /* how many of them are added to h */
+    int32_t vectors; /* vectors whose dot with h is needed; those that are also added to h come first */
+    int32_t updated; /* how many of them are added to h */
     int32_t ops;
-    int32_t norm;     /* 1 if a cosine needs h.h */
+    int32_t norm; /* 1 if a cosine needs h.h */
 } steer_program_image;
 
 static inline size_t steer_image_vectors_at(void) { return sizeof(steer_program_image); }
@@ -77,17 +77,17 @@ static inline size_t steer_image_size(int32_t vectors, int32_t ops) {
 /* What one layer of a compiled spec does; 64 bytes, in device memory. A program of at most one unconditional
  * projecting operation is here whole, so a row costs one look-up before its vectors. */
 typedef struct steer_entry {
-    uint64_t u;       /* folded adds: h += u_coef * u; 0: none */
-    uint64_t m;       /* the one projecting operation's vector, when vectors == 1 */
-    uint64_t image;   /* steer_program_image, when vectors > 1 or the operation is conditional; else 0 */
+    uint64_t u;     /* folded adds: h += u_coef * u; 0: none */
+    uint64_t m;     /* the one projecting operation's vector, when vectors == 1 */
+    uint64_t image; /* steer_program_image, when vectors > 1 or the operation is conditional; else 0 */
     float u_coef;
-    int32_t vectors;  /* 0: no projecting operation. u == 0 and vectors == 0: unsteered */
-    float inv;        /* of the one operation, as in steer_op_image */
+    int32_t vectors; /* 0: no projecting operation. u == 0 and vectors == 0: unsteered */
+    float inv;       /* of the one operation, as in steer_op_image */
     float bias;
     float gain;
     float lo;
     float hi;
-    int32_t program;  /* number of the program in its engine, for explaining */
+    int32_t program; /* number of the program in its engine, for explaining */
     float reserved[2];
 } steer_entry;
 
@@ -110,10 +110,10 @@ typedef struct steer_launch {
     int64_t rows;
     steer_dtype dtype;
     int32_t layer;
-    const steer_entry *uniform; /* host copy of the entry that every row has, or NULL: look rows up in `table` */
+    const steer_entry *uniform; /* host copy of the entry of every row, or NULL: see `table` */
     const steer_row *table;     /* device memory, `rows` records */
     int32_t max_vectors;        /* most vectors of a program that any row has on this layer */
-    int32_t rows_per_program;   /* about how many neighbouring rows share a program; chooses the geometry only */
+    int32_t rows_per_program;   /* about how many neighbours share a program: chooses the geometry only */
 } steer_launch;
 
 /* ---- The vtable ---------------------------------------------------------------------------------------------- */
@@ -150,8 +150,8 @@ typedef struct steer_backend {
     int (*fill)(void *device, const steer_view *dst, double value);
     int (*arange)(void *device, const steer_view *dst, double start, double step);
     int (*random)(void *device, const steer_view *dst, steer_random kind, uint64_t seed);
-    int (*binary)(void *device, const steer_view *dst, const steer_view *a, const steer_view *b, steer_binary op,
-                  double alpha);
+    int (*binary)(void *device, const steer_view *dst, const steer_view *a, const steer_view *b,
+                  steer_binary op, double alpha);
     int (*scalar)(void *device, const steer_view *dst, const steer_view *a, steer_binary op, double value);
     /* src is [outer, n, inner] with any strides, dst [outer, inner]: the middle dimension is reduced. */
     int (*reduce)(void *device, const steer_view *dst, const steer_view *src, steer_reduce op);
@@ -170,7 +170,7 @@ typedef struct steer_backend {
     void (*event_release)(void *device, void *event);
     int (*event_record)(void *device, void *event);
     int (*event_elapsed)(void *device, double *seconds, void *start, void *stop);
-    int (*graph_begin)(void *device);                /* (optional, with the next three) */
+    int (*graph_begin)(void *device); /* (optional, with the next three) */
     int (*graph_end)(void *device, void **out);
     int (*graph_launch)(void *device, void *graph);
     void (*graph_release)(void *device, void *graph);

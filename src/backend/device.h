@@ -19,7 +19,9 @@ struct steer_device {
     atomic_int_fast64_t fail_in; /* test aid: allocations until one fails; 0: never */
 };
 
-static inline int steer_device_is_cpu(const steer_device *device) { return device->id[0] == 'c' && device->id[1] == 'p'; }
+static inline int steer_device_is_cpu(const steer_device *device) {
+    return device->id[0] == 'c' && device->id[1] == 'p';
+}
 
 /* Device memory, counted. `what` names it in the OUT_OF_MEMORY message, which says how much was asked and is free. */
 int steer_device_allocate(steer_device *device, void **out, size_t bytes, const char *what);

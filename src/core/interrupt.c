@@ -15,7 +15,8 @@ static int have_timer;
 static void on_deadline(int sig) {
     (void)sig;
     if (!steer_interrupt_flag) return; /* somebody noticed in time */
-    static const char text[] = "steer: interrupted; the script made no library call, so the process was ended\n";
+    static const char text[] =
+        "steer: interrupted; the script made no library call, so the process was ended\n";
     ssize_t ignored = write(STDERR_FILENO, text, sizeof text - 1);
     (void)ignored;
     _exit(130);
@@ -26,8 +27,8 @@ static void on_interrupt(int sig) {
     int saved = errno;
     steer_interrupt_flag = 1;
     if (deadline_ms > 0) {
-        struct itimerspec when = {.it_value = {.tv_sec = deadline_ms / 1000,
-                                               .tv_nsec = (long)(deadline_ms % 1000) * 1000000L}};
+        struct itimerspec when = {
+            .it_value = {.tv_sec = deadline_ms / 1000, .tv_nsec = (long)(deadline_ms % 1000) * 1000000L}};
         timer_settime(deadline_timer, 0, &when, NULL);
     }
     errno = saved;
@@ -36,7 +37,8 @@ static void on_interrupt(int sig) {
 int steer_interrupt_install(uint32_t exit_after_ms) {
     STEER_TRY(steer_enter("interrupt_install"));
     if (exit_after_ms > 60000)
-        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "exit_after_ms: %u, expected at most 60000", exit_after_ms);
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "exit_after_ms: %u, expected at most 60000",
+                          exit_after_ms);
     struct sigaction action;
     memset(&action, 0, sizeof action);
     sigemptyset(&action.sa_mask);
@@ -47,7 +49,8 @@ int steer_interrupt_install(uint32_t exit_after_ms) {
         event.sigev_notify = SIGEV_SIGNAL;
         event.sigev_signo = SIGALRM;
         action.sa_handler = on_deadline;
-        if (sigaction(SIGALRM, &action, NULL) != 0 || timer_create(CLOCK_MONOTONIC, &event, &deadline_timer) != 0)
+        if (sigaction(SIGALRM, &action, NULL) != 0 ||
+            timer_create(CLOCK_MONOTONIC, &event, &deadline_timer) != 0)
             return STEER_FAIL(STEER_E_IO, "cannot set up the interrupt timer: %s", strerror(errno));
         have_timer = 1;
     }

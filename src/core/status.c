@@ -42,7 +42,8 @@ int steer_fail_prefix(int code, const char *format, ...) {
     va_end(args);
     if (n < 0) return code;
     size_t used = (size_t)n < sizeof text ? (size_t)n : sizeof text - 1;
-    if (snprintf(text + used, sizeof text - used, ": %s", last.message) < 0) return code; /* cutting it is fine */
+    /* A cut message is fine; looking at the result says so to the compiler. */
+    if (snprintf(text + used, sizeof text - used, ": %s", last.message) < 0) return code;
     memcpy(last.message, text, sizeof text);
     return code;
 }
@@ -53,10 +54,20 @@ const char *steer_error_message(void) { return last.message; }
 const char *steer_error_where(void) { return last.where; }
 
 const char *steer_status_name(int status) {
-    static const char *const names[] = {"ok",          "invalid_argument", "shape_mismatch", "dtype_mismatch",
-                                        "device_mismatch", "out_of_memory", "not_found",      "io",
-                                        "format",      "unsupported",      "closed",         "interrupted",
-                                        "no_effect",   "device"};
+    static const char *const names[] = {"ok",
+                                        "invalid_argument",
+                                        "shape_mismatch",
+                                        "dtype_mismatch",
+                                        "device_mismatch",
+                                        "out_of_memory",
+                                        "not_found",
+                                        "io",
+                                        "format",
+                                        "unsupported",
+                                        "closed",
+                                        "interrupted",
+                                        "no_effect",
+                                        "device"};
     int index = -status;
     return index >= 0 && index < (int)(sizeof names / sizeof *names) ? names[index] : "unknown";
 }

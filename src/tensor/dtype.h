@@ -38,9 +38,9 @@ static inline uint16_t steer_f32_to_f16(float value) {
     uint32_t bits = steer_float_bits(value);
     uint32_t sign = (bits >> 16) & 0x8000u;
     bits &= 0x7fffffffu;
-    if (bits > 0x7f800000u) return (uint16_t)0x7fffu;            /* the GPU's NaN */
-    if (bits >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u);  /* rounds to infinity */
-    if (bits < 0x38800000u) {                                    /* subnormal: let the FPU round at 2^-24 */
+    if (bits > 0x7f800000u) return (uint16_t)0x7fffu;           /* the GPU's NaN */
+    if (bits >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u); /* rounds to infinity */
+    if (bits < 0x38800000u) {                                   /* subnormal: let the FPU round at 2^-24 */
         float rounded = steer_bits_float(bits) + 0.5f;
         return (uint16_t)(sign | (steer_float_bits(rounded) - 0x3f000000u));
     }

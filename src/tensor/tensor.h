@@ -11,8 +11,8 @@ typedef struct steer_storage {
     steer_refs refs;
     steer_device *device; /* retained */
     void *data;
-    size_t bytes;                  /* 0 for foreign memory */
-    void (*release)(void *owner);  /* foreign memory: told when the last view goes; may be NULL */
+    size_t bytes;                 /* 0 for foreign memory */
+    void (*release)(void *owner); /* foreign memory: told when the last view goes; may be NULL */
     void *owner;
 } steer_storage;
 
@@ -26,7 +26,8 @@ static inline steer_device *steer_tensor_on(const steer_tensor *tensor) { return
 
 /* A tensor over foreign memory; `release(owner)` is called once, when the last view goes or if this fails. */
 int steer_tensor_adopt(steer_tensor **out, steer_device *device, steer_dtype dtype, int32_t ndim,
-                       const int64_t *shape, const int64_t *strides, void *data, void (*release)(void *), void *owner);
+                       const int64_t *shape, const int64_t *strides, void *data, void (*release)(void *),
+                       void *owner);
 
 /* A contiguous tensor of the same elements, retained: `tensor` itself if it is one already. */
 int steer_tensor_contiguous(steer_tensor **out, steer_tensor *tensor);
