@@ -1,0 +1,180 @@
+/* cuda.cuh: what every kernel file shares: the device state, error reporting, streams, scratch memory,
+ * element types. */
+#ifndef STEER_KERNELS_CUDA_CUH
+#define STEER_KERNELS_CUDA_CUH
+
+#include "backend/backend.h"
+
+#include <cublas_v2.h>
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <mutex>
+
+/* ---- The device
+ * ---------------------------------------------------------------------------------------------- */
+
+enum { STEER_CUDA_MAX_DEVICES = 64, STEER_CUDA_STAGES = 8, STEER_CUDA_STAGE_BYTES = 512 * 1024 };
+
+/* Pinned memory that uploads pass through, so that the caller's memory is his again at once. */
+struct steer_cuda_stage {
+    char *data;
+    size_t used;
+    cudaStream_t stream; /* the only stream that has copies from here in flight */
+    cudaEvent_t done;    /* after the last of them */
+};
+
+/* An open GPU. Its numbers never change after open. */
+struct steer_cuda_device {
+    int index;
+    int multiprocessors;
+    int threads_per_multiprocessor;
+    int shared_bytes; /* most shared memory that a block may ask for (opt-in) */
+    int l2_bytes;
+    int compute_major;
+    int compute_minor;
+    int clock_khz;
+    int driver;
+    size_t total_bytes;
+    char name[128];
+
+    cudaStream_t stream; /* the device's own; all memory is allocated and released on it */
+    cudaMemPool_t pool;
+
+    std::mutex order_lock;
+    cudaEvent_t order; /* makes one stream wait for another; under order_lock */
+
+    std::mutex stage_lock;
+    steer_cuda_stage stage[STEER_CUDA_STAGES];
+    int current_stage;
+
+    std::mutex blas_lock;
+    cublasHandle_t blas; /* made at the first product; under blas_lock */
+};
+
+/* The calling thread's current stream on the device. */
+cudaStream_t steer_cuda_stream(steer_cuda_device *device);
+/* Makes the device current on this thread: the first line of every vtable function that touches CUDA. */
+int steer_cuda_enter(steer_cuda_device *device);
+
+/* Temporary memory of one operation, ordered on the current stream; a graph that is being captured gets its
+ * own. */
+int steer_cuda_scratch_get(steer_cuda_device *device, void **out, size_t bytes);
+void steer_cuda_scratch_put(steer_cuda_device *device, void *data);
+
+struct steer_cuda_scratch {
+    steer_cuda_device *device;
+    void *data = nullptr;
+    explicit steer_cuda_scratch(steer_cuda_device *d) : device(d) {}
+    steer_cuda_scratch(const steer_cuda_scratch &) = delete;
+    ~steer_cuda_scratch() {
+        if (data) steer_cuda_scratch_put(device, data);
+    }
+    int get(size_t bytes) { return steer_cuda_scratch_get(device, &data, bytes); }
+};
+
+/* ---- Errors
+ * -------------------------------------------------------------------------------------------------- */
+
+extern const steer_host *steer_cuda_host;
+
+/* Records a failure and returns `code`. */
+#define STEER_CUDA_FAIL(code, ...) steer_cuda_host->fail((code), __FILE__, __LINE__, __VA_ARGS__)
+
+/* Records a CUDA error: `what` up to its first parenthesis, then CUDA's text. */
+int steer_cuda_fail(cudaError_t error, const char *what, const char *file, int line);
+
+/* Returns from the function if a CUDA call failed. */
+#define STEER_CUDA_TRY(expr)                                                                                 \
+    do {                                                                                                     \
+        cudaError_t steer_cuda_error = (expr);                                                               \
+        if (steer_cuda_error != cudaSuccess)                                                                 \
+            return steer_cuda_fail(steer_cuda_error, #expr, __FILE__, __LINE__);                             \
+    } while (0)
+
+/* Returns from the function if the kernel launch before it was refused. */
+#define STEER_CUDA_LAUNCHED(kernel)                                                                          \
+    do {                                                                                                     \
+        cudaError_t steer_cuda_error = cudaGetLastError();                                                   \
+        if (steer_cuda_error != cudaSuccess)                                                                 \
+            return steer_cuda_fail(steer_cuda_error, "launch of " kernel, __FILE__, __LINE__);               \
+    } while (0)
+
+/* Returns from the function if a function of ours failed. */
+#define STEER_CUDA_CHECK(call)                                                                               \
+    do {                                                                                                     \
+        int steer_cuda_status = (call);                                                                      \
+        if (steer_cuda_status != STEER_OK) return steer_cuda_status;                                         \
+    } while (0)
+
+/* ---- The vtable's functions, by file
+ * ------------------------------------------------------------------------- */
+
+/* device.cu */
+int32_t steer_cuda_probe(char *detail, size_t size);
+int steer_cuda_open(void **device, int32_t index);
+void steer_cuda_close(void *device);
+int steer_cuda_describe(void *device, steer_device_info *out);
+int steer_cuda_synchronize(void *device);
+int steer_cuda_set_stream(void *device, void *stream);
+int steer_cuda_is_capturing(void *device);
+/* memory.cu */
+int steer_cuda_allocate(void *device, void **out, size_t bytes);
+void steer_cuda_release(void *device, void *data);
+int steer_cuda_free_bytes(void *device, int64_t *out);
+int steer_cuda_upload(void *device, void *dst, const void *src, size_t bytes);
+int steer_cuda_download(void *device, void *dst, const void *src, size_t bytes);
+/* elementwise.cu */
+int steer_cuda_copy(void *device, const steer_view *dst, const steer_view *src);
+int steer_cuda_fill(void *device, const steer_view *dst, double value);
+int steer_cuda_arange(void *device, const steer_view *dst, double start, double step);
+int steer_cuda_binary(void *device, const steer_view *dst, const steer_view *a, const steer_view *b,
+                      steer_binary op, double alpha);
+int steer_cuda_scalar(void *device, const steer_view *dst, const steer_view *a, steer_binary op,
+                      double value);
+/* random.cu */
+int steer_cuda_random(void *device, const steer_view *dst, steer_random kind, uint64_t seed);
+/* reduce.cu */
+int steer_cuda_reduce(void *device, const steer_view *dst, const steer_view *src, steer_reduce op);
+int steer_cuda_normalize(void *device, const steer_view *dst, const steer_view *src);
+int steer_cuda_softmax(void *device, const steer_view *dst, const steer_view *src);
+/* matmul.cu */
+int steer_cuda_matmul(void *device, const steer_view *dst, const steer_view *a, const steer_view *b);
+/* steer.cu */
+int steer_cuda_steer(void *device, const steer_launch *launch);
+/* measure.cu */
+int steer_cuda_reference(void *device, void *data, size_t bytes, steer_dtype dtype, steer_reference kind);
+int steer_cuda_event_create(void *device, void **out);
+void steer_cuda_event_release(void *device, void *event);
+int steer_cuda_event_record(void *device, void *event);
+int steer_cuda_event_elapsed(void *device, double *seconds, void *start, void *stop);
+int steer_cuda_graph_begin(void *device);
+int steer_cuda_graph_end(void *device, void **out);
+int steer_cuda_graph_launch(void *device, void *graph);
+void steer_cuda_graph_release(void *device, void *graph);
+
+/* ---- Elements
+ * ------------------------------------------------------------------------------------------------ */
+
+typedef __half steer_f16;
+typedef __nv_bfloat16 steer_bf16;
+
+/* V elements that are loaded and stored together. */
+template <typename T, int V> struct alignas(sizeof(T) * V) steer_pack { T at[V]; };
+
+/* Float elements to f32 (exact) and back (to nearest even, NaN becomes 0x7fff in f16 and bf16). */
+__device__ __forceinline__ float steer_to_f32(float x) { return x; }
+__device__ __forceinline__ float steer_to_f32(steer_f16 x) { return __half2float(x); }
+__device__ __forceinline__ float steer_to_f32(steer_bf16 x) { return __bfloat162float(x); }
+
+template <typename T> __device__ __forceinline__ T steer_from_f32(float x);
+template <> __device__ __forceinline__ float steer_from_f32<float>(float x) { return x; }
+template <> __device__ __forceinline__ steer_f16 steer_from_f32<steer_f16>(float x) {
+    return __float2half_rn(x);
+}
+template <> __device__ __forceinline__ steer_bf16 steer_from_f32<steer_bf16>(float x) {
+    return __float2bfloat16_rn(x);
+}
+
+#endif
