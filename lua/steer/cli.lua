@@ -1,0 +1,68 @@
+--- cli.lua: the `steer` command. Started by scripts/steer; finds the command that was asked for and runs it.
+
+-- name, module, what it does. A module gives `usage` (text) and `run(args)`, which returns the exit status:
+-- 0 fine, 1 failed, 2 wrong usage, 130 interrupted.
+local commands = {
+    { "run", "steer.cli.run", "run a Lua script" },
+    { "info", "steer.cli.info", "say which backends, devices and libraries there are" },
+}
+
+local function help()
+    local lines = { "usage: steer COMMAND [ARGUMENTS]", "" }
+    for _, command in ipairs(commands) do
+        lines[#lines + 1] = ("  %-8s %s"):format(command[1], command[3])
+    end
+    lines[#lines + 1] = ""
+    lines[#lines + 1] = "steer COMMAND --help says more; steer --version prints the version."
+    return table.concat(lines, "\n") .. "\n"
+end
+
+local function is_help(word)
+    return word == "--help" or word == "-h"
+end
+
+local function unknown(word)
+    local names = {}
+    for _, command in ipairs(commands) do names[command[1]] = true end
+    local near = require("steer._options").nearest(word, names)
+    io.stderr:write(("steer: unknown command '%s', did you mean '%s'?\nsteer --help lists the commands.\n"):format(
+        word, near))
+    return 2
+end
+
+local function main(args)
+    local word = args[1]
+    if not word then
+        io.stderr:write(help())
+        return 2
+    elseif is_help(word) or word == "help" then
+        io.stdout:write(help())
+        return 0
+    elseif word == "--version" or word == "version" then
+        io.stdout:write("steer ", require("steer").version, "\n")
+        return 0
+    end
+    for _, command in ipairs(commands) do
+        if command[1] == word then
+            local module = require(command[2])
+            local rest = { unpack(args, 2) }
+            if is_help(rest[1]) then
+                io.stdout:write(module.usage)
+                return 0
+            end
+            return module.run(rest)
+        end
+    end
+    return unknown(word)
+end
+
+-- Errors of the commands themselves; a script's errors are reported by `steer run`.
+local ok, result = xpcall(main, function(e)
+    return type(e) == "table" and tostring(e) or debug.traceback(tostring(e), 2)
+end, arg)
+if not ok then
+    io.stderr:write("steer: ", result, "\n")
+    result = 1
+end
+io.stdout:flush()
+if result ~= 0 then os.exit(result) end

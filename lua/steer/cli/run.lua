@@ -1,0 +1,69 @@
+--- `steer run`: runs a Lua script with errors, Ctrl-C and exit status as a shell user expects.
+local M = {}
+
+M.usage = [[
+usage: steer run FILE.lua [ARGUMENTS]
+
+Runs a Lua script under LuaJIT; `require "steer"` finds Steer. The script reads its arguments from `arg` or `...`.
+Standard output is flushed at the end of each line.
+
+exit status: 0, or what the script passes to os.exit; 1 after an error, with the traceback on standard error;
+2 if the file cannot be read; 130 after Ctrl-C.
+]]
+
+-- A script that makes no library call for this long after Ctrl-C is ended by the library's timer.
+local EXIT_AFTER_MS = 900
+
+local function say(...)
+    io.stderr:write("steer run: ", ...)
+    io.stderr:write("\n")
+end
+
+-- The script's `arg`, as the interpreter sets it: the file at 0, its arguments after it, the rest before it.
+local function script_arguments()
+    local shifted = {}
+    for i, word in pairs(arg) do shifted[i - 2] = word end
+    return shifted
+end
+
+-- What a failed script prints: the message and the script's part of the stack.
+local function report(err)
+    local text = debug.traceback(tostring(err), 2)
+    return { text = text:match("^(.*)\n%s*%[C%]: in function 'xpcall'") or text,
+        interrupted = type(err) == "table" and err.code == "interrupted" }
+end
+
+local function open(path)
+    local file, why = io.open(path, "r")
+    if not file then return nil, why end
+    local readable, message = file:read(0)
+    file:close()
+    if not readable and message then return nil, path .. ": " .. message end -- a folder, for one
+    return loadfile(path)
+end
+
+function M.run(args)
+    local path = args[1]
+    if not path or path:sub(1, 1) == "-" then
+        say(path and ("unknown option '" .. path .. "'") or "which file?")
+        io.stderr:write(M.usage)
+        return 2
+    end
+    local chunk, why = open(path)
+    if not chunk then
+        say(why)
+        return why:find("^[^\n]*:%d+:") and 1 or 2 -- a syntax error has a line
+    end
+    local c = require "steer._c" -- here, so that --help needs no library
+    c.check(c.C.steer_interrupt_install(EXIT_AFTER_MS))
+    io.stdout:setvbuf("line")
+    _G.arg = script_arguments()
+    local ok, failure = xpcall(chunk, report, unpack(args, 2))
+    if ok then return 0 end
+    io.stdout:flush()
+    if type(failure) ~= "table" then failure = { text = tostring(failure) } end -- the report itself failed
+    say(failure.interrupted and "interrupted\n" or "", failure.text)
+    return failure.interrupted and 130 or 1
+end
+
+return M

@@ -1,0 +1,187 @@
+--- The `steer` command: help, version, info, and scripts with their arguments, errors and exit status.
+
+-- Runs a shell command; gives its output, errors and exit status.
+local function shell(command)
+    local errors = os.tmpname()
+    local pipe = io.popen(("{ %s; } 2>%s; printf '\\n%%d' $?"):format(command, errors))
+    local output, status = pipe:read("*a"):match("^(.*)\n(%d+)$")
+    pipe:close()
+    local file = io.open(errors)
+    local text = file:read("*a")
+    file:close()
+    os.remove(errors)
+    return output, text, tonumber(status)
+end
+
+local function steer(arguments)
+    return shell("scripts/steer " .. arguments)
+end
+
+-- Runs a script given as text.
+local function run(text, arguments)
+    local path = os.tmpname()
+    local file = io.open(path, "w")
+    file:write(text)
+    file:close()
+    local output, errors, status = steer("run " .. path .. " " .. (arguments or ""))
+    os.remove(path)
+    return output, errors, status, path
+end
+
+local function assert_found(text, pattern)
+    assert(text:find(pattern), ("expected %q in:\n%s"):format(pattern, text))
+end
+
+describe("steer", function()
+    it("prints help, of each command too, without needing the library", function()
+        for arguments, word in pairs { ["--help"] = "run", ["run --help"] = "FILE", ["info --help"] = "device" } do
+            local output, errors, status = shell("STEER_LIB=/nonexistent scripts/steer " .. arguments)
+            assert_found(output, "^usage: steer")
+            assert_found(output, word)
+            assert.equal("", errors)
+            assert.equal(0, status)
+        end
+    end)
+
+    it("prints its version", function()
+        local output, errors, status = steer "--version"
+        assert_found(output, "^steer %d+%.%d+%.%d+\n$")
+        assert.equal("", errors)
+        assert.equal(0, status)
+    end)
+
+    it("without a command says how it is used", function()
+        local output, errors, status = steer ""
+        assert.equal("", output)
+        assert_found(errors, "^usage: steer")
+        assert.equal(2, status)
+    end)
+
+    it("names the nearest command for an unknown one", function()
+        local _, errors, status = steer "inof"
+        assert_found(errors, "unknown command 'inof', did you mean 'info'%?")
+        assert.equal(2, status)
+    end)
+
+    it("says what is wrong when the library cannot be loaded", function()
+        local _, errors, status = shell "STEER_LIB=/nonexistent/libsteer.so scripts/steer info"
+        assert_found(errors, "^steer: not_found: library_load: STEER_LIB: cannot load /nonexistent/libsteer.so")
+        assert.equal(1, status)
+    end)
+
+    it("runs through a link and from another folder", function()
+        local link = os.tmpname()
+        local output, _, status = shell(("ln -sf $PWD/scripts/steer %s && cd / && %s --version; rm -f %s"):format(link, link,
+            link))
+        assert_found(output, "^steer %d")
+        assert.equal(0, status)
+    end)
+end)
+
+describe("steer info", function()
+    it("lists backends and devices", function()
+        local output, errors, status = steer "info"
+        assert_found(output, "\nlibrary +%S+libsteer")
+        assert_found(output, "\nluajit +LuaJIT 2%.1")
+        assert_found(output, "\n  cpu +1 device: .*threads, matrix products")
+        assert_found(output, "\n  cuda +%S+ devices?")
+        assert_found(output, "\n  cpu +[^\n]*GiB memory, [%d.]+ GiB free")
+        assert.equal("", errors)
+        assert.equal(0, status)
+    end)
+
+    it("follows STEER_DEVICE and says why that device is missing", function()
+        assert_found(shell "STEER_DEVICE=cpu scripts/steer info", "\ndefault +cpu\n")
+        local output, _, status = shell "STEER_DEVICE=cuda:99 scripts/steer info"
+        assert_found(output, "\ndefault +not_found: ")
+        assert.equal(0, status)
+    end)
+
+    it("takes no arguments", function()
+        local _, errors, status = steer "info now"
+        assert_found(errors, "unexpected argument 'now'")
+        assert.equal(2, status)
+    end)
+end)
+
+describe("steer run", function()
+    it("hands the script its arguments", function()
+        local output, errors, status, path = run([[
+            local a, b = ...
+            print(arg[0], #arg, arg[1] == a and arg[2] == b, b)
+        ]], "one 'two words'")
+        assert.equal(path .. "\t2\ttrue\ttwo words\n", output)
+        assert.equal("", errors)
+        assert.equal(0, status)
+    end)
+
+    it("leaves the globals as the interpreter sets them", function()
+        local text = "local names = {} for name in pairs(_G) do names[#names + 1] = name end table.sort(names) "
+            .. "print(table.concat(names, ' '))"
+        assert.equal((shell(("luajit -e \"%s\""):format(text:gsub("\n", " ")))), (run(text)))
+    end)
+
+    it("shows an error of the library with the script's line", function()
+        local output, errors, status, path = run([[
+            print "before"
+            local function inner()
+                require("steer").tensor.zeros({2, -1})
+            end
+            inner()
+        ]])
+        assert.equal("before\n", output)
+        assert_found(errors, "^steer run: invalid_argument: ")
+        assert_found(errors, "\nstack traceback:\n")
+        assert_found(errors, path:gsub("%p", "%%%0") .. ":3: in function 'inner'")
+        assert_found(errors, path:gsub("%p", "%%%0") .. ":5: in ")
+        assert.is_nil(errors:find("xpcall"), "the launcher's own frames are shown:\n" .. errors)
+        assert.equal(1, status)
+    end)
+
+    it("shows errors of any kind", function()
+        for text, message in pairs {
+            ["error 'plain'"] = ":1: plain\nstack", ["error()"] = "^steer run: nil\n", ["error({})"] = "^steer run: table",
+            ["error(setmetatable({}, {__tostring = function() error 'no text' end}))"] = "^steer run: .",
+            ["local function f() return 1 + f() end f()"] = "stack overflow",
+        } do
+            local _, errors, status = run(text)
+            assert_found(errors, message)
+            assert.equal(1, status)
+        end
+    end)
+
+    it("shows a syntax error", function()
+        local _, errors, status = run("local x = = 1")
+        assert_found(errors, "^steer run: %S+:1: unexpected symbol near '='\n$")
+        assert.equal(1, status)
+    end)
+
+    it("refuses absent files, folders and unknown options", function()
+        for arguments, message in pairs {
+            ["nowhere.lua"] = "nowhere.lua: No such file or directory", ["tests"] = "tests: Is a directory",
+            ["--fast"] = "unknown option '%-%-fast'", [""] = "which file%?",
+        } do
+            local output, errors, status = steer("run " .. arguments)
+            assert.equal("", output)
+            assert_found(errors, "^steer run: " .. message)
+            assert.equal(2, status)
+        end
+    end)
+
+    it("passes on the status of os.exit, with the output written", function()
+        local output, _, status = run("io.write('half a line') os.exit(7)")
+        assert.equal("half a line", output)
+        assert.equal(7, status)
+    end)
+
+    it("ends with 130 where a call is interrupted", function()
+        local _, errors, status = run([[
+            local c = require "steer._c"
+            c.C.steer_interrupt_raise()
+            require("steer").tensor.zeros({1})
+        ]])
+        assert_found(errors, "^steer run: interrupted\n")
+        assert_found(errors, ":3: in ")
+        assert.equal(130, status)
+    end)
+end)
