@@ -12,7 +12,8 @@ describe("scripts/quickstart.lua", function()
         os.remove(folder)
         assert(os.execute("mkdir " .. folder) == 0)
         local start = C.steer_clock()
-        local pipe = io.popen(("STEER_DEVICE=%s scripts/steer run scripts/quickstart.lua %s 2>&1"):format(device, folder))
+        local pipe = io.popen(("STEER_DEVICE=%s scripts/steer run scripts/quickstart.lua %s 2>&1"):format(
+            device, folder))
         output = pipe:read("*a")
         pipe:close()
         seconds = C.steer_clock() - start
