@@ -1,0 +1,302 @@
+-- The declarations of src/steer.h for LuaJIT. Written by scripts/gen_cdef: do not edit.
+-- luacheck: ignore 631
+return [[
+enum {
+    STEER_ABI_VERSION = 1,
+    STEER_MAX_DIMS = 8,
+    STEER_MAX_HIDDEN = 32768,
+    STEER_MAX_LAYERS = 1024,
+    STEER_MAX_OPS = 256,
+    STEER_MAX_REQUESTS = 65536
+};
+typedef enum steer_status {
+    STEER_OK = 0,
+    STEER_E_INVALID_ARGUMENT = -1,
+    STEER_E_SHAPE_MISMATCH = -2,
+    STEER_E_DTYPE_MISMATCH = -3,
+    STEER_E_DEVICE_MISMATCH = -4,
+    STEER_E_OUT_OF_MEMORY = -5,
+    STEER_E_NOT_FOUND = -6,
+    STEER_E_IO = -7,
+    STEER_E_FORMAT = -8,
+    STEER_E_UNSUPPORTED = -9,
+    STEER_E_CLOSED = -10,
+    STEER_E_INTERRUPTED = -11,
+    STEER_E_NO_EFFECT = -12,
+    STEER_E_DEVICE = -13
+} steer_status;
+uint32_t steer_abi_version(void);
+const char *steer_version(void);
+size_t steer_sizeof(const char *type);
+int steer_error_code(void);
+const char *steer_error_op(void);
+const char *steer_error_message(void);
+const char *steer_error_where(void);
+const char *steer_status_name(int status);
+int steer_interrupt_install(uint32_t exit_after_ms);
+void steer_interrupt_raise(void);
+int steer_interrupt_pending(void);
+void steer_interrupt_clear(void);
+double steer_clock(void);
+int32_t steer_cpu_threads(void);
+typedef struct steer_device steer_device;
+typedef struct steer_backend_info {
+    uint32_t struct_size;
+    int32_t device_count;
+    char name[16];
+    char detail[240];
+} steer_backend_info;
+typedef struct steer_device_info {
+    uint32_t struct_size;
+    int32_t compute_major;
+    int32_t compute_minor;
+    int32_t processors;
+    int64_t total_bytes;
+    int64_t free_bytes;
+    int64_t l2_bytes;
+    int32_t clock_khz;
+    int32_t driver;
+    char id[16];
+    char name[128];
+} steer_device_info;
+typedef struct steer_memory_info {
+    uint32_t struct_size;
+    uint32_t reserved;
+    int64_t live_bytes;
+    int64_t peak_bytes;
+    int64_t live_allocations;
+    int64_t total_allocations;
+} steer_memory_info;
+int32_t steer_backend_count(void);
+int steer_backend_describe(steer_backend_info *out, int32_t index);
+int32_t steer_device_count(void);
+int steer_device_describe(steer_device_info *out, int32_t index);
+int steer_device_open(steer_device **out, const char *id);
+steer_device *steer_device_retain(steer_device *device);
+void steer_device_release(steer_device *device);
+const char *steer_device_id(const steer_device *device);
+int steer_device_synchronize(steer_device *device);
+int steer_device_memory(steer_memory_info *out, steer_device *device);
+int steer_device_set_stream(steer_device *device, void *stream);
+int steer_device_fail_allocation(steer_device *device, int64_t n);
+typedef struct steer_tensor steer_tensor;
+typedef enum steer_dtype {
+    STEER_F32 = 0,
+    STEER_F16 = 1,
+    STEER_BF16 = 2,
+    STEER_I32 = 3,
+    STEER_I64 = 4,
+    STEER_U8 = 5,
+    STEER_DTYPE_COUNT = 6
+} steer_dtype;
+typedef enum steer_binary { STEER_ADD = 0, STEER_SUB = 1, STEER_MUL = 2, STEER_DIV = 3 } steer_binary;
+typedef enum steer_reduce {
+    STEER_SUM = 0,
+    STEER_MEAN = 1,
+    STEER_MAX = 2,
+    STEER_MIN = 3,
+    STEER_ARGMAX = 4,
+    STEER_NORM = 5
+} steer_reduce;
+typedef enum steer_random { STEER_UNIFORM = 0, STEER_NORMAL = 1 } steer_random;
+size_t steer_dtype_size(steer_dtype dtype);
+const char *steer_dtype_name(steer_dtype dtype);
+int steer_tensor_create(steer_tensor **out, steer_device *device, steer_dtype dtype, int32_t ndim, const int64_t *shape);
+int steer_tensor_wrap(steer_tensor **out, steer_device *device, steer_dtype dtype, int32_t ndim, const int64_t *shape,
+                      const int64_t *strides, void *data);
+int steer_tensor_from_dlpack(steer_tensor **out, void *managed);
+int steer_tensor_to_dlpack(void **out, steer_tensor *tensor);
+steer_tensor *steer_tensor_retain(steer_tensor *tensor);
+void steer_tensor_release(steer_tensor *tensor);
+int32_t steer_tensor_ndim(const steer_tensor *tensor);
+int64_t steer_tensor_size(const steer_tensor *tensor, int32_t dim);
+int64_t steer_tensor_stride(const steer_tensor *tensor, int32_t dim);
+int64_t steer_tensor_numel(const steer_tensor *tensor);
+steer_dtype steer_tensor_dtype(const steer_tensor *tensor);
+steer_device *steer_tensor_device(const steer_tensor *tensor);
+void *steer_tensor_data(const steer_tensor *tensor);
+int32_t steer_tensor_is_contiguous(const steer_tensor *tensor);
+int steer_tensor_narrow(steer_tensor **out, steer_tensor *tensor, int32_t dim, int64_t start, int64_t length);
+int steer_tensor_select(steer_tensor **out, steer_tensor *tensor, int32_t dim, int64_t index);
+int steer_tensor_transpose(steer_tensor **out, steer_tensor *tensor, int32_t dim0, int32_t dim1);
+int steer_tensor_reshape(steer_tensor **out, steer_tensor *tensor, int32_t ndim, const int64_t *shape);
+int steer_tensor_copy(steer_tensor *dst, steer_tensor *src);
+int steer_tensor_fill(steer_tensor *dst, double value);
+int steer_tensor_arange(steer_tensor *dst, double start, double step);
+int steer_tensor_random(steer_tensor *dst, steer_random kind, uint64_t seed);
+int steer_tensor_binary(steer_tensor *dst, steer_tensor *a, steer_tensor *b, steer_binary op, double alpha);
+int steer_tensor_scalar(steer_tensor *dst, steer_tensor *a, steer_binary op, double value);
+int steer_tensor_reduce(steer_tensor *dst, steer_tensor *src, steer_reduce op, int32_t dim);
+int steer_tensor_normalize(steer_tensor *dst, steer_tensor *src, int32_t dim);
+int steer_tensor_softmax(steer_tensor *dst, steer_tensor *src, int32_t dim);
+int steer_tensor_matmul(steer_tensor *dst, steer_tensor *a, steer_tensor *b);
+int steer_tensor_get(double *out, steer_tensor *tensor, const int64_t *index);
+int steer_tensor_set(steer_tensor *tensor, const int64_t *index, double value);
+typedef struct steer_map steer_map;
+typedef struct steer_file steer_file;
+int steer_map_open(steer_map **out, const char *path);
+void steer_map_release(steer_map *map);
+const uint8_t *steer_map_data(const steer_map *map);
+int64_t steer_map_size(const steer_map *map);
+int steer_map_tensor(steer_tensor **out, steer_map *map, steer_dtype dtype, int32_t ndim, const int64_t *shape,
+                     int64_t offset);
+int steer_file_create(steer_file **out, const char *path);
+int steer_file_write(steer_file *file, const void *data, int64_t size);
+int steer_file_write_tensor(steer_file *file, steer_tensor *tensor);
+int steer_file_commit(steer_file *file);
+void steer_file_release(steer_file *file);
+typedef struct steer_op steer_op;
+typedef struct steer_spec steer_spec;
+typedef enum steer_op_kind {
+    STEER_OP_ADD = 0,
+    STEER_OP_CAP = 1,
+    STEER_OP_ABLATE = 2,
+    STEER_OP_KIND_COUNT = 3
+} steer_op_kind;
+typedef enum steer_phase { STEER_PROMPT = 0, STEER_GENERATION = 1 } steer_phase;
+typedef struct steer_selector {
+    uint32_t struct_size;
+    int32_t prompt_all;
+    int32_t generation_all;
+    int32_t has_prompt_window;
+    int32_t has_generation_window;
+    int32_t prompt_position_count;
+    int32_t generation_position_count;
+    int32_t token_id_count;
+    int64_t prompt_window[2];
+    int64_t generation_window[2];
+    const int64_t *prompt_positions;
+    const int64_t *generation_positions;
+    const int64_t *token_ids;
+} steer_selector;
+typedef enum steer_gate {
+    STEER_GATE_NONE = 0,
+    STEER_GATE_ABOVE = 1,
+    STEER_GATE_BELOW = 2
+} steer_gate;
+typedef struct steer_op_desc {
+    uint32_t struct_size;
+    steer_op_kind kind;
+    steer_tensor *vector;
+    double scale;
+    double min;
+    double max;
+    int32_t normalize;
+    steer_gate gate;
+    steer_tensor *gate_vector;
+    double gate_threshold;
+    int32_t gate_cosine;
+    int32_t reserved;
+    const steer_selector *where;
+    const steer_selector *exclude;
+} steer_op_desc;
+int steer_op_create(steer_op **out, const steer_op_desc *desc);
+steer_op *steer_op_retain(steer_op *op);
+void steer_op_release(steer_op *op);
+int steer_spec_create(steer_spec **out, int32_t count, const int32_t *layers, steer_op *const *ops);
+steer_spec *steer_spec_retain(steer_spec *spec);
+void steer_spec_release(steer_spec *spec);
+int64_t steer_spec_hidden(const steer_spec *spec);
+typedef struct steer_engine steer_engine;
+typedef struct steer_plan steer_plan;
+typedef struct steer_engine_desc {
+    uint32_t struct_size;
+    steer_dtype dtype;
+    int64_t hidden;
+    steer_device *device;
+    int64_t vector_bytes;
+} steer_engine_desc;
+typedef struct steer_engine_stats {
+    uint32_t struct_size;
+    int32_t live_plans;
+    int64_t vectors;
+    int64_t vector_bytes;
+    int64_t vector_budget;
+    int64_t vector_hits;
+    int64_t vector_misses;
+    int64_t vector_evictions;
+    int64_t programs;
+    int64_t program_hits;
+    int64_t plans;
+    int64_t updates;
+    int64_t applies;
+    int64_t launches_uniform;
+    int64_t launches_mixed;
+    int64_t launches_loop;
+    int64_t applies_none;
+} steer_engine_stats;
+int steer_engine_create(steer_engine **out, const steer_engine_desc *desc);
+void steer_engine_release(steer_engine *engine);
+int steer_engine_get_stats(steer_engine_stats *out, steer_engine *engine);
+typedef struct steer_request {
+    steer_spec *spec;
+    int64_t tokens;
+    int64_t position;
+    int64_t prompt_tokens;
+    const int64_t *token_ids;
+    steer_phase phase;
+    int32_t reserved;
+} steer_request;
+typedef enum steer_path {
+    STEER_PATH_AUTO = 0,
+    STEER_PATH_UNIFORM = 1,
+    STEER_PATH_MIXED = 2,
+    STEER_PATH_LOOP = 3,
+    STEER_PATH_NONE = 4
+} steer_path;
+typedef struct steer_plan_desc {
+    uint32_t struct_size;
+    steer_path path;
+    int64_t rows;
+    int32_t strict;
+    int32_t request_count;
+    const steer_request *requests;
+} steer_plan_desc;
+typedef struct steer_explain {
+    uint32_t struct_size;
+    steer_path path;
+    int64_t rows;
+    int64_t steered_rows;
+    int32_t programs;
+    int32_t ops;
+    int32_t max_ops;
+    int32_t groups;
+    int32_t launches;
+    int32_t idle_specs;
+    int64_t bytes;
+    double expected_us;
+    char why[160];
+} steer_explain;
+typedef struct steer_group {
+    uint32_t struct_size;
+    int32_t program;
+    int64_t start;
+    int64_t rows;
+    int32_t request;
+    int32_t adds;
+    int32_t projections;
+    int32_t source_ops;
+} steer_group;
+int steer_plan_create(steer_plan **out, steer_engine *engine, const steer_plan_desc *desc);
+void steer_plan_release(steer_plan *plan);
+int steer_plan_update(steer_plan *plan, int32_t request_count, const steer_request *requests);
+int steer_plan_apply(steer_plan *plan, int32_t layer, steer_tensor *hidden, steer_tensor *residual);
+int steer_plan_explain(steer_explain *out, steer_plan *plan, int32_t layer);
+int steer_plan_group(steer_group *out, steer_plan *plan, int32_t layer, int32_t index);
+int steer_plan_idle_spec(int32_t *out, steer_plan *plan, int32_t index);
+typedef struct steer_event steer_event;
+typedef struct steer_graph steer_graph;
+typedef enum steer_reference {
+    STEER_REFERENCE_EMPTY = 0,
+    STEER_REFERENCE_STREAM = 1
+} steer_reference;
+int steer_event_create(steer_event **out, steer_device *device);
+void steer_event_release(steer_event *event);
+int steer_event_record(steer_event *event);
+int steer_event_elapsed(double *out, steer_event *start, steer_event *stop);
+int steer_graph_begin(steer_device *device);
+int steer_graph_end(steer_graph **out, steer_device *device);
+int steer_graph_launch(steer_graph *graph);
+void steer_graph_release(steer_graph *graph);
+int steer_reference_run(steer_tensor *tensor, steer_reference kind);
+]]

@@ -1,0 +1,337 @@
+--- Arithmetic, reductions and products of tensors, added to the tensor's methods and metatable.
+local c = require "steer._c"
+local check = require "steer._check"
+local devices = require "steer.device"
+local options = require "steer._options"
+local raise = require("steer._error").raise
+local base = require "steer._tensor"
+
+local C = c.C
+local methods, meta = base.methods, base.metatable
+local use, dims, create, create_like = base.use, base.dims, base.create, base.create_like
+local dim_index = base.dim_index
+local codes, names, floats = base.dtype_codes, base.dtype_names, base.floats
+
+-- Plain numbers: enumerators of the library are cdata to LuaJIT.
+local ADD, SUB, MUL, DIV = 0, 1, 2, 3
+local F32, I64 = codes.f32, codes.i64
+
+local function dtype_of(handle)
+    return tonumber(C.steer_tensor_dtype(handle))
+end
+
+-- ---- Elementwise ---------------------------------------------------------------------------------------------------
+
+--- Raises unless a and b have one dtype and one device.
+local function check_alike(op, a, b)
+    local first, second = names[dtype_of(a)], names[dtype_of(b)]
+    if first ~= second then
+        raise("dtype_mismatch", op, 'other: %s does not go with %s; convert one of them, as in other:to("%s")', second,
+            first, first)
+    end
+    if C.steer_tensor_device(a) ~= C.steer_tensor_device(b) then
+        local here, there = devices.of(C.steer_tensor_device(a)).id, devices.of(C.steer_tensor_device(b)).id
+        raise("device_mismatch", op, 'other: on %s, but the tensor is on %s; move one of them, as in other:to("%s")',
+            there, here, here)
+    end
+end
+
+--- Makes a tensor of the shape that a and b broadcast to.
+local function create_broadcast(op, a, b)
+    local na, nb = C.steer_tensor_ndim(a), C.steer_tensor_ndim(b)
+    local ndim = math.max(na, nb)
+    for i = 1, ndim do -- from the last dimension
+        local sa = i <= na and C.steer_tensor_size(a, na - i) or 1
+        local sb = i <= nb and C.steer_tensor_size(b, nb - i) or 1
+        if sa ~= sb and sa ~= 1 and sb ~= 1 then
+            raise("shape_mismatch", op, "other: shape %s does not broadcast with %s", base.shape_text(b),
+                base.shape_text(a))
+        end
+        dims[ndim - i] = sa == 1 and sb or sa
+    end
+    return create(devices.of(C.steer_tensor_device(a)), dtype_of(a), ndim)
+end
+
+local function check_scalar(op, name, value, handle)
+    check.number(op, name, value)
+    if not floats[names[dtype_of(handle)]] and value % 1 ~= 0 then
+        raise("dtype_mismatch", op, '%s: %s is not an integer, but the tensor is %s; convert it, as in t:to("f32")',
+            name, tostring(value), names[dtype_of(handle)])
+    end
+    return value
+end
+
+--- Computes a (kind) alpha * b into a new tensor; a is a tensor, b a tensor or a number.
+local function binary(op, kind, a, b, alpha)
+    local ha = use(a, op, "self")
+    if type(b) == "number" then
+        check_scalar(op, "other", b, ha)
+        local dst = create_like(ha)
+        c.check(C.steer_tensor_scalar(dst.handle, ha, kind, b * alpha))
+        return dst
+    end
+    local hb = use(b, op, "other")
+    check_alike(op, ha, hb)
+    local dst = create_broadcast(op, ha, hb)
+    c.alloc(C.steer_tensor_binary, dst.handle, ha, hb, kind, alpha)
+    return dst
+end
+
+--- The same in place.
+local function binary_(op, kind, a, b, alpha)
+    local ha = use(a, op, "self")
+    if type(b) == "number" then
+        check_scalar(op, "other", b, ha)
+        c.check(C.steer_tensor_scalar(ha, ha, kind, b * alpha))
+        return a
+    end
+    local hb = use(b, op, "other")
+    check_alike(op, ha, hb)
+    c.alloc(C.steer_tensor_binary, ha, ha, hb, kind, alpha)
+    return a
+end
+
+local function read_alpha(op, alpha, self)
+    if alpha == nil then return 1 end
+    return check_scalar(op, "alpha", alpha, use(self, op, "self"))
+end
+
+--- Gives self + alpha * other. `other` is a number or a tensor of the same dtype and device; shapes broadcast as in
+-- NumPy. Floats compute in f32 and round once; integers wrap.
+-- @tparam[opt=1] number alpha
+function methods:add(other, alpha)
+    return binary("tensor_add", ADD, self, other, read_alpha("tensor_add", alpha, self))
+end
+
+--- Gives self - alpha * other.
+function methods:sub(other, alpha)
+    return binary("tensor_sub", SUB, self, other, read_alpha("tensor_sub", alpha, self))
+end
+
+--- Gives self * other, element by element.
+function methods:mul(other)
+    return binary("tensor_mul", MUL, self, other, 1)
+end
+
+--- Gives self / other, element by element; integers truncate.
+function methods:div(other)
+    return binary("tensor_div", DIV, self, other, 1)
+end
+
+--- Adds alpha * other in place; other broadcasts to self's shape.
+-- @treturn tensor self
+function methods:add_(other, alpha)
+    return binary_("tensor_add", ADD, self, other, read_alpha("tensor_add", alpha, self))
+end
+
+--- Subtracts alpha * other in place.
+function methods:sub_(other, alpha)
+    return binary_("tensor_sub", SUB, self, other, read_alpha("tensor_sub", alpha, self))
+end
+
+--- Multiplies by other in place.
+function methods:mul_(other)
+    return binary_("tensor_mul", MUL, self, other, 1)
+end
+
+--- Divides by other in place.
+function methods:div_(other)
+    return binary_("tensor_div", DIV, self, other, 1)
+end
+
+--- Sets every element to a number.
+-- @treturn tensor self
+function methods:fill_(value)
+    local op = "tensor_fill"
+    local handle = use(self, op, "self")
+    c.check(C.steer_tensor_fill(handle, check_scalar(op, "value", value, handle)))
+    return self
+end
+
+--- Sets every element to 0.
+function methods:zero_()
+    return self:fill_(0)
+end
+
+function meta.__add(a, b)
+    if type(a) == "number" then a, b = b, a end
+    return binary("tensor_add", ADD, a, b, 1)
+end
+
+function meta.__sub(a, b)
+    if type(a) ~= "number" then return binary("tensor_sub", SUB, a, b, 1) end
+    return binary("tensor_sub", MUL, b, -1, 1):add_(a)
+end
+
+function meta.__mul(a, b)
+    if type(a) == "number" then a, b = b, a end
+    return binary("tensor_mul", MUL, a, b, 1)
+end
+
+function meta.__div(a, b)
+    if type(a) ~= "number" then return binary("tensor_div", DIV, a, b, 1) end
+    local handle = use(b, "tensor_div", "other")
+    check_scalar("tensor_div", "self", a, handle)
+    local code = dtype_of(handle)
+    -- The number must not round to f16 or bf16 before the division.
+    local work = floats[names[code]] and F32 or code
+    local quotient = create_like(handle, work):fill_(a):div_(b:to(names[work]))
+    return quotient:to(names[code])
+end
+
+function meta.__unm(a)
+    return binary("tensor_neg", MUL, a, -1, 1)
+end
+
+-- ---- Reductions ----------------------------------------------------------------------------------------------------
+
+local SUM, MEAN, MAX, MIN, ARGMAX, NORM = 0, 1, 2, 3, 4, 5
+local reduce_options = { dtype = "string", keepdim = "boolean" }
+
+--- Picks the result's dtype: floats keep theirs, integer sums are i64, integer means and norms f32.
+local function result_code(op, kind, code, opts)
+    if kind == ARGMAX then return I64 end
+    if opts.dtype then return base.dtype_code(op, opts.dtype) end
+    if floats[names[code]] or kind == MAX or kind == MIN then return code end
+    return kind == SUM and I64 or F32
+end
+
+--- Reduces everything to a Lua number.
+local function reduce_all(op, kind, self)
+    local handle = use(self, op, "self")
+    local code = dtype_of(handle)
+    -- A number has no dtype of its own, so floats are not rounded below f32.
+    local result = floats[names[code]] and kind ~= ARGMAX and F32 or result_code(op, kind, code, {})
+    if result == I64 and kind == SUM and code ~= I64 then
+        self = self:to("i64")
+        handle = self.handle
+    end
+    local dst = create(devices.of(C.steer_tensor_device(handle)), result, 0)
+    c.alloc(C.steer_tensor_reduce, dst.handle, handle, kind, -1)
+    return dst:item() + (kind == ARGMAX and 1 or 0)
+end
+
+local function reduce(op, kind, self, dim, opts)
+    opts = options.check(op, opts, reduce_options)
+    if dim == nil then
+        if next(opts) then
+            raise("invalid_argument", op, "opts: without a dim the result is a number, expected no options")
+        end
+        return reduce_all(op, kind, self)
+    end
+    local handle = use(self, op, "self")
+    local ndim = C.steer_tensor_ndim(handle)
+    local d = dim_index(op, "dim", dim, ndim)
+    local result = result_code(op, kind, dtype_of(handle), opts)
+    if result == I64 and kind == SUM then
+        self = self:to("i64") -- the sum of narrow integers would not fit their own dtype
+        handle = self.handle
+    end
+    for i = 0, ndim - 2 do dims[i] = C.steer_tensor_size(handle, i < d and i or i + 1) end
+    local dst = create(devices.of(C.steer_tensor_device(handle)), result, ndim - 1)
+    c.alloc(C.steer_tensor_reduce, dst.handle, handle, kind, d)
+    if kind == ARGMAX then dst:add_(1) end
+    return opts.keepdim and dst:unsqueeze(d + 1) or dst
+end
+
+--- Sums along a dimension, or everything. Accumulates in f64, integers in i64.
+-- @tparam[opt] number dim from 1, or from the end; without it the result is a Lua number
+-- @tparam[opt] table opts keepdim=true leaves the dimension with size 1; dtype="f32" widens the result
+-- @return a tensor without that dimension, of the same dtype (i64 for integers), or a number
+function methods:sum(dim, opts)
+    return reduce("tensor_sum", SUM, self, dim, opts)
+end
+
+--- Averages along a dimension, or everything; as sum. Integers give f32.
+-- @raise invalid_argument if there are no elements
+function methods:mean(dim, opts)
+    return reduce("tensor_mean", MEAN, self, dim, opts)
+end
+
+--- Takes the greatest element along a dimension, or of everything; NaN wins.
+function methods:max(dim, opts)
+    return reduce("tensor_max", MAX, self, dim, opts)
+end
+
+--- Takes the least element along a dimension, or of everything; NaN wins.
+function methods:min(dim, opts)
+    return reduce("tensor_min", MIN, self, dim, opts)
+end
+
+--- Gives the index, from 1, of the first greatest element along a dimension (an i64 tensor), or in row-major order of
+-- everything (a number).
+function methods:argmax(dim, opts)
+    return reduce("tensor_argmax", ARGMAX, self, dim, opts)
+end
+
+--- Gives the Euclidean norm along a dimension, or of everything; as sum. Integers give f32.
+function methods:norm(dim, opts)
+    return reduce("tensor_norm", NORM, self, dim, opts)
+end
+
+-- ---- Rows and products ---------------------------------------------------------------------------------------------
+
+local function rowwise(op, fn, self, d)
+    local handle = use(self, op, "self")
+    local dst = create_like(handle)
+    c.alloc(fn, dst.handle, handle, d)
+    return dst
+end
+
+--- Divides by the Euclidean norm along a dimension, or of everything. Float dtypes.
+-- @tparam[opt] number dim
+-- @raise invalid_argument for a zero norm on the CPU; on a GPU the result is NaN
+function methods:normalize(dim)
+    local handle = use(self, "tensor_normalize", "self")
+    local d = dim and dim_index("tensor_normalize", "dim", dim, C.steer_tensor_ndim(handle)) or -1
+    return rowwise("tensor_normalize", C.steer_tensor_normalize, self, d)
+end
+
+--- Computes softmax along a dimension. Float dtypes.
+-- @tparam[opt=-1] number dim
+function methods:softmax(dim)
+    local handle = use(self, "tensor_softmax", "self")
+    local d = dim_index("tensor_softmax", "dim", dim or -1, C.steer_tensor_ndim(handle))
+    return rowwise("tensor_softmax", C.steer_tensor_softmax, self, d)
+end
+
+--- Multiplies matrices: [m,k]@[k,n], [k]@[k,n], [m,k]@[k], [k]@[k] and batches [b,m,k]@[b,k,n]. Float dtypes, both the
+-- same; products accumulate in f32.
+-- @tparam tensor other
+function methods:matmul(other)
+    local op = "tensor_matmul"
+    local a, b = use(self, op, "self"), use(other, op, "other")
+    check_alike(op, a, b)
+    local na, nb = C.steer_tensor_ndim(a), C.steer_tensor_ndim(b)
+    local fits = na >= 1 and nb >= 1 and na <= 3 and nb <= 3 and (na == 3) == (nb == 3)
+        and C.steer_tensor_size(a, na - 1) == C.steer_tensor_size(b, math.max(nb - 2, 0))
+        and (na < 3 or C.steer_tensor_size(a, 0) == C.steer_tensor_size(b, 0))
+    if not fits then
+        raise("shape_mismatch", op, "other: %s does not go with %s, expected [m,k]@[k,n], [k]@[k,n], [m,k]@[k], "
+            .. "[k]@[k] or [b,m,k]@[b,k,n]", base.shape_text(b), base.shape_text(a))
+    end
+    local ndim = 0
+    for i = 0, na - 2 do dims[ndim], ndim = C.steer_tensor_size(a, i), ndim + 1 end
+    if nb > 1 then dims[ndim], ndim = C.steer_tensor_size(b, nb - 1), ndim + 1 end
+    local dst = create(devices.of(C.steer_tensor_device(a)), dtype_of(a), ndim)
+    c.alloc(C.steer_tensor_matmul, dst.handle, a, b)
+    return dst
+end
+
+--- Gives the dot product of two one-dimensional tensors as a Lua number; f16 and bf16 are not rounded below f32.
+-- @tparam tensor other of the same length, dtype and device
+function methods:dot(other)
+    local op = "tensor_dot"
+    local a, b = use(self, op, "self"), use(other, op, "other")
+    check_alike(op, a, b)
+    local vectors = C.steer_tensor_ndim(a) == 1 and C.steer_tensor_ndim(b) == 1
+    if not vectors or C.steer_tensor_numel(a) ~= C.steer_tensor_numel(b) then
+        raise("shape_mismatch", op, "other: expected two one-dimensional tensors of one length, got %s and %s",
+            base.shape_text(a), base.shape_text(b))
+    end
+    if not floats[names[dtype_of(a)]] then return (self:to("i64") * other:to("i64")):sum() end
+    return self:to("f32"):matmul(other:to("f32")):item()
+end
+
+-- The three enumerations above are fixed by the interface.
+assert(DIV == tonumber(C.STEER_DIV) and NORM == tonumber(C.STEER_NORM) and SUB == tonumber(C.STEER_SUB))

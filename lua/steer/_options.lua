@@ -1,0 +1,73 @@
+--- Checks option tables: an unknown key is invalid_argument and names the nearest known one.
+local raise = require("steer._error").raise
+local check = require "steer._check"
+
+local M = {}
+local none = {}
+
+-- Levenshtein distance: the fewest single-letter edits that turn a into b.
+local function distance(a, b)
+    local row = {}
+    for j = 0, #b do row[j] = j end
+    for i = 1, #a do
+        local diagonal = row[0]
+        row[0] = i
+        for j = 1, #b do
+            local above = row[j]
+            local change = a:byte(i) == b:byte(j) and 0 or 1
+            row[j] = math.min(above + 1, row[j - 1] + 1, diagonal + change)
+            diagonal = above
+        end
+    end
+    return row[#b]
+end
+
+--- Finds the key of `known` that is nearest to `word`, or nil if `known` is empty; ties go to the alphabet.
+-- @tparam string word
+-- @tparam table known set or map whose keys are strings
+function M.nearest(word, known)
+    local best, best_distance
+    for key in pairs(known) do
+        local d = distance(word:lower(), key:lower())
+        if not best or d < best_distance or (d == best_distance and key < best) then best, best_distance = key, d end
+    end
+    return best
+end
+
+--- Lists the keys of a map for a message: "a, b and c".
+function M.list(known)
+    local keys = {}
+    for key in pairs(known) do keys[#keys + 1] = tostring(key) end
+    table.sort(keys)
+    if #keys < 2 then return keys[1] or "none" end
+    return table.concat(keys, ", ", 1, #keys - 1) .. " and " .. keys[#keys]
+end
+
+--- Checks an option table and returns it, or an empty table for nil.
+-- @tparam string op operation for messages, such as "tensor_zeros"
+-- @param opts table or nil
+-- @tparam table known map from each known key to the Lua type of its value, or to true for any type
+-- @tparam[opt="opts"] string name what the table is called in messages
+function M.check(op, opts, known, name)
+    if opts == nil then return none end
+    name = name or "opts"
+    check.type(op, name, opts, "table", "a table of options")
+    for key, value in pairs(opts) do
+        local kind = known[key]
+        if kind == nil then
+            if next(known) == nil then
+                raise("invalid_argument", op, "%s: unknown option %s, there are none here", name, check.describe(key))
+            elseif type(key) ~= "string" then
+                raise("invalid_argument", op, "%s: unknown option %s, the options are %s", name, check.describe(key),
+                    M.list(known))
+            end
+            raise("invalid_argument", op, '%s: unknown option "%s", did you mean "%s"? The options are %s', name, key,
+                M.nearest(key, known), M.list(known))
+        elseif kind ~= true and type(value) ~= kind then
+            check.type(op, name .. "." .. key, value, kind)
+        end
+    end
+    return opts
+end
+
+return M

@@ -1,0 +1,35 @@
+--- The `steer` package: tensors, files, steering specs and engines. Modules load when they are first used.
+local steer = {}
+
+-- Public name -> module and the field of it; without a field the module itself.
+local rows = {
+    tensor = { "steer.tensor" },
+    device = { "steer.device", "open" },
+    devices = { "steer.device", "list" },
+    backends = { "steer.device", "backends" },
+    version = { "steer.device", "version" },
+    load = { "steer.io", "load" },
+    save = { "steer.io", "save" },
+    add = { "steer.spec", "add" },
+    cap = { "steer.spec", "cap" },
+    ablate = { "steer.spec", "ablate" },
+    spec = { "steer.spec", "spec" },
+    load_spec = { "steer.spec", "load_spec" },
+    engine = { "steer.engine", "engine" },
+}
+
+return setmetatable(steer, {
+    names = rows,
+    __index = function(_, name)
+        local row = rows[name]
+        if not row then
+            if type(name) ~= "string" then return nil end
+            require("steer._error").raise("invalid_argument", "steer",
+                "there is no steer.%s, did you mean steer.%s?", name, require("steer._options").nearest(name, rows))
+        end
+        local value = require(row[1])
+        if row[2] then value = value[row[2]] end
+        rawset(steer, name, value)
+        return value
+    end,
+})
