@@ -406,7 +406,7 @@ typedef struct steer_explain {
 
 typedef struct steer_group {
     uint32_t struct_size;
-    int32_t program; /* numbered from 0 by first appearance on the layer */
+    int32_t program; /* its number in the engine */
     int64_t start;   /* first row */
     int64_t rows;
     int32_t request;     /* request of the first row */
@@ -420,8 +420,8 @@ int steer_plan_create(steer_plan **out, steer_engine *engine, const steer_plan_d
 void steer_plan_release(steer_plan *plan);
 /* Replaces the batch. The rows of the new batch may not exceed the plan's rows. On error the plan is as it was. */
 int steer_plan_update(steer_plan *plan, int32_t request_count, const steer_request *requests);
-/* Steers hidden [rows, hidden] in place; with residual, hidden + residual is steered and written to hidden as steered
- * - residual. Allocates nothing, waits for nothing. */
+/* Steers hidden [rows, hidden] in place. With residual, of the same shape, the operations see hidden + residual and
+ * their update goes to hidden. Allocates nothing, waits for nothing. */
 int steer_plan_apply(steer_plan *plan, int32_t layer, steer_tensor *hidden, steer_tensor *residual);
 int steer_plan_explain(steer_explain *out, steer_plan *plan, int32_t layer);
 int steer_plan_group(steer_group *out, steer_plan *plan, int32_t layer, int32_t index);

@@ -103,7 +103,7 @@ typedef struct steer_row {
 /* One launch over rows of the hidden states. */
 typedef struct steer_launch {
     void *hidden;          /* [rows, hidden_size], in place */
-    const void *residual;  /* NULL, or: steer hidden + residual, store the result - residual to hidden */
+    const void *residual;  /* NULL, or: the program sees hidden + residual, its update goes to hidden */
     int64_t hidden_stride; /* elements between rows */
     int64_t residual_stride;
     int64_t hidden_size;

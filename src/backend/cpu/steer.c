@@ -1,0 +1,178 @@
+/* steer.c: applies compiled programs to rows of hidden states on the CPU: the readable reference of backend.h.
+ *
+ * A row is widened to f32 once, all dots are taken, the coefficients follow from them, the row is updated and rounded
+ * once. Sums run in 16 fixed lanes, so a row's bits depend on its values and its program alone, not on the number of
+ * threads or the width of the machine's vectors. */
+#include "backend/cpu/cpu.h"
+#include "tensor/dtype.h"
+
+#include <math.h>
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("O3")
+#endif
+/* Wider vectors where the machine has them; the sanitizers cannot run the resolver. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
+#define WIDE __attribute__((target_clones("avx2", "default")))
+#else
+#define WIDE
+#endif
+
+enum { LANES = 16, MAX_VECTORS = 2 * STEER_MAX_OPS };
+
+/* ---- Rows as f32 --------------------------------------------------------------------------------------------- */
+
+#define ROW_FUNCTIONS(name, type, to_f32, from_f32)                                                          \
+    WIDE static void load_##name(float *x, const void *row, int64_t n) {                                     \
+        const type *h = row;                                                                                 \
+        for (int64_t i = 0; i < n; i++) x[i] = to_f32(h[i]);                                                 \
+    }                                                                                                        \
+    WIDE static void load_sum_##name(float *x, const void *row, const void *residual, int64_t n) {           \
+        const type *h = row, *r = residual;                                                                  \
+        for (int64_t i = 0; i < n; i++) x[i] = to_f32(h[i]) + to_f32(r[i]);                                  \
+    }                                                                                                        \
+    WIDE static void store_##name(void *row, const float *x, int64_t n) {                                    \
+        type *h = row;                                                                                       \
+        for (int64_t i = 0; i < n; i++) h[i] = from_f32(x[i]);                                               \
+    }
+
+#define SAME(x) (x)
+ROW_FUNCTIONS(f32, float, SAME, SAME)
+ROW_FUNCTIONS(f16, uint16_t, steer_f16_to_f32, steer_f32_to_f16)
+ROW_FUNCTIONS(bf16, uint16_t, steer_bf16_to_f32, steer_f32_to_bf16)
+
+typedef struct row_functions {
+    void (*load)(float *x, const void *row, int64_t n);
+    void (*load_sum)(float *x, const void *row, const void *residual, int64_t n);
+    void (*store)(void *row, const float *x, int64_t n);
+} row_functions;
+
+static const row_functions row_table[STEER_DTYPE_COUNT] = {
+    [STEER_F32] = {load_f32, load_sum_f32, store_f32},
+    [STEER_F16] = {load_f16, load_sum_f16, store_f16},
+    [STEER_BF16] = {load_bf16, load_sum_bf16, store_bf16},
+};
+
+/* ---- Arithmetic ---------------------------------------------------------------------------------------------- */
+
+WIDE static float dot(const float *x, const float *m, int64_t n) {
+    float lanes[LANES] = {0};
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int l = 0; l < LANES; l++) lanes[l] += x[i + l] * m[i + l];
+    for (int l = 0; i + l < n; l++) lanes[l] += x[i + l] * m[i + l];
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int l = 0; l < half; l++) lanes[l] += lanes[l + half];
+    return lanes[0];
+}
+
+WIDE static void add_scaled(float *x, float coef, const float *m, int64_t n) {
+    for (int64_t i = 0; i < n; i++) x[i] += coef * m[i];
+}
+
+static const float *vector_at(uint64_t address) { return (const float *)(uintptr_t)address; }
+
+static float coefficient(float s, float gain, float offset, float lo, float hi) {
+    return fminf(fmaxf(gain * s + offset, lo - s), hi - s);
+}
+
+static int gate_open(const steer_op_image *op, const float *p, float norm2) {
+    if (op->gate < 0) return 1;
+    float value = op->gate_inv * p[op->gate] + op->gate_bias;
+    if (op->flags & STEER_OP_IMAGE_COSINE)
+        value = norm2 > 0 ? value / sqrtf(norm2) : 0; /* of a zero row: 0 */
+    return op->flags & STEER_OP_IMAGE_BELOW ? value < op->threshold : value > op->threshold;
+}
+
+/* Runs the operations over the dots p, leaving in C what each vector is scaled by. */
+static void solve(float *C, float *p, float norm2, const steer_program_image *image) {
+    const char *base = (const char *)image;
+    int32_t n = image->vectors;
+    const steer_op_image *ops = (const steer_op_image *)(const void *)(base + steer_image_ops_at(n));
+    const float *gram = (const float *)(const void *)(base + steer_image_gram_at(n, image->ops));
+    for (int32_t j = 0; j < n; j++) C[j] = 0;
+    for (int32_t k = 0; k < image->ops; k++) {
+        const steer_op_image *op = &ops[k];
+        if (!gate_open(op, p, norm2)) continue;
+        float s = op->inv * p[op->dot] + op->bias;
+        float c = coefficient(s, op->gain, op->offset, op->lo, op->hi) * op->inv;
+        const float *row = gram + (size_t)op->dot * (size_t)n;
+        norm2 += c * (2 * p[op->dot] + c * row[op->dot]);
+        C[op->dot] += c;
+        for (int32_t j = 0; j < n; j++) p[j] += c * row[j];
+    }
+}
+
+static const steer_program_image *image_of(const steer_entry *entry) {
+    return (const steer_program_image *)(uintptr_t)entry->image;
+}
+
+static const uint64_t *vectors_of(const steer_program_image *image) {
+    return (const uint64_t *)(const void *)((const char *)image + steer_image_vectors_at());
+}
+
+/* What each vector of the program is scaled by, from the row x. */
+static void find_coefficients(float *C, const float *x, const steer_entry *entry, int64_t n) {
+    if (!entry->vectors) return;
+    if (!entry->image) {
+        float s = entry->inv * dot(x, vector_at(entry->m), n) + entry->bias;
+        C[0] = coefficient(s, entry->gain, 0, entry->lo, entry->hi) * entry->inv;
+        return;
+    }
+    const steer_program_image *image = image_of(entry);
+    const uint64_t *vectors = vectors_of(image);
+    float p[MAX_VECTORS];
+    for (int32_t j = 0; j < image->vectors; j++) p[j] = dot(x, vector_at(vectors[j]), n);
+    solve(C, p, image->norm ? dot(x, x, n) : 0, image);
+}
+
+static void update(float *x, const float *C, const steer_entry *entry, int64_t n) {
+    if (entry->u) add_scaled(x, entry->u_coef, vector_at(entry->u), n);
+    if (!entry->vectors) return;
+    const uint64_t *vectors = entry->image ? vectors_of(image_of(entry)) : &entry->m;
+    int32_t updated = entry->image ? image_of(entry)->updated : 1;
+    for (int32_t j = 0; j < updated; j++)
+        if (C[j] != 0) add_scaled(x, C[j], vector_at(vectors[j]), n);
+}
+
+/* ---- Rows ---------------------------------------------------------------------------------------------------- */
+
+static const steer_entry *entry_of(const steer_launch *launch, int64_t row) {
+    if (launch->uniform) return launch->uniform;
+    const steer_row *record = &launch->table[row];
+    int32_t at = launch->layer - record->first;
+    if (at < 0 || at >= record->count) return NULL;
+    const steer_entry *entry = (const steer_entry *)(uintptr_t)record->entries + at;
+    return entry->u || entry->vectors ? entry : NULL;
+}
+
+static void steer_row_at(const steer_launch *launch, int64_t row, size_t element) {
+    static _Thread_local float x[STEER_MAX_HIDDEN];
+    const steer_entry *entry = entry_of(launch, row);
+    if (!entry) return;
+    const row_functions *functions = &row_table[launch->dtype];
+    char *h = (char *)launch->hidden + (size_t)row * (size_t)launch->hidden_stride * element;
+    int64_t n = launch->hidden_size;
+    float C[MAX_VECTORS];
+    if (launch->residual) { /* dots of the sum; the update goes to the delta alone, so nothing cancels */
+        const char *r =
+            (const char *)launch->residual + (size_t)row * (size_t)launch->residual_stride * element;
+        functions->load_sum(x, h, r, n);
+        find_coefficients(C, x, entry, n);
+        functions->load(x, h, n);
+    } else {
+        functions->load(x, h, n);
+        find_coefficients(C, x, entry, n);
+    }
+    update(x, C, entry, n);
+    functions->store(h, x, n);
+}
+
+int steer_cpu_steer(void *device, const steer_launch *launch) {
+    (void)device;
+    size_t element = steer_dtype_size(launch->dtype);
+    int64_t rows = launch->rows;
+#pragma omp parallel for schedule(static) if (rows > 1 && rows * launch->hidden_size >= 32768)
+    for (int64_t row = 0; row < rows; row++) steer_row_at(launch, row, element);
+    return STEER_OK;
+}

@@ -1,0 +1,188 @@
+/* engine.c: makes engines, and compiles specs for them. */
+#include "steering/engine.h"
+
+/* ---- Compiled specs ------------------------------------------------------------------------------------------ */
+
+static uint64_t compiled_key(uint64_t spec_uid, uint64_t mask) {
+    return steer_hash_mix(spec_uid * 0x9e3779b97f4a7c15u ^ steer_hash_mix(mask));
+}
+
+static void compiled_free(steer_engine *engine, steer_compiled *compiled) {
+    for (int32_t i = 0; compiled->programs && i < compiled->count; i++)
+        steer_program_release(engine, compiled->programs[i]);
+    if (compiled->entries)
+        steer_device_deallocate(engine->device, compiled->entries,
+                                (size_t)compiled->count * sizeof(steer_entry));
+    steer_life_release(compiled->life);
+    free(compiled->programs);
+    free(compiled->source_ops);
+    free(compiled);
+}
+
+void steer_engine_sweep(steer_engine *engine) {
+    for (size_t i = 0; i < engine->compiled.capacity; i++) {
+        for (steer_node *node = engine->compiled.buckets[i], *next; node; node = next) {
+            next = node->next;
+            steer_compiled *compiled = STEER_OWNER(node, steer_compiled);
+            if (compiled->plans > 0 || atomic_load(&compiled->life->alive)) continue;
+            steer_table_remove(&engine->compiled, node);
+            compiled_free(engine, compiled);
+        }
+    }
+    engine->sweep_at = engine->compiled.count * 2 + 64;
+}
+
+/* Programs of every layer under the mask, into compiled->programs. */
+static int acquire_programs(steer_compiled *compiled, steer_engine *engine, const steer_spec *spec,
+                            uint64_t mask) {
+    steer_op *active[STEER_MAX_OPS];
+    for (int32_t i = 0; i < spec->layer_count; i++) {
+        const steer_spec_layer *layer = &spec->layers[i];
+        int32_t count = 0;
+        for (int32_t j = layer->start; j < layer->start + layer->count; j++)
+            if (spec->op_scope[j] < 0 || (mask >> spec->op_scope[j] & 1)) active[count++] = spec->ops[j];
+        int32_t at = layer->layer - compiled->first;
+        compiled->source_ops[at] = count;
+        int status = steer_program_acquire(&compiled->programs[at], engine, count, active);
+        if (status != STEER_OK) return steer_fail_prefix(status, "layer %d", layer->layer);
+    }
+    return STEER_OK;
+}
+
+static int upload_entries(steer_compiled *compiled, steer_engine *engine) {
+    size_t bytes = (size_t)compiled->count * sizeof(steer_entry);
+    steer_entry *host = calloc((size_t)compiled->count, sizeof *host);
+    if (!host) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "spec: no host memory");
+    for (int32_t i = 0; i < compiled->count; i++)
+        if (compiled->programs[i]) host[i] = compiled->programs[i]->entry;
+    int status = steer_device_allocate(engine->device, &compiled->entries, bytes, "compiled spec");
+    if (status == STEER_OK)
+        status = engine->device->backend->upload(engine->device->state, compiled->entries, host, bytes);
+    free(host);
+    return status;
+}
+
+static int compile(steer_compiled *compiled, steer_engine *engine, steer_spec *spec, uint64_t mask) {
+    if (spec->layer_count == 0) return STEER_OK;
+    compiled->first = spec->layers[0].layer;
+    int32_t count = spec->layers[spec->layer_count - 1].layer - compiled->first + 1;
+    compiled->programs = calloc((size_t)count, sizeof(steer_program *));
+    compiled->source_ops = calloc((size_t)count, sizeof *compiled->source_ops);
+    if (!compiled->programs || !compiled->source_ops)
+        return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "spec: no host memory for %d layers", count);
+    compiled->count = count;
+    STEER_TRY(acquire_programs(compiled, engine, spec, mask));
+    int steers = 0;
+    for (int32_t i = 0; i < count; i++) steers |= compiled->programs[i] != NULL;
+    if (steers) return upload_entries(compiled, engine);
+    compiled->count = 0;
+    return STEER_OK;
+}
+
+static int create(steer_compiled **out, steer_engine *engine, steer_spec *spec, uint64_t mask) {
+    steer_compiled *compiled = calloc(1, sizeof *compiled);
+    if (!compiled) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "spec: no host memory");
+    compiled->spec_uid = spec->uid;
+    compiled->mask = mask;
+    compiled->life = spec->life;
+    steer_refs_add(&spec->life->refs);
+    int status = compile(compiled, engine, spec, mask);
+    if (status == STEER_OK && !steer_table_reserve(&engine->compiled))
+        status = STEER_FAIL(STEER_E_OUT_OF_MEMORY, "engine: no host memory");
+    if (status != STEER_OK) {
+        compiled_free(engine, compiled);
+        return status;
+    }
+    steer_table_add(&engine->compiled, &compiled->node, compiled_key(spec->uid, mask));
+    *out = compiled;
+    return STEER_OK;
+}
+
+int steer_engine_compile(steer_compiled **out, steer_engine *engine, steer_spec *spec, uint64_t mask) {
+    uint64_t key = compiled_key(spec->uid, mask);
+    steer_node *node = steer_table_find(&engine->compiled, key);
+    for (; node; node = steer_table_next(node->next, key)) {
+        steer_compiled *compiled = STEER_OWNER(node, steer_compiled);
+        if (compiled->spec_uid == spec->uid && compiled->mask == mask) {
+            *out = compiled;
+            return STEER_OK;
+        }
+    }
+    if (engine->compiled.count >= engine->sweep_at) steer_engine_sweep(engine);
+    int status = create(out, engine, spec, mask);
+    if (status != STEER_E_OUT_OF_MEMORY) return status;
+    steer_engine_sweep(engine); /* what dead specs hold may be all that is missing */
+    return create(out, engine, spec, mask);
+}
+
+/* ---- Engines ------------------------------------------------------------------------------------------------- */
+
+static int check_desc(const steer_engine_desc *desc) {
+    if (!desc) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "desc: NULL, expected a steer_engine_desc");
+    if (desc->struct_size != sizeof *desc)
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "desc: struct_size %u, expected %zu", desc->struct_size,
+                          sizeof *desc);
+    if (!desc->device) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "device: NULL, expected an open device");
+    if (desc->dtype != STEER_F32 && desc->dtype != STEER_F16 && desc->dtype != STEER_BF16)
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "dtype: %s, expected f32, f16 or bf16",
+                          steer_dtype_name(desc->dtype));
+    if (desc->hidden < 1 || desc->hidden > STEER_MAX_HIDDEN)
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "hidden: %lld, expected 1 to %d", (long long)desc->hidden,
+                          STEER_MAX_HIDDEN);
+    if (desc->vector_bytes < 0)
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "vector_bytes: %lld, expected 0 (1 GiB) or more",
+                          (long long)desc->vector_bytes);
+    return STEER_OK;
+}
+
+int steer_engine_create(steer_engine **out, const steer_engine_desc *desc) {
+    STEER_ENTER("engine_create");
+    if (!out) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "out: NULL");
+    STEER_TRY(check_desc(desc));
+    steer_engine *engine = calloc(1, sizeof *engine);
+    if (!engine) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "engine: no host memory");
+    steer_refs_init(&engine->refs);
+    engine->device = steer_device_retain(desc->device);
+    engine->dtype = desc->dtype;
+    engine->hidden = desc->hidden;
+    engine->bank.device = desc->device;
+    engine->bank.budget = desc->vector_bytes ? desc->vector_bytes : (int64_t)1 << 30;
+    engine->sweep_at = 64;
+    *out = engine;
+    return STEER_OK;
+}
+
+void steer_engine_release(steer_engine *engine) {
+    if (!engine || !steer_refs_drop(&engine->refs)) return;
+    for (size_t i = 0; i < engine->compiled.capacity; i++) {
+        for (steer_node *node = engine->compiled.buckets[i], *next; node; node = next) {
+            next = node->next;
+            compiled_free(engine, STEER_OWNER(node, steer_compiled));
+        }
+    }
+    steer_table_free(&engine->compiled);
+    steer_table_free(&engine->programs);
+    steer_bank_free(&engine->bank);
+    steer_device_release(engine->device);
+    free(engine);
+}
+
+int steer_engine_get_stats(steer_engine_stats *out, steer_engine *engine) {
+    STEER_ENTER("engine_get_stats");
+    if (!engine) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "engine: NULL");
+    if (!out || out->struct_size != sizeof *out)
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "out: struct_size %u, expected %zu",
+                          out ? out->struct_size : 0, sizeof *out);
+    steer_engine_sweep(engine);
+    const steer_bank *bank = &engine->bank;
+    *out = engine->stats;
+    out->struct_size = sizeof *out;
+    out->vectors = (int64_t)bank->table.count;
+    out->vector_bytes = bank->bytes;
+    out->vector_budget = bank->budget;
+    out->vector_hits = bank->hits;
+    out->vector_misses = bank->misses;
+    out->vector_evictions = bank->evictions;
+    out->programs = (int64_t)engine->programs.count;
+    return STEER_OK;
+}

@@ -1,0 +1,48 @@
+/* engine.h: an engine: the compiled specs, programs and vectors of one device, dtype and hidden size. */
+#ifndef STEER_STEERING_ENGINE_H
+#define STEER_STEERING_ENGINE_H
+
+#include "steering/program.h"
+#include "steering/spec.h"
+
+/* A spec under one scope mask (bit i: scope i selects the row), compiled: entries for layers first .. first+count-1. */
+typedef struct steer_compiled {
+    steer_node node; /* in the engine's table, by spec and mask */
+    uint64_t spec_uid;
+    uint64_t mask;
+    steer_life *life; /* of the spec */
+    int64_t plans;    /* plans that hold it */
+    uint64_t stamp;   /* the plan update that saw it last */
+    int32_t first;
+    int32_t count;            /* 0: steers nothing */
+    steer_program **programs; /* [count], NULL where a layer is not steered */
+    int32_t *source_ops;      /* [count], operations of the spec on that layer */
+    void *entries;            /* device memory, [count] steer_entry */
+} steer_compiled;
+
+struct steer_engine {
+    steer_refs refs;
+    steer_device *device;
+    steer_dtype dtype;
+    int64_t hidden;
+    steer_bank bank;
+    steer_table programs;
+    steer_table compiled;
+    size_t sweep_at; /* number of compiled specs at which dead ones are looked for */
+    uint64_t epoch;  /* counts plan updates */
+    int32_t next_program;
+    double bandwidth; /* measured in-place stream, bytes/s; 0: not yet */
+    steer_engine_stats stats;
+};
+
+/* The compiled form of a spec under a mask; valid while a plan holds it or the spec lives. */
+int steer_engine_compile(steer_compiled **out, steer_engine *engine, steer_spec *spec, uint64_t mask);
+/* Frees compiled specs whose spec is gone and that no plan holds. */
+void steer_engine_sweep(steer_engine *engine);
+
+static inline steer_program *steer_compiled_program(const steer_compiled *compiled, int32_t layer) {
+    int32_t at = layer - compiled->first;
+    return at >= 0 && at < compiled->count ? compiled->programs[at] : NULL;
+}
+
+#endif

@@ -1,0 +1,389 @@
+/* plan.c: turns requests into rows and chooses the path of a layer. */
+#include "steering/plan.h"
+
+/* ---- Building a batch ---------------------------------------------------------------------------------------- */
+
+/* The array with room for `need` elements of `size` bytes, capacity doubled; NULL when memory is out. */
+static void *grow(void *array, int32_t *capacity, int64_t need, size_t size) {
+    if (need <= *capacity) return array;
+    int64_t wanted = *capacity ? *capacity : 64;
+    while (wanted < need) wanted *= 2;
+    void *bigger = wanted <= INT32_MAX ? realloc(array, (size_t)wanted * size) : NULL;
+    if (!bigger) {
+        steer_fail(STEER_E_OUT_OF_MEMORY, __FILE__, __LINE__, "plan: no host memory for %lld entries",
+                   (long long)need);
+        return NULL;
+    }
+    *capacity = (int32_t)wanted;
+    return bigger;
+}
+
+/* Makes room for one more element of a steer_batch array. */
+#define ROOM(batch, array)                                                                                   \
+    do {                                                                                                     \
+        void *room = grow((batch)->array##s, &(batch)->array##_capacity,                                     \
+                          (int64_t)(batch)->array##_count + 1, sizeof *(batch)->array##s);                   \
+        if (!room) return STEER_E_OUT_OF_MEMORY;                                                             \
+        (batch)->array##s = room;                                                                            \
+    } while (0)
+
+static int push_segment(steer_batch *batch, int64_t rows, int32_t request, steer_compiled *compiled) {
+    ROOM(batch, segment);
+    batch->segments[batch->segment_count++] = (steer_segment){batch->total, rows, request, compiled};
+    batch->total += rows;
+    if (compiled)
+        batch->steered_rows += rows;
+    else
+        batch->has_unsteered = 1;
+    return STEER_OK;
+}
+
+/* Notes a compiled spec once per batch and holds it. */
+static int hold(steer_batch *batch, steer_compiled *compiled, uint64_t epoch) {
+    if (compiled->stamp == epoch) return STEER_OK;
+    ROOM(batch, held);
+    compiled->stamp = epoch;
+    compiled->plans++;
+    batch->helds[batch->held_count++] = compiled;
+    return STEER_OK;
+}
+
+/* The compiled spec of rows under `mask`, held; *out NULL if it steers nothing. */
+static int resolve(steer_compiled **out, steer_plan *plan, steer_batch *batch, steer_spec *spec,
+                   uint64_t mask) {
+    STEER_TRY(steer_engine_compile(out, plan->engine, spec, mask));
+    if ((*out)->count == 0) {
+        *out = NULL;
+        return STEER_OK;
+    }
+    return hold(batch, *out, plan->engine->epoch);
+}
+
+static uint64_t row_mask(const steer_spec *spec, const steer_request *request, int64_t row) {
+    uint64_t mask = 0;
+    for (int32_t i = 0; i < spec->scope_count; i++)
+        mask |= (uint64_t)steer_scope_selects(spec->scopes[i], request, row) << i;
+    return mask;
+}
+
+/* A request whose spec has scopes: one segment per run of rows with the same mask. */
+static int add_scoped(steer_plan *plan, steer_batch *batch, int32_t index, const steer_request *request) {
+    for (int64_t row = 0, end; row < request->tokens; row = end) {
+        uint64_t mask = row_mask(request->spec, request, row);
+        for (end = row + 1; end < request->tokens && row_mask(request->spec, request, end) == mask;) end++;
+        steer_compiled *compiled;
+        STEER_TRY(resolve(&compiled, plan, batch, request->spec, mask));
+        STEER_TRY(push_segment(batch, end - row, index, compiled));
+    }
+    return STEER_OK;
+}
+
+static int add_request(steer_plan *plan, steer_batch *batch, int32_t index, const steer_request *request) {
+    steer_spec *spec = request->spec;
+    int64_t steered_before = batch->steered_rows;
+    if (!spec || spec->op_count == 0) return push_segment(batch, request->tokens, index, NULL);
+    if (spec->scope_count > 0) {
+        STEER_TRY(add_scoped(plan, batch, index, request));
+    } else {
+        steer_compiled *compiled;
+        STEER_TRY(resolve(&compiled, plan, batch, spec, 0));
+        STEER_TRY(push_segment(batch, request->tokens, index, compiled));
+    }
+    if (batch->steered_rows != steered_before) return STEER_OK;
+    ROOM(batch, idle);
+    batch->idles[batch->idle_count++] = index;
+    return STEER_OK;
+}
+
+static int check_request(const steer_plan *plan, const steer_request *request) {
+    if (request->tokens < 0)
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "tokens: %lld, expected 0 or more",
+                          (long long)request->tokens);
+    if ((unsigned)request->phase > STEER_GENERATION)
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "phase: %d, expected a steer_phase", (int)request->phase);
+    if (request->position < 0)
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "position: %lld, expected 0 or more",
+                          (long long)request->position);
+    const steer_spec *spec = request->spec;
+    if (!spec || spec->op_count == 0) return STEER_OK;
+    if (spec->hidden != plan->engine->hidden)
+        return STEER_FAIL(STEER_E_SHAPE_MISMATCH,
+                          "spec: vectors of %lld elements, the engine's hidden size is %lld",
+                          (long long)spec->hidden, (long long)plan->engine->hidden);
+    for (int32_t i = 0; i < spec->scope_count; i++) STEER_TRY(steer_scope_check(spec->scopes[i], request));
+    return STEER_OK;
+}
+
+static void batch_reset(steer_batch *batch) {
+    for (int32_t i = 0; i < batch->held_count; i++) batch->helds[i]->plans--;
+    batch->total = batch->steered_rows = 0;
+    batch->segment_count = batch->held_count = batch->idle_count = batch->has_unsteered = 0;
+}
+
+static int batch_build(steer_plan *plan, steer_batch *batch, int32_t count, const steer_request *requests) {
+    for (int32_t i = 0; i < count; i++) {
+        int status = check_request(plan, &requests[i]);
+        if (status == STEER_OK) status = add_request(plan, batch, i, &requests[i]);
+        if (status != STEER_OK) return steer_fail_prefix(status, "request %d", i);
+        if (batch->total > plan->rows)
+            return STEER_FAIL(STEER_E_SHAPE_MISMATCH,
+                              "requests: %lld rows up to request %d, the plan has %lld",
+                              (long long)batch->total, i, (long long)plan->rows);
+    }
+    return STEER_OK;
+}
+
+/* ---- Idle specs ---------------------------------------------------------------------------------------------- */
+
+typedef struct spec_use {
+    uint64_t uid;
+    int32_t steers; /* sorts uses that steer before those that do not */
+    int32_t request;
+} spec_use;
+
+static int compare_uses(const void *a, const void *b) {
+    const spec_use *x = a, *y = b;
+    if (x->uid != y->uid) return x->uid < y->uid ? -1 : 1;
+    if (x->steers != y->steers) return y->steers - x->steers;
+    return (x->request > y->request) - (x->request < y->request);
+}
+
+static int compare_requests(const void *a, const void *b) {
+    return *(const int32_t *)a - *(const int32_t *)b;
+}
+
+/* Keeps one idle request per spec, and only if no other request makes the spec steer. */
+static int settle_idle(steer_batch *batch, const steer_request *requests) {
+    if (batch->idle_count == 0) return STEER_OK;
+    spec_use *uses = malloc(((size_t)batch->segment_count + (size_t)batch->idle_count) * sizeof *uses);
+    if (!uses) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "plan: no host memory");
+    size_t n = 0;
+    for (int32_t i = 0; i < batch->segment_count; i++)
+        if (batch->segments[i].compiled && batch->segments[i].rows > 0)
+            uses[n++] = (spec_use){batch->segments[i].compiled->spec_uid, 1, batch->segments[i].request};
+    for (int32_t i = 0; i < batch->idle_count; i++)
+        uses[n++] = (spec_use){requests[batch->idles[i]].spec->uid, 0, batch->idles[i]};
+    qsort(uses, n, sizeof *uses, compare_uses);
+    batch->idle_count = 0;
+    for (size_t i = 0; i < n; i++)
+        if (!uses[i].steers && (i == 0 || uses[i].uid != uses[i - 1].uid))
+            batch->idles[batch->idle_count++] = uses[i].request;
+    qsort(batch->idles, (size_t)batch->idle_count, sizeof *batch->idles, compare_requests);
+    free(uses);
+    return STEER_OK;
+}
+
+/* ---- Choosing the path --------------------------------------------------------------------------------------- */
+
+int steer_plan_check_layer(int32_t layer) {
+    if (layer < 0 || layer >= STEER_MAX_LAYERS)
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "layer: %d, expected 0 to %d", layer,
+                          STEER_MAX_LAYERS - 1);
+    return STEER_OK;
+}
+
+static void choose_auto(steer_layer_choice *choice, const steer_batch *batch, int32_t layer) {
+    steer_program *first = NULL;
+    int programs = 0, holes = batch->has_unsteered;
+    choice->max_vectors = 0;
+    for (int32_t i = 0; i < batch->held_count; i++) {
+        steer_program *program = steer_compiled_program(batch->helds[i], layer);
+        if (!program) {
+            holes = 1;
+            continue;
+        }
+        if (program != first) programs++;
+        if (!first) first = program;
+        if (program->entry.vectors > choice->max_vectors) choice->max_vectors = program->entry.vectors;
+    }
+    choice->program = first;
+    choice->path = programs == 0             ? STEER_PATH_NONE
+                   : programs == 1 && !holes ? STEER_PATH_UNIFORM
+                                             : STEER_PATH_MIXED;
+    choice->why = programs == 0  ? "no row is steered on this layer"
+                  : programs > 1 ? "several programs share the batch"
+                  : holes        ? "some rows are not steered"
+                                 : "one program covers every row";
+    choice->rows_per_program =
+        (int32_t)(batch->segment_count ? batch->total / batch->segment_count : batch->total);
+}
+
+int steer_plan_choose(const steer_layer_choice **out, steer_plan *plan, int32_t layer) {
+    steer_layer_choice *choice = &plan->choices[layer];
+    if (choice->epoch != plan->epoch) {
+        choose_auto(choice, &plan->batch, layer);
+        choice->epoch = plan->epoch;
+    }
+    *out = choice;
+    if (plan->forced == STEER_PATH_UNIFORM && choice->path == STEER_PATH_MIXED)
+        return STEER_FAIL(STEER_E_UNSUPPORTED, "path: uniform cannot serve layer %d: %s", layer, choice->why);
+    return STEER_OK;
+}
+
+static int check_forced(steer_plan *plan) {
+    if (plan->forced != STEER_PATH_UNIFORM) return STEER_OK;
+    for (int32_t i = 0; i < plan->batch.held_count; i++) {
+        const steer_compiled *compiled = plan->batch.helds[i];
+        for (int32_t layer = compiled->first; layer < compiled->first + compiled->count; layer++) {
+            const steer_layer_choice *choice;
+            STEER_TRY(steer_plan_choose(&choice, plan, layer));
+        }
+    }
+    return STEER_OK;
+}
+
+/* ---- Updating ------------------------------------------------------------------------------------------------ */
+
+/* Writes the row table and sends it to the device in stream order. */
+static int send_table(steer_plan *plan) {
+    const steer_batch *batch = &plan->batch;
+    steer_row *row = plan->stage;
+    for (int32_t i = 0; i < batch->segment_count; i++) {
+        const steer_compiled *compiled = batch->segments[i].compiled;
+        steer_row record = {0};
+        if (compiled)
+            record = (steer_row){(uint64_t)(uintptr_t)compiled->entries, (uint16_t)compiled->first,
+                                 (uint16_t)compiled->count, 0};
+        for (int64_t n = batch->segments[i].rows; n > 0; n--) *row++ = record;
+    }
+    memset(row, 0, (size_t)(plan->stage + plan->rows - row) * sizeof *row);
+    if (plan->rows == 0) return STEER_OK;
+    const steer_device *device = plan->engine->device;
+    return device->backend->upload(device->state, plan->table, plan->stage, (size_t)plan->rows * sizeof *row);
+}
+
+static void swap_batches(steer_plan *plan) {
+    steer_batch batch = plan->batch;
+    plan->batch = plan->spare;
+    plan->spare = batch;
+    plan->epoch = ++plan->engine->epoch;
+}
+
+static int update(steer_plan *plan, int32_t count, const steer_request *requests) {
+    if (count < 0 || count > STEER_MAX_REQUESTS)
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "request_count: %d, expected 0 to %d", count,
+                          STEER_MAX_REQUESTS);
+    if (count > 0 && !requests) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "requests: NULL");
+    plan->engine->epoch++;
+    steer_batch *next = &plan->spare;
+    int status = batch_build(plan, next, count, requests);
+    if (status == STEER_OK) status = settle_idle(next, requests);
+    if (status == STEER_OK && plan->strict && next->idle_count > 0)
+        status =
+            STEER_FAIL(STEER_E_NO_EFFECT, "request %d: its spec steers no row on any layer (%d such specs)",
+                       next->idles[0], next->idle_count);
+    if (status == STEER_OK) {
+        swap_batches(plan);
+        status = check_forced(plan);
+        if (status == STEER_OK) status = send_table(plan);
+        if (status != STEER_OK) swap_batches(plan);
+    }
+    batch_reset(&plan->spare); /* the batch that was, or the one that failed */
+    if (status == STEER_OK) plan->engine->stats.updates++;
+    return status;
+}
+
+int steer_plan_update(steer_plan *plan, int32_t request_count, const steer_request *requests) {
+    STEER_ENTER("plan_update");
+    if (!plan) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "plan: NULL");
+    return update(plan, request_count, requests);
+}
+
+/* ---- Creating ------------------------------------------------------------------------------------------------ */
+
+static int count_rows(int64_t *out, const steer_plan_desc *desc) {
+    int64_t total = 0;
+    for (int32_t i = 0; i < desc->request_count; i++) {
+        int64_t tokens = desc->requests[i].tokens;
+        if (tokens < 0 || tokens > INT64_MAX / 2 - total)
+            return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "request %d: tokens: %lld, expected 0 or more", i,
+                              (long long)tokens);
+        total += tokens;
+    }
+    if (desc->rows < 0)
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "rows: %lld, expected 0 (the requests' rows) or more",
+                          (long long)desc->rows);
+    if (desc->rows > 0 && desc->rows < total)
+        return STEER_FAIL(STEER_E_SHAPE_MISMATCH, "rows: %lld, the requests have %lld", (long long)desc->rows,
+                          (long long)total);
+    *out = desc->rows > 0 ? desc->rows : total;
+    if (*out > INT64_MAX / (int64_t)(STEER_MAX_HIDDEN * sizeof(double)))
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "rows: %lld is beyond what can be addressed",
+                          (long long)*out);
+    return STEER_OK;
+}
+
+static int check_desc(const steer_plan_desc *desc) {
+    if (!desc) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "desc: NULL, expected a steer_plan_desc");
+    if (desc->struct_size != sizeof *desc)
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "desc: struct_size %u, expected %zu", desc->struct_size,
+                          sizeof *desc);
+    if ((unsigned)desc->path > STEER_PATH_LOOP)
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "path: %d, expected auto, uniform, mixed or loop",
+                          (int)desc->path);
+    if (desc->request_count < 0 || desc->request_count > STEER_MAX_REQUESTS)
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "request_count: %d, expected 0 to %d",
+                          desc->request_count, STEER_MAX_REQUESTS);
+    if (desc->request_count > 0 && !desc->requests)
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "requests: NULL");
+    return STEER_OK;
+}
+
+static size_t table_bytes(const steer_plan *plan) {
+    return (size_t)(plan->rows ? plan->rows : 1) * sizeof(steer_row);
+}
+
+static void batch_free(steer_batch *batch) {
+    batch_reset(batch);
+    free(batch->segments);
+    free(batch->helds);
+    free(batch->idles);
+}
+
+static void free_plan(steer_plan *plan) {
+    batch_free(&plan->batch);
+    batch_free(&plan->spare);
+    if (plan->table) steer_device_deallocate(plan->engine->device, plan->table, table_bytes(plan));
+    free(plan->stage);
+    free(plan->choices);
+    steer_engine_release(plan->engine);
+    free(plan);
+}
+
+int steer_plan_create(steer_plan **out, steer_engine *engine, const steer_plan_desc *desc) {
+    STEER_ENTER("plan_create");
+    if (!out) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "out: NULL");
+    if (!engine) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "engine: NULL");
+    STEER_TRY(check_desc(desc));
+    int64_t rows;
+    STEER_TRY(count_rows(&rows, desc));
+    steer_plan *plan = calloc(1, sizeof *plan);
+    if (!plan) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "plan: no host memory");
+    steer_refs_init(&plan->refs);
+    steer_refs_add(&engine->refs);
+    plan->engine = engine;
+    plan->forced = desc->path;
+    plan->strict = desc->strict;
+    plan->rows = rows;
+    plan->stage = malloc(table_bytes(plan));
+    plan->choices = calloc(STEER_MAX_LAYERS, sizeof *plan->choices);
+    int status =
+        plan->stage && plan->choices
+            ? steer_device_allocate(engine->device, &plan->table, table_bytes(plan), "plan's row table")
+            : STEER_FAIL(STEER_E_OUT_OF_MEMORY, "plan: no host memory for %lld rows", (long long)rows);
+    if (status == STEER_OK) status = update(plan, desc->request_count, desc->requests);
+    if (status != STEER_OK) {
+        free_plan(plan);
+        return status;
+    }
+    engine->stats.plans++;
+    engine->stats.live_plans++;
+    *out = plan;
+    return STEER_OK;
+}
+
+void steer_plan_release(steer_plan *plan) {
+    if (!plan || !steer_refs_drop(&plan->refs)) return;
+    plan->engine->stats.live_plans--;
+    free_plan(plan);
+}

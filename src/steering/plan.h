@@ -1,0 +1,54 @@
+/* plan.h: a batch resolved to rows: which compiled spec steers which rows, and by which path. */
+#ifndef STEER_STEERING_PLAN_H
+#define STEER_STEERING_PLAN_H
+
+#include "steering/engine.h"
+
+/* Neighbouring rows of one request with one compiled spec; NULL: unsteered. */
+typedef struct steer_segment {
+    int64_t start, rows;
+    int32_t request;
+    steer_compiled *compiled;
+} steer_segment;
+
+/* A batch: what an update replaces as a whole. */
+typedef struct steer_batch {
+    int64_t total;        /* rows of the requests, padding not counted */
+    int64_t steered_rows; /* on any layer */
+    int has_unsteered;    /* some row of a request has no compiled spec */
+    int32_t segment_count, segment_capacity;
+    steer_segment *segments; /* in row order */
+    int32_t held_count, held_capacity;
+    steer_compiled **helds; /* distinct compiled specs, each held once */
+    int32_t idle_count, idle_capacity;
+    int32_t *idles; /* requests whose spec steers nothing, one per spec */
+} steer_batch;
+
+/* What the batch means for one layer; found when the layer is first asked for after an update. */
+typedef struct steer_layer_choice {
+    uint64_t epoch; /* of the batch it was made for */
+    steer_path path;
+    const char *why;
+    steer_program *program; /* path uniform: the one program */
+    int32_t max_vectors;
+    int32_t rows_per_program;
+} steer_layer_choice;
+
+struct steer_plan {
+    steer_refs refs;
+    steer_engine *engine; /* retained */
+    steer_path forced;    /* STEER_PATH_AUTO: chosen per layer */
+    int strict;
+    int64_t rows;             /* padded */
+    void *table;              /* device memory, [rows] steer_row; its address never changes */
+    steer_row *stage;         /* the same on the host */
+    steer_batch batch, spare; /* in force, and the memory that the next update builds in */
+    uint64_t epoch;
+    steer_layer_choice *choices; /* [STEER_MAX_LAYERS] */
+};
+
+/* The path of a layer: the one place where it is chosen. UNSUPPORTED if a forced path cannot serve. */
+int steer_plan_choose(const steer_layer_choice **out, steer_plan *plan, int32_t layer);
+int steer_plan_check_layer(int32_t layer);
+
+#endif

@@ -1,0 +1,40 @@
+/* program.h: the compiled form of an ordered list of operations, shared by all specs and layers that have the same. */
+#ifndef STEER_STEERING_PROGRAM_H
+#define STEER_STEERING_PROGRAM_H
+
+#include "steering/bank.h"
+#include "steering/op.h"
+
+typedef struct steer_engine steer_engine;
+
+/* An operation stated by content alone: what is hashed and compared. */
+typedef struct steer_source {
+    steer_vector *vector;      /* retained */
+    steer_vector *gate_vector; /* retained, NULL without a gate */
+    double inv;                /* p = inv * (h.m), and v = inv * m */
+    double gain, offset, lo, hi;
+    double gate_inv; /* gate value = gate_inv * (h.g), over |h| for a cosine */
+    double threshold;
+    uint32_t flags; /* STEER_OP_IMAGE_* of the gate */
+    int32_t is_add; /* unconditional add: can be folded */
+} steer_source;
+
+typedef struct steer_program {
+    steer_node node; /* in the engine's table, by content hash */
+    steer_hash hash;
+    int64_t users;        /* compiled specs that hold it */
+    int32_t source_count; /* operations, no-ops dropped */
+    steer_source *source;
+    int32_t resident_count;
+    steer_resident **residents; /* what it uses of the bank */
+    void *image;                /* device memory, NULL if the entry says it all */
+    size_t image_bytes;
+    steer_entry entry;
+    int32_t projections; /* operations left on the device */
+} steer_program;
+
+/* The program of the given operations in the order given, with one more user; *out is NULL if they do nothing. */
+int steer_program_acquire(steer_program **out, steer_engine *engine, int32_t count, steer_op *const *ops);
+void steer_program_release(steer_engine *engine, steer_program *program);
+
+#endif

@@ -1,0 +1,111 @@
+/* run.c: applies a plan to the hidden states of one layer: checks the tensors, fills the launch, counts. */
+#include "steering/plan.h"
+#include "tensor/tensor.h"
+
+static int check_tensor(const steer_plan *plan, const steer_tensor *tensor, const char *name) {
+    const steer_engine *engine = plan->engine;
+    if (!tensor) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "%s: NULL, expected a tensor", name);
+    const steer_view *view = &tensor->view;
+    if (view->dtype != engine->dtype)
+        return STEER_FAIL(STEER_E_DTYPE_MISMATCH, "%s: %s, the engine's dtype is %s", name,
+                          steer_dtype_name(view->dtype), steer_dtype_name(engine->dtype));
+    if (steer_tensor_on(tensor) != engine->device)
+        return STEER_FAIL(STEER_E_DEVICE_MISMATCH, "%s: on %s, the engine is on %s", name,
+                          steer_tensor_on(tensor)->id, engine->device->id);
+    char text[128];
+    if (view->ndim != 2 || view->shape[0] != plan->rows || view->shape[1] != engine->hidden)
+        return STEER_FAIL(STEER_E_SHAPE_MISMATCH,
+                          "%s: %s, expected [%lld, %lld] (the plan's rows, the hidden size)", name,
+                          steer_shape_text(text, sizeof text, view->ndim, view->shape), (long long)plan->rows,
+                          (long long)engine->hidden);
+    if ((view->shape[1] > 1 && view->stride[1] != 1) ||
+        (view->shape[0] > 1 && view->stride[0] < view->shape[1]))
+        return STEER_FAIL(
+            STEER_E_INVALID_ARGUMENT,
+            "%s: strides [%lld, %lld], expected rows whose elements are neighbours and that do not overlap",
+            name, (long long)view->stride[0], (long long)view->stride[1]);
+    return STEER_OK;
+}
+
+static void *row_address(void *data, int64_t row, int64_t stride, steer_dtype dtype) {
+    return (char *)data + (size_t)row * (size_t)stride * steer_dtype_size(dtype);
+}
+
+/* One launch over rows that share an entry. */
+static int launch_rows(const steer_plan *plan, const steer_launch *base, int64_t start, int64_t rows,
+                       const steer_program *program) {
+    steer_launch launch = *base;
+    launch.hidden = row_address(base->hidden, start, base->hidden_stride, base->dtype);
+    if (base->residual)
+        launch.residual =
+            row_address((void *)(uintptr_t)base->residual, start, base->residual_stride, base->dtype);
+    launch.rows = rows;
+    launch.uniform = &program->entry;
+    launch.max_vectors = program->entry.vectors;
+    launch.rows_per_program = rows > INT32_MAX ? INT32_MAX : (int32_t)rows;
+    return plan->engine->device->backend->steer(plan->engine->device->state, &launch);
+}
+
+static int launch_loop(const steer_plan *plan, const steer_launch *base) {
+    for (int32_t i = 0; i < plan->batch.segment_count; i++) {
+        const steer_segment *segment = &plan->batch.segments[i];
+        const steer_program *program =
+            segment->compiled ? steer_compiled_program(segment->compiled, base->layer) : NULL;
+        if (!program || segment->rows == 0) continue;
+        STEER_TRY(launch_rows(plan, base, segment->start, segment->rows, program));
+        plan->engine->stats.launches_loop++;
+    }
+    return STEER_OK;
+}
+
+static int launch_mixed(const steer_plan *plan, const steer_launch *base, const steer_layer_choice *choice,
+                        int capturing) {
+    steer_launch launch = *base;
+    launch.rows = plan->rows; /* by padded rows, so that a replay after an update skips none */
+    launch.table = plan->table;
+    launch.max_vectors = capturing ? -1 : choice->max_vectors;
+    launch.rows_per_program = choice->rows_per_program;
+    STEER_TRY(plan->engine->device->backend->steer(plan->engine->device->state, &launch));
+    plan->engine->stats.launches_mixed++;
+    return STEER_OK;
+}
+
+/* In a graph that an update must not invalidate, nothing of the batch may be baked into the launch: the automatic path
+ * is then always the mixed one. */
+static steer_path path_to_run(const steer_plan *plan, const steer_layer_choice *choice, int *capturing) {
+    const steer_device *device = plan->engine->device;
+    *capturing = device->backend->is_capturing && device->backend->is_capturing(device->state) == 1;
+    if (plan->forced == STEER_PATH_AUTO) return *capturing ? STEER_PATH_MIXED : choice->path;
+    return choice->path == STEER_PATH_NONE && !*capturing ? STEER_PATH_NONE : plan->forced;
+}
+
+int steer_plan_apply(steer_plan *plan, int32_t layer, steer_tensor *hidden, steer_tensor *residual) {
+    STEER_ENTER("plan_apply");
+    if (!plan) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "plan: NULL");
+    STEER_TRY(steer_plan_check_layer(layer));
+    STEER_TRY(check_tensor(plan, hidden, "hidden"));
+    if (residual) STEER_TRY(check_tensor(plan, residual, "residual"));
+    const steer_layer_choice *choice;
+    STEER_TRY(steer_plan_choose(&choice, plan, layer));
+    steer_engine_stats *stats = &plan->engine->stats;
+    int capturing;
+    steer_path path = path_to_run(plan, choice, &capturing);
+    stats->applies++;
+    if (path == STEER_PATH_NONE || plan->rows == 0) {
+        stats->applies_none++;
+        return STEER_OK;
+    }
+    const steer_launch base = {.hidden = hidden->view.data,
+                               .residual = residual ? residual->view.data : NULL,
+                               .hidden_stride = hidden->view.stride[0],
+                               .residual_stride = residual ? residual->view.stride[0] : 0,
+                               .hidden_size = plan->engine->hidden,
+                               .dtype = plan->engine->dtype,
+                               .layer = layer};
+    if (path == STEER_PATH_LOOP) return launch_loop(plan, &base);
+    if (path == STEER_PATH_MIXED) return launch_mixed(plan, &base, choice, capturing);
+    if (!choice->program) return STEER_OK; /* uniform, captured, and nothing to do */
+    STEER_TRY(launch_rows(plan, &base, 0, plan->batch.total, choice->program));
+    stats->launches_uniform++;
+    return STEER_OK;
+}
