@@ -23,6 +23,11 @@ static inline int steer_device_is_cpu(const steer_device *device) {
     return device->id[0] == 'c' && device->id[1] == 'p';
 }
 
+/* The device of a backend slot (registry.h), opened at the first call. Borrowed: devices live on. */
+int steer_device_get(steer_device **out, int32_t slot, int32_t index);
+/* What steer_device_open does, without a reference. */
+int steer_device_find(steer_device **out, const char *id);
+
 /* Device memory, counted. `what` names it in the OUT_OF_MEMORY message, which says how much was asked and is free. */
 int steer_device_allocate(steer_device *device, void **out, size_t bytes, const char *what);
 void steer_device_deallocate(steer_device *device, void *data, size_t bytes);

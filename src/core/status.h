@@ -13,6 +13,20 @@
         if (steer_try_status != STEER_OK) return steer_try_status;                                           \
     } while (0)
 
+/* A pointer argument that must be there. */
+#define STEER_REQUIRE(argument)                                                                              \
+    do {                                                                                                     \
+        if (!(argument)) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, #argument ": is NULL");                 \
+    } while (0)
+/* A descriptor that must be there and of this version. */
+#define STEER_REQUIRE_STRUCT(argument)                                                                       \
+    do {                                                                                                     \
+        STEER_REQUIRE(argument);                                                                             \
+        if ((argument)->struct_size != sizeof *(argument))                                                   \
+            return STEER_FAIL(STEER_E_INVALID_ARGUMENT, #argument ": struct_size is %u, expected %zu",       \
+                              (argument)->struct_size, sizeof *(argument));                                  \
+    } while (0)
+
 int steer_fail(int code, const char *file, int line, const char *format, ...)
     __attribute__((format(printf, 4, 5), cold));
 

@@ -47,4 +47,53 @@ static inline uint16_t steer_f32_to_f16(float value) {
     return (uint16_t)(sign | ((bits - 0x38000000u + 0xfffu + ((bits >> 13) & 1u)) >> 13));
 }
 
+static inline int steer_dtype_is_known(steer_dtype dtype) { return (unsigned)dtype < (unsigned)STEER_DTYPE_COUNT; }
+static inline int steer_dtype_is_float(steer_dtype dtype) { return (unsigned)dtype <= (unsigned)STEER_BF16; }
+
+/* Truncates and saturates to [lo, hi]; NaN becomes 0. hi must convert to double exactly or be INT64_MAX. */
+static inline int64_t steer_f64_to_int(double value, int64_t lo, int64_t hi) {
+    if (value != value) return 0;
+    if (value <= (double)lo) return lo;
+    if (value >= (double)hi) return hi;
+    return (int64_t)value;
+}
+
+/* Least and greatest value of an integer dtype. */
+static inline int64_t steer_dtype_min(steer_dtype dtype) {
+    return dtype == STEER_I32 ? INT32_MIN : dtype == STEER_I64 ? INT64_MIN : 0;
+}
+static inline int64_t steer_dtype_max(steer_dtype dtype) {
+    return dtype == STEER_I32 ? INT32_MAX : dtype == STEER_I64 ? INT64_MAX : UINT8_MAX;
+}
+
+/* One element in host memory. */
+static inline double steer_element_load(steer_dtype dtype, const void *data) {
+    union {
+        float f;
+        uint16_t h;
+        int32_t i;
+        int64_t l;
+        uint8_t b;
+    } u;
+    memcpy(&u, data, steer_dtype_size(dtype));
+    switch (dtype) {
+    case STEER_F32: return u.f;
+    case STEER_F16: return steer_f16_to_f32(u.h);
+    case STEER_BF16: return steer_bf16_to_f32(u.h);
+    case STEER_I32: return u.i;
+    case STEER_I64: return (double)u.l;
+    default: return u.b;
+    }
+}
+
+/* Rounds floats to nearest even through f32; integers as steer_f64_to_int. */
+static inline void steer_element_store(steer_dtype dtype, void *data, double value) {
+    uint16_t half = dtype == STEER_F16 ? steer_f32_to_f16((float)value) : steer_f32_to_bf16((float)value);
+    float single = (float)value;
+    int64_t whole = steer_f64_to_int(value, steer_dtype_min(dtype), steer_dtype_max(dtype));
+    /* An integer is stored by its low bytes, lowest first: the machines that Steer runs on are little-endian. */
+    const void *from = dtype == STEER_F32 ? (const void *)&single : steer_dtype_is_float(dtype) ? &half : (const void *)&whole;
+    memcpy(data, from, steer_dtype_size(dtype));
+}
+
 #endif

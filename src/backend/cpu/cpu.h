@@ -1,0 +1,62 @@
+/* cpu.h: the entries of the CPU backend, and how they walk strided elements. */
+#ifndef STEER_BACKEND_CPU_H
+#define STEER_BACKEND_CPU_H
+
+#include "backend/backend.h"
+
+enum {
+    STEER_CPU_BLOCK = 512,        /* elements converted and worked on at a time */
+    STEER_CPU_PARALLEL = 32 * 1024 /* elements from which threads pay */
+};
+
+/* A block of elements in the type they are worked on: f32 for floats, i64 for integers. */
+typedef union steer_cpu_block {
+    float f[STEER_CPU_BLOCK];
+    int64_t i[STEER_CPU_BLOCK];
+} steer_cpu_block;
+
+/* Reads n <= STEER_CPU_BLOCK elements, `stride` elements apart, into a block, and back. Storing a float block rounds to
+ * nearest even; storing an integer block keeps the low bits. */
+void steer_cpu_load(steer_cpu_block *block, steer_dtype dtype, const void *data, int64_t stride, int64_t n);
+void steer_cpu_store(const steer_cpu_block *block, steer_dtype dtype, void *data, int64_t stride, int64_t n);
+
+/* Up to three views of one shape, cut into pieces of at most STEER_CPU_BLOCK elements of a row. */
+typedef struct steer_cpu_walk {
+    int32_t ndim;
+    int32_t views;
+    int64_t pieces;
+    int64_t row_pieces; /* pieces of a row */
+    int64_t shape[STEER_MAX_DIMS];
+    const steer_view *view[3];
+    int64_t stride[3][STEER_MAX_DIMS];
+} steer_cpu_walk;
+
+typedef struct steer_cpu_piece {
+    char *data[3];
+    int64_t stride[3];
+    int64_t n;
+    int64_t start; /* row-major index of the first element */
+} steer_cpu_piece;
+
+/* Merges dimensions that lie together in every view; b and c may be NULL. */
+void steer_cpu_walk_begin(steer_cpu_walk *walk, const steer_view *a, const steer_view *b, const steer_view *c);
+steer_cpu_piece steer_cpu_walk_at(const steer_cpu_walk *walk, int64_t piece);
+
+/* elementwise.c */
+int steer_cpu_copy(void *device, const steer_view *dst, const steer_view *src);
+int steer_cpu_fill(void *device, const steer_view *dst, double value);
+int steer_cpu_arange(void *device, const steer_view *dst, double start, double step);
+int steer_cpu_random(void *device, const steer_view *dst, steer_random kind, uint64_t seed);
+int steer_cpu_binary(void *device, const steer_view *dst, const steer_view *a, const steer_view *b, steer_binary op,
+                     double alpha);
+int steer_cpu_scalar(void *device, const steer_view *dst, const steer_view *a, steer_binary op, double value);
+/* reduce.c */
+int steer_cpu_reduce(void *device, const steer_view *dst, const steer_view *src, steer_reduce op);
+int steer_cpu_normalize(void *device, const steer_view *dst, const steer_view *src);
+int steer_cpu_softmax(void *device, const steer_view *dst, const steer_view *src);
+/* matmul.c */
+int steer_cpu_matmul(void *device, const steer_view *dst, const steer_view *a, const steer_view *b);
+/* steer.c */
+int steer_cpu_steer(void *device, const steer_launch *launch);
+
+#endif
