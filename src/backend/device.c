@@ -77,8 +77,8 @@ int steer_device_find(steer_device **out, const char *id) {
     }
     const char *argument = from_environment ? "STEER_DEVICE" : "id";
     if (!parse_id(id, &slot, &index))
-        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "%s: \"%.64s\" names no device, expected \"cpu\" or \"cuda:N\"",
-                          argument, id);
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
+                          "%s: \"%.64s\" names no device, expected \"cpu\" or \"cuda:N\"", argument, id);
     int status = steer_device_get(out, slot, index);
     return status != STEER_OK && from_environment ? steer_fail_prefix(status, "STEER_DEVICE") : status;
 }
@@ -99,14 +99,16 @@ static void count_allocation(steer_device *device, int64_t bytes) {
 
 int steer_device_allocate(steer_device *device, void **out, size_t bytes, const char *what) {
     if (bytes > INT64_MAX)
-        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "%s: %zu bytes are more than can be addressed", what, bytes);
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "%s: %zu bytes are more than can be addressed", what,
+                          bytes);
     void *data = NULL;
-    int status = must_fail(device) ? STEER_E_OUT_OF_MEMORY : device->backend->allocate(device->state, &data, bytes);
+    int status =
+        must_fail(device) ? STEER_E_OUT_OF_MEMORY : device->backend->allocate(device->state, &data, bytes);
     if (status == STEER_E_OUT_OF_MEMORY) {
         int64_t available = 0;
         if (device->backend->free_bytes(device->state, &available) != STEER_OK) available = 0;
-        return STEER_FAIL(status, "%s: %zu bytes were asked for on %s, %" PRId64 " are free", what, bytes, device->id,
-                          available);
+        return STEER_FAIL(status, "%s: %zu bytes were asked for on %s, %" PRId64 " are free", what, bytes,
+                          device->id, available);
     }
     if (status != STEER_OK) return steer_fail_prefix(status, "%s", what);
     count_allocation(device, (int64_t)bytes);

@@ -44,8 +44,8 @@ static int find_module(char *path, const char *name, char *detail, size_t size) 
     }
     if (own_directory(own) && module_in(path, own, strlen(own), name)) return 1;
     if (module_in(path, STEER_MODULE_DIR, strlen(STEER_MODULE_DIR), name)) return 1;
-    snprintf(detail, size, "no module steer_%s.so in: %s%s%s%s%s", name, list ? list : "", list && *list ? ", " : "",
-             own, *own ? ", " : "", STEER_MODULE_DIR);
+    snprintf(detail, size, "no module steer_%s.so in: %s%s%s%s%s", name, list ? list : "",
+             list && *list ? ", " : "", own, *own ? ", " : "", STEER_MODULE_DIR);
     return 0;
 }
 
@@ -63,7 +63,8 @@ static const steer_backend *load_module(const char *name, char *detail, size_t s
     memcpy(&entry, &symbol, sizeof entry); /* ISO C has no cast from an object to a function pointer */
     const steer_backend *backend = entry ? entry(&host) : NULL;
     if (!backend || backend->abi != STEER_BACKEND_ABI) {
-        snprintf(detail, size, "%s: %s", path, entry ? "built for another version of Steer" : "not a backend module");
+        snprintf(detail, size, "%s: %s", path,
+                 entry ? "built for another version of Steer" : "not a backend module");
         dlclose(module);
         return NULL;
     }
@@ -81,7 +82,8 @@ static void load_all(void) {
         if (slot->devices > STEER_MAX_DEVICES) slot->devices = STEER_MAX_DEVICES;
         if (slot->devices < 0) slot->devices = 0;
         size_t used = strlen(slot->detail);
-        snprintf(slot->detail + used, sizeof slot->detail - used, "%s%.239s", used && *from ? "; " : "", from);
+        snprintf(slot->detail + used, sizeof slot->detail - used, "%s%.239s", used && *from ? "; " : "",
+                 from);
     }
 }
 

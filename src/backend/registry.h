@@ -13,7 +13,7 @@ typedef struct steer_backend_slot {
     const char *name;
     const steer_backend *backend; /* NULL: the module could not be loaded */
     int32_t devices;
-    char detail[240];             /* what was loaded and from where, or why there is no device */
+    char detail[240]; /* what was loaded and from where, or why there is no device */
 } steer_backend_slot;
 
 /* Slot `index` < STEER_BACKEND_COUNT. Slots are loaded at the first call and never change. Slot 0 is the CPU. */

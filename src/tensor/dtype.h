@@ -47,7 +47,9 @@ static inline uint16_t steer_f32_to_f16(float value) {
     return (uint16_t)(sign | ((bits - 0x38000000u + 0xfffu + ((bits >> 13) & 1u)) >> 13));
 }
 
-static inline int steer_dtype_is_known(steer_dtype dtype) { return (unsigned)dtype < (unsigned)STEER_DTYPE_COUNT; }
+static inline int steer_dtype_is_known(steer_dtype dtype) {
+    return (unsigned)dtype < (unsigned)STEER_DTYPE_COUNT;
+}
 static inline int steer_dtype_is_float(steer_dtype dtype) { return (unsigned)dtype <= (unsigned)STEER_BF16; }
 
 /* Truncates and saturates to [lo, hi]; NaN becomes 0. hi must convert to double exactly or be INT64_MAX. */
@@ -77,12 +79,18 @@ static inline double steer_element_load(steer_dtype dtype, const void *data) {
     } u;
     memcpy(&u, data, steer_dtype_size(dtype));
     switch (dtype) {
-    case STEER_F32: return u.f;
-    case STEER_F16: return steer_f16_to_f32(u.h);
-    case STEER_BF16: return steer_bf16_to_f32(u.h);
-    case STEER_I32: return u.i;
-    case STEER_I64: return (double)u.l;
-    default: return u.b;
+    case STEER_F32:
+        return u.f;
+    case STEER_F16:
+        return steer_f16_to_f32(u.h);
+    case STEER_BF16:
+        return steer_bf16_to_f32(u.h);
+    case STEER_I32:
+        return u.i;
+    case STEER_I64:
+        return (double)u.l;
+    default:
+        return u.b;
     }
 }
 
@@ -92,7 +100,9 @@ static inline void steer_element_store(steer_dtype dtype, void *data, double val
     float single = (float)value;
     int64_t whole = steer_f64_to_int(value, steer_dtype_min(dtype), steer_dtype_max(dtype));
     /* An integer is stored by its low bytes, lowest first: the machines that Steer runs on are little-endian. */
-    const void *from = dtype == STEER_F32 ? (const void *)&single : steer_dtype_is_float(dtype) ? &half : (const void *)&whole;
+    const void *from = dtype == STEER_F32            ? (const void *)&single
+                       : steer_dtype_is_float(dtype) ? &half
+                                                     : (const void *)&whole;
     memcpy(data, from, steer_dtype_size(dtype));
 }
 

@@ -25,7 +25,9 @@ int32_t steer_cpu_threads(void) {
 #endif
 }
 
-static int64_t total_memory(void) { return (int64_t)sysconf(_SC_PHYS_PAGES) * (int64_t)sysconf(_SC_PAGESIZE); }
+static int64_t total_memory(void) {
+    return (int64_t)sysconf(_SC_PHYS_PAGES) * (int64_t)sysconf(_SC_PAGESIZE);
+}
 
 /* The text after "<key>" and any blanks and colons on a line of a /proc file; 0 if there is none. */
 static int read_field(const char *path, const char *key, char *out, size_t size) {

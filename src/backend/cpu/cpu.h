@@ -5,7 +5,7 @@
 #include "backend/backend.h"
 
 enum {
-    STEER_CPU_BLOCK = 512,        /* elements converted and worked on at a time */
+    STEER_CPU_BLOCK = 512,         /* elements converted and worked on at a time */
     STEER_CPU_PARALLEL = 32 * 1024 /* elements from which threads pay */
 };
 
@@ -39,7 +39,8 @@ typedef struct steer_cpu_piece {
 } steer_cpu_piece;
 
 /* Merges dimensions that lie together in every view; b and c may be NULL. */
-void steer_cpu_walk_begin(steer_cpu_walk *walk, const steer_view *a, const steer_view *b, const steer_view *c);
+void steer_cpu_walk_begin(steer_cpu_walk *walk, const steer_view *a, const steer_view *b,
+                          const steer_view *c);
 steer_cpu_piece steer_cpu_walk_at(const steer_cpu_walk *walk, int64_t piece);
 
 /* elementwise.c */
@@ -47,8 +48,8 @@ int steer_cpu_copy(void *device, const steer_view *dst, const steer_view *src);
 int steer_cpu_fill(void *device, const steer_view *dst, double value);
 int steer_cpu_arange(void *device, const steer_view *dst, double start, double step);
 int steer_cpu_random(void *device, const steer_view *dst, steer_random kind, uint64_t seed);
-int steer_cpu_binary(void *device, const steer_view *dst, const steer_view *a, const steer_view *b, steer_binary op,
-                     double alpha);
+int steer_cpu_binary(void *device, const steer_view *dst, const steer_view *a, const steer_view *b,
+                     steer_binary op, double alpha);
 int steer_cpu_scalar(void *device, const steer_view *dst, const steer_view *a, steer_binary op, double value);
 /* reduce.c */
 int steer_cpu_reduce(void *device, const steer_view *dst, const steer_view *src, steer_reduce op);
@@ -57,6 +58,6 @@ int steer_cpu_softmax(void *device, const steer_view *dst, const steer_view *src
 /* matmul.c */
 int steer_cpu_matmul(void *device, const steer_view *dst, const steer_view *a, const steer_view *b);
 /* steer.c */
-int steer_cpu_steer(void *device, const steer_launch *launch);
+__attribute__((weak)) int steer_cpu_steer(void *device, const steer_launch *launch);
 
 #endif

@@ -5,8 +5,8 @@
 
 /* Runs `body` for every piece p of a walk, on several threads when there is enough to do. Pieces are independent. */
 #define FOR_PIECES(walk, p)                                                                                  \
-    _Pragma("omp parallel for schedule(static) if ((walk).pieces * STEER_CPU_BLOCK >= STEER_CPU_PARALLEL)")  \
-    for (int64_t p = 0; p < (walk).pieces; p++)
+    _Pragma("omp parallel for schedule(static) if ((walk).pieces * STEER_CPU_BLOCK >= "                      \
+            "STEER_CPU_PARALLEL)") for (int64_t p = 0; p < (walk).pieces; p++)
 
 #define DEFINE_MOVE(NAME, T)                                                                                 \
     static void NAME(const steer_cpu_piece *p) {                                                             \
@@ -73,7 +73,8 @@ int steer_cpu_arange(void *device, const steer_view *dst, double start, double s
 }
 
 /* Numbers start .. start + n - 1 of the stream. */
-static void random_run(float *out, int64_t n, int64_t start, steer_random kind, steer_dtype dtype, uint64_t seed) {
+static void random_run(float *out, int64_t n, int64_t start, steer_random kind, steer_dtype dtype,
+                       uint64_t seed) {
     for (int64_t i = 0; i < n;) {
         float four[4];
         int64_t lane = (start + i) & 3;
@@ -135,7 +136,8 @@ static void apply_int(int64_t *restrict a, const int64_t *restrict b, steer_bina
     }
 }
 
-static void apply(steer_cpu_block *a, const steer_cpu_block *b, steer_dtype dtype, steer_binary op, int64_t n) {
+static void apply(steer_cpu_block *a, const steer_cpu_block *b, steer_dtype dtype, steer_binary op,
+                  int64_t n) {
     if (steer_dtype_is_float(dtype))
         apply_float(a->f, b->f, op, n);
     else
@@ -153,8 +155,8 @@ static void set_all(steer_cpu_block *block, steer_dtype dtype, double value) {
     }
 }
 
-int steer_cpu_binary(void *device, const steer_view *dst, const steer_view *a, const steer_view *b, steer_binary op,
-                     double alpha) {
+int steer_cpu_binary(void *device, const steer_view *dst, const steer_view *a, const steer_view *b,
+                     steer_binary op, double alpha) {
     steer_cpu_walk walk;
     steer_cpu_block alphas;
     steer_cpu_walk_begin(&walk, dst, a, b);
@@ -171,7 +173,8 @@ int steer_cpu_binary(void *device, const steer_view *dst, const steer_view *a, c
     return STEER_OK;
 }
 
-int steer_cpu_scalar(void *device, const steer_view *dst, const steer_view *a, steer_binary op, double value) {
+int steer_cpu_scalar(void *device, const steer_view *dst, const steer_view *a, steer_binary op,
+                     double value) {
     steer_cpu_walk walk;
     steer_cpu_block values;
     steer_cpu_walk_begin(&walk, dst, a, NULL);

@@ -35,8 +35,9 @@ static void multiply(float *c, matrix a, matrix b, int64_t m, int64_t n, int64_t
 #ifdef STEER_HAVE_CBLAS
     int64_t lda = a.column == 1 ? a.row : a.column, ldb = b.column == 1 ? b.row : b.column;
     if (m <= INT_MAX && n <= INT_MAX && k <= INT_MAX && lda <= INT_MAX && ldb <= INT_MAX) {
-        cblas_sgemm(CblasRowMajor, a.column == 1 ? CblasNoTrans : CblasTrans, b.column == 1 ? CblasNoTrans : CblasTrans,
-                    (int)m, (int)n, (int)k, 1.0f, a.data, (int)lda, b.data, (int)ldb, 0.0f, c, (int)n);
+        cblas_sgemm(CblasRowMajor, a.column == 1 ? CblasNoTrans : CblasTrans,
+                    b.column == 1 ? CblasNoTrans : CblasTrans, (int)m, (int)n, (int)k, 1.0f, a.data, (int)lda,
+                    b.data, (int)ldb, 0.0f, c, (int)n);
         return;
     }
 #endif

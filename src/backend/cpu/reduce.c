@@ -41,13 +41,16 @@ static line line_at(const steer_view *view, const columns *c, int64_t index) {
     int64_t offset = c->outer * view->stride[0] + position * view->stride[1] + c->first * view->stride[2];
     return (line){.data = (char *)view->data + offset * (int64_t)steer_dtype_size(view->dtype),
                   .stride = c->step ? view->stride[2] : view->stride[1],
-                  .count = c->step ? c->width : left < STEER_CPU_BLOCK ? left : STEER_CPU_BLOCK,
+                  .count = c->step                  ? c->width
+                           : left < STEER_CPU_BLOCK ? left
+                                                    : STEER_CPU_BLOCK,
                   .position = position};
 }
 
 #define FOR_COLUMNS(view, group)                                                                             \
-    _Pragma("omp parallel for schedule(static) if ((view)->shape[0] * (view)->shape[1] * (view)->shape[2] >= STEER_CPU_PARALLEL)") \
-    for (int64_t group = 0; group < (view)->shape[0] * groups_across(view); group++)
+    _Pragma("omp parallel for schedule(static) if ((view)->shape[0] * (view)->shape[1] * (view)->shape[2] "  \
+            ">= STEER_CPU_PARALLEL)") for (int64_t group = 0;                                                \
+                                           group < (view)->shape[0] * groups_across(view); group++)
 
 /* What was gathered of each column so far. */
 typedef struct totals {
@@ -110,9 +113,12 @@ static void gather(totals *t, const steer_view *src, const columns *c, steer_red
 }
 
 /* The result of column k of integers: i64 arithmetic where the result is an integer. */
-static void finish_int(steer_cpu_block *out, const totals *t, int64_t k, steer_reduce op, int64_t n, steer_dtype to) {
+static void finish_int(steer_cpu_block *out, const totals *t, int64_t k, steer_reduce op, int64_t n,
+                       steer_dtype to) {
     if (steer_dtype_is_float(to))
-        out->f[k] = (float)(op == STEER_NORM ? t->f[k] : op == STEER_MEAN ? (double)t->i[k] / (double)n : (double)t->i[k]);
+        out->f[k] = (float)(op == STEER_NORM   ? t->f[k]
+                            : op == STEER_MEAN ? (double)t->i[k] / (double)n
+                                               : (double)t->i[k]);
     else if (op == STEER_NORM)
         out->i[k] = steer_f64_to_int(t->f[k], steer_dtype_min(to), steer_dtype_max(to));
     else
@@ -142,7 +148,8 @@ int steer_cpu_reduce(void *device, const steer_view *dst, const steer_view *src,
 }
 
 /* dst = src / norm, where norms has one entry for each column of the group. */
-static void divide_columns(const steer_view *dst, const steer_view *src, const columns *c, const double *norms) {
+static void divide_columns(const steer_view *dst, const steer_view *src, const columns *c,
+                           const double *norms) {
     for (int64_t index = 0; index < c->lines; index++) {
         line from = line_at(src, c, index), to = line_at(dst, c, index);
         steer_cpu_block x;
@@ -156,7 +163,8 @@ int steer_cpu_normalize(void *device, const steer_view *dst, const steer_view *s
     int64_t inner = src->shape[2], count = src->shape[0] * inner, zero = -1;
     double *norms = malloc((size_t)count * sizeof *norms);
     if (!norms)
-        return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "norms: %zu bytes of host memory", (size_t)count * sizeof *norms);
+        return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "norms: %zu bytes of host memory",
+                          (size_t)count * sizeof *norms);
     FOR_COLUMNS(src, group) {
         columns c = columns_at(src, group);
         totals t;
@@ -173,8 +181,9 @@ int steer_cpu_normalize(void *device, const steer_view *dst, const steer_view *s
     }
     free(norms);
     if (zero < 0) return STEER_OK;
-    return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "src: the norm of vector %lld of %lld is zero, expected a direction",
-                      (long long)zero, (long long)count);
+    return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
+                      "src: the norm of vector %lld of %lld is zero, expected a direction", (long long)zero,
+                      (long long)count);
 }
 
 /* One pass of softmax: with `total` NULL, divides by the sums and stores; else adds exp(x - max) to `total`. */
@@ -186,8 +195,10 @@ static void exponentials(const steer_view *dst, const steer_view *src, const col
         steer_cpu_load(&x, src->dtype, from.data, from.stride, from.count);
         for (int64_t i = 0, k = 0; i < from.count; i++, k += c->step) {
             float e = expf(x.f[i] - (float)max[k]);
-            if (total) total[k] += (double)e;
-            else x.f[i] = (float)((double)e / sums[k]);
+            if (total)
+                total[k] += (double)e;
+            else
+                x.f[i] = (float)((double)e / sums[k]);
         }
         if (!total) steer_cpu_store(&x, dst->dtype, to.data, to.stride, to.count);
     }

@@ -54,7 +54,8 @@ static int continues(const steer_cpu_walk *walk, int32_t d) {
     return 1;
 }
 
-void steer_cpu_walk_begin(steer_cpu_walk *walk, const steer_view *a, const steer_view *b, const steer_view *c) {
+void steer_cpu_walk_begin(steer_cpu_walk *walk, const steer_view *a, const steer_view *b,
+                          const steer_view *c) {
     walk->view[0] = a;
     walk->view[1] = b;
     walk->view[2] = c;
@@ -95,7 +96,8 @@ steer_cpu_piece steer_cpu_walk_at(const steer_cpu_walk *walk, int64_t piece) {
         for (int32_t k = 0; k < walk->views; k++) offset[k] += index * walk->stride[k][d];
     }
     for (int32_t k = 0; k < walk->views; k++) {
-        out.data[k] = (char *)walk->view[k]->data + offset[k] * (int64_t)steer_dtype_size(walk->view[k]->dtype);
+        out.data[k] =
+            (char *)walk->view[k]->data + offset[k] * (int64_t)steer_dtype_size(walk->view[k]->dtype);
         out.stride[k] = walk->stride[k][last];
     }
     return out;

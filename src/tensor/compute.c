@@ -1,0 +1,228 @@
+/* compute.c: fill, arange, random numbers, arithmetic and matrix products: checks, then the backend. */
+#include "tensor/compute.h"
+#include "backend/device.h"
+#include "tensor/dtype.h"
+
+#include <inttypes.h>
+#include <math.h>
+
+int steer_compute_check_device(const steer_tensor *tensor, const char *name, const steer_tensor *dst) {
+    const steer_device *here = steer_tensor_on(tensor), *there = steer_tensor_on(dst);
+    if (here == there) return STEER_OK;
+    return STEER_FAIL(STEER_E_DEVICE_MISMATCH, "%s: is on %s, expected %s like dst", name, here->id,
+                      there->id);
+}
+
+int steer_compute_check_dtype(const steer_tensor *tensor, const char *name, const steer_tensor *dst) {
+    if (tensor->view.dtype == dst->view.dtype) return STEER_OK;
+    return STEER_FAIL(STEER_E_DTYPE_MISMATCH, "%s: has dtype %s, expected %s like dst", name,
+                      steer_dtype_name(tensor->view.dtype), steer_dtype_name(dst->view.dtype));
+}
+
+int steer_compute_check_float(const steer_tensor *tensor, const char *name) {
+    if (steer_dtype_is_float(tensor->view.dtype)) return STEER_OK;
+    return STEER_FAIL(STEER_E_DTYPE_MISMATCH, "%s: has dtype %s, expected f32, f16 or bf16", name,
+                      steer_dtype_name(tensor->view.dtype));
+}
+
+int steer_compute_check_shape(const steer_tensor *dst, int32_t ndim, const int64_t *shape) {
+    char text[128], expected[128];
+    int same = dst->view.ndim == ndim;
+    for (int32_t d = 0; same && d < ndim; d++) same = dst->view.shape[d] == shape[d];
+    if (same) return STEER_OK;
+    return STEER_FAIL(STEER_E_SHAPE_MISMATCH, "dst: has shape %s, expected %s",
+                      steer_shape_text(text, sizeof text, dst->view.ndim, dst->view.shape),
+                      steer_shape_text(expected, sizeof expected, ndim, shape));
+}
+
+int steer_compute_result(steer_tensor **out, steer_tensor *dst) {
+    if (!steer_view_is_contiguous(&dst->view))
+        return steer_tensor_make(out, steer_tensor_on(dst), dst->view.dtype, dst->view.ndim, dst->view.shape);
+    *out = steer_tensor_retain(dst);
+    return STEER_OK;
+}
+
+int steer_compute_fill(steer_tensor *dst, double value) {
+    steer_device *device = steer_tensor_on(dst);
+    STEER_TRY(steer_view_check_writable(&dst->view, "dst"));
+    if (steer_view_numel(&dst->view) == 0) return STEER_OK;
+    return device->backend->fill(device->state, &dst->view, value);
+}
+
+int steer_compute_arange(steer_tensor *dst, double start, double step) {
+    steer_device *device = steer_tensor_on(dst);
+    if (dst->view.ndim != 1)
+        return STEER_FAIL(STEER_E_SHAPE_MISMATCH, "dst: has %d dimensions, expected 1", dst->view.ndim);
+    STEER_TRY(steer_view_check_writable(&dst->view, "dst"));
+    if (steer_view_numel(&dst->view) == 0) return STEER_OK;
+    return device->backend->arange(device->state, &dst->view, start, step);
+}
+
+int steer_compute_random(steer_tensor *dst, steer_random kind, uint64_t seed) {
+    steer_device *device = steer_tensor_on(dst);
+    STEER_TRY(steer_compute_check_float(dst, "dst"));
+    STEER_TRY(steer_view_check_writable(&dst->view, "dst"));
+    if (steer_view_numel(&dst->view) == 0) return STEER_OK;
+    return device->backend->random(device->state, &dst->view, kind, seed);
+}
+
+/* An integer tensor computes with integers only: anything else would be rounded unseen. */
+static int check_whole(const steer_tensor *dst, const char *name, double value) {
+    if (steer_dtype_is_float(dst->view.dtype)) return STEER_OK;
+    if (value == trunc(value) && value >= -0x1p63 && value < 0x1p63) return STEER_OK;
+    return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
+                      "%s: is %.17g, expected an integer of 64 bits for a tensor of %s", name, value,
+                      steer_dtype_name(dst->view.dtype));
+}
+
+static int check_operand(const steer_tensor *operand, const char *name, const steer_tensor *dst,
+                         steer_view *view) {
+    STEER_TRY(steer_compute_check_device(operand, name, dst));
+    STEER_TRY(steer_compute_check_dtype(operand, name, dst));
+    return steer_view_broadcast(view, &operand->view, dst->view.ndim, dst->view.shape, name);
+}
+
+int steer_compute_binary(steer_tensor *dst, steer_tensor *a, steer_tensor *b, steer_binary op, double alpha) {
+    steer_device *device = steer_tensor_on(dst);
+    steer_tensor *x = NULL, *y = NULL;
+    steer_view left, right;
+    STEER_TRY(check_operand(a, "a", dst, &left));
+    STEER_TRY(check_operand(b, "b", dst, &right));
+    STEER_TRY(check_whole(dst, "alpha", alpha));
+    if (op == STEER_DIV && alpha != 1.0 && !steer_dtype_is_float(dst->view.dtype))
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "alpha: is %.17g, expected 1 when integers are divided",
+                          alpha);
+    STEER_TRY(steer_view_check_writable(&dst->view, "dst"));
+    if (steer_view_numel(&dst->view) == 0) return STEER_OK;
+    int status = steer_compute_detach(&x, dst, a, 1);
+    if (status == STEER_OK) status = steer_compute_detach(&y, dst, b, 1);
+    if (status == STEER_OK) {
+        if (x != a) steer_view_broadcast(&left, &x->view, dst->view.ndim, dst->view.shape, "a");
+        if (y != b) steer_view_broadcast(&right, &y->view, dst->view.ndim, dst->view.shape, "b");
+        status = device->backend->binary(device->state, &dst->view, &left, &right, op, alpha);
+    }
+    steer_tensor_release(x);
+    steer_tensor_release(y);
+    return status;
+}
+
+int steer_compute_scalar(steer_tensor *dst, steer_tensor *a, steer_binary op, double value) {
+    steer_device *device = steer_tensor_on(dst);
+    steer_tensor *x;
+    steer_view left;
+    STEER_TRY(check_operand(a, "a", dst, &left));
+    STEER_TRY(check_whole(dst, "value", value));
+    if (op == STEER_DIV && value == 0.0 && !steer_dtype_is_float(dst->view.dtype))
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "value: is 0, and integers cannot be divided by it");
+    STEER_TRY(steer_view_check_writable(&dst->view, "dst"));
+    if (steer_view_numel(&dst->view) == 0) return STEER_OK;
+    STEER_TRY(steer_compute_detach(&x, dst, a, 1));
+    if (x != a) steer_view_broadcast(&left, &x->view, dst->view.ndim, dst->view.shape, "a");
+    int status = device->backend->scalar(device->state, &dst->view, &left, op, value);
+    steer_tensor_release(x);
+    return status;
+}
+
+/* ---- Matrix products ------------------------------------------------------------------------------------------ */
+
+/* A vector is a row on the left and a column on the right; a matrix is a batch of one. */
+static void as_batch(steer_view *out, const steer_view *in, int left) {
+    *out = *in;
+    out->ndim = 3;
+    int32_t added = 3 - in->ndim;
+    for (int32_t d = 0; d < 3; d++) {
+        int32_t from = d - added;
+        if (in->ndim == 1) from = d == (left ? 2 : 1) ? 0 : -1;
+        out->shape[d] = from < 0 ? 1 : in->shape[from];
+        out->stride[d] = from < 0 ? 0 : in->stride[from];
+    }
+}
+
+/* Gives a matrix one stride of 1 and the other large enough for BLAS; 0 if it has no such strides. A dimension of one
+ * element takes any stride. */
+static int settle_strides(steer_view *view) {
+    int64_t rows = view->shape[1], columns = view->shape[2], row = view->stride[1], column = view->stride[2];
+    if ((columns == 1 || column == 1) && (rows == 1 || row >= columns)) {
+        view->stride[2] = 1;
+        view->stride[1] = rows == 1 ? columns : row;
+        return 1;
+    }
+    if ((rows == 1 || row == 1) && (columns == 1 || column >= rows)) {
+        view->stride[1] = 1;
+        view->stride[2] = columns == 1 ? rows : column;
+        return 1;
+    }
+    return 0;
+}
+
+/* An operand as [batch, rows, columns] that a backend takes; *out is to be released. */
+static int matrix_operand(steer_tensor **out, steer_view *view, const steer_tensor *dst,
+                          steer_tensor *operand, int left) {
+    STEER_TRY(steer_compute_detach(out, dst, operand, 0));
+    as_batch(view, &(*out)->view, left);
+    if (settle_strides(view)) return STEER_OK;
+    steer_tensor *copy;
+    int status = steer_tensor_clone(&copy, *out);
+    steer_tensor_release(*out);
+    *out = NULL;
+    if (status != STEER_OK) return status;
+    *out = copy;
+    as_batch(view, &copy->view, left);
+    settle_strides(view);
+    return STEER_OK;
+}
+
+/* Writes the shape of a @ b to shape[0 .. *ndim). */
+static int product_shape(int32_t *ndim, int64_t *shape, const steer_view *a, const steer_view *b) {
+    char left[128], right[128];
+    int batched = a->ndim == 3 && b->ndim == 3;
+    int ranks = batched || (a->ndim >= 1 && a->ndim <= 2 && b->ndim >= 1 && b->ndim <= 2);
+    if (!ranks || (batched && a->shape[0] != b->shape[0]) ||
+        a->shape[a->ndim - 1] != b->shape[b->ndim == 1 ? 0 : b->ndim - 2])
+        return STEER_FAIL(STEER_E_SHAPE_MISMATCH,
+                          "a, b: shapes %s and %s do not multiply, expected [m,k] and [k,n], "
+                          "vectors in place of either, or [b,m,k] and [b,k,n]",
+                          steer_shape_text(left, sizeof left, a->ndim, a->shape),
+                          steer_shape_text(right, sizeof right, b->ndim, b->shape));
+    *ndim = 0;
+    if (batched) shape[(*ndim)++] = a->shape[0];
+    if (a->ndim > 1) shape[(*ndim)++] = a->shape[a->ndim - 2];
+    if (b->ndim > 1) shape[(*ndim)++] = b->shape[b->ndim - 1];
+    return STEER_OK;
+}
+
+static int check_product(const steer_tensor *dst, const steer_tensor *a, const steer_tensor *b) {
+    int32_t ndim;
+    int64_t shape[3];
+    STEER_TRY(steer_compute_check_device(a, "a", dst));
+    STEER_TRY(steer_compute_check_device(b, "b", dst));
+    STEER_TRY(steer_compute_check_float(dst, "dst"));
+    STEER_TRY(steer_compute_check_dtype(a, "a", dst));
+    STEER_TRY(steer_compute_check_dtype(b, "b", dst));
+    STEER_TRY(product_shape(&ndim, shape, &a->view, &b->view));
+    STEER_TRY(steer_compute_check_shape(dst, ndim, shape));
+    return steer_view_check_writable(&dst->view, "dst");
+}
+
+int steer_compute_matmul(steer_tensor *dst, steer_tensor *a, steer_tensor *b) {
+    steer_device *device = steer_tensor_on(dst);
+    STEER_TRY(check_product(dst, a, b));
+    if (steer_view_numel(&dst->view) == 0) return STEER_OK;
+    if (a->view.shape[a->view.ndim - 1] == 0) return steer_compute_fill(dst, 0.0);
+    steer_tensor *left = NULL, *right = NULL, *result = NULL;
+    steer_view x, y, z;
+    int status = matrix_operand(&left, &x, dst, a, 1);
+    if (status == STEER_OK) status = matrix_operand(&right, &y, dst, b, 0);
+    if (status == STEER_OK) status = steer_compute_result(&result, dst);
+    if (status == STEER_OK) {
+        const int64_t shape[3] = {x.shape[0], x.shape[1], y.shape[2]};
+        z = result->view;
+        steer_view_set_contiguous(&z, 3, shape);
+        status = device->backend->matmul(device->state, &z, &x, &y);
+    }
+    if (status == STEER_OK && result != dst) status = steer_tensor_assign(dst, result);
+    steer_tensor_release(left);
+    steer_tensor_release(right);
+    steer_tensor_release(result);
+    return status;
+}
