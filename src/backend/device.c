@@ -20,7 +20,7 @@ static int make_device(steer_device **out, const steer_backend_slot *slot, int32
     if (slot->backend == steer_backend_cpu())
         snprintf(device->id, sizeof device->id, "%s", slot->name);
     else
-        snprintf(device->id, sizeof device->id, "%.9s:%d", slot->name, index);
+        snprintf(device->id, sizeof device->id, "%.8s:%u", slot->name, (unsigned)index % STEER_MAX_DEVICES);
     int status = slot->backend->open(&device->state, index);
     if (status != STEER_OK) {
         steer_fail_prefix(status, "%s", device->id);

@@ -1,4 +1,5 @@
 /* registry.c: finds and loads the backends, once per process. */
+#define _GNU_SOURCE /* dladdr */
 #include "backend/registry.h"
 #include "core/status.h"
 
@@ -63,12 +64,12 @@ static const steer_backend *load_module(const char *name, char *detail, size_t s
     memcpy(&entry, &symbol, sizeof entry); /* ISO C has no cast from an object to a function pointer */
     const steer_backend *backend = entry ? entry(&host) : NULL;
     if (!backend || backend->abi != STEER_BACKEND_ABI) {
-        snprintf(detail, size, "%s: %s", path,
+        snprintf(detail, size, "%.180s: %s", path,
                  entry ? "built for another version of Steer" : "not a backend module");
         dlclose(module);
         return NULL;
     }
-    snprintf(detail, size, "%s", path);
+    snprintf(detail, size, "%.200s", path);
     return backend;
 }
 

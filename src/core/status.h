@@ -6,7 +6,7 @@
 
 /* Records a failure of the current public operation and returns `code`:
  *     return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "dim: %d is out of range for %d dimensions", dim, ndim); */
-#define STEER_FAIL(code, ...) steer_fail((code), __FILE__, __LINE__, __VA_ARGS__)
+#define STEER_FAIL(code, ...) (steer_fail((code), __FILE__, __LINE__, __VA_ARGS__), (code))
 #define STEER_TRY(call)                                                                                      \
     do {                                                                                                     \
         int steer_try_status = (call);                                                                       \

@@ -41,6 +41,9 @@ typedef struct steer_cpu_piece {
 /* Merges dimensions that lie together in every view; b and c may be NULL. */
 void steer_cpu_walk_begin(steer_cpu_walk *walk, const steer_view *a, const steer_view *b,
                           const steer_view *c);
+static inline int steer_cpu_walk_is_large(const steer_cpu_walk *walk) {
+    return walk->pieces * STEER_CPU_BLOCK >= STEER_CPU_PARALLEL;
+}
 steer_cpu_piece steer_cpu_walk_at(const steer_cpu_walk *walk, int64_t piece);
 
 /* elementwise.c */
@@ -58,6 +61,6 @@ int steer_cpu_softmax(void *device, const steer_view *dst, const steer_view *src
 /* matmul.c */
 int steer_cpu_matmul(void *device, const steer_view *dst, const steer_view *a, const steer_view *b);
 /* steer.c */
-__attribute__((weak)) int steer_cpu_steer(void *device, const steer_launch *launch);
+int steer_cpu_steer(void *device, const steer_launch *launch);
 
 #endif

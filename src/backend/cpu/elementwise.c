@@ -3,11 +3,6 @@
 #include "backend/random.h"
 #include "tensor/dtype.h"
 
-/* Runs `body` for every piece p of a walk, on several threads when there is enough to do. Pieces are independent. */
-#define FOR_PIECES(walk, p)                                                                                  \
-    _Pragma("omp parallel for schedule(static) if ((walk).pieces * STEER_CPU_BLOCK >= "                      \
-            "STEER_CPU_PARALLEL)") for (int64_t p = 0; p < (walk).pieces; p++)
-
 #define DEFINE_MOVE(NAME, T)                                                                                 \
     static void NAME(const steer_cpu_piece *p) {                                                             \
         T *out = (T *)p->data[0];                                                                            \
@@ -40,7 +35,8 @@ int steer_cpu_copy(void *device, const steer_view *dst, const steer_view *src) {
     steer_cpu_walk walk;
     steer_cpu_walk_begin(&walk, dst, src, NULL);
     int same_kind = steer_dtype_is_float(dst->dtype) == steer_dtype_is_float(src->dtype);
-    FOR_PIECES(walk, index) {
+#pragma omp parallel for schedule(static) if (steer_cpu_walk_is_large(&walk))
+    for (int64_t index = 0; index < walk.pieces; index++) {
         steer_cpu_piece p = steer_cpu_walk_at(&walk, index);
         if (dst->dtype == src->dtype) {
             move(&p, steer_dtype_size(dst->dtype));
@@ -86,7 +82,8 @@ static void random_run(float *out, int64_t n, int64_t start, steer_random kind, 
 int steer_cpu_random(void *device, const steer_view *dst, steer_random kind, uint64_t seed) {
     steer_cpu_walk walk;
     steer_cpu_walk_begin(&walk, dst, NULL, NULL);
-    FOR_PIECES(walk, index) {
+#pragma omp parallel for schedule(static) if (steer_cpu_walk_is_large(&walk))
+    for (int64_t index = 0; index < walk.pieces; index++) {
         steer_cpu_piece p = steer_cpu_walk_at(&walk, index);
         steer_cpu_block block;
         random_run(block.f, p.n, p.start, kind, dst->dtype, seed);
@@ -161,7 +158,8 @@ int steer_cpu_binary(void *device, const steer_view *dst, const steer_view *a, c
     steer_cpu_block alphas;
     steer_cpu_walk_begin(&walk, dst, a, b);
     set_all(&alphas, dst->dtype, alpha);
-    FOR_PIECES(walk, index) {
+#pragma omp parallel for schedule(static) if (steer_cpu_walk_is_large(&walk))
+    for (int64_t index = 0; index < walk.pieces; index++) {
         steer_cpu_piece p = steer_cpu_walk_at(&walk, index);
         steer_cpu_block x, y;
         steer_cpu_load(&x, a->dtype, p.data[1], p.stride[1], p.n);
@@ -179,7 +177,8 @@ int steer_cpu_scalar(void *device, const steer_view *dst, const steer_view *a, s
     steer_cpu_block values;
     steer_cpu_walk_begin(&walk, dst, a, NULL);
     set_all(&values, dst->dtype, value);
-    FOR_PIECES(walk, index) {
+#pragma omp parallel for schedule(static) if (steer_cpu_walk_is_large(&walk))
+    for (int64_t index = 0; index < walk.pieces; index++) {
         steer_cpu_piece p = steer_cpu_walk_at(&walk, index);
         steer_cpu_block x;
         steer_cpu_load(&x, a->dtype, p.data[1], p.stride[1], p.n);

@@ -47,10 +47,10 @@ static line line_at(const steer_view *view, const columns *c, int64_t index) {
                   .position = position};
 }
 
-#define FOR_COLUMNS(view, group)                                                                             \
-    _Pragma("omp parallel for schedule(static) if ((view)->shape[0] * (view)->shape[1] * (view)->shape[2] "  \
-            ">= STEER_CPU_PARALLEL)") for (int64_t group = 0;                                                \
-                                           group < (view)->shape[0] * groups_across(view); group++)
+static int64_t group_count(const steer_view *view) { return view->shape[0] * groups_across(view); }
+static int is_large(const steer_view *view) {
+    return view->shape[0] * view->shape[1] * view->shape[2] >= STEER_CPU_PARALLEL;
+}
 
 /* What was gathered of each column so far. */
 typedef struct totals {
@@ -127,7 +127,8 @@ static void finish_int(steer_cpu_block *out, const totals *t, int64_t k, steer_r
 
 int steer_cpu_reduce(void *device, const steer_view *dst, const steer_view *src, steer_reduce op) {
     int64_t n = src->shape[1];
-    FOR_COLUMNS(src, group) {
+#pragma omp parallel for schedule(static) if (is_large(src))
+    for (int64_t group = 0; group < group_count(src); group++) {
         columns c = columns_at(src, group);
         totals t;
         steer_cpu_block out;
@@ -165,7 +166,8 @@ int steer_cpu_normalize(void *device, const steer_view *dst, const steer_view *s
     if (!norms)
         return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "norms: %zu bytes of host memory",
                           (size_t)count * sizeof *norms);
-    FOR_COLUMNS(src, group) {
+#pragma omp parallel for schedule(static) if (is_large(src))
+    for (int64_t group = 0; group < group_count(src); group++) {
         columns c = columns_at(src, group);
         totals t;
         gather(&t, src, &c, STEER_NORM);
@@ -174,7 +176,8 @@ int steer_cpu_normalize(void *device, const steer_view *dst, const steer_view *s
     for (int64_t i = 0; i < count && zero < 0; i++)
         if (norms[i] == 0.0) zero = i;
     if (zero < 0) {
-        FOR_COLUMNS(src, group) {
+#pragma omp parallel for schedule(static) if (is_large(src))
+        for (int64_t group = 0; group < group_count(src); group++) {
             columns c = columns_at(src, group);
             divide_columns(dst, src, &c, norms + c.outer * inner + c.first);
         }
@@ -205,7 +208,8 @@ static void exponentials(const steer_view *dst, const steer_view *src, const col
 }
 
 int steer_cpu_softmax(void *device, const steer_view *dst, const steer_view *src) {
-    FOR_COLUMNS(src, group) {
+#pragma omp parallel for schedule(static) if (is_large(src))
+    for (int64_t group = 0; group < group_count(src); group++) {
         columns c = columns_at(src, group);
         totals t;
         double sums[STEER_CPU_BLOCK];
