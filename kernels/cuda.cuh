@@ -53,10 +53,21 @@ struct steer_cuda_device {
     cublasHandle_t blas; /* made at the first product; under blas_lock */
 };
 
-/* The calling thread's current stream on the device. */
+/* What a thread has chosen on one device. */
+struct steer_cuda_choice {
+    cudaStream_t caller;  /* stream of the caller; NULL: the device's own */
+    cudaStream_t capture; /* private stream of the graph being captured; NULL: none */
+};
+
+/* The calling thread's choice and current stream on the device. */
+steer_cuda_choice *steer_cuda_chosen(steer_cuda_device *device);
 cudaStream_t steer_cuda_stream(steer_cuda_device *device);
+/* Makes later work on `after` wait for what is on `before` now. */
+int steer_cuda_order(steer_cuda_device *device, cudaStream_t after, cudaStream_t before);
 /* Makes the device current on this thread: the first line of every vtable function that touches CUDA. */
 int steer_cuda_enter(steer_cuda_device *device);
+/* UNSUPPORTED if the current stream is being captured into a graph; `what` begins the message. */
+int steer_cuda_refuse_capture(steer_cuda_device *device, const char *what);
 
 /* Temporary memory of one operation, ordered on the current stream; a graph that is being captured gets its
  * own. */

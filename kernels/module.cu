@@ -1,0 +1,49 @@
+/* module.cu: the vtable of the CUDA backend and the entry point of its module. */
+#include "cuda.cuh"
+
+const steer_host *steer_cuda_host;
+
+/* Provided by steer.cu. */
+int steer_cuda_steer(void *device, const steer_launch *launch) __attribute__((weak));
+
+extern "C" __attribute__((visibility("default"))) const steer_backend *
+steer_backend_entry(const steer_host *host) {
+    static steer_backend backend;
+    if (!host || host->abi != STEER_BACKEND_ABI) return nullptr;
+    steer_cuda_host = host;
+    backend.abi = STEER_BACKEND_ABI;
+    backend.name = "cuda";
+    backend.probe = steer_cuda_probe;
+    backend.open = steer_cuda_open;
+    backend.close = steer_cuda_close;
+    backend.describe = steer_cuda_describe;
+    backend.allocate = steer_cuda_allocate;
+    backend.release = steer_cuda_release;
+    backend.free_bytes = steer_cuda_free_bytes;
+    backend.upload = steer_cuda_upload;
+    backend.download = steer_cuda_download;
+    backend.synchronize = steer_cuda_synchronize;
+    backend.set_stream = steer_cuda_set_stream;
+    backend.is_capturing = steer_cuda_is_capturing;
+    backend.copy = steer_cuda_copy;
+    backend.fill = steer_cuda_fill;
+    backend.arange = steer_cuda_arange;
+    backend.random = steer_cuda_random;
+    backend.binary = steer_cuda_binary;
+    backend.scalar = steer_cuda_scalar;
+    backend.reduce = steer_cuda_reduce;
+    backend.normalize = steer_cuda_normalize;
+    backend.softmax = steer_cuda_softmax;
+    backend.matmul = steer_cuda_matmul;
+    backend.steer = steer_cuda_steer;
+    backend.reference = steer_cuda_reference;
+    backend.event_create = steer_cuda_event_create;
+    backend.event_release = steer_cuda_event_release;
+    backend.event_record = steer_cuda_event_record;
+    backend.event_elapsed = steer_cuda_event_elapsed;
+    backend.graph_begin = steer_cuda_graph_begin;
+    backend.graph_end = steer_cuda_graph_end;
+    backend.graph_launch = steer_cuda_graph_launch;
+    backend.graph_release = steer_cuda_graph_release;
+    return &backend;
+}
