@@ -131,8 +131,7 @@ static int read_attributes(steer_cuda_device *device) {
     cudaError_t error = cudaFuncGetAttributes(&code, code_probe);
     if (error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidDeviceFunction) {
         cudaGetLastError();
-        return STEER_CUDA_FAIL(STEER_E_UNSUPPORTED,
-                               "cuda:%d: this build has no code for compute capability %d.%d", device->index,
+        return STEER_CUDA_FAIL(STEER_E_UNSUPPORTED, "this build has no code for compute capability %d.%d",
                                device->compute_major, device->compute_minor);
     }
     STEER_CUDA_TRY(error);
@@ -174,7 +173,7 @@ static int open_device(steer_cuda_device *device) {
 
 int steer_cuda_open(void **out, int32_t index) {
     if (index < 0 || index >= STEER_CUDA_MAX_DEVICES)
-        return STEER_CUDA_FAIL(STEER_E_NOT_FOUND, "cuda:%d: there is no such device", (int)index);
+        return STEER_CUDA_FAIL(STEER_E_NOT_FOUND, "there is no device %d", (int)index);
     auto *device = new (std::nothrow) steer_cuda_device();
     if (!device)
         return STEER_CUDA_FAIL(STEER_E_OUT_OF_MEMORY, "cuda:%d: no memory for the device's state",

@@ -96,7 +96,7 @@ static int multiply(steer_cuda_device *device, const steer_view *dst, const oper
     STEER_CUDA_CHECK(workspace.get(WORKSPACE_BYTES));
 
     std::lock_guard<std::mutex> hold(device->blas_lock);
-    cublasHandle_t blas;
+    cublasHandle_t blas = nullptr;
     STEER_CUDA_CHECK(get_handle(device, &blas));
     TRY_BLAS(cublasSetStream(blas, steer_cuda_stream(device)), "cublasSetStream");
     TRY_BLAS(cublasSetWorkspace(blas, workspace.data, WORKSPACE_BYTES), "cublasSetWorkspace");
