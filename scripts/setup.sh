@@ -44,15 +44,10 @@ install_missing() {
     else
         say "Installing them with apt-get."
     fi
-    local get=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300)
-    local install=("${get[@]}" install -y --no-install-recommends "${packages[@]}")
-    if ! apt-get -qq install --simulate "${packages[@]}" >/dev/null 2>&1; then
-        "${get[@]}" update || die "apt-get update failed: see above."
-        "${install[@]}" || die "apt-get could not install: ${packages[*]}"
-    elif ! "${install[@]}"; then # the package lists may be out of date
-        "${get[@]}" update || die "apt-get update failed: see above."
-        "${install[@]}" || die "apt-get could not install: ${packages[*]}"
-    fi
+    # One command, so that sudo asks once. Old package lists may still do when the update fails.
+    "${as_root[@]}" sh -c 'export DEBIAN_FRONTEND=noninteractive; get="apt-get -qq -o DPkg::Lock::Timeout=300"
+        $get update; exec $get install -y --no-install-recommends "$@"' sh "${packages[@]}" ||
+        die "apt-get could not install: ${packages[*]}"
     for need in "$@"; do
         ${need%%=*} || die "${need##*=} is installed, but this still fails: ${need%%=*}"
     done
