@@ -45,6 +45,7 @@ install_missing() {
         say "Installing them with apt-get."
     fi
     # One command, so that sudo asks once. Old package lists may still do when the update fails.
+    # shellcheck disable=SC2016 # sh expands it
     "${as_root[@]}" sh -c 'export DEBIAN_FRONTEND=noninteractive; get="apt-get -qq -o DPkg::Lock::Timeout=300"
         $get update; exec $get install -y --no-install-recommends "$@"' sh "${packages[@]}" ||
         die "apt-get could not install: ${packages[*]}"
