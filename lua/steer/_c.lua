@@ -13,9 +13,14 @@ local multiarch = { x64 = "x86_64-linux-gnu", arm64 = "aarch64-linux-gnu" }
 local function candidates()
     local here = debug.getinfo(1, "S").source:match("^@(.*)steer/_c%.lua$")
     if not here then return {} end
-    local prefix = here .. "../../../"
+    local function up(folder) -- without the last name where there is one
+        local shorter, name = folder:match("^(.-)([^/]+)/$")
+        if not shorter or name == "." or name == ".." then return folder .. "../" end
+        return shorter
+    end
+    local prefix = up(up(up(here)))
     return {
-        here .. "../build/lib/libsteer.so",
+        up(here) .. "build/lib/libsteer.so",
         prefix .. "lib/libsteer.so",
         prefix .. "lib/" .. (multiarch[jit.arch] or jit.arch) .. "/libsteer.so",
         prefix .. "lib64/libsteer.so",

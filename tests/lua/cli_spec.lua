@@ -151,6 +151,12 @@ describe("steer run", function()
         end
     end)
 
+    it("reads a script from a pipe", function()
+        local output, _, status = shell [[bash -c 'scripts/steer run <(echo "print(1 + 1)")']]
+        assert.equal("2\n", output)
+        assert.equal(0, status)
+    end)
+
     it("shows a syntax error", function()
         local _, errors, status = run("local x = = 1")
         assert_found(errors, "^steer run: %S+:1: unexpected symbol near '='\n$")
@@ -159,7 +165,8 @@ describe("steer run", function()
 
     it("refuses absent files, folders and unknown options", function()
         for arguments, message in pairs {
-            ["nowhere.lua"] = "nowhere.lua: No such file or directory", ["tests"] = "tests: Is a directory",
+            ["nowhere.lua"] = "cannot open nowhere.lua: No such file or directory",
+            ["tests"] = "cannot read tests: Is a directory",
             ["--fast"] = "unknown option '%-%-fast'", [""] = "which file%?",
         } do
             local output, errors, status = steer("run " .. arguments)

@@ -8,7 +8,8 @@ Runs a Lua script under LuaJIT; `require "steer"` finds Steer. The script reads 
 Standard output is flushed at the end of each line.
 
 exit status: 0, or what the script passes to os.exit; 1 after an error, with the traceback on standard error;
-2 if the file cannot be read; 130 after Ctrl-C.
+2 if the file cannot be read; 130 after Ctrl-C. Ctrl-C raises an error with the code `interrupted` in the next library
+call; a script that catches it goes on.
 ]]
 
 -- A script that makes no library call for this long after Ctrl-C is ended by the library's timer.
@@ -26,20 +27,14 @@ local function script_arguments()
     return shifted
 end
 
+local own_frames = "\n\t[C]: in function 'xpcall'\n\t" .. debug.getinfo(1, "S").short_src .. ":"
+
 -- What a failed script prints: the message and the script's part of the stack.
 local function report(err)
     local text = debug.traceback(tostring(err), 2)
-    return { text = text:match("^(.*)\n%s*%[C%]: in function 'xpcall'") or text,
+    local ends = text:find(own_frames, 1, true)
+    return { text = ends and text:sub(1, ends - 1) or text,
         interrupted = type(err) == "table" and err.code == "interrupted" }
-end
-
-local function open(path)
-    local file, why = io.open(path, "r")
-    if not file then return nil, why end
-    local readable, message = file:read(0)
-    file:close()
-    if not readable and message then return nil, path .. ": " .. message end -- a folder, for one
-    return loadfile(path)
 end
 
 function M.run(args)
@@ -49,10 +44,10 @@ function M.run(args)
         io.stderr:write(M.usage)
         return 2
     end
-    local chunk, why = open(path)
+    local chunk, why = loadfile(path)
     if not chunk then
         say(why)
-        return why:find("^[^\n]*:%d+:") and 1 or 2 -- a syntax error has a line
+        return why:find("^cannot ") and 2 or 1 -- cannot open or read it; else a syntax error
     end
     local c = require "steer._c" -- here, so that --help needs no library
     c.check(c.C.steer_interrupt_install(EXIT_AFTER_MS))
