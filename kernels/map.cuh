@@ -1,7 +1,7 @@
 /* map.cuh: runs dst[i] = op(i, src[i]...) over views of any strides; the loop of every elementwise kernel.
  *
  * Dense operands go 16 bytes at a time. Others find their offsets by dividing the index, in 32 bits where that
- * suffices. i is the row-major index. dst may be one of the sources element by element. */
+ * suffices. All views have the shape of dst. i is the row-major index. dst may be one of the sources element by element. */
 #ifndef STEER_KERNELS_MAP_CUH
 #define STEER_KERNELS_MAP_CUH
 
@@ -17,12 +17,6 @@ template <int N> struct steer_layout {
     int64_t stride[N][STEER_MAX_DIMS];
 };
 
-/* Stride of a source along dimension d of dst; its dimensions align at the end, and those of size 1 are broadcast. */
-static inline int64_t steer_stride_along(const steer_view *view, const steer_view *dst, int d) {
-    int at = d - (dst->ndim - view->ndim);
-    return at < 0 || view->shape[at] == 1 ? 0 : view->stride[at];
-}
-
 template <int N> steer_layout<N> steer_layout_make(const steer_view *const (&views)[N]) {
     steer_layout<N> out = {};
     const steer_view *dst = views[0];
@@ -34,7 +28,7 @@ template <int N> steer_layout<N> steer_layout_make(const steer_view *const (&vie
         int last = out.ndim - 1;
         bool merge = last >= 0;
         for (int k = 0; k < N; k++) {
-            stride[k] = steer_stride_along(views[k], dst, d);
+            stride[k] = views[k]->stride[d];
             merge = merge && out.stride[k][last] == stride[k] * size;
         }
         if (!merge) {

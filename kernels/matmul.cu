@@ -6,13 +6,20 @@
 
 enum { WORKSPACE_BYTES = 32 << 20 };
 
-/* A row-major [rows, cols] operand as cuBLAS wants it. */
+/* A row-major operand as cuBLAS wants it. */
 struct operand {
     const void *data;
     cublasOperation_t op;
     int64_t leading;
     int64_t batch;
 };
+
+/* The last stride of 1 is a row-major matrix, else it is the transpose of one. */
+static operand as_operand(const steer_view *view) {
+    int64_t batch = view->shape[0] == 1 ? 0 : view->stride[0];
+    if (view->stride[2] == 1) return {view->data, CUBLAS_OP_N, view->stride[1], batch};
+    return {view->data, CUBLAS_OP_T, view->stride[2], batch};
+}
 
 static int fail_blas(cublasStatus_t status, const char *what, int line) {
     int code = status == CUBLAS_STATUS_ALLOC_FAILED ? STEER_E_OUT_OF_MEMORY : STEER_E_DEVICE;
@@ -23,40 +30,6 @@ static int fail_blas(cublasStatus_t status, const char *what, int line) {
         cublasStatus_t blas_status = (call);                                                                 \
         if (blas_status != CUBLAS_STATUS_SUCCESS) return fail_blas(blas_status, what, __LINE__);             \
     } while (0)
-
-/* 1 if the strides are such that cuBLAS can read the matrix. */
-static int as_operand(const steer_view *view, operand *out) {
-    int64_t rows = view->shape[1], cols = view->shape[2];
-    out->data = view->data;
-    out->batch = view->shape[0] == 1 ? 0 : view->stride[0];
-    if ((cols == 1 || view->stride[2] == 1) && (rows == 1 || view->stride[1] >= cols)) {
-        out->op = CUBLAS_OP_N;
-        out->leading = rows == 1 ? cols : view->stride[1];
-        return 1;
-    }
-    if ((rows == 1 || view->stride[1] == 1) && (cols == 1 || view->stride[2] >= rows)) {
-        out->op = CUBLAS_OP_T;
-        out->leading = cols == 1 ? rows : view->stride[2];
-        return 1;
-    }
-    return 0;
-}
-
-/* The operand, copied to scratch memory first if its strides are of no use (broadcast or overlapping rows). */
-static int make_operand(steer_cuda_device *device, const steer_view *view, steer_cuda_scratch *scratch,
-                        operand *out) {
-    if (as_operand(view, out)) return STEER_OK;
-    steer_view copy = *view;
-    copy.stride[2] = 1;
-    copy.stride[1] = view->shape[2];
-    copy.stride[0] = view->shape[1] * view->shape[2];
-    size_t bytes = (size_t)(view->shape[0] * copy.stride[0]) * (view->dtype == STEER_F32 ? 4 : 2);
-    STEER_CUDA_CHECK(scratch->get(bytes));
-    copy.data = scratch->data;
-    STEER_CUDA_CHECK(steer_cuda_copy(device, &copy, view));
-    as_operand(&copy, out);
-    return STEER_OK;
-}
 
 /* The handle, made at the first product. Its own memory comes from cudaMalloc, which a capture in this thread would
  * forbid, so the capture mode is relaxed for the moment. Under blas_lock. */
@@ -78,10 +51,7 @@ static int get_handle(steer_cuda_device *device, cublasHandle_t *out) {
     return STEER_OK;
 }
 
-/* The workspace is this product's alone: a shared one would be written by products on two streams, or by two launches
- * of a graph, at the same time. */
-static int multiply(steer_cuda_device *device, const steer_view *dst, const operand *a, const operand *b,
-                    int64_t k) {
+int steer_cuda_matmul(void *handle, const steer_view *dst, const steer_view *a, const steer_view *b) {
     static const struct {
         cudaDataType_t type;
         cublasComputeType_t compute;
@@ -89,9 +59,16 @@ static int multiply(steer_cuda_device *device, const steer_view *dst, const oper
                  {CUDA_R_16F, CUBLAS_COMPUTE_32F},
                  {CUDA_R_16BF, CUBLAS_COMPUTE_32F}};
     static_assert(STEER_F32 == 0 && STEER_F16 == 1 && STEER_BF16 == 2, "kinds is indexed by dtype");
+    auto *device = static_cast<steer_cuda_device *>(handle);
+    STEER_CUDA_CHECK(steer_cuda_enter(device));
+    if (dst->dtype > STEER_BF16)
+        return STEER_CUDA_FAIL(STEER_E_DTYPE_MISMATCH, "dst: a matrix product takes f32, f16 or bf16");
     const auto &kind = kinds[dst->dtype];
+    const operand left = as_operand(a), right = as_operand(b);
     const float one = 1.0f, zero = 0.0f;
-    int64_t batch = dst->shape[0], m = dst->shape[1], n = dst->shape[2];
+    int64_t batch = dst->shape[0], m = dst->shape[1], n = dst->shape[2], k = a->shape[2];
+    /* The workspace is this product's alone: a shared one would be written by products on two streams, or by two
+     * launches of a graph, at the same time. */
     steer_cuda_scratch workspace(device);
     STEER_CUDA_CHECK(workspace.get(WORKSPACE_BYTES));
 
@@ -100,26 +77,10 @@ static int multiply(steer_cuda_device *device, const steer_view *dst, const oper
     STEER_CUDA_CHECK(get_handle(device, &blas));
     TRY_BLAS(cublasSetStream(blas, steer_cuda_stream(device)), "cublasSetStream");
     TRY_BLAS(cublasSetWorkspace(blas, workspace.data, WORKSPACE_BYTES), "cublasSetWorkspace");
-    TRY_BLAS(cublasGemmStridedBatchedEx_64(blas, b->op, a->op, n, m, k, &one, b->data, kind.type, b->leading,
-                                           b->batch, a->data, kind.type, a->leading, a->batch, &zero,
-                                           dst->data, kind.type, n, m * n, batch, kind.compute,
-                                           CUBLAS_GEMM_DEFAULT),
+    TRY_BLAS(cublasGemmStridedBatchedEx_64(blas, right.op, left.op, n, m, k, &one, right.data, kind.type,
+                                           right.leading, right.batch, left.data, kind.type, left.leading,
+                                           left.batch, &zero, dst->data, kind.type, n, m * n, batch,
+                                           kind.compute, CUBLAS_GEMM_DEFAULT),
              "cublasGemmStridedBatchedEx");
     return STEER_OK;
-}
-
-int steer_cuda_matmul(void *handle, const steer_view *dst, const steer_view *a, const steer_view *b) {
-    auto *device = static_cast<steer_cuda_device *>(handle);
-    int64_t k = a->shape[2];
-    int64_t elements = dst->shape[0] * dst->shape[1] * dst->shape[2];
-    if (elements == 0) return STEER_OK;
-    STEER_CUDA_CHECK(steer_cuda_enter(device));
-    if (dst->dtype != STEER_F32 && dst->dtype != STEER_F16 && dst->dtype != STEER_BF16)
-        return STEER_CUDA_FAIL(STEER_E_DTYPE_MISMATCH, "dst: a matrix product takes f32, f16 or bf16");
-    if (k == 0) return steer_cuda_fill(device, dst, 0.0);
-    steer_cuda_scratch a_copy(device), b_copy(device);
-    operand left, right;
-    STEER_CUDA_CHECK(make_operand(device, a, &a_copy, &left));
-    STEER_CUDA_CHECK(make_operand(device, b, &b_copy, &right));
-    return multiply(device, dst, &left, &right, k);
 }

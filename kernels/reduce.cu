@@ -312,51 +312,42 @@ int gather(steer_cuda_device *device, const Op &op, const steer_view *src, steer
     return run<T>(device, op, src, to);
 }
 
-template <typename D, typename S> struct normalize_op {
-    __device__ D operator()(int64_t, S x, double squares) const {
-        return steer_from_f64<D>(__ddiv_rn(static_cast<double>(steer_to_f32(x)), __dsqrt_rn(squares)));
+template <typename T> struct normalize_op {
+    __device__ T operator()(int64_t, T x, double squares) const {
+        return steer_from_f64<T>(__ddiv_rn(static_cast<double>(steer_to_f32(x)), __dsqrt_rn(squares)));
     }
 };
 
-template <typename D, typename S> struct softmax_op {
-    __device__ D operator()(int64_t, S x, float max, double sum) const {
-        return steer_from_f64<D>(__ddiv_rn(static_cast<double>(expf(__fsub_rn(steer_to_f32(x), max))), sum));
+template <typename T> struct softmax_op {
+    __device__ T operator()(int64_t, T x, float max, double sum) const {
+        return steer_from_f64<T>(__ddiv_rn(static_cast<double>(expf(__fsub_rn(steer_to_f32(x), max))), sum));
     }
 };
-
-/* Calls f with the float types of dst and src. */
-template <typename F> int with_types(const steer_view *dst, const steer_view *src, F f) {
-    return steer_with_float(dst->dtype, [&](auto to) {
-        return steer_with_float(src->dtype, [&](auto from) { return f(to, from); });
-    });
-}
 
 } // namespace
 
 int steer_cuda_normalize(void *handle, const steer_view *dst, const steer_view *src) {
     auto *device = static_cast<steer_cuda_device *>(handle);
     STEER_CUDA_CHECK(steer_cuda_enter(device));
-    return with_types(dst, src, [&](auto to, auto from) {
-        using D = typename decltype(to)::type;
-        using S = typename decltype(from)::type;
+    return steer_with_float(dst->dtype, [&](auto type) {
+        using T = typename decltype(type)::type;
         steer_cuda_scratch scratch(device);
         steer_view squares;
-        STEER_CUDA_CHECK(gather<S>(device, norm_op<S>(), src, &scratch, &squares));
-        return steer_each<D, S, double>::run(device, normalize_op<D, S>(), dst, src, &squares);
+        STEER_CUDA_CHECK(gather<T>(device, norm_op<T>(), src, &scratch, &squares));
+        return steer_each<T, T, double>::run(device, normalize_op<T>(), dst, src, &squares);
     });
 }
 
 int steer_cuda_softmax(void *handle, const steer_view *dst, const steer_view *src) {
     auto *device = static_cast<steer_cuda_device *>(handle);
     STEER_CUDA_CHECK(steer_cuda_enter(device));
-    return with_types(dst, src, [&](auto to, auto from) {
-        using D = typename decltype(to)::type;
-        using S = typename decltype(from)::type;
+    return steer_with_float(dst->dtype, [&](auto type) {
+        using T = typename decltype(type)::type;
         steer_cuda_scratch max_scratch(device), sum_scratch(device);
         steer_view max, sum;
-        STEER_CUDA_CHECK(gather<S>(device, extreme_op<S, true>(), src, &max_scratch, &max));
-        exponential_op<S> exponentials = {static_cast<const float *>(max.data)};
-        STEER_CUDA_CHECK(gather<S>(device, exponentials, src, &sum_scratch, &sum));
-        return steer_each<D, S, float, double>::run(device, softmax_op<D, S>(), dst, src, &max, &sum);
+        STEER_CUDA_CHECK(gather<T>(device, extreme_op<T, true>(), src, &max_scratch, &max));
+        exponential_op<T> exponentials = {static_cast<const float *>(max.data)};
+        STEER_CUDA_CHECK(gather<T>(device, exponentials, src, &sum_scratch, &sum));
+        return steer_each<T, T, float, double>::run(device, softmax_op<T>(), dst, src, &max, &sum);
     });
 }
