@@ -1,0 +1,68 @@
+-- devices: cpu
+-- The declarations that LuaJIT sees are those of the library.
+local ffi = require "ffi"
+
+local root = debug.getinfo(1, "S").source:match("^@(.*)tests/lua/[^/]*$")
+root = root == "" and "./" or root
+
+describe("the generated declarations", function()
+    it("are those of src/steer.h", function()
+        local status = os.execute(root .. "scripts/gen_cdef --check")
+        assert.is_true(status == 0 or status == true)
+    end)
+
+    it("are noticed when stale", function()
+        local header = assert(io.open(root .. "src/steer.h")):read("*a")
+        local folder = os.tmpname()
+        os.remove(folder)
+        assert(os.execute(("mkdir -p %s/scripts %s/src %s/lua/steer"):format(folder, folder, folder)))
+        os.execute(("cp %sscripts/gen_cdef %s/scripts/ && cp %slua/steer/_cdef.lua %s/lua/steer/"):format(root, folder,
+            root, folder))
+        local file = assert(io.open(folder .. "/src/steer.h", "w"))
+        file:write((header:gsub("STEER_MAX_DIMS = 8", "STEER_MAX_DIMS = 9")))
+        file:close()
+        local status = os.execute(folder .. "/scripts/gen_cdef --check 2>/dev/null")
+        os.execute("rm -r " .. folder)
+        assert.is_false(status == 0 or status == true)
+    end)
+
+    it("load once, whatever is loaded again", function()
+        local c = require "steer._c"
+        package.loaded["steer._c"] = nil
+        local again = require "steer._c"
+        assert.equal(c.C.steer_abi_version(), again.C.steer_abi_version())
+        package.loaded["steer._c"] = c
+    end)
+
+    it("agree with the library on every descriptor", function()
+        local C = require("steer._c").C
+        local text = require "steer._cdef"
+        local seen = 0
+        for name in text:gmatch("typedef struct ([%w_]+) {%s*uint32_t struct_size") do
+            assert.equal(ffi.sizeof(name), tonumber(C.steer_sizeof(name)), name)
+            seen = seen + 1
+        end
+        assert.is_true(seen >= 9)
+        assert.equal(0, tonumber(C.steer_sizeof("steer_nothing")))
+    end)
+
+    it("name the status codes as the errors do", function()
+        local C = require("steer._c").C
+        local codes = {
+            "invalid_argument", "shape_mismatch", "dtype_mismatch", "device_mismatch", "out_of_memory", "not_found",
+            "io", "format", "unsupported", "closed", "interrupted", "no_effect", "device",
+        }
+        for i, name in ipairs(codes) do
+            assert.equal(name, ffi.string(C.steer_status_name(-i)))
+            assert.equal(-i, tonumber(C["STEER_E_" .. name:upper()]))
+        end
+    end)
+
+    it("are refused when the library cannot be loaded", function()
+        local script = ([[STEER_LIB=/nonexistent/libsteer.so luajit -e 'package.path = "%slua/?.lua;%slua/?/init.lua"
+            local ok, err = pcall(require, "steer._c") io.write(tostring(err))' 2>&1]]):format(root, root)
+        local text = io.popen(script):read("*a")
+        assert.truthy(text:find("not_found: library_load: STEER_LIB: cannot load /nonexistent/libsteer.so", 1, true),
+            text)
+    end)
+end)

@@ -1,0 +1,179 @@
+-- devices: cpu cuda
+-- Errors: what they look like, and bad input of every kind.
+local ffi = require "ffi"
+local helper = require "helper"
+local steer = require "steer"
+local options = require "steer._options"
+local T = steer.tensor
+
+local on = helper.on
+
+describe("an error", function()
+    it("is a table that reads well", function()
+        local err = helper.fails("invalid_argument", "", T.zeros, { -1 })
+        assert.equal("tensor_zeros", err.op)
+        assert.equal("shape: -1 is out of range, expected at least 0", err.message)
+        assert.equal("invalid_argument: tensor_zeros: shape: -1 is out of range, expected at least 0", tostring(err))
+        assert.equal("got invalid_argument", ("got " .. err):sub(1, 20))
+    end)
+
+    it("of the library says where it arose", function()
+        local err = helper.fails("out_of_memory", "", T.empty, { 2 ^ 46 }, on())
+        assert.truthy(err.where:match("^src/.*%.c:%d+$"), err.where)
+    end)
+
+    it("comes from a pending interrupt, once", function()
+        local C = require("steer._c").C
+        local t = T.zeros({ 4 }, on())
+        C.steer_interrupt_raise()
+        helper.fails("interrupted", "", t.fill_, t, 1)
+        assert.same({ 1, 1, 1, 1 }, t:fill_(1):totable())
+    end)
+end)
+
+describe("option tables", function()
+    it("name the nearest known key", function()
+        helper.fails("invalid_argument", 'opts: unknown option "dtyp", did you mean "dtype"? The options are device and dtype',
+            T.zeros, { 1 }, { dtyp = "f32" })
+        helper.fails("invalid_argument", 'did you mean "seed"? The options are device, dtype and seed', T.randn, { 1 },
+            { sed = 1 })
+        helper.fails("invalid_argument", 'did you mean "keepdim"', T.zeros({ 2 }, on()).sum, T.zeros({ 2 }, on()), 1,
+            { keep_dim = true })
+        helper.fails("invalid_argument", "opts: unknown option 1", T.zeros, { 1 }, { "f32" })
+        helper.fails("invalid_argument", "opts: expected a table of options, got \"f32\"", T.zeros, { 1 }, "f32")
+    end)
+
+    it("check the type of a value", function()
+        helper.fails("invalid_argument", "opts.dtype: expected a string, got 3", T.zeros, { 1 }, { dtype = 3 })
+        helper.fails("invalid_argument", 'dtype: expected one of bf16, f16, f32, i32, i64 and u8, got "float"', T.zeros,
+            { 1 }, { dtype = "float" })
+        helper.fails("invalid_argument", "device: expected an id", T.zeros, { 1 }, { device = 0 })
+        helper.fails("invalid_argument", "", T.zeros, { 1 }, { device = "gpu" })
+        helper.fails("not_found", "cuda:977", T.zeros, { 1 }, { device = "cuda:977" })
+    end)
+
+    it("find the nearest word", function()
+        local known = { prompt = true, generation = true, token_ids = true }
+        assert.equal("prompt", options.nearest("promt", known))
+        assert.equal("token_ids", options.nearest("tokens", known))
+        assert.equal("generation", options.nearest("Generation", known))
+        assert.is_nil(options.nearest("x", {}))
+        helper.fails("invalid_argument", "there are none here", options.check, "op", { a = 1 }, {})
+        assert.same({}, options.check("op", nil, known))
+    end)
+end)
+
+describe("unknown names", function()
+    it("of the package name the nearest", function()
+        helper.fails("invalid_argument", "there is no steer.tensors, did you mean steer.tensor?", function()
+            return steer.tensors
+        end)
+    end)
+
+    it("set no global", function()
+        local before = {}
+        for name in pairs(_G) do before[name] = true end
+        local _ = T.rand({ 2 }, on()) + 1
+        for name in pairs(_G) do assert.is_true(before[name], name) end
+    end)
+end)
+
+describe("shapes", function()
+    it("are lists of integers from 0", function()
+        helper.fails("invalid_argument", "shape: expected a list of integers, got nothing", T.zeros)
+        helper.fails("invalid_argument", 'shape: expected an integer, got "3"', T.zeros, { "3" })
+        helper.fails("invalid_argument", "shape: expected an integer, got 1.5", T.zeros, { 1.5 })
+        helper.fails("invalid_argument", "shape: expected an integer, got nan", T.zeros, { 0 / 0 })
+        helper.fails("invalid_argument", "shape: expected an integer, got inf", T.zeros, { 1 / 0 })
+        helper.fails("invalid_argument", "shape: -3 is out of range, expected at least 0", T.zeros, { 2, -3 })
+        helper.fails("invalid_argument", "shape: 9 dimensions, expected at most 8", T.zeros, { 1, 1, 1, 1, 1, 1, 1, 1, 1 })
+        helper.fails("invalid_argument", "shape: expected a list", T.zeros, { rows = 2 })
+        helper.fails("invalid_argument", "n: -1 is out of range", T.arange, -1)
+        helper.fails("invalid_argument", "value: expected a number, got nothing", T.full, { 1 })
+    end)
+
+    it("must go together", function()
+        local a, b = T.zeros({ 2, 3 }, on()), T.zeros({ 2 }, on())
+        local _ = helper.fails("shape_mismatch", "other: shape [2] does not broadcast with [2, 3]", function() return a + b end)
+        helper.fails("shape_mismatch", "", a.add_, a, b)
+        helper.fails("shape_mismatch", "", a.narrow(a, 2, 1, 1).add_, a:narrow(2, 1, 1), a) -- would have to grow
+        helper.fails("shape_mismatch", "other: [2, 3] does not go with [2, 3]", a.matmul, a, a)
+        helper.fails("shape_mismatch", "other: [] does not go with [2, 3]", a.matmul, a, T.zeros({}, on()))
+        helper.fails("shape_mismatch", "expected two one-dimensional tensors of one length, got [2, 3] and [2]", a.dot, a, b)
+        helper.fails("shape_mismatch", "got [2] and [3]", b.dot, b, T.zeros({ 3 }, on()))
+    end)
+end)
+
+describe("dtypes", function()
+    it("must go together", function()
+        local a, b = T.zeros({ 2 }, on("f32")), T.zeros({ 2 }, on("bf16"))
+        local err = helper.fails("dtype_mismatch", 'other: bf16 does not go with f32; convert one of them, as in '
+            .. 'other:to("f32")', function() return a + b end)
+        assert.equal("tensor_add", err.op)
+        helper.fails("dtype_mismatch", "", a.mul_, a, b)
+        helper.fails("dtype_mismatch", "", a.dot, a, b)
+        helper.fails("dtype_mismatch", "", b.reshape(b, 1, 2).matmul, b:reshape(1, 2), a)
+        assert.same({ 0, 0 }, (a + b:to("f32")):totable())
+    end)
+
+    it("of integers take no fractions", function()
+        local t = T.ones({ 2 }, on("i32"))
+        helper.fails("dtype_mismatch", "other: 0.5 is not an integer, but the tensor is i32", function() return t * 0.5 end)
+        helper.fails("dtype_mismatch", "value: 1.5 is not an integer", t.fill_, t, 1.5)
+        helper.fails("dtype_mismatch", "alpha: 0.5 is not an integer", t.add_, t, t, 0.5)
+        for _, op in ipairs({ "softmax", "normalize" }) do
+            helper.fails("dtype_mismatch", "", t[op], t, 1)
+        end
+        helper.fails("dtype_mismatch", "", t.reshape(t, 1, 2).matmul, t:reshape(1, 2), t)
+    end)
+end)
+
+describe("devices", function()
+    it("must go together", function()
+        if helper.device == "cpu" then return end
+        local a, b = T.zeros({ 2 }, on()), T.zeros({ 2 }, { device = "cpu" })
+        helper.fails("device_mismatch", "other: on cpu, but the tensor is on " .. helper.device, function() return a + b end)
+        helper.fails("device_mismatch", "", a.add_, a, b)
+        helper.fails("device_mismatch", "", a.dot, a, b)
+        helper.fails("device_mismatch", "list[2]: on cpu", T.cat, { a, b })
+    end)
+end)
+
+describe("operands", function()
+    it("are tensors or numbers", function()
+        local t = T.zeros({ 2 }, on())
+        helper.fails("invalid_argument", 'other: expected a tensor, got "x"', function() return t + "x" end)
+        helper.fails("invalid_argument", "other: expected a tensor, got nothing", t.add_, t)
+        helper.fails("invalid_argument", "self: expected a tensor, got a table", function() return {} + t end)
+        helper.fails("invalid_argument", "self: expected a tensor, got a cdata", function() return ffi.new("int[1]") - t end)
+        helper.fails("invalid_argument", "alpha: expected a number", t.add_, t, t, "2")
+        helper.fails("invalid_argument", "other: expected a tensor, got 2", t.matmul, t, 2)
+        helper.fails("invalid_argument", "value: expected a number, got nothing", t.fill_, t)
+        helper.fails("invalid_argument", "self: expected a tensor, got 5", t.close, 5)
+    end)
+end)
+
+describe("reductions", function()
+    it("refuse what has no answer", function()
+        local empty, t = T.zeros({ 0, 3 }, on()), T.zeros({ 2, 3 }, on())
+        for _, op in ipairs({ "max", "min", "argmax", "mean" }) do
+            helper.fails("invalid_argument", "", empty[op], empty)
+            helper.fails("invalid_argument", "", empty[op], empty, 1)
+        end
+        assert.equal(0, empty:sum())
+        assert.same({ 0, 0, 0 }, empty:sum(1):totable())
+        helper.fails("invalid_argument", "dim: 3 is out of range", t.sum, t, 3)
+        helper.fails("invalid_argument", 'dim: expected an integer, got "rows"', t.max, t, "rows")
+        helper.fails("invalid_argument", "opts: without a dim", t.sum, t, nil, { keepdim = true })
+    end)
+
+    it("refuse to normalize zero on the CPU and say NaN elsewhere", function()
+        local t = T.zeros({ 3 }, on())
+        if helper.device == "cpu" then
+            helper.fails("invalid_argument", "", t.normalize, t)
+        else
+            local x = t:normalize():get(1)
+            assert.is_true(x ~= x)
+        end
+    end)
+end)

@@ -1,0 +1,378 @@
+-- devices: cpu cuda
+-- Every tensor operation x dtype x layout on the device under test against a float64 oracle.
+--
+-- A row: op, dtypes, cases (lists of shapes, one an operand), run(operands...) on tensors, oracle(x, y) per element or
+-- over a whole case, and how far the result may be off. Inputs are random; a failure prints its seed.
+local helper = require "helper"
+local steer = require "steer"
+local T = steer.tensor
+
+local ALL, FLOATS = helper.dtypes, helper.floats
+local UNIT32 = helper.unit("f32")
+
+-- ---- Float64 oracles over flat row-major lists ---------------------------------------------------------------------
+
+local function broadcast_shape(a, b)
+    local shape, n = {}, math.max(#a, #b)
+    for i = 1, n do
+        local sa, sb = a[#a - n + i] or 1, b[#b - n + i] or 1
+        shape[i] = sa == 1 and sb or sa
+    end
+    return shape
+end
+
+--- Flat positions in a list of shape `from` for each element of the shape `to` it broadcasts to.
+local function broadcast_index(from, to)
+    local steps, step = {}, 1
+    for i = #to, 1, -1 do
+        local size = from[#from - #to + i] or 1
+        steps[i] = size == 1 and 0 or step
+        step = step * size
+    end
+    local positions, n = {}, helper.count(to)
+    for flat = 0, n - 1 do
+        local rest, position = flat, 1
+        for i = #to, 1, -1 do
+            position = position + rest % to[i] * steps[i]
+            rest = math.floor(rest / to[i])
+        end
+        positions[flat + 1] = position
+    end
+    return positions
+end
+
+--- An oracle from fn(x, y) -> exact value, size of the terms it was added up from.
+local function elementwise(fn)
+    return function(case, values, dtype)
+        local shape = case[2] and broadcast_shape(case[1], case[2]) or case[1]
+        local first = broadcast_index(case[1], shape)
+        local second = case[2] and broadcast_index(case[2], shape)
+        local want, bounds = {}, {}
+        for i = 1, helper.count(shape) do
+            local exact, terms = fn(values[1][first[i]], second and values[2][second[i]], dtype)
+            if not helper.is_float[dtype] then exact = helper.wrap(dtype, exact) end
+            want[i] = exact
+            -- one rounding to the dtype, and f32 arithmetic before it
+            bounds[i] = helper.is_float[dtype]
+                and helper.ulp(dtype, exact) / 2 * 1.01 + 4 * UNIT32 * (terms or math.abs(exact)) or 0
+        end
+        return want, bounds, shape
+    end
+end
+
+--- Splits the shape at dimension d (or everything when d is nil) and gives fn the list of each line.
+local function over_lines(d, fn)
+    return function(case, values, dtype)
+        local shape = case[1]
+        local outer, n, inner = 1, 1, 1
+        for i, size in ipairs(shape) do
+            if not d or i == d then n = n * size elseif i < d then outer = outer * size else inner = inner * size end
+        end
+        local results, line = {}, {}
+        for o = 0, outer - 1 do
+            for i = 0, inner - 1 do
+                for k = 0, n - 1 do line[k + 1] = values[1][(o * n + k) * inner + i + 1] end
+                line[n + 1] = nil
+                results[#results + 1] = { fn(line, dtype) }
+            end
+        end
+        local rest = {}
+        for i, size in ipairs(shape) do
+            if d and i ~= d then rest[#rest + 1] = size end
+        end
+        return results, rest, outer, n, inner
+    end
+end
+
+local function reduction(d, fn)
+    local lines = over_lines(d, fn)
+    return function(case, values, dtype)
+        local results, rest = lines(case, values, dtype)
+        local want, bounds = {}, {}
+        for i, result in ipairs(results) do
+            want[i] = result[1]
+            -- the dtype of a number is at least f32; f64 accumulation then rounds once (twice through f32)
+            local rounded = helper.is_float[dtype] and d and dtype or "f32"
+            bounds[i] = result.exact and 0
+                or result[2] == 0 and 0
+                or helper.ulp(rounded, result[1]) / 2 * 1.01 + 2 * UNIT32 * math.abs(result[1]) + 1e-12 * (result[2] or 0)
+        end
+        return want, bounds, rest
+    end
+end
+
+local function rowwise(d, fn, bound)
+    local lines = over_lines(d, fn)
+    return function(case, values, dtype)
+        local results, _, outer, n, inner = lines(case, values, dtype)
+        local want, bounds = {}, {}
+        for index, result in ipairs(results) do
+            local o, i = math.floor((index - 1) / inner), (index - 1) % inner
+            for k = 0, n - 1 do
+                local exact = result[1][k + 1]
+                want[(o * n + k) * inner + i + 1] = exact
+                bounds[(o * n + k) * inner + i + 1] = helper.ulp(dtype, exact) / 2 * 1.01 + bound * math.abs(exact)
+            end
+        end
+        assert(#want == outer * n * inner)
+        return want, bounds, case[1]
+    end
+end
+
+local function product(case, values, dtype)
+    local a, b = case[1], case[2]
+    local batch = #a == 3 and a[1] or 1
+    local m, k = #a == 1 and 1 or a[#a - 1], a[#a]
+    local n = #b == 1 and 1 or b[#b]
+    local want, bounds = {}, {}
+    for s = 0, batch - 1 do
+        for i = 0, m - 1 do
+            for j = 0, n - 1 do
+                local exact, terms = 0, 0
+                for l = 0, k - 1 do
+                    local term = values[1][(s * m + i) * k + l + 1] * values[2][(s * k + l) * n + j + 1]
+                    exact, terms = exact + term, terms + math.abs(term)
+                end
+                want[#want + 1] = exact
+                bounds[#bounds + 1] = helper.ulp(dtype, exact) / 2 * 1.01 + (k + 2) * UNIT32 * terms
+            end
+        end
+    end
+    local shape = {}
+    if #a == 3 then shape[1] = batch end
+    if #a > 1 then shape[#shape + 1] = m end
+    if #b > 1 then shape[#shape + 1] = n end
+    return want, bounds, shape
+end
+
+local function truncate(x)
+    return x < 0 and math.ceil(x) or math.floor(x)
+end
+
+-- ---- The table -----------------------------------------------------------------------------------------------------
+
+local PAIRS = {
+    { { 7 }, { 7 } }, { { 5, 8 }, { 8 } }, { { 5, 1, 3 }, { 4, 1 } }, { { 1 }, { 2, 3 } }, { {}, { 3 } }, { {}, {} },
+    { { 0, 3 }, { 3 } }, { { 33, 130 }, { 33, 1 } }, { { 2, 1, 2, 1, 2, 1, 2, 1 }, { 1, 2, 1, 2 } },
+}
+local SAME = { { { 9 }, { 9 } }, { { 6, 17 }, { 17 } }, { { 3, 4, 5 }, { 4, 1 } }, { {}, {} }, { { 300, 257 }, { 257 } } }
+local ONES = { { { 11 } }, { { 3, 67 } }, { { 2, 3, 4 } }, { {} }, { { 0, 2 } } }
+local LINES = { { { 5, 7 } }, { { 3, 40, 6 } }, { { 1, 1 } }, { { 2, 3000 } }, { { 1500, 3 } } }
+local MATRICES = {
+    { { 3, 4 }, { 4, 5 } }, { { 4 }, { 4, 5 } }, { { 3, 4 }, { 4 } }, { { 6 }, { 6 } }, { { 2, 3, 4 }, { 2, 4, 5 } },
+    { { 64, 300 }, { 300, 33 } }, { { 1, 1 }, { 1, 1 } }, { { 3, 0 }, { 0, 2 } }, { { 0, 3 }, { 3, 2 } },
+}
+
+local function terms(sum, a, b)
+    return sum, math.abs(a) + math.abs(b)
+end
+
+local rows = {
+    { op = "a + b", dtypes = ALL, cases = PAIRS, run = function(a, b) return a + b end,
+        oracle = elementwise(function(x, y) return terms(x + y, x, y) end) },
+    { op = "a - b", dtypes = ALL, cases = PAIRS, run = function(a, b) return a - b end,
+        oracle = elementwise(function(x, y) return terms(x - y, x, y) end) },
+    { op = "a * b", dtypes = ALL, cases = PAIRS, run = function(a, b) return a * b end,
+        oracle = elementwise(function(x, y) return x * y end) },
+    { op = "a / b", dtypes = ALL, cases = PAIRS, nonzero = true, run = function(a, b) return a / b end,
+        oracle = elementwise(function(x, y, dtype)
+            return helper.is_float[dtype] and x / y or truncate(x / y)
+        end) },
+    { op = "add with alpha", dtypes = FLOATS, cases = PAIRS, run = function(a, b) return a:add(b, -1.75) end,
+        oracle = elementwise(function(x, y) return terms(x - 1.75 * y, x, 1.75 * y) end) },
+    { op = "add_", dtypes = ALL, cases = SAME, in_place = true, run = function(a, b) return a:add_(b, 3) end,
+        oracle = elementwise(function(x, y) return terms(x + 3 * y, x, 3 * y) end) },
+    { op = "sub_", dtypes = ALL, cases = SAME, in_place = true, run = function(a, b) return a:sub_(b) end,
+        oracle = elementwise(function(x, y) return terms(x - y, x, y) end) },
+    { op = "mul_", dtypes = ALL, cases = SAME, in_place = true, run = function(a, b) return a:mul_(b) end,
+        oracle = elementwise(function(x, y) return x * y end) },
+    { op = "div_", dtypes = FLOATS, cases = SAME, in_place = true, nonzero = true,
+        run = function(a, b) return a:div_(b) end, oracle = elementwise(function(x, y) return x / y end) },
+    { op = "a + a", dtypes = ALL, cases = ONES, run = function(a) return a:clone():add_(a) end,
+        oracle = elementwise(function(x) return 2 * x end) },
+    { op = "a + number", dtypes = ALL, cases = ONES, run = function(a) return (2 + (a + 1)) - 3 end,
+        oracle = elementwise(function(x) return x, math.abs(x) + 3 end), slack = 4 },
+    { op = "number - a", dtypes = ALL, cases = ONES, run = function(a) return 5 - a end,
+        oracle = elementwise(function(x) return terms(5 - x, 5, x) end) },
+    { op = "number * a", dtypes = ALL, cases = ONES, run = function(a) return 3 * a end,
+        oracle = elementwise(function(x) return 3 * x end) },
+    { op = "number / a", dtypes = ALL, cases = ONES, nonzero = true, run = function(a) return 100 / a end,
+        oracle = elementwise(function(x, _, dtype)
+            return helper.is_float[dtype] and 100 / x or truncate(100 / x)
+        end) },
+    { op = "a / number", dtypes = ALL, cases = ONES, run = function(a) return a / 7 end,
+        oracle = elementwise(function(x, _, dtype) return helper.is_float[dtype] and x / 7 or truncate(x / 7) end) },
+    { op = "-a", dtypes = ALL, cases = ONES, run = function(a) return -a end,
+        oracle = elementwise(function(x) return -x end) },
+    { op = "matmul", dtypes = FLOATS, cases = MATRICES, run = function(a, b) return a:matmul(b) end, oracle = product },
+    { op = "dot", dtypes = FLOATS, cases = { { { 1 }, { 1 } }, { { 1000 }, { 1000 } } },
+        run = function(a, b) return T.from(a:dot(b)) end,
+        oracle = function(case, values) return product(case, values, "f32") end },
+    { op = "dot of integers", dtypes = helper.integers, cases = { { { 100 }, { 100 } } },
+        run = function(a, b) return T.from(a:dot(b), { dtype = "i64" }) end, oracle = function(_, values)
+            local sum = 0
+            for i = 1, 100 do sum = sum + values[1][i] * values[2][i] end
+            return { sum }, { 0 }, {}
+        end },
+}
+
+local function add_row(row)
+    rows[#rows + 1] = row
+end
+
+-- Reductions along every dimension and of everything: name -> fn(line, dtype) giving value and size of the terms.
+local function line_sum(line, power)
+    local sum, size = 0, 0
+    for _, x in ipairs(line) do
+        local term = power and x * x or x
+        sum, size = sum + term, size + math.abs(term)
+    end
+    return sum, size
+end
+
+local reductions = {
+    sum = function(line, dtype)
+        local sum, size = line_sum(line)
+        return sum, helper.is_float[dtype] and size or 0
+    end,
+    mean = function(line)
+        local sum, size = line_sum(line)
+        return sum / #line, size / #line
+    end,
+    norm = function(line)
+        local size = math.sqrt((line_sum(line, true)))
+        return size, size
+    end,
+    max = function(line) return math.max(unpack(line)), 0 end,
+    min = function(line) return math.min(unpack(line)), 0 end,
+    argmax = function(line)
+        local best = 1
+        for i, x in ipairs(line) do
+            if x > line[best] then best = i end
+        end
+        return best, 0
+    end,
+}
+
+for name, fn in pairs(reductions) do
+    add_row({ op = name .. "()", dtypes = ALL, cases = LINES, oracle = reduction(nil, fn), run = function(a)
+        return T.from(a[name](a), { dtype = (name == "mean" or name == "norm" or helper.is_float[a.dtype]) and "f32"
+            or "i64" })
+    end })
+    for d = 1, 2 do
+        add_row({ op = name .. "(" .. d .. ")", dtypes = ALL, cases = LINES, oracle = reduction(d, fn),
+            run = function(a) return a[name](a, d) end })
+    end
+    add_row({ op = name .. "(-1, keepdim, f32)", dtypes = FLOATS, cases = { { { 4, 50 } } },
+        run = function(a)
+            local kept = a[name](a, -1, { keepdim = true, dtype = name ~= "argmax" and "f32" or nil })
+            assert.same({ 4, 1 }, kept:shape())
+            return kept:squeeze(2)
+        end,
+        oracle = function(case, values) return reduction(2, fn)(case, values, "f32") end })
+end
+
+for d = 1, 2 do
+    add_row({ op = "softmax(" .. d .. ")", dtypes = FLOATS, cases = LINES, run = function(a) return a:softmax(d) end,
+        oracle = rowwise(d, function(line)
+            local largest, sum, list = math.max(unpack(line)), 0, {}
+            for i, x in ipairs(line) do
+                list[i] = math.exp(x - largest)
+                sum = sum + list[i]
+            end
+            for i = 1, #list do list[i] = list[i] / sum end
+            return list
+        end, 1e-6) })
+    add_row({ op = "normalize(" .. d .. ")", dtypes = FLOATS, cases = LINES, nonzero = true,
+        run = function(a) return a:normalize(d) end,
+        oracle = rowwise(d, function(line)
+            local norm, list = math.sqrt((line_sum(line, true))), {}
+            for i, x in ipairs(line) do list[i] = x / norm end
+            return list
+        end, 4 * UNIT32) })
+end
+
+-- ---- The test ------------------------------------------------------------------------------------------------------
+
+local function operands(row, case, dtype, layout)
+    local tensors, values = {}, {}
+    for i, shape in ipairs(case) do
+        values[i] = helper.values(dtype, helper.count(shape))
+        if row.nonzero then
+            for k, x in ipairs(values[i]) do
+                if x == 0 then values[i][k] = 1 end
+            end
+        end
+        tensors[i] = helper.make(values[i], shape, dtype, layout)
+    end
+    return tensors, values
+end
+
+local function run_case(row, case, dtype, layout)
+    local tensors, values = operands(row, case, dtype, layout)
+    local want, bounds, shape = row.oracle(case, values, dtype)
+    local result = row.run(tensors[1], tensors[2])
+    assert.same(shape, result:shape())
+    if row.in_place then assert.equal(tensors[1], result) end
+    local got = helper.read(result)
+    assert.equal(#want, #got)
+    for i = 1, #want do
+        helper.near(got[i], want[i], bounds[i] * (row.slack or 1),
+            ("%s %s %s on %s, element %d"):format(row.op, dtype, layout, helper.device, i))
+    end
+    if not row.in_place then -- operands stay as they are
+        for i, tensor in ipairs(tensors) do assert.same(values[i], helper.read(tensor)) end
+    end
+end
+
+for number, row in ipairs(rows) do
+    it(row.op, function()
+        for _, dtype in ipairs(row.dtypes) do
+            for c, case in ipairs(row.cases) do
+                helper.with_seed(helper.seed + 1000 * number + c, function()
+                    for _, layout in ipairs(helper.layouts) do run_case(row, case, dtype, layout) end
+                end)
+            end
+        end
+    end)
+end
+
+describe("NaN and infinity", function()
+    it("win greatest and least elements", function()
+        for _, dtype in ipairs(FLOATS) do
+            local t = T.from({ { 1, 0 / 0, 3 }, { 1 / 0, 2, -1 / 0 } }, helper.on(dtype))
+            local max, min, arg = t:max(2):totable(), t:min(2):totable(), t:argmax(2):totable()
+            assert.is_true(max[1] ~= max[1] and min[1] ~= min[1])
+            assert.same({ 1 / 0, -1 / 0 }, { max[2], min[2] })
+            assert.same({ 2, 1 }, arg)
+            assert.equal(2, t:argmax())
+        end
+    end)
+
+    it("pass through arithmetic", function()
+        local t = T.from({ 1 / 0, -1 / 0, 0 / 0, 0 }, helper.on("bf16"))
+        local sum = (t - t):totable()
+        for i = 1, 3 do assert.is_true(sum[i] ~= sum[i]) end
+        assert.equal(1 / 0, (1 / t):totable()[4])
+    end)
+
+    it("make softmax of large values finite", function()
+        local t = T.from({ 1000, 1000, -1000 }, helper.on("f32"))
+        assert.same({ 0.5, 0.5, 0 }, t:softmax():totable())
+    end)
+end)
+
+describe("integers", function()
+    it("of 64 bits stay exact", function()
+        local t = T.from({ 2 ^ 53 - 1, 1 }, helper.on("i64"))
+        assert.equal(2 ^ 53, t:sum())
+        assert.equal(2 ^ 53 - 1, t:max())
+        assert.same({ 2 ^ 53 - 2, 0 }, (t - 1):totable())
+    end)
+
+    it("refuse to divide by zero on the CPU", function()
+        if helper.device ~= "cpu" then return end
+        local t = T.from({ 1, 2 }, helper.on("i32"))
+        helper.fails("invalid_argument", "", function() return t / 0 end)
+    end)
+end)
