@@ -101,9 +101,10 @@ typedef enum steer_reduce {
 typedef enum steer_random { STEER_UNIFORM = 0, STEER_NORMAL = 1 } steer_random;
 size_t steer_dtype_size(steer_dtype dtype);
 const char *steer_dtype_name(steer_dtype dtype);
-int steer_tensor_create(steer_tensor **out, steer_device *device, steer_dtype dtype, int32_t ndim, const int64_t *shape);
-int steer_tensor_wrap(steer_tensor **out, steer_device *device, steer_dtype dtype, int32_t ndim, const int64_t *shape,
-                      const int64_t *strides, void *data);
+int steer_tensor_create(steer_tensor **out, steer_device *device, steer_dtype dtype, int32_t ndim,
+                        const int64_t *shape);
+int steer_tensor_wrap(steer_tensor **out, steer_device *device, steer_dtype dtype, int32_t ndim,
+                      const int64_t *shape, const int64_t *strides, void *data);
 int steer_tensor_from_dlpack(steer_tensor **out, void *managed);
 int steer_tensor_to_dlpack(void **out, steer_tensor *tensor);
 steer_tensor *steer_tensor_retain(steer_tensor *tensor);
@@ -138,8 +139,8 @@ int steer_map_open(steer_map **out, const char *path);
 void steer_map_release(steer_map *map);
 const uint8_t *steer_map_data(const steer_map *map);
 int64_t steer_map_size(const steer_map *map);
-int steer_map_tensor(steer_tensor **out, steer_map *map, steer_dtype dtype, int32_t ndim, const int64_t *shape,
-                     int64_t offset);
+int steer_map_tensor(steer_tensor **out, steer_map *map, steer_dtype dtype, int32_t ndim,
+                     const int64_t *shape, int64_t offset);
 int steer_file_create(steer_file **out, const char *path);
 int steer_file_write(steer_file *file, const void *data, int64_t size);
 int steer_file_write_tensor(steer_file *file, steer_tensor *tensor);

@@ -175,8 +175,13 @@ function meta.__div(a, b)
     local code = dtype_of(handle)
     -- The number must not round to f16 or bf16 before the division.
     local work = floats[names[code]] and F32 or code
-    local quotient = create_like(handle, work):fill_(a):div_(b:to(names[work]))
-    return quotient:to(names[code])
+    local quotient, divisor = create_like(handle, work):fill_(a), b:to(names[work])
+    quotient:div_(divisor)
+    divisor:close()
+    if work == code then return quotient end
+    local result = quotient:to(names[code])
+    quotient:close()
+    return result
 end
 
 function meta.__unm(a)
@@ -196,19 +201,28 @@ local function result_code(op, kind, code, opts)
     return kind == SUM and I64 or F32
 end
 
+--- Reduces along dimension d, from 0, or everything when d is -1.
+local function reduce_into(dst, self, handle, kind, d)
+    if kind ~= SUM or floats[names[dtype_of(handle)]] then
+        c.alloc(C.steer_tensor_reduce, dst.handle, handle, kind, d)
+        return
+    end
+    local wide = self:to("i64") -- the sum of narrow integers would not fit their own dtype
+    c.alloc(C.steer_tensor_reduce, dst.handle, wide.handle, kind, d)
+    wide:close()
+end
+
 --- Reduces everything to a Lua number.
 local function reduce_all(op, kind, self)
     local handle = use(self, op, "self")
     local code = dtype_of(handle)
     -- A number has no dtype of its own, so floats are not rounded below f32.
     local result = floats[names[code]] and kind ~= ARGMAX and F32 or result_code(op, kind, code, {})
-    if result == I64 and kind == SUM and code ~= I64 then
-        self = self:to("i64")
-        handle = self.handle
-    end
     local dst = create(devices.of(C.steer_tensor_device(handle)), result, 0)
-    c.alloc(C.steer_tensor_reduce, dst.handle, handle, kind, -1)
-    return dst:item() + (kind == ARGMAX and 1 or 0)
+    reduce_into(dst, self, handle, kind, -1)
+    local value = dst:item()
+    dst:close()
+    return kind == ARGMAX and value + 1 or value
 end
 
 local function reduce(op, kind, self, dim, opts)
@@ -223,13 +237,9 @@ local function reduce(op, kind, self, dim, opts)
     local ndim = C.steer_tensor_ndim(handle)
     local d = dim_index(op, "dim", dim, ndim)
     local result = result_code(op, kind, dtype_of(handle), opts)
-    if result == I64 and kind == SUM then
-        self = self:to("i64") -- the sum of narrow integers would not fit their own dtype
-        handle = self.handle
-    end
     for i = 0, ndim - 2 do dims[i] = C.steer_tensor_size(handle, i < d and i or i + 1) end
     local dst = create(devices.of(C.steer_tensor_device(handle)), result, ndim - 1)
-    c.alloc(C.steer_tensor_reduce, dst.handle, handle, kind, d)
+    reduce_into(dst, self, handle, kind, d)
     if kind == ARGMAX then dst:add_(1) end
     return opts.keepdim and dst:unsqueeze(d + 1) or dst
 end
@@ -329,8 +339,14 @@ function methods:dot(other)
         raise("shape_mismatch", op, "other: expected two one-dimensional tensors of one length, got %s and %s",
             base.shape_text(a), base.shape_text(b))
     end
-    if not floats[names[dtype_of(a)]] then return (self:to("i64") * other:to("i64")):sum() end
-    return self:to("f32"):matmul(other:to("f32")):item()
+    local float = floats[names[dtype_of(a)]]
+    local x, y = self:to(float and "f32" or "i64"), other:to(float and "f32" or "i64")
+    local product = float and x:matmul(y) or x * y
+    local value = float and product:item() or product:sum()
+    x:close()
+    y:close()
+    product:close()
+    return value
 end
 
 -- The three enumerations above are fixed by the interface.

@@ -157,8 +157,8 @@ local function dim_index(op, name, dim, ndim)
         raise("invalid_argument", op, "%s: %.0f is out of range, a scalar has no dimensions", name, dim)
     end
     return raise("invalid_argument", op,
-        "%s: %.0f is out of range for a tensor of %d dimensions, expected 1 to %d (or -1 to -%d)", name, dim, ndim, ndim,
-        ndim)
+        "%s: %.0f is out of range for a tensor of %d dimensions, expected 1 to %d (or -1 to -%d)", name, dim, ndim,
+        ndim, ndim)
 end
 M.dim_index = dim_index
 
@@ -368,8 +368,7 @@ end
 
 --- Gives a tensor of the same elements without gaps: a view if it has none already, else a copy.
 function methods:contiguous()
-    if self:is_contiguous() then return self:alias() end
-    return self:clone()
+    return self:is_contiguous() and self:alias() or self:clone()
 end
 
 -- ---- Metatable -----------------------------------------------------------------------------------------------------

@@ -91,7 +91,9 @@ end
 function M.host(self)
     local dtype = self.dtype
     local wide = pointers[dtype] and dtype or "f32"
-    local host = self:to("cpu", wide):contiguous()
+    local moved = self:to("cpu", wide)
+    local host = moved:contiguous()
+    moved:close()
     return host, ffi.cast(pointers[wide], host:data())
 end
 
@@ -110,8 +112,9 @@ function methods:totable()
         end
         return list
     end
-    if #shape == 0 then return tonumber(data[0]) end
-    return level(1)
+    local result = #shape == 0 and tonumber(data[0]) or level(1)
+    host:close()
+    return result
 end
 
 --- Where in the nested table an element is, for messages: "values[2][3]".
@@ -166,7 +169,9 @@ function M.from(op, values, device, code)
         end
     end
     if #shape == 0 then put(values, 0) else fill(values, 1) end
-    return host:to(device, dtype)
+    local tensor = host:to(device, dtype)
+    host:close()
+    return tensor
 end
 
 return M

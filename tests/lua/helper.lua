@@ -33,7 +33,9 @@ end
 function M.fails(code, fragment, fn, ...)
     local ok, err = pcall(fn, ...)
     if ok then error("expected the error " .. code .. ', got success ("' .. fragment .. '")', 2) end
-    if not require("steer._error").is(err) then error("expected the error " .. code .. ", got: " .. tostring(err), 2) end
+    if not require("steer._error").is(err) then
+        error("expected the error " .. code .. ", got: " .. tostring(err), 2)
+    end
     if err.code ~= code or not tostring(err):find(fragment, 1, true) then
         error(("expected %s with %q, got %s"):format(code, fragment, tostring(err)), 2)
     end
@@ -168,8 +170,15 @@ M.layouts = { "plain", "transposed", "gaps" }
 function M.near(got, want, bound, place)
     if got == want or (got ~= got and want ~= want) then return end
     local difference = math.abs(got - want)
-    if not (difference <= bound) then
-        error(("%s: got %.17g, expected %.17g within %.3g (off by %.3g)"):format(place, got, want, bound, difference), 2)
+    if difference <= bound then return end
+    error(("%s: got %.17g, expected %.17g within %.3g (off by %.3g)"):format(place, got, want, bound, difference), 2)
+end
+
+--- Asserts the same for each element of two lists; `bounds` is a list beside them.
+function M.near_lists(got, want, bounds, place)
+    for i = 1, #want do
+        local g, w = got[i], want[i]
+        if not (g == w or math.abs(g - w) <= bounds[i]) then M.near(g, w, bounds[i], place .. ", element " .. i) end
     end
 end
 

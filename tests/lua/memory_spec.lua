@@ -38,7 +38,7 @@ describe("device memory", function()
     end)
 
     it("raises the soft limit above what is alive and lowers it again", function()
-        local kept = {}
+        local kept = {} -- luacheck: ignore 241
         for i = 1, 20 do kept[i] = T.empty({ 16 * MIB }, helper.on("f32")) end
         assert.is_true(device.soft_limit > 20 * 64 * MIB)
         kept = nil -- luacheck: ignore 311
