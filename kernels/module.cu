@@ -3,9 +3,6 @@
 
 const steer_host *steer_cuda_host;
 
-/* Provided by steer.cu. */
-int steer_cuda_steer(void *device, const steer_launch *launch) __attribute__((weak));
-
 extern "C" __attribute__((visibility("default"))) const steer_backend *
 steer_backend_entry(const steer_host *host) {
     static steer_backend backend;

@@ -63,14 +63,20 @@ typedef struct steer_program_image {
     int32_t norm; /* 1 if a cosine needs h.h */
 } steer_program_image;
 
-static inline size_t steer_image_vectors_at(void) { return sizeof(steer_program_image); }
-static inline size_t steer_image_ops_at(int32_t vectors) {
+/* Where its parts are, for host and kernels alike. */
+#ifdef __CUDACC__
+#define STEER_IMAGE_FN static inline __host__ __device__
+#else
+#define STEER_IMAGE_FN static inline
+#endif
+STEER_IMAGE_FN size_t steer_image_vectors_at(void) { return sizeof(steer_program_image); }
+STEER_IMAGE_FN size_t steer_image_ops_at(int32_t vectors) {
     return sizeof(steer_program_image) + (((size_t)vectors * 8 + 15) & ~(size_t)15);
 }
-static inline size_t steer_image_gram_at(int32_t vectors, int32_t ops) {
+STEER_IMAGE_FN size_t steer_image_gram_at(int32_t vectors, int32_t ops) {
     return steer_image_ops_at(vectors) + (size_t)ops * sizeof(steer_op_image);
 }
-static inline size_t steer_image_size(int32_t vectors, int32_t ops) {
+STEER_IMAGE_FN size_t steer_image_size(int32_t vectors, int32_t ops) {
     return steer_image_gram_at(vectors, ops) + (size_t)vectors * (size_t)vectors * sizeof(float);
 }
 
@@ -112,8 +118,11 @@ typedef struct steer_launch {
     int32_t layer;
     const steer_entry *uniform; /* host copy of the entry of every row, or NULL: see `table` */
     const steer_row *table;     /* device memory, `rows` records */
-    int32_t max_vectors;        /* most vectors of a program that any row has on this layer */
-    int32_t rows_per_program;   /* about how many neighbours share a program: chooses the geometry only */
+    int32_t
+        max_vectors; /* most vectors of a program that any row has on this layer, at least 2 for one with an
+                                   image; -1: rows may have any program (a graph is being captured) */
+    int64_t max_image_bytes;  /* largest image of those programs */
+    int32_t rows_per_program; /* about how many neighbours share a program: chooses the geometry only */
 } steer_launch;
 
 /* ---- The vtable ---------------------------------------------------------------------------------------------- */

@@ -186,6 +186,7 @@ static void choose_auto(steer_layer_choice *choice, const steer_batch *batch, in
     steer_program *first = NULL;
     int programs = 0, holes = batch->has_unsteered;
     choice->max_vectors = 0;
+    choice->max_image_bytes = 0;
     for (int32_t i = 0; i < batch->held_count; i++) {
         steer_program *program = steer_compiled_program(batch->helds[i], layer);
         if (!program) {
@@ -194,7 +195,10 @@ static void choose_auto(steer_layer_choice *choice, const steer_batch *batch, in
         }
         if (program != first) programs++;
         if (!first) first = program;
-        if (program->entry.vectors > choice->max_vectors) choice->max_vectors = program->entry.vectors;
+        if (steer_program_width(program) > choice->max_vectors)
+            choice->max_vectors = steer_program_width(program);
+        if ((int64_t)program->image_bytes > choice->max_image_bytes)
+            choice->max_image_bytes = (int64_t)program->image_bytes;
     }
     choice->program = first;
     choice->path = programs == 0             ? STEER_PATH_NONE

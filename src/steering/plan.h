@@ -30,7 +30,8 @@ typedef struct steer_layer_choice {
     steer_path path;
     const char *why;
     steer_program *program; /* path uniform: the one program */
-    int32_t max_vectors;
+    int32_t max_vectors;    /* as in steer_launch */
+    int64_t max_image_bytes;
     int32_t rows_per_program;
 } steer_layer_choice;
 

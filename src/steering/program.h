@@ -33,6 +33,11 @@ typedef struct steer_program {
     int32_t projections; /* operations left on the device */
 } steer_program;
 
+/* As steer_launch.max_vectors counts it. */
+static inline int32_t steer_program_width(const steer_program *program) {
+    return program->image && program->entry.vectors < 2 ? 2 : program->entry.vectors;
+}
+
 /* The program of the given operations in the order given, with one more user; *out is NULL if they do nothing. */
 int steer_program_acquire(steer_program **out, steer_engine *engine, int32_t count, steer_op *const *ops);
 void steer_program_release(steer_engine *engine, steer_program *program);

@@ -41,7 +41,8 @@ static int launch_rows(const steer_plan *plan, const steer_launch *base, int64_t
             row_address((void *)(uintptr_t)base->residual, start, base->residual_stride, base->dtype);
     launch.rows = rows;
     launch.uniform = &program->entry;
-    launch.max_vectors = program->entry.vectors;
+    launch.max_vectors = steer_program_width(program);
+    launch.max_image_bytes = (int64_t)program->image_bytes;
     launch.rows_per_program = rows > INT32_MAX ? INT32_MAX : (int32_t)rows;
     return plan->engine->device->backend->steer(plan->engine->device->state, &launch);
 }
@@ -63,7 +64,8 @@ static int launch_mixed(const steer_plan *plan, const steer_launch *base, const 
     steer_launch launch = *base;
     launch.rows = plan->rows; /* by padded rows, so that a replay after an update skips none */
     launch.table = plan->table;
-    launch.max_vectors = capturing ? -1 : choice->max_vectors;
+    launch.max_vectors = capturing && plan->forced == STEER_PATH_AUTO ? -1 : choice->max_vectors;
+    launch.max_image_bytes = choice->max_image_bytes;
     launch.rows_per_program = choice->rows_per_program;
     STEER_TRY(plan->engine->device->backend->steer(plan->engine->device->state, &launch));
     plan->engine->stats.launches_mixed++;

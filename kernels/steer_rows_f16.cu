@@ -1,0 +1,5 @@
+/* steer_rows_f16.cu: the steering kernels of f16 hidden states. */
+#define STEER_ROWS_IMPLEMENTATION
+#include "steer_rows.cuh"
+
+template steer_rows_kernel steer_rows_select<steer_f16>(steer_rows_choice choice);
