@@ -17,6 +17,7 @@ struct steer_device {
     atomic_int_fast64_t live_allocations;
     atomic_int_fast64_t total_allocations;
     atomic_int_fast64_t fail_in; /* test aid: allocations until one fails; 0: never */
+    _Atomic double bandwidth;    /* measured in-place stream, bytes/s; 0: not yet */
 };
 
 static inline int steer_device_is_cpu(const steer_device *device) {

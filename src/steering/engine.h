@@ -31,7 +31,6 @@ struct steer_engine {
     size_t sweep_at; /* number of compiled specs at which dead ones are looked for */
     uint64_t epoch;  /* counts plan updates */
     int32_t next_program;
-    double bandwidth; /* measured in-place stream, bytes/s; 0: not yet */
     steer_engine_stats stats;
 };
 

@@ -59,36 +59,44 @@ static int distinct_programs(steer_program ***out, int32_t *count, const steer_p
     return STEER_OK;
 }
 
-/* Measures the device's in-place stream over memory that exceeds its caches; once per engine. */
-static int measure_bandwidth(double *out, steer_engine *engine) {
-    if (engine->bandwidth == 0) {
-        steer_device *device = engine->device;
-        const steer_backend *backend = device->backend;
-        size_t bytes = steer_device_is_cpu(device) ? (size_t)128 << 20 : (size_t)512 << 20;
-        void *data, *start = NULL, *stop = NULL;
-        STEER_TRY(steer_device_allocate(device, &data, bytes, "bandwidth measurement"));
-        steer_view view = {data, STEER_F32, 1, {(int64_t)(bytes / sizeof(float))}, {1}};
-        double best = 0;
-        int status = backend->fill(device->state, &view, 1);
-        if (status == STEER_OK) status = backend->event_create(device->state, &start);
-        if (status == STEER_OK) status = backend->event_create(device->state, &stop);
-        for (int i = 0; i < 4 && status == STEER_OK; i++) {
-            double seconds = 0;
-            status = backend->event_record(device->state, start);
-            if (status == STEER_OK)
-                status = backend->reference(device->state, data, bytes, STEER_F32, STEER_REFERENCE_STREAM);
-            if (status == STEER_OK) status = backend->event_record(device->state, stop);
-            if (status == STEER_OK) status = backend->event_elapsed(device->state, &seconds, start, stop);
-            if (status == STEER_OK && seconds > 0 && 2.0 * (double)bytes / seconds > best)
-                best = 2.0 * (double)bytes / seconds;
-        }
-        if (start) backend->event_release(device->state, start);
-        if (stop) backend->event_release(device->state, stop);
-        steer_device_deallocate(device, data, bytes);
-        STEER_TRY(status);
-        engine->bandwidth = best;
+/* Best of four in-place streams over `bytes` of device memory, in bytes/s. */
+static int time_stream(double *out, steer_device *device, void *data, size_t bytes) {
+    const steer_backend *backend = device->backend;
+    void *start = NULL, *stop = NULL;
+    steer_view view = {data, STEER_F32, 1, {(int64_t)(bytes / sizeof(float))}, {1}};
+    double best = 0;
+    int status = backend->fill(device->state, &view, 1);
+    if (status == STEER_OK) status = backend->event_create(device->state, &start);
+    if (status == STEER_OK) status = backend->event_create(device->state, &stop);
+    for (int i = 0; i < 4 && status == STEER_OK; i++) {
+        double seconds = 0;
+        status = backend->event_record(device->state, start);
+        if (status == STEER_OK)
+            status = backend->reference(device->state, data, bytes, STEER_F32, STEER_REFERENCE_STREAM);
+        if (status == STEER_OK) status = backend->event_record(device->state, stop);
+        if (status == STEER_OK) status = backend->event_elapsed(device->state, &seconds, start, stop);
+        if (status == STEER_OK && seconds > 0 && 2.0 * (double)bytes / seconds > best)
+            best = 2.0 * (double)bytes / seconds;
     }
-    *out = engine->bandwidth;
+    if (start) backend->event_release(device->state, start);
+    if (stop) backend->event_release(device->state, stop);
+    *out = best;
+    return status;
+}
+
+/* The device's stream bandwidth, measured once over memory that exceeds its caches; 0 while there is no such memory. */
+static int measure_bandwidth(double *out, steer_device *device) {
+    *out = atomic_load(&device->bandwidth);
+    if (*out > 0) return STEER_OK;
+    size_t bytes = steer_device_is_cpu(device) ? (size_t)128 << 20 : (size_t)512 << 20;
+    void *data;
+    int status = steer_device_allocate(device, &data, bytes, "bandwidth measurement");
+    if (status == STEER_E_OUT_OF_MEMORY) return STEER_OK;
+    STEER_TRY(status);
+    status = time_stream(out, device, data, bytes);
+    steer_device_deallocate(device, data, bytes);
+    STEER_TRY(status);
+    atomic_store(&device->bandwidth, *out);
     return STEER_OK;
 }
 
@@ -143,7 +151,7 @@ int steer_plan_explain(steer_explain *out, steer_plan *plan, int32_t layer) {
     if (explain.path == STEER_PATH_MIXED) explain.bytes += plan->rows * (int64_t)sizeof(steer_row);
     if (explain.steered_rows > 0) {
         double bandwidth;
-        STEER_TRY(measure_bandwidth(&bandwidth, plan->engine));
+        STEER_TRY(measure_bandwidth(&bandwidth, plan->engine->device));
         if (bandwidth > 0) explain.expected_us = (double)explain.bytes / bandwidth * 1e6;
     }
     *out = explain;
