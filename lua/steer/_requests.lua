@@ -1,0 +1,208 @@
+--- Batches on their way to C: checks request tables and writes them into an array that is kept from step to step.
+local ffi = require "ffi"
+local c = require "steer._c"
+local check = require "steer._check"
+local options = require "steer._options"
+local scope = require "steer._scope"
+local tensors = require "steer._tensor"
+local Spec = require("steer.spec").Spec
+
+local C = c.C
+local raise = require("steer._error").raise
+
+local M = {}
+
+local REQUEST = { spec = true, tokens = true, phase = true, position = true, prompt_tokens = true, token_ids = true }
+local MAX = check.MAX_INTEGER
+local PROMPT, GENERATION = tonumber(C.STEER_PROMPT), tonumber(C.STEER_GENERATION)
+
+--- Makes an empty batch: `requests` is the array, `count` its entries in use, `seen` the tables
+-- whose keys were checked.
+function M.new()
+    return {
+        requests = ffi.new("steer_request[?]", 8), capacity = 8, count = 0, ids = nil, ids_capacity = 0,
+        seen = setmetatable({}, { __mode = "v" }), step = 0,
+    }
+end
+
+-- ---- What is wrong with a request, once something is ---------------------------------------------------------------
+
+local function wrong_spec(op, i, spec)
+    if getmetatable(spec) == Spec then raise("closed", op, "requests[%d].spec: it is closed", i) end
+    raise("invalid_argument", op, "requests[%d].spec: expected a spec, got %s", i, check.describe(spec))
+end
+
+local function wrong_number(op, i, key, value, low)
+    check.integer(op, ("requests[%d].%s"):format(i, key), value, low)
+end
+
+local function wrong_phase(op, i, phase)
+    raise("invalid_argument", op, 'requests[%d].phase: expected "prompt" or "generation", got %s', i,
+        check.describe(phase))
+end
+
+-- Keys are checked when a table comes to its place in the batch for the first time, and from then on in one of RECHECK
+-- steps: walking them costs more than all else, and a table that is used again rarely gains a key.
+local RECHECK = 16
+
+local function check_keys(op, i, request)
+    for key in pairs(request) do
+        if not REQUEST[key] then options.check(op, request, REQUEST, ("requests[%d]"):format(i)) end
+    end
+end
+
+-- ---- Token ids -----------------------------------------------------------------------------------------------------
+
+-- Elements of an integer tensor on the CPU as a pointer to int64_t, or nil if they must be converted.
+local function direct_ids(ids)
+    if ids.dtype == "i64" and ids:is_contiguous() then return ffi.cast("const int64_t *", ids:data()) end
+    return nil
+end
+
+local function check_ids(op, i, ids, tokens)
+    local name = ("requests[%d].token_ids"):format(i)
+    local n
+    if tensors.is(ids) then
+        tensors.use(ids, op, name)
+        if ids.device ~= "cpu" then
+            raise("device_mismatch", op, "%s: a tensor on %s, expected one on the CPU", name, ids.device)
+        elseif ids.dtype ~= "i64" and ids.dtype ~= "i32" then
+            raise("dtype_mismatch", op, "%s: a tensor of %s, expected i32 or i64", name, ids.dtype)
+        elseif ids.ndim ~= 1 then
+            raise("shape_mismatch", op, "%s: a tensor of %d dimensions, expected 1", name, ids.ndim)
+        end
+        n = ids:numel()
+    else
+        n = scope.length(op, name, check.type(op, name, ids, "table", "a list or an i32 or i64 tensor"))
+    end
+    if n ~= tokens then
+        raise("shape_mismatch", op, "%s: %d entries, the request has %d tokens", name, n, tokens)
+    end
+    return n
+end
+
+-- Room for n ids in the batch's own array.
+local function reserve_ids(batch, n)
+    if n <= batch.ids_capacity then return end
+    batch.ids_capacity = math.max(n, 2 * batch.ids_capacity)
+    batch.ids = ffi.new("int64_t[?]", batch.ids_capacity)
+end
+
+local function write_ids(op, i, out, ids)
+    local list = tensors.is(ids) and ids:totable() or ids
+    for k = 1, #list do
+        local id = list[k]
+        if type(id) ~= "number" or id % 1 ~= 0 or id < -MAX or id > MAX then
+            check.integer(op, ("requests[%d].token_ids[%d]"):format(i, k), id)
+        end
+        out[k - 1] = id
+    end
+    return #list
+end
+
+-- Lists go into the batch's array, i64 tensors are read where they lie.
+local function fill_ids(batch, op, requests)
+    local total = 0
+    for i, request in ipairs(requests) do
+        local ids = request.token_ids
+        if ids ~= nil then total = total + check_ids(op, i, ids, request.tokens) end
+    end
+    reserve_ids(batch, total)
+    local at = 0
+    for i, request in ipairs(requests) do
+        local ids = request.token_ids
+        if ids ~= nil then
+            local pointer = tensors.is(ids) and direct_ids(ids)
+            if not pointer then
+                pointer = batch.ids + at
+                at = at + write_ids(op, i, pointer, ids)
+            end
+            batch.requests[i - 1].token_ids = pointer
+        end
+    end
+end
+
+-- ---- Requests ------------------------------------------------------------------------------------------------------
+
+local function reserve(batch, n)
+    if n <= batch.capacity then return end
+    while batch.capacity < n do batch.capacity = 2 * batch.capacity end
+    batch.requests = ffi.new("steer_request[?]", batch.capacity)
+end
+
+-- Writes request i to array[at] and returns whether it has token ids. Every field is set through the array: a reference
+-- to the record itself would be garbage for each request.
+local function write(array, at, op, i, request)
+    if type(request) ~= "table" then
+        check.type(op, ("requests[%d]"):format(i), request, "table", "a table { spec =, tokens = }")
+    end
+    local tokens = request.tokens
+    if type(tokens) ~= "number" or tokens % 1 ~= 0 or tokens < 0 or tokens > MAX then
+        wrong_number(op, i, "tokens", tokens, 0)
+    end
+    array[at].tokens = tokens
+    local spec = request.spec
+    if spec == nil then
+        array[at].spec = nil
+    else
+        if getmetatable(spec) ~= Spec or spec.handle == nil then wrong_spec(op, i, spec) end
+        array[at].spec = spec.handle
+    end
+    local phase = request.phase
+    if phase == nil then
+        array[at].phase = PROMPT
+    else
+        if phase == "generation" then
+            array[at].phase = GENERATION
+        elseif phase == "prompt" then
+            array[at].phase = PROMPT
+        else
+            wrong_phase(op, i, phase)
+        end
+    end
+    local position = request.position
+    if position == nil then
+        array[at].position = 0
+    else
+        if type(position) ~= "number" or position % 1 ~= 0 or position < 0 or position > MAX then
+            wrong_number(op, i, "position", position, 0)
+        end
+        array[at].position = position
+    end
+    local prompt_tokens = request.prompt_tokens
+    if prompt_tokens == nil then
+        array[at].prompt_tokens = -1
+    else
+        if type(prompt_tokens) ~= "number" or prompt_tokens % 1 ~= 0 or prompt_tokens < 0 or prompt_tokens > MAX then
+            wrong_number(op, i, "prompt_tokens", prompt_tokens, 0)
+        end
+        array[at].prompt_tokens = prompt_tokens
+    end
+    array[at].token_ids = nil
+    return request.token_ids ~= nil
+end
+
+--- Checks `requests` and writes them into the batch; returns their number.
+function M.fill(batch, op, requests)
+    if type(requests) ~= "table" then check.type(op, "requests", requests, "table", "a list of requests") end
+    local n = #requests
+    local beyond = next(requests, n > 0 and n or nil) -- a hole, or a key that is no place in the list
+    if beyond ~= nil and not (type(beyond) == "number" and beyond <= n) then scope.length(op, "requests", requests) end
+    reserve(batch, n)
+    local array, seen, has_ids = batch.requests, batch.seen, false
+    for i = 1, n do
+        local request = requests[i]
+        if write(array, i - 1, op, i, request) then has_ids = true end
+        if seen[i] ~= request then
+            check_keys(op, i, request)
+            seen[i] = request
+        end
+    end
+    batch.step = batch.step % RECHECK + 1
+    for i = batch.step, n, RECHECK do check_keys(op, i, requests[i]) end
+    if has_ids then fill_ids(batch, op, requests) end
+    batch.count = n
+    return n
+end
+
+return M

@@ -1,0 +1,199 @@
+--- The steering engine: plans a batch of requests once and steers the hidden states of every layer with it.
+local ffi = require "ffi"
+local c = require "steer._c"
+local check = require "steer._check"
+local device_module = require "steer.device"
+local explain = require "steer._explain"
+local options = require "steer._options"
+local requests_of = require "steer._requests"
+local use = require("steer._tensor").use
+
+local C = c.C
+local raise = require("steer._error").raise
+
+local M = {}
+
+-- ---- Plan ----------------------------------------------------------------------------------------------------------
+
+local Plan = {}
+Plan.__index = Plan
+
+local plan_out = ffi.new("steer_plan *[1]")
+local PATHS = {
+    auto = C.STEER_PATH_AUTO, uniform = C.STEER_PATH_UNIFORM, mixed = C.STEER_PATH_MIXED, loop = C.STEER_PATH_LOOP,
+}
+local PLAN_OPTIONS = { path = "string", rows = "number", strict = "boolean" }
+local MAX_LAYER = tonumber(C.STEER_MAX_LAYERS) - 1
+local OUT_OF_MEMORY = tonumber(C.STEER_E_OUT_OF_MEMORY)
+
+-- Raises the library's last error; the library counts requests from 0.
+local function raise_last(status, op)
+    local _, err = pcall(c.check, status)
+    err.op, err.message = op, err.message:gsub("request (%d+)", function(i) return ("requests[%d]"):format(i + 1) end)
+    error(err, 0)
+end
+
+-- Makes room on the device and tries again when memory is out.
+local function retry(status, fn, ...)
+    if status == OUT_OF_MEMORY then
+        collectgarbage()
+        collectgarbage()
+        status = fn(...)
+    end
+    return status
+end
+
+-- Calls on a closed plan or without one end here.
+local function no_plan(self, op)
+    if getmetatable(self) ~= Plan then
+        raise("invalid_argument", op, "self: expected a plan, got %s", check.describe(self))
+    end
+    return raise("closed", op, "plan: it is closed")
+end
+
+local function make_plan(engine, handle, requests, opts)
+    opts = options.check("plan_create", opts, PLAN_OPTIONS)
+    local path = opts.path or "auto"
+    if not PATHS[path] then
+        raise("invalid_argument", "plan_create", "path: %s, expected %s", check.describe(path), options.list(PATHS))
+    end
+    local batch = requests_of.new()
+    local desc = c.descriptor("steer_plan_desc")
+    desc.path, desc.strict = PATHS[path], opts.strict and 1 or 0
+    if opts.rows then desc.rows = check.integer("plan_create", "rows", opts.rows, 1) end
+    desc.request_count = requests_of.fill(batch, "plan_create", requests)
+    desc.requests = batch.requests
+    local status = retry(C.steer_plan_create(plan_out, handle, desc), C.steer_plan_create, plan_out, handle, desc)
+    if status ~= 0 then raise_last(status, "plan_create") end
+    local owned = c.own(plan_out[0], C.steer_plan_release)
+    return setmetatable({ handle = owned, batch = batch, hidden = engine.hidden, dtype = engine.dtype }, Plan)
+end
+
+--- Replaces the batch: the same plan for the next step. The new rows may not exceed the plan's rows.
+-- @tparam table requests as engine:plan takes them
+-- @return the plan; on an error it is as it was
+function Plan:update(requests)
+    local handle = self.handle
+    if handle == nil then return no_plan(self, "plan_update") end
+    local batch = self.batch
+    local count = requests_of.fill(batch, "plan_update", requests)
+    local status = C.steer_plan_update(handle, count, batch.requests)
+    if status ~= 0 then
+        status = retry(status, C.steer_plan_update, handle, count, batch.requests)
+        if status ~= 0 then raise_last(status, "plan_update") end
+    end
+    return self
+end
+
+local APPLY_OPTIONS = { residual = true }
+
+--- Steers the hidden states of a layer in place.
+-- @tparam number layer from 0
+-- @tparam tensor hidden [rows, hidden] in the engine's dtype, on its device; rows past the requests' tokens stay as
+-- they are
+-- @tparam[opt] table opts residual: a tensor like `hidden`, which is then the delta: delta + residual is steered,
+-- residual stays, and delta receives steered - residual
+-- @return hidden; shape_mismatch, dtype_mismatch or device_mismatch if a tensor does not fit the plan
+function Plan:apply(layer, hidden, opts)
+    local handle = self.handle
+    if handle == nil then return no_plan(self, "plan_apply") end
+    if type(layer) ~= "number" or layer % 1 ~= 0 or layer < 0 or layer > MAX_LAYER then
+        check.integer("plan_apply", "layer", layer, 0, MAX_LAYER)
+    end
+    local residual = nil
+    if opts ~= nil then
+        options.check("plan_apply", opts, APPLY_OPTIONS)
+        if opts.residual ~= nil then residual = use(opts.residual, "plan_apply", "residual") end
+    end
+    local status = C.steer_plan_apply(handle, layer, use(hidden, "plan_apply", "hidden"), residual)
+    if status ~= 0 then c.check(status) end
+    return hidden
+end
+
+--- Explains what applying the plan to a layer does.
+-- @tparam number layer from 0
+-- @treturn table path, why, rows, steered_rows, programs, ops (after folding), max_ops, launches, bytes (least memory
+-- traffic), expected_us (at the device's measured bandwidth, nil if not measured), groups (rows that share a program:
+-- start from 1, rows, request, program, adds, projections, source_ops), idle_specs (requests, from 1, whose spec
+-- steers nothing); tostring prints it
+function Plan:explain(layer)
+    if self.handle == nil then return no_plan(self, "plan_explain") end
+    return explain.plan(self.handle, check.integer("plan_explain", "layer", layer, 0, MAX_LAYER))
+end
+
+--- Frees the plan now.
+function Plan:close()
+    if self.handle ~= nil then c.free(self.handle, C.steer_plan_release) end
+    self.handle, self.batch = nil, nil
+end
+
+function Plan:__tostring()
+    if self.handle == nil then return "plan (closed)" end
+    return ("plan: hidden %d, %s, %d requests"):format(self.hidden, self.dtype, self.batch.count)
+end
+
+-- ---- Engine --------------------------------------------------------------------------------------------------------
+
+local Engine = {}
+Engine.__index = Engine
+
+local engine_out = ffi.new("steer_engine *[1]")
+local ENGINE_OPTIONS = { hidden = "number", dtype = "string", device = true, vector_bytes = "number" }
+local DTYPES = { f32 = C.STEER_F32, f16 = C.STEER_F16, bf16 = C.STEER_BF16 }
+
+--- Makes an engine for the hidden states of one model on one device.
+-- @tparam table opts hidden (columns, 1 to 32768), dtype ("f32", the default, "f16", "bf16"), device (default
+-- steer.device()), vector_bytes (budget of the vectors kept on the device, default 1 GiB)
+function M.engine(opts)
+    options.check("engine", opts or {}, ENGINE_OPTIONS)
+    if opts == nil or opts.hidden == nil then
+        raise("invalid_argument", "engine", "hidden: missing, expected the number of columns of the hidden states")
+    end
+    local dtype = opts.dtype or "f32"
+    if not DTYPES[dtype] then
+        raise("invalid_argument", "engine", "dtype: %s, expected %s", check.describe(dtype), options.list(DTYPES))
+    end
+    local device = device_module.resolve("engine", opts.device)
+    local desc = c.descriptor("steer_engine_desc")
+    desc.hidden = check.integer("engine", "hidden", opts.hidden, 1, tonumber(C.STEER_MAX_HIDDEN))
+    desc.dtype, desc.device = DTYPES[dtype], device.handle
+    if opts.vector_bytes then desc.vector_bytes = check.integer("engine", "vector_bytes", opts.vector_bytes, 1) end
+    c.alloc(C.steer_engine_create, engine_out, desc)
+    local owned = c.own(engine_out[0], C.steer_engine_release)
+    return setmetatable({ handle = owned, hidden = opts.hidden, dtype = dtype, device = device.id }, Engine)
+end
+
+local function engine_handle(self, op)
+    if getmetatable(self) ~= Engine then
+        raise("invalid_argument", op, "self: expected an engine, got %s", check.describe(self))
+    end
+    if self.handle == nil then raise("closed", op, "engine: it is closed") end
+    return self.handle
+end
+
+--- Plans a batch: rows lie in the order of the requests, padding after them.
+-- @tparam table requests list of { spec = (nil: unsteered), tokens = rows, phase = "prompt" or "generation",
+-- position = of its first row in the sequence, prompt_tokens = length of its prompt, token_ids = list or i32 or i64
+-- tensor on the CPU }
+-- @tparam[opt] table opts path ("auto", "uniform", "mixed" or "loop"; unsupported where it cannot serve), rows (padded
+-- rows, default the sum of the tokens), strict (a spec that steers no row is no_effect)
+-- @return a plan; shape_mismatch if a spec's vectors are not as long as the engine's hidden size
+function Engine:plan(requests, opts) return make_plan(self, engine_handle(self, "plan_create"), requests, opts) end
+
+--- Counts what the engine holds and did.
+-- @treturn table vectors, vector_bytes, vector_budget, vector_hits, vector_misses, vector_evictions, programs,
+-- program_hits, plans, live_plans, updates, applies, applies_none, launches = {uniform, mixed, loop}; tostring prints
+function Engine:stats() return explain.stats(engine_handle(self, "engine_stats")) end
+
+--- Frees the engine now; its plans keep what they need.
+function Engine:close()
+    if self.handle ~= nil then c.free(self.handle, C.steer_engine_release) end
+    self.handle = nil
+end
+
+function Engine:__tostring()
+    if self.handle == nil then return "engine (closed)" end
+    return ("engine: hidden %d, %s on %s"):format(self.hidden, self.dtype, self.device)
+end
+
+return M

@@ -1,0 +1,272 @@
+--- Steering operations and specs: what is done to the hidden states of each layer, checked when it is written down.
+--
+-- h is one hidden-state row, v the vector, p = h.v. Operations of a layer run in the order given.
+local ffi = require "ffi"
+local c = require "steer._c"
+local check = require "steer._check"
+local error_object = require "steer._error"
+local options = require "steer._options"
+local scope = require "steer._scope"
+local T = require "steer.tensor"
+local tensors = require "steer._tensor"
+
+local C = c.C
+local raise = error_object.raise
+
+local M = {}
+
+-- ---- Operations ----------------------------------------------------------------------------------------------------
+
+local Op = {}
+Op.__index = Op
+
+local op_out = ffi.new("steer_op *[1]")
+
+-- Per operation: its number in C, whether the vector is normalised unless the options say otherwise.
+local KINDS = {
+    add = { number = C.STEER_OP_ADD, normalize = false },
+    cap = { number = C.STEER_OP_CAP, normalize = true },
+    ablate = { number = C.STEER_OP_ABLATE, normalize = true },
+}
+
+local SHARED_OPTIONS = { normalize = "boolean", where = "table", exclude = "table", when = "table" }
+local CAP_OPTIONS = { min = "number", max = "number" }
+for key, kind in pairs(SHARED_OPTIONS) do CAP_OPTIONS[key] = kind end
+
+-- A steer tensor of a vector given as a tensor or as a Lua list of numbers.
+local function to_vector(op, name, value)
+    if tensors.is(value) then return value end
+    check.type(op, name, value, "table", "a one-dimensional tensor or a list of numbers")
+    local n = scope.length(op, name, value)
+    if n == 0 then raise("invalid_argument", op, "%s: the list is empty", name) end
+    for i = 1, n do check.number(op, name .. "[" .. i .. "]", value[i]) end
+    return T.from(value, { dtype = "f32", device = "cpu" })
+end
+
+-- Raises the library's last error as one of operation `op`, with `prefix` before the message.
+local function check_as(status, op, prefix)
+    if status == 0 then return end
+    local _, err = pcall(c.check, status)
+    local message = err.message
+    if message:sub(1, #op + 2) == op .. ": " then message = message:sub(#op + 3) end
+    error(error_object.new(err.code, op, (prefix or "") .. message, err.where), 0)
+end
+
+-- The values as they are now, for saving: later changes of the tensor do not reach the operation.
+local function snapshot(vector)
+    if vector.device == "cpu" then return vector:clone() end
+    return vector:to("cpu")
+end
+
+local function make_op(kind, vector, fields, opts)
+    local desc, keep = c.descriptor("steer_op_desc"), {}
+    local v = to_vector(kind, "vector", vector)
+    local normalize = opts.normalize
+    if normalize == nil then normalize = KINDS[kind].normalize end
+    local self = {
+        kind = kind, scale = fields.scale, min = fields.min, max = fields.max, normalize = normalize,
+        where = scope.selector(kind, "where", opts.where), exclude = scope.selector(kind, "exclude", opts.exclude),
+    }
+    desc.kind, desc.vector, desc.normalize = KINDS[kind].number, tensors.use(v, kind, "vector"), normalize and 1 or 0
+    desc.scale, desc.min, desc.max = fields.scale or 1, fields.min or -math.huge, fields.max or math.huge
+    desc.where, desc.exclude = scope.describe(self.where, keep), scope.describe(self.exclude, keep)
+    local when, g = scope.gate(kind, opts.when), nil
+    if when then
+        g = to_vector(kind, "when.vector", when.vector)
+        desc.gate_vector = tensors.use(g, kind, "when.vector")
+        desc.gate = when.above and C.STEER_GATE_ABOVE or C.STEER_GATE_BELOW
+        desc.gate_threshold, desc.gate_cosine = when.above or when.below, when.cosine and 1 or 0
+    end
+    check_as(C.steer_op_create(op_out, desc), kind)
+    self.handle = c.own(op_out[0], C.steer_op_release)
+    self.vector = snapshot(v)
+    if when then
+        self.when = { vector = snapshot(g), above = when.above, below = when.below, cosine = when.cosine or nil }
+    end
+    return setmetatable(self, Op)
+end
+
+--- Adds a vector: h + scale*v.
+-- @param vector one-dimensional float tensor on any device, or a list of numbers; its values are copied
+-- @tparam[opt=1] number scale
+-- @tparam[opt] table opts normalize (default false: v is taken as it is), where, exclude, when
+-- @return an operation; invalid_argument for NaN, infinite, zero or not one-dimensional vectors and non-finite scales
+function M.add(vector, scale, opts)
+    if scale ~= nil then check.number("add", "scale", scale) end
+    return make_op("add", vector, { scale = scale or 1 }, options.check("add", opts, SHARED_OPTIONS))
+end
+
+--- Caps the projection: h + (clamp(p, min, max) - p)*v.
+-- @param vector one-dimensional float tensor on any device, or a list of numbers; its values are copied
+-- @tparam table opts min, max (at least one, min <= max), normalize (default true, in float64), where, exclude, when
+-- @return an operation; invalid_argument for bad vectors and for missing, crossed or NaN bounds
+function M.cap(vector, opts)
+    opts = options.check("cap", opts, CAP_OPTIONS)
+    return make_op("cap", vector, { min = opts.min, max = opts.max }, opts)
+end
+
+--- Ablates a direction: h + (scale - 1)*p*v; scale 0 removes the projection, 1 keeps it.
+-- @param vector one-dimensional float tensor on any device, or a list of numbers; its values are copied
+-- @tparam[opt=0] number scale
+-- @tparam[opt] table opts normalize (default true, in float64), where, exclude, when
+-- @return an operation; invalid_argument for NaN, infinite, zero or not one-dimensional vectors and non-finite scales
+function M.ablate(vector, scale, opts)
+    if scale ~= nil then check.number("ablate", "scale", scale) end
+    return make_op("ablate", vector, { scale = scale or 0 }, options.check("ablate", opts, SHARED_OPTIONS))
+end
+
+--- Frees the operation now; specs made of it keep what they need.
+function Op:close()
+    if self.handle ~= nil then c.free(self.handle, C.steer_op_release) end
+    self.handle, self.vector, self.when = nil, nil, nil
+end
+
+local function number_text(x) return ("%.6g"):format(x) end
+
+-- Columns of an operation in a table: kind, arguments, where, exclude and when.
+local function op_columns(op)
+    local arguments = {}
+    for _, key in ipairs { "scale", "min", "max" } do
+        if op[key] then arguments[#arguments + 1] = key .. "=" .. number_text(op[key]) end
+    end
+    if op.normalize ~= KINDS[op.kind].normalize then
+        arguments[#arguments + 1] = "normalize=" .. tostring(op.normalize)
+    end
+    local where = scope.text(op.where)
+    if op.exclude then where = where .. (where == "" and "all but " or " but ") .. scope.text(op.exclude) end
+    local when = ""
+    if op.when then
+        when = (op.when.cosine and "cosine" or "dot") .. (op.when.above and " above " or " below ")
+            .. number_text(op.when.above or op.when.below)
+    end
+    return op.kind, table.concat(arguments, " "), where == "" and "all" or where, when == "" and "always" or when
+end
+
+function Op:__tostring()
+    if self.handle == nil then return self.kind .. " (closed)" end
+    local kind, arguments, where, when = op_columns(self)
+    return ("%s %s, vector of %d, where %s, when %s"):format(kind, arguments, self.vector:numel(), where, when)
+end
+
+-- ---- Specs ---------------------------------------------------------------------------------------------------------
+
+local Spec = {}
+Spec.__index = Spec
+
+local spec_out = ffi.new("steer_spec *[1]")
+local MAX_LAYER = tonumber(C.STEER_MAX_LAYERS) - 1
+
+-- The operations of one layer, checked, as a list of our own.
+local function check_layer(layer, ops)
+    if type(layer) ~= "number" or layer % 1 ~= 0 or layer < 0 or layer > MAX_LAYER then
+        raise("invalid_argument", "spec", "layer %s: expected an integer from 0 to %d",
+            check.describe(layer), MAX_LAYER)
+    end
+    local name = "layer " .. layer
+    if getmetatable(ops) == Op then
+        raise("invalid_argument", "spec", "%s: expected a list of operations, got one: write [%d] = { operation }",
+            name, layer)
+    end
+    check.type("spec", name, ops, "table", "a list of operations")
+    local copy = {}
+    for i = 1, scope.length("spec", name, ops) do
+        local op = ops[i]
+        if getmetatable(op) ~= Op then
+            raise("invalid_argument", "spec", "%s: operation %d: expected what steer.add, steer.cap or steer.ablate "
+                .. "makes, got %s", name, i, check.describe(op))
+        end
+        if op.handle == nil then raise("closed", "spec", "%s: operation %d (%s) is closed", name, i, op.kind) end
+        copy[i] = op
+    end
+    return copy
+end
+
+local function create(layers, by_layer, count)
+    local numbers, handles = ffi.new("int32_t[?]", count + 1), ffi.new("steer_op *[?]", count + 1)
+    local at = 0
+    for _, layer in ipairs(layers) do
+        for _, op in ipairs(by_layer[layer]) do
+            numbers[at], handles[at] = layer, op.handle
+            at = at + 1
+        end
+    end
+    check_as(C.steer_spec_create(spec_out, count, numbers, handles), "spec")
+    return c.own(spec_out[0], C.steer_spec_release)
+end
+
+--- Makes an immutable spec: for each layer (from 0) the operations on it, in order.
+-- @tparam table layers { [layer] = { operation, ... }, ... }; empty steers nothing
+-- @return a spec; invalid_argument names layer and operation, shape_mismatch if the vectors differ in length
+function M.spec(layers)
+    check.type("spec", "layers", layers, "table", "{ [layer] = { operation, ... } }")
+    local by_layer, sorted, count = {}, {}, 0
+    for layer, ops in pairs(layers) do
+        local copy = check_layer(layer, ops)
+        if #copy > 0 then
+            by_layer[layer], sorted[#sorted + 1], count = copy, layer, count + #copy
+        end
+    end
+    table.sort(sorted)
+    local handle = create(sorted, by_layer, count)
+    return setmetatable({ handle = handle, by_layer = by_layer, sorted = sorted, count = count }, Spec)
+end
+
+local function alive(self, op)
+    if getmetatable(self) ~= Spec then
+        raise("invalid_argument", op, "self: expected a spec, got %s", check.describe(self))
+    end
+    if self.handle == nil then raise("closed", op, "spec: it is closed") end
+    return self
+end
+
+--- Lists the layers that the spec names, in ascending order.
+function Spec:layers()
+    alive(self, "spec_layers")
+    local copy = {}
+    for i, layer in ipairs(self.sorted) do copy[i] = layer end
+    return copy
+end
+
+--- Tells whether the spec has no operation.
+function Spec:is_empty() return alive(self, "spec_is_empty").count == 0 end
+
+--- Length of the spec's vectors; 0 if it is empty.
+function Spec:hidden() return tonumber(C.steer_spec_hidden(alive(self, "spec_hidden").handle)) end
+
+--- Writes the spec to a safetensors file: the vectors as tensors, the operations as JSON in the metadata.
+-- @tparam string path ends in .safetensors
+function Spec:save(path)
+    alive(self, "spec_save")
+    require("steer._spec_file").save(path, self.sorted, self.by_layer)
+end
+
+--- Reads a spec that spec:save wrote: equal content, so the same programs.
+-- @tparam string path
+-- @return a spec; format if the file holds no spec
+function M.load_spec(path) return require("steer._spec_file").load(path, M) end
+
+--- Frees the spec now; plans that use it keep what they need.
+function Spec:close()
+    if self.handle ~= nil then c.free(self.handle, C.steer_spec_release) end
+    self.handle, self.by_layer = nil, nil
+end
+
+local function plural(n, noun) return n .. " " .. noun .. (n == 1 and "" or "s") end
+
+function Spec:__tostring()
+    if self.handle == nil then return "spec (closed)" end
+    if self.count == 0 then return "spec: empty, steers nothing" end
+    local lines = { ("spec: %s on %s, hidden %d"):format(plural(self.count, "operation"), plural(#self.sorted, "layer"),
+        self:hidden()) }
+    local row = "%7s  %-6s  %-24s  %-24s  %s"
+    lines[2] = row:format("layer", "op", "arguments", "where", "when")
+    for _, layer in ipairs(self.sorted) do
+        for _, op in ipairs(self.by_layer[layer]) do lines[#lines + 1] = row:format(layer, op_columns(op)) end
+    end
+    return table.concat(lines, "\n")
+end
+
+--- The class of specs, for engine.lua.
+M.Spec = Spec
+
+return M
