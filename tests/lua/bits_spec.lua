@@ -1,0 +1,94 @@
+-- The bits of a row: they depend on its values and its program alone, and stay where nothing steers them.
+-- devices: cpu cuda
+local ffi = require "ffi"
+local B = require "batches"
+local steer = require "steer"
+local T = steer.tensor
+
+local N = 8
+
+local function on_device(make, shape, dtype) return make(shape, { device = B.device, dtype = dtype }) end
+local function engine(dtype, hidden)
+    return steer.engine { hidden = hidden or N, dtype = dtype or "f32", device = B.device }
+end
+local function ones_spec() return steer.spec { [0] = { steer.add(T.ones({ N }, { device = "cpu" })) } } end
+
+describe("the bits of a row", function()
+    local function request(spec, tokens) return { spec = spec, tokens = tokens } end
+
+    it("depend on its values and its program alone", function()
+        B.rounds(6, function()
+            local n = B.choose { 1, 7, 64, 200, 1000 }
+            for _, dtype in ipairs(B.dtypes) do
+                local e = engine(dtype, n)
+                local spec = B.spec(B.random_ops(n, math.random(5), { gates = 0.3 }))
+                local other = B.spec(B.random_ops(n, 2))
+                local tokens = math.random(5)
+                local rows = B.hidden(tokens, n, dtype)
+                -- The bytes of `rows` after a batch in which they come after `before` other rows.
+                local function steered(before, requests, opts)
+                    local total = 0
+                    for _, r in ipairs(requests) do total = total + r.tokens end
+                    local h = B.hidden((opts or {}).rows or total, n, dtype)
+                    h:narrow(1, before + 1, tokens):copy_(rows)
+                    e:plan(requests, opts):apply(0, h)
+                    return B.bytes(h:narrow(1, before + 1, tokens))
+                end
+                local me = request(spec, tokens)
+                local alone = steered(0, { me })
+                local WAYS = {
+                    { 0, { me, request(other, 3) } }, { 3, { request(other, 3), me } }, { 2, { request(nil, 2), me } },
+                    { 4, { request(other, 4), me, request(nil, 30) } },
+                    { 9, { request(spec, 9), me, request(spec, 7) } },
+                    { 0, { me }, { path = "mixed" } }, { 0, { me }, { path = "loop" } },
+                    { 0, { me }, { path = "uniform" } }, { 0, { me }, { rows = 90 } },
+                    { 5, { request(other, 5), me, request(other, 1) }, { path = "loop" } },
+                }
+                for i, way in ipairs(WAYS) do
+                    assert(alone == steered(way[1], way[2], way[3]),
+                        ("%s, hidden %d: other bits in way %d"):format(dtype, n, i))
+                end
+            end
+        end)
+    end)
+
+    it("stay where no program covers it: NaN payloads, infinities and negative zeros too", function()
+        local SPECIAL = {
+            f32 = { 0x7fc00001, 0xffc12345, 0x7f800000, 0xff800000, 0x80000000, 0x00000001, 0x7fa00000, 0x3f800000 },
+            f16 = { 0x7e01, 0xfe77, 0x7c00, 0xfc00, 0x8000, 0x0001, 0x7d00, 0x3c00 },
+            bf16 = { 0x7fc1, 0xffd3, 0x7f80, 0xff80, 0x8000, 0x0001, 0x7fa0, 0x3f80 },
+        }
+        for _, dtype in ipairs(B.dtypes) do
+            local host = T.zeros({ 12, N }, { device = "cpu", dtype = dtype })
+            local bits = ffi.cast(dtype == "f32" and "uint32_t *" or "uint16_t *", host:data())
+            for i = 0, 12 * N - 1 do bits[i] = SPECIAL[dtype][i % N + 1] end
+            local before = B.bytes(host)
+            local size = #before / 12
+            for _, path in ipairs { "auto", "mixed", "loop" } do
+                local plan = engine(dtype):plan({
+                    { tokens = 2 }, { spec = ones_spec(), tokens = 3 },
+                    { tokens = 1 }, { spec = ones_spec(), tokens = 1 },
+                }, { rows = 12, path = path })
+                local h = host:to(B.device):clone()
+                plan:apply(0, h)
+                plan:apply(1, h)
+                local after = B.bytes(h)
+                for _, range in ipairs { { 0, 2 }, { 5, 6 }, { 7, 12 } } do
+                    assert.equal(before:sub(range[1] * size + 1, range[2] * size), after:sub(range[1] * size + 1,
+                        range[2] * size))
+                end
+                assert.not_equal(before, after)
+            end
+        end
+    end)
+
+    it("are spoilt by a NaN in its own values only", function()
+        local h = on_device(T.ones, { 3, N })
+        h:set(2, 4, 0 / 0)
+        local spec = steer.spec { [0] = { steer.ablate { 1, 2, 3, 4, 5, 6, 7, 8 } } }
+        engine():plan({ { spec = spec, tokens = 3 } }):apply(0, h)
+        for r, row in ipairs(h:totable()) do
+            for _, x in ipairs(row) do assert.equal(r == 2, x ~= x) end
+        end
+    end)
+end)
