@@ -16,10 +16,9 @@ static double oracle(steer_dtype from, steer_dtype to, double x) {
     if (to == STEER_F32) return (double)(float)x;
     if (to == STEER_F16) return round_to((double)(float)x, 11, -14, 65504);
     if (to == STEER_BF16) return round_to((double)(float)x, 8, -126, 0x1.fep127);
+    int64_t whole = fabs(x) < 0x1p63 ? (int64_t)x : x > 0 ? INT64_MAX : INT64_MIN;
     if (from > STEER_BF16) /* between integers: the low bits */
-        return to == STEER_U8    ? (double)(uint8_t)(int64_t)x
-               : to == STEER_I32 ? (double)(int32_t)(int64_t)x
-                                 : x;
+        return to == STEER_U8 ? (double)(uint8_t)whole : to == STEER_I32 ? (double)(int32_t)whole : x;
     return isnan(x)              ? 0
            : x <= (double)lo[to] ? (double)lo[to]
            : x >= (double)hi[to] ? (double)hi[to]
