@@ -25,49 +25,13 @@ static double oracle(steer_dtype from, steer_dtype to, double x) {
                                  : trunc(x);
 }
 
-static const double samples[] = {0,
-                                 -0.0,
-                                 1,
-                                 -1,
-                                 0.1,
-                                 -2.75,
-                                 255,
-                                 256,
-                                 -1.5,
-                                 1e-8,
-                                 6e-8,
-                                 2.9e-8,
-                                 3e-8,
-                                 1e-40,
-                                 -1e-45,
-                                 65504,
-                                 65519,
-                                 65520,
-                                 65536,
-                                 -70000,
-                                 2147483647,
-                                 2147483648,
-                                 -2147483649.0,
-                                 9.3e18,
-                                 -9.3e18,
-                                 1e30,
-                                 3.39e38,
-                                 3.4e38,
-                                 INFINITY,
-                                 -INFINITY,
-                                 NAN,
-                                 16777217,
-                                 33554433,
-                                 1.0009765625,
-                                 1.00146484375,
-                                 1.00390625,
-                                 1.01171875,
-                                 2049,
-                                 2051,
-                                 6.103515625e-05,
-                                 6.1e-05,
-                                 254.5,
-                                 0.99999994};
+/* clang-format off */
+static const double samples[] = {
+    0, -0.0, 1, -1, 0.1, -2.75, 254.5, 255, 256, -1.5, 0.99999994, 2049, 2051, 16777217, 33554433,
+    1e-8, 6e-8, 2.9e-8, 3e-8, 6.103515625e-05, 6.1e-05, 1e-40, -1e-45, 65504, 65519, 65520, 65536, -70000,
+    1.0009765625, 1.00146484375, 1.00390625, 1.01171875, 2147483647, 2147483648, -2147483649.0, 9.3e18, -9.3e18,
+    1e30, 3.39e38, 3.4e38, INFINITY, -INFINITY, NAN};
+/* clang-format on */
 enum { SAMPLES = sizeof samples / sizeof *samples };
 
 static void check_pair(steer_device *device, steer_dtype from, steer_dtype to, int turned) {

@@ -1,6 +1,7 @@
 /* test_core.c: versions, errors, interrupts, devices, accounting of memory, events and references. */
 #include "check.h"
 
+#include <pthread.h>
 #include <stdint.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -151,6 +152,39 @@ static void test_out_of_memory(void) {
     CHECK(memory().live_bytes == before.live_bytes);
 }
 
+/* Opens, allocates, fails and releases; returns NULL if this thread's errors were its own. */
+static void *work(void *argument) {
+    int32_t dim = *(int32_t *)argument;
+    const int64_t shape[] = {64};
+    char expected[64];
+    void *result = NULL;
+    snprintf(expected, sizeof expected, "dim: %d is out of range", dim);
+    for (int i = 0; i < 500; i++) {
+        steer_device *device = NULL;
+        steer_tensor *t = NULL, *view = NULL;
+        if (steer_device_open(&device, "cpu") || steer_tensor_create(&t, device, STEER_F32, 1, shape))
+            return argument;
+        if (steer_tensor_select(&view, t, dim, 0) != STEER_E_INVALID_ARGUMENT) result = argument;
+        if (!strstr(steer_error_message(), expected)) result = argument;
+        steer_tensor_release(t);
+        steer_device_release(device);
+    }
+    return result;
+}
+
+static void test_threads(void) {
+    pthread_t threads[4];
+    int32_t dims[] = {3, 4, 5, 6};
+    steer_memory_info before = memory();
+    for (int i = 0; i < 4; i++) CHECK(pthread_create(&threads[i], NULL, work, &dims[i]) == 0);
+    for (int i = 0; i < 4; i++) {
+        void *failed = NULL;
+        CHECK(pthread_join(threads[i], &failed) == 0 && failed == NULL);
+    }
+    CHECK(memory().live_bytes == before.live_bytes && memory().live_allocations == before.live_allocations);
+    CHECK(memory().total_allocations == before.total_allocations + 2000);
+}
+
 static void test_measuring(void) {
     steer_event *start = NULL, *stop = NULL;
     steer_graph *graph = NULL;
@@ -243,6 +277,7 @@ int main(void) {
     test_describe();
     test_accounting();
     test_out_of_memory();
+    test_threads();
     test_measuring();
     test_reference();
     steer_device_release(cpu);
