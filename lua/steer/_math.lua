@@ -281,8 +281,8 @@ end
 
 -- ---- Rows and products ---------------------------------------------------------------------------------------------
 
-local function rowwise(op, fn, self, d)
-    local handle = use(self, op, "self")
+local function rowwise(op, fn, handle, d)
+    base.check_float(op, "self", dtype_of(handle))
     local dst = create_like(handle)
     c.alloc(fn, dst.handle, handle, d)
     return dst
@@ -294,7 +294,7 @@ end
 function methods:normalize(dim)
     local handle = use(self, "tensor_normalize", "self")
     local d = dim and dim_index("tensor_normalize", "dim", dim, C.steer_tensor_ndim(handle)) or -1
-    return rowwise("tensor_normalize", C.steer_tensor_normalize, self, d)
+    return rowwise("tensor_normalize", C.steer_tensor_normalize, handle, d)
 end
 
 --- Computes softmax along a dimension. Float dtypes.
@@ -302,7 +302,7 @@ end
 function methods:softmax(dim)
     local handle = use(self, "tensor_softmax", "self")
     local d = dim_index("tensor_softmax", "dim", dim or -1, C.steer_tensor_ndim(handle))
-    return rowwise("tensor_softmax", C.steer_tensor_softmax, self, d)
+    return rowwise("tensor_softmax", C.steer_tensor_softmax, handle, d)
 end
 
 --- Multiplies matrices: [m,k]@[k,n], [k]@[k,n], [m,k]@[k], [k]@[k] and batches [b,m,k]@[b,k,n]. Float dtypes, both the
@@ -312,6 +312,7 @@ function methods:matmul(other)
     local op = "tensor_matmul"
     local a, b = use(self, op, "self"), use(other, op, "other")
     check_alike(op, a, b)
+    base.check_float(op, "self", dtype_of(a))
     local na, nb = C.steer_tensor_ndim(a), C.steer_tensor_ndim(b)
     local fits = na >= 1 and nb >= 1 and na <= 3 and nb <= 3 and (na == 3) == (nb == 3)
         and C.steer_tensor_size(a, na - 1) == C.steer_tensor_size(b, math.max(nb - 2, 0))

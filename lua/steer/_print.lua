@@ -12,7 +12,7 @@ local PER_LINE = 10 -- elements of a vector on a line
 
 local function rule_of(d, ndim)
     if ndim == 1 then return VECTOR end
-    return d == ndim and COLUMNS or d == ndim - 1 and ROWS or OUTER
+    return d == ndim and COLUMNS or ndim == 2 and ROWS or OUTER
 end
 
 --- Finds the ranges of each dimension to show: { {start, length}, ... }, one range or two.

@@ -30,6 +30,13 @@ M.dtype_codes, M.dtype_names, M.dtype_sizes = dtype_codes, dtype_names, dtype_si
 local floats = { f32 = true, f16 = true, bf16 = true }
 M.floats = floats --- set of the float dtypes' names
 
+--- Raises unless `code` is a float dtype.
+function M.check_float(op, name, code)
+    if not floats[dtype_names[code]] then
+        raise("dtype_mismatch", op, "%s: %s, expected f32, f16 or bf16", name, dtype_names[code])
+    end
+end
+
 --- Turns the name of a dtype into its code; nil means f32.
 function M.dtype_code(op, name)
     local code = dtype_codes[name or "f32"]
@@ -275,7 +282,7 @@ function methods:reshape(...)
     local ndim = read_shape(op, type(first) == "table" and first or { ... }, -1)
     local status = C.steer_tensor_reshape(out, handle, ndim, dims)
     if status == UNSUPPORTED then
-        raise("unsupported", op, "%s; use t:contiguous():reshape(...)", ffi.string(C.steer_error_message()))
+        raise("unsupported", op, "shape: the tensor's strides allow no such view, use t:contiguous():reshape(...)")
     end
     c.check(status)
     return own(self)

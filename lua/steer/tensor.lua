@@ -95,6 +95,7 @@ end
 
 local function random(op, kind, shape, opts)
     local device, code, given = read(op, opts, seeded)
+    base.check_float(op, "opts.dtype", code)
     local seed = given.seed
     if seed then
         check.integer(op, "opts.seed", seed, 0)
