@@ -31,16 +31,19 @@ static int fail_blas(cublasStatus_t status, const char *what, int line) {
         if (blas_status != CUBLAS_STATUS_SUCCESS) return fail_blas(blas_status, what, __LINE__);             \
     } while (0)
 
-/* The handle, made at the first product. Its own memory comes from cudaMalloc, which a capture in this thread would
- * forbid, so the capture mode is relaxed for the moment. Under blas_lock. */
+/* cuBLAS may allocate and load code at its first products, which a capture in this thread would forbid. */
+struct relaxed_capture {
+    cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+    relaxed_capture() { cudaThreadExchangeStreamCaptureMode(&mode); }
+    relaxed_capture(const relaxed_capture &) = delete;
+    ~relaxed_capture() { cudaThreadExchangeStreamCaptureMode(&mode); }
+};
+
+/* The handle, made at the first product. Under blas_lock. */
 static int get_handle(steer_cuda_device *device, cublasHandle_t *out) {
     if (!device->blas) {
-        cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
-        STEER_CUDA_TRY(cudaThreadExchangeStreamCaptureMode(&mode));
         cublasHandle_t made = nullptr;
-        cublasStatus_t status = cublasCreate(&made);
-        cudaThreadExchangeStreamCaptureMode(&mode);
-        TRY_BLAS(status, "cublasCreate");
+        TRY_BLAS(cublasCreate(&made), "cublasCreate");
         device->blas = made;
         TRY_BLAS(cublasSetMathMode(
                      made, static_cast<cublasMath_t>(CUBLAS_DEFAULT_MATH |
@@ -73,6 +76,7 @@ int steer_cuda_matmul(void *handle, const steer_view *dst, const steer_view *a, 
     STEER_CUDA_CHECK(workspace.get(WORKSPACE_BYTES));
 
     std::lock_guard<std::mutex> hold(device->blas_lock);
+    relaxed_capture relaxed;
     cublasHandle_t blas = nullptr;
     STEER_CUDA_CHECK(get_handle(device, &blas));
     TRY_BLAS(cublasSetStream(blas, steer_cuda_stream(device)), "cublasSetStream");

@@ -104,7 +104,7 @@ int steer_cuda_event_elapsed(void *handle, double *seconds, void *start, void *s
         cudaEventElapsedTime(&ms, static_cast<cudaEvent_t>(start), static_cast<cudaEvent_t>(stop));
     if (error == cudaErrorInvalidResourceHandle) {
         cudaGetLastError();
-        return STEER_CUDA_FAIL(STEER_E_INVALID_ARGUMENT, "start, stop: both events must have been recorded");
+        return STEER_CUDA_FAIL(STEER_E_INVALID_ARGUMENT, "start, stop: one was not recorded");
     }
     STEER_CUDA_TRY(error);
     *seconds = (double)ms * 1e-3;
