@@ -28,6 +28,7 @@ static void *grow(void *array, int32_t *capacity, int64_t need, size_t size) {
     } while (0)
 
 static int push_segment(steer_batch *batch, int64_t rows, int32_t request, steer_compiled *compiled) {
+    if (rows == 0) return STEER_OK; /* an empty request has no say in the path */
     ROOM(batch, segment);
     batch->segments[batch->segment_count++] = (steer_segment){batch->total, rows, request, compiled};
     batch->total += rows;
@@ -84,7 +85,7 @@ static int add_request(steer_plan *plan, steer_batch *batch, int32_t index, cons
     if (!spec || spec->op_count == 0) return push_segment(batch, request->tokens, index, NULL);
     if (spec->scope_count > 0) {
         STEER_TRY(add_scoped(plan, batch, index, request));
-    } else {
+    } else if (request->tokens > 0) {
         steer_compiled *compiled;
         STEER_TRY(resolve(&compiled, plan, batch, spec, 0));
         STEER_TRY(push_segment(batch, request->tokens, index, compiled));

@@ -314,6 +314,14 @@ describe("paths", function()
         assert.equal("mixed", path({ { spec = a, tokens = 4 } }, { path = "mixed" }))
     end)
 
+    it("do not depend on empty requests", function()
+        local e = engine()
+        local function path(requests) return e:plan(requests):explain(0).path end
+        assert.equal("uniform", path { { tokens = 0 }, { spec = a, tokens = 4 } })
+        assert.equal("uniform", path { { spec = a, tokens = 4 }, { spec = b, tokens = 0 } })
+        e:plan({ { spec = a, tokens = 4 }, { tokens = 0 } }, { path = "uniform" })
+    end)
+
     it("that cannot serve are unsupported, also after an update, which changes nothing then", function()
         local e = engine()
         local mixed = { { spec = a, tokens = 2 }, { tokens = 1 } }
