@@ -34,7 +34,7 @@ local function append_groups(lines, groups)
             local folded = group.adds > 0 and (group.projections > 0 and "an add and " or "an add") or ""
             local left = group.projections > 0 and group.projections .. " projecting" or ""
             lines[#lines + 1] = row:format(group.start, group.rows, group.request, group.program,
-                ("%d: %s%s"):format(group.source_ops, folded, left))
+                ("%d, folded to %s%s"):format(group.source_ops, folded, left))
         elseif i == head + 1 then
             lines[#lines + 1] = ("%9s %d more groups"):format("...", hidden)
         end
@@ -55,11 +55,14 @@ function Explanation:__tostring()
     local fields = {
         { "path", ("%s (%s)"):format(self.path, self.why) },
         { "rows", ("%d, %d of them steered"):format(self.rows, self.steered_rows) },
-        { "programs", ("%d, %d operations after folding"):format(self.programs, self.ops) },
-        { "launches", self.launches },
-        { "memory traffic", bytes_text(self.bytes) },
-        { "expected time", self.expected_us and ("%.3g us"):format(self.expected_us) or "not measured on this device" },
     }
+    if self.launches > 0 then
+        local time = self.expected_us and ("%.3g us"):format(self.expected_us) or "unknown: bandwidth is not measured"
+        fields[3] = { "programs", ("%d, %d operations after folding"):format(self.programs, self.ops) }
+        fields[4] = { "launches", self.launches }
+        fields[5] = { "memory traffic", bytes_text(self.bytes) }
+        fields[6] = { "expected time", time }
+    end
     if #self.idle_specs > 0 then
         local shown = table.concat(self.idle_specs, ", ", 1, math.min(SHOWN, #self.idle_specs))
         fields[#fields + 1] = { "idle specs", ("of requests %s%s: they steer nothing"):format(shown,
@@ -72,10 +75,15 @@ end
 
 local function groups_of(handle, layer, count)
     local groups, cell = {}, c.descriptor("steer_group")
+    local numbers, programs = {}, 0 -- by first appearance on the layer
     for i = 1, count do
         c.check(C.steer_plan_group(cell, handle, layer, i - 1))
+        if not numbers[cell.program] then
+            programs = programs + 1
+            numbers[cell.program] = programs
+        end
         groups[i] = {
-            program = cell.program + 1, start = tonumber(cell.start) + 1, rows = tonumber(cell.rows),
+            program = numbers[cell.program], start = tonumber(cell.start) + 1, rows = tonumber(cell.rows),
             request = cell.request + 1, adds = cell.adds, projections = cell.projections,
             source_ops = cell.source_ops,
         }

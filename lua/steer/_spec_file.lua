@@ -3,7 +3,7 @@
 -- Metadata: steer.kind = "spec", steer.version = "1", steer.operations = a list in order of layers, each
 --   {"layer":5, "op":"cap", "vector":"1.vector", "normalize":true, "min":, "max":, "scale":, "where":{}, "exclude":{},
 --    "when":{"vector":"1.gate", "above":|"below":, "cosine":true}}
--- Numbers have 17 digits, so they read back equal; a bound that is absent is infinite.
+-- Numbers have 17 digits, so they read back equal; a bound that is absent is no bound.
 local json = require "dkjson"
 local check = require "steer._check"
 local error_object = require "steer._error"
@@ -32,11 +32,6 @@ local function encode(value)
     return "{" .. table.concat(parts, ",") .. "}"
 end
 
-local function finite(x) -- an infinite bound is no bound
-    if x and x > -math.huge and x < math.huge then return x end
-    return nil
-end
-
 --- Writes the operations of the layers `sorted` to `path`.
 function M.save(path, sorted, by_layer)
     check.type("spec_save", "path", path, "string", "a file name")
@@ -49,7 +44,7 @@ function M.save(path, sorted, by_layer)
             local at = #records + 1
             local record = {
                 layer = layer, op = op.kind, vector = at .. ".vector", normalize = op.normalize, scale = op.scale,
-                min = finite(op.min), max = finite(op.max), where = op.where, exclude = op.exclude,
+                min = op.min, max = op.max, where = op.where, exclude = op.exclude,
             }
             tensors[record.vector] = op.vector
             if op.when then
@@ -83,6 +78,7 @@ end
 
 local function make(path, tensors, spec, at, record)
     if type(record) ~= "table" then bad(path, "operation %d: expected an object", at) end
+    if record.layer == nil then bad(path, "operation %d: layer: missing", at) end
     for key, value in pairs(record) do
         if FIELDS[key] ~= type(value) then bad(path, "operation %d: %s: not expected here", at, tostring(key)) end
     end
@@ -119,8 +115,11 @@ local function records_of(path, metadata)
     if metadata["steer.version"] ~= VERSION then
         bad(path, "version %s of the spec format, expected %s", check.describe(metadata["steer.version"]), VERSION)
     end
-    local records, _, message = json.decode(metadata["steer.operations"] or "", 1, nil, nil)
-    if type(records) ~= "table" then bad(path, "steer.operations: %s", message or "expected a list") end
+    -- A null becomes false, which no field takes; nesting too deep for Lua's stack is an error of pcall.
+    local ok, records, _, message = pcall(json.decode, metadata["steer.operations"] or "", 1, false)
+    if not ok or type(records) ~= "table" or getmetatable(records).__jsontype ~= "array" then
+        bad(path, "steer.operations: %s", ok and message or "expected a list of operations")
+    end
     return records
 end
 
@@ -134,7 +133,6 @@ function M.load(path, spec)
     local layers = {}
     for at, record in ipairs(records_of(path, metadata)) do
         local op = checked(path, ("operation %d: "):format(at), make, path, tensors, spec, at, record)
-        if record.layer == nil then bad(path, "operation %d: layer: missing", at) end
         layers[record.layer] = layers[record.layer] or {}
         table.insert(layers[record.layer], op)
     end

@@ -80,6 +80,8 @@ local function make_op(kind, vector, fields, opts)
     check_as(C.steer_op_create(op_out, desc), kind)
     self.handle = c.own(op_out[0], C.steer_op_release)
     self.vector = snapshot(v)
+    if self.min == -math.huge then self.min = nil end -- no bound
+    if self.max == math.huge then self.max = nil end
     if when then
         self.when = { vector = snapshot(g), above = when.above, below = when.below, cosine = when.cosine or nil }
     end
@@ -256,12 +258,18 @@ local function plural(n, noun) return n .. " " .. noun .. (n == 1 and "" or "s")
 function Spec:__tostring()
     if self.handle == nil then return "spec (closed)" end
     if self.count == 0 then return "spec: empty, steers nothing" end
-    local lines = { ("spec: %s on %s, hidden %d"):format(plural(self.count, "operation"), plural(#self.sorted, "layer"),
-        self:hidden()) }
-    local row = "%7s  %-6s  %-24s  %-24s  %s"
-    lines[2] = row:format("layer", "op", "arguments", "where", "when")
+    local rows, widest = { { "layer", "op", "arguments", "where", "when" } }, {}
     for _, layer in ipairs(self.sorted) do
-        for _, op in ipairs(self.by_layer[layer]) do lines[#lines + 1] = row:format(layer, op_columns(op)) end
+        for _, op in ipairs(self.by_layer[layer]) do rows[#rows + 1] = { tostring(layer), op_columns(op) } end
+    end
+    for _, row in ipairs(rows) do
+        for column, text in ipairs(row) do widest[column] = math.max(widest[column] or 0, #text) end
+    end
+    local lines = { ("spec: %s on %s, hidden %d"):format(plural(self.count, "operation"),
+        plural(#self.sorted, "layer"), self:hidden()) }
+    for _, row in ipairs(rows) do
+        for column, text in ipairs(row) do row[column] = text .. (" "):rep(widest[column] - #text) end
+        lines[#lines + 1] = "  " .. table.concat(row, "  "):gsub(" +$", "")
     end
     return table.concat(lines, "\n")
 end

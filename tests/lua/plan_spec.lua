@@ -362,6 +362,7 @@ describe("explain", function()
             first.source_ops })
         assert.same({ 8, 3, 3, 1, 0, 1 }, { second.start, second.rows, second.request, second.adds, second.projections,
             second.source_ops })
+        assert.same({ 1, 2 }, { first.program, second.program })
         local text = tostring(x)
         for _, part in ipairs { "layer 2", "mixed", x.why, "20, 7 of them steered", "2 projecting", "an add", "idle" }
         do
