@@ -178,10 +178,12 @@ const char *steer_dtype_name(steer_dtype dtype); /* "f32", ... ; "?" if unknown 
 /* Makes an uninitialised contiguous tensor. ndim 0 is a scalar; a dimension may be 0. */
 int steer_tensor_create(steer_tensor **out, steer_device *device, steer_dtype dtype, int32_t ndim,
                         const int64_t *shape);
-/* Wraps memory that somebody else owns and keeps alive; strides NULL means contiguous. */
+/* Wraps memory that somebody else owns and keeps alive; strides NULL means contiguous, none may be negative. A tensor
+ * whose strides let elements share memory can be read, not written. */
 int steer_tensor_wrap(steer_tensor **out, steer_device *device, steer_dtype dtype, int32_t ndim,
                       const int64_t *shape, const int64_t *strides, void *data);
-/* DLPack 0.8: takes over a DLManagedTensor (its deleter runs at the last release) or makes one. */
+/* DLPack 0.8: takes over a DLManagedTensor (its deleter runs at the last release; on failure it stays the caller's) or
+ * makes one. */
 int steer_tensor_from_dlpack(steer_tensor **out, void *managed);
 int steer_tensor_to_dlpack(void **out, steer_tensor *tensor);
 steer_tensor *steer_tensor_retain(steer_tensor *tensor);
@@ -203,8 +205,9 @@ int steer_tensor_transpose(steer_tensor **out, steer_tensor *tensor, int32_t dim
 /* Same elements, another shape; one dimension may be -1. UNSUPPORTED if the strides do not allow a view. */
 int steer_tensor_reshape(steer_tensor **out, steer_tensor *tensor, int32_t ndim, const int64_t *shape);
 
-/* dst = src, converting dtype, broadcasting, across devices. Floats round to nearest even; float to integer truncates
- * and saturates, NaN becomes 0. Waits for the GPU only when dst is on the CPU. */
+/* dst = src, converting dtype, broadcasting, across devices; they may overlap. Floats round to nearest even; float to
+ * integer truncates and saturates, NaN becomes 0; integer to integer keeps the low bits. Waits for the GPU only when
+ * dst is on the CPU. */
 int steer_tensor_copy(steer_tensor *dst, steer_tensor *src);
 int steer_tensor_fill(steer_tensor *dst, double value);
 /* dst[i] = start + i * step over a one-dimensional tensor. */
@@ -212,10 +215,11 @@ int steer_tensor_arange(steer_tensor *dst, double start, double step);
 /* Philox-4x32-10 (Salmon et al. 2011), counter = element index in row-major order: a seed gives the same bits on every
  * device. UNIFORM is in [0, 1), NORMAL is standard normal (Box-Muller). Float dtypes only. */
 int steer_tensor_random(steer_tensor *dst, steer_random kind, uint64_t seed);
-/* dst = a (op) alpha * b, with NumPy broadcasting to the shape of dst; one dtype, one device. dst may be a or b itself.
- * Floats compute in f32; integers in 64 bits, wrapping; integer DIV truncates and refuses alpha other than 1. */
+/* dst = a (op) alpha * b, with NumPy broadcasting to the shape of dst; one dtype, one device. dst may be a or b, or
+ * overlap them. Floats compute in f32; integers in 64 bits, wrapping, and take only an integer for alpha. Integer DIV
+ * truncates, gives 0 for a divisor of 0, and refuses alpha other than 1. */
 int steer_tensor_binary(steer_tensor *dst, steer_tensor *a, steer_tensor *b, steer_binary op, double alpha);
-/* dst = a (op) value. */
+/* dst = a (op) value, by the same rules; an integer DIV by a value of 0 is INVALID_ARGUMENT. */
 int steer_tensor_scalar(steer_tensor *dst, steer_tensor *a, steer_binary op, double value);
 /* dst = reduction of src over dim, or over everything when dim is -1; dst has src's shape without dim (a scalar for
  * -1). Accumulates in f64 (integers in i64). dst: src's dtype, or f32; i64 for ARGMAX. An empty MAX, MIN, ARGMAX or

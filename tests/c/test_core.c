@@ -235,7 +235,7 @@ static void test_reference(void) {
     steer_tensor_release(ints);
 }
 
-/* Whether a fresh process with STEER_BACKEND_PATH=`path` reports `text` for the CUDA backend and still opens the CPU. */
+/* A fresh process with STEER_BACKEND_PATH=`path` reports `text` for the CUDA backend and still opens the CPU. */
 static void check_module(const char *path, const char *text) {
     pid_t child = fork();
     if (child == 0) {

@@ -48,7 +48,7 @@ static line line_at(const steer_view *view, const columns *c, int64_t index) {
 }
 
 static int64_t group_count(const steer_view *view) { return view->shape[0] * groups_across(view); }
-static int is_large(const steer_view *view) {
+static inline int is_large(const steer_view *view) {
     return view->shape[0] * view->shape[1] * view->shape[2] >= STEER_CPU_PARALLEL;
 }
 
