@@ -1,4 +1,5 @@
 /* test_convert.c: conversions between all dtypes, against rounding written down from the formats' definitions. */
+/* devices: cpu cuda */
 #include "values.h"
 
 /* x rounded to nearest even in a binary format of `digits` digits, least exponent `low` and greatest value `most`. */
@@ -134,8 +135,8 @@ static void test_fill(steer_device *device) {
 
 int main(void) {
     test_rounding();
-    on_every_backend(test_pairs);
-    on_every_backend(test_all_halves);
-    on_every_backend(test_fill);
+    on_device(test_pairs);
+    on_device(test_all_halves);
+    on_device(test_fill);
     return check_result();
 }

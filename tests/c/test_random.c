@@ -1,4 +1,5 @@
-/* test_random.c: Philox's known answers, the distributions, and equal bits on every backend, dtype and layout. */
+/* test_random.c: Philox's known answers, the distributions, and equal bits for every device, dtype and layout. */
+/* devices: cpu cuda */
 #include "values.h"
 #include "backend/random.h"
 
@@ -112,8 +113,8 @@ static void test_seeds(void) {
 int main(void) {
     test_known_answers();
     test_functions();
-    on_every_backend(test_elements);
-    on_every_backend(test_moments);
+    on_device(test_elements);
+    on_device(test_moments);
     test_seeds();
     return check_result();
 }

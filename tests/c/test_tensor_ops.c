@@ -1,4 +1,5 @@
-/* test_tensor_ops.c: every operation, dtype and backend against a float64 oracle. */
+/* test_tensor_ops.c: every operation and dtype against a float64 oracle. */
+/* devices: cpu cuda */
 #include "values.h"
 
 enum { MAX_NUMEL = 4096 };
@@ -449,14 +450,14 @@ static void test_bad_arguments(steer_device *device) {
 }
 
 int main(void) {
-    on_every_backend(test_binary);
-    on_every_backend(test_reduce);
-    on_every_backend(test_reduce_large);
-    on_every_backend(test_reduce_special);
-    on_every_backend(test_along);
-    on_every_backend(test_matmul);
-    on_every_backend(test_matmul_shapes);
-    on_every_backend(test_integers);
-    on_every_backend(test_bad_arguments);
+    on_device(test_binary);
+    on_device(test_reduce);
+    on_device(test_reduce_large);
+    on_device(test_reduce_special);
+    on_device(test_along);
+    on_device(test_matmul);
+    on_device(test_matmul_shapes);
+    on_device(test_integers);
+    on_device(test_bad_arguments);
     return check_result();
 }

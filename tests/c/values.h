@@ -55,16 +55,14 @@ static inline int64_t test_number(uint64_t *state, int64_t below) {
     return (int64_t)((*state >> 33) % (uint64_t)below);
 }
 
-/* Runs `test` on the first device of every backend that has one. */
-static inline void on_every_backend(void (*test)(steer_device *device)) {
-    static const char *const ids[] = {"cpu", "cuda:0"};
-    for (int i = 0; i < 2; i++) {
-        steer_device *device = NULL;
-        if (i > 0 && steer_device_count() < 2) continue;
-        CHECK_OK(steer_device_open(&device, ids[i]));
-        test(device);
-        steer_device_release(device);
-    }
+/* Runs `test` on the device of STEER_TEST_DEVICE, by default the CPU. */
+static inline void on_device(void (*test)(steer_device *device)) {
+    const char *id = getenv("STEER_TEST_DEVICE");
+    steer_device *device = NULL;
+    int status = steer_device_open(&device, id && *id ? id : "cpu");
+    CHECK_OK(status);
+    if (status == STEER_OK) test(device);
+    steer_device_release(device);
 }
 
 #endif
