@@ -4,6 +4,7 @@
 -- 0 fine, 1 failed, 2 wrong usage, 130 interrupted.
 local commands = {
     { "run", "steer.cli.run", "run a Lua script" },
+    { "bench", "steer.cli.bench", "run a benchmark" },
     { "info", "steer.cli.info", "say which backends, devices and libraries there are" },
 }
 
