@@ -6,8 +6,10 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* Neighbouring columns of a [outer, n, inner] view, read line by line. With one column a line runs along n and every
- * element of it belongs to that column (step 0); with more, a line is one element of each column (step 1). */
+enum { FEW_COLUMNS = 16 }; /* fewer are read one by one */
+
+/* Neighbouring columns of a [outer, n, inner] view, read line by line. A line is one element of each column (step 1);
+ * of few columns it is a run along n of a single one (step 0). */
 typedef struct columns {
     int64_t outer;
     int64_t first; /* inner index of the first column */
@@ -23,14 +25,19 @@ typedef struct line {
     int64_t position; /* index along n of its first element */
 } line;
 
+/* Groups of columns side by side. */
 static int64_t groups_across(const steer_view *view) {
-    return (view->shape[2] + STEER_CPU_BLOCK - 1) / STEER_CPU_BLOCK;
+    int64_t inner = view->shape[2];
+    return inner < FEW_COLUMNS ? inner : (inner + STEER_CPU_BLOCK - 1) / STEER_CPU_BLOCK;
 }
 
 static columns columns_at(const steer_view *view, int64_t group) {
     int64_t across = groups_across(view), inner = view->shape[2], n = view->shape[1];
-    columns c = {.outer = group / across, .first = group % across * STEER_CPU_BLOCK, .step = inner > 1};
-    c.width = inner - c.first < STEER_CPU_BLOCK ? inner - c.first : STEER_CPU_BLOCK;
+    columns c = {.outer = group / across, .first = group % across, .width = 1, .step = inner >= FEW_COLUMNS};
+    if (c.step) {
+        c.first *= STEER_CPU_BLOCK;
+        c.width = inner - c.first < STEER_CPU_BLOCK ? inner - c.first : STEER_CPU_BLOCK;
+    }
     c.lines = c.step ? n : (n + STEER_CPU_BLOCK - 1) / STEER_CPU_BLOCK;
     return c;
 }
