@@ -5,6 +5,7 @@
 #include "tensor/dtype.h"
 
 #include <inttypes.h>
+#include <math.h>
 
 static int check_dtype(steer_dtype dtype) {
     if (steer_dtype_is_known(dtype)) return STEER_OK;
@@ -267,7 +268,9 @@ int steer_tensor_get(double *out, steer_tensor *tensor, const int64_t *index) {
     STEER_REQUIRE(out);
     STEER_REQUIRE(tensor);
     if (tensor->view.ndim > 0) STEER_REQUIRE(index);
-    return steer_compute_get(out, tensor, index);
+    STEER_TRY(steer_compute_get(out, tensor, index));
+    if (*out != *out) *out = NAN; /* LuaJIT takes a NaN of other bits for a pointer */
+    return STEER_OK;
 }
 
 int steer_tensor_set(steer_tensor *tensor, const int64_t *index, double value) {

@@ -1,4 +1,5 @@
 --- Elements between tensors and Lua: reading, setting, tables to tensors and back.
+local bit = require "bit"
 local ffi = require "ffi"
 local c = require "steer._c"
 local check = require "steer._check"
@@ -97,22 +98,32 @@ function M.host(self)
     return host, ffi.cast(pointers[wide], host:data())
 end
 
+local MAGNITUDE, INFINITY = 0x7fffffff, 0x7f800000
+
+-- LuaJIT takes a NaN of other bits than its own for a pointer, and crashes: `words` are the bits of f32 elements (nil
+-- for other dtypes), looked at first.
+local function element(data, words, i)
+    if words and bit.band(words[i], MAGNITUDE) > INFINITY then return 0 / 0 end
+    return tonumber(data[i])
+end
+
 --- Copies to nested Lua tables: t:totable()[i][j]; a scalar gives a number. Waits for the GPU. i64 beyond 2^53 rounds.
 function methods:totable()
     use(self, "tensor_totable", "self")
     local host, data = M.host(self)
+    local words = ffi.istype(pointers.f32, data) and ffi.cast(pointers.i32, data) or nil
     local shape, position = host:shape(), 0
     local function level(d)
         local list = {}
         if d == #shape then
-            for i = 1, shape[d] do list[i] = tonumber(data[position + i - 1]) end
+            for i = 1, shape[d] do list[i] = element(data, words, position + i - 1) end
             position = position + shape[d]
         else
             for i = 1, shape[d] do list[i] = level(d + 1) end
         end
         return list
     end
-    local result = #shape == 0 and tonumber(data[0]) or level(1)
+    local result = #shape == 0 and element(data, words, 0) or level(1)
     host:close()
     return result
 end
