@@ -1,0 +1,316 @@
+--- GGUF control vectors, as llama.cpp and repeng use them: one vector per layer, named direction.N, and metadata.
+--
+-- direction.N is read as the vector of layer N. Most files do not say how their maker counted layers; the option
+-- layer_offset shifts them. llama.cpp's own generator writes the output of layer L as direction.(L + 1), so its files
+-- want {layer_offset = -1}. Files written here state their offset in steer.layer_offset, and reading undoes it.
+local bit = require "bit"
+local raise = require("steer._error").raise
+local check = require "steer._check"
+local file = require "steer.io._file"
+
+local M = {}
+
+local DEFAULT_ALIGNMENT = 32
+local MAX_ALIGNMENT = 2 ^ 20
+local MAX_LENGTH = 1000000 -- of a name, key, string or array
+local MAX_NESTING = 8      -- of arrays
+local MAX_LAYER = 1023
+local OFFSET_KEY = "steer.layer_offset"
+
+-- Value types of the metadata by their number.
+local STRING, ARRAY = "string", "array"
+local types = { [0] = "u8", "i8", "u16", "i16", "u32", "i32", "f32", "bool", STRING, ARRAY, "u64", "i64", "f64" }
+local type_numbers = {}
+for number, name in pairs(types) do type_numbers[name] = number end
+
+local tensor_types = { [0] = { "F32", "f32" }, [1] = { "F16", "f16" }, [30] = { "BF16", "bf16" } }
+
+-- ---- Reading -------------------------------------------------------------------------------------------------------
+
+local Cursor = {}
+Cursor.__index = Cursor
+
+function Cursor:bytes(length, what)
+    local bytes = self.map:bytes(self.at, length, what)
+    self.at = self.at + length
+    return bytes
+end
+
+function Cursor:number(kind, what)
+    return file.unpack(kind, self:bytes(file.sizes[kind], what))
+end
+
+function Cursor:length(what)
+    local length = self:number("u64", what)
+    if length > MAX_LENGTH then
+        self.map:fail("%s: length %.0f is above the limit of %d", what, length, MAX_LENGTH)
+    end
+    return length
+end
+
+function Cursor:string(what)
+    return self:bytes(self:length(what), what)
+end
+
+-- Integers that a Lua number does not hold exactly come as the string of their digits.
+local function exact(kind, bytes)
+    local value = file.unpack(kind, bytes)
+    return (value >= -2 ^ 53 and value <= 2 ^ 53) and value or file.digits(kind, bytes)
+end
+
+function Cursor:value(number, what, nesting)
+    local kind = types[number]
+    if not kind then self.map:fail("%s: value type %.0f is not known", what, number) end
+    if kind == STRING then return self:string(what) end
+    if kind == ARRAY then return self:array(what, nesting + 1) end
+    if kind == "bool" then
+        local byte = self:number("u8", what)
+        if byte > 1 then self.map:fail("%s: %d is not a boolean", what, byte) end
+        return byte == 1
+    end
+    local bytes = self:bytes(file.sizes[kind], what)
+    if kind == "u64" or kind == "i64" then return exact(kind, bytes) end
+    return file.unpack(kind, bytes)
+end
+
+function Cursor:array(what, nesting)
+    if nesting > MAX_NESTING then self.map:fail("%s: arrays nested deeper than %d", what, MAX_NESTING) end
+    local number, list = self:number("u32", what), {}
+    for i = 1, self:length(what) do list[i] = self:value(number, what, nesting) end
+    return list
+end
+
+-- The metadata, key -> value.
+function Cursor:metadata(count)
+    local metadata = {}
+    for _ = 1, count do
+        local key = self:string "metadata key"
+        local what = "metadata " .. file.quote(key)
+        if metadata[key] ~= nil then self.map:fail("%s is there twice", what) end
+        metadata[key] = self:value(self:number("u32", what), what, 0)
+    end
+    return metadata
+end
+
+-- One tensor's description: {layer=, dtype=, length=, offset=, what=}.
+function Cursor:info()
+    local name = self:string "tensor name"
+    local what = "tensor " .. file.quote(name)
+    local digits = name:match "^direction%.(%d+)$"
+    if not digits then self.map:fail("%s is not a control vector, expected direction.N", what) end
+    if #digits > 6 then self.map:fail("%s: the layer is too large", what) end
+    local ndim = self:number("u32", what)
+    if ndim ~= 1 then self.map:fail("%s has %.0f dimensions, expected 1", what, ndim) end
+    local length = self:number("u64", what)
+    local number, offset = self:number("u32", what), self:number("u64", what)
+    local kind = tensor_types[number]
+    if not kind then
+        self.map:fail("%s: tensor type %.0f is not one that Steer has (0 F32, 1 F16 or 30 BF16)", what, number)
+    end
+    return { layer = tonumber(digits), dtype = kind[2], length = length, offset = offset, what = what }
+end
+
+local function check_start(map, cursor)
+    cursor:bytes(4, "magic")
+    local version = cursor:number("u32", "version")
+    if version == 1 or version >= 2 ^ 24 then
+        raise("unsupported", "load", "%s: it is a %s GGUF file, convert it with llama.cpp's tools", map.path,
+            version == 1 and "version 1" or "big-endian")
+    elseif version ~= 2 and version ~= 3 then
+        map:fail("version %.0f of GGUF is not known (2 and 3 are)", version)
+    end
+end
+
+local function check_metadata(map, metadata)
+    local architecture = metadata["general.architecture"]
+    if architecture ~= "controlvector" then
+        map:fail("general.architecture is %s, expected \"controlvector\"",
+            type(architecture) == "string" and file.quote(architecture) or check.describe(architecture))
+    end
+    local alignment = metadata["general.alignment"]
+    if alignment == nil then return DEFAULT_ALIGNMENT end
+    if type(alignment) ~= "number" or alignment < 1 or alignment > MAX_ALIGNMENT or alignment % 1 ~= 0
+        or bit.band(alignment, alignment - 1) ~= 0 then
+        map:fail("general.alignment is %s, expected a power of two up to %d", tostring(alignment), MAX_ALIGNMENT)
+    end
+    return alignment
+end
+
+local function align(offset, alignment) return offset + -offset % alignment end
+
+-- Checks that the tensors lie one after another, each aligned, and end the file.
+local function check_data(map, infos, start, alignment)
+    local expected = 0
+    for _, info in ipairs(infos) do
+        local bytes = map:check_shape({ info.length }, file.dtype_sizes[info.dtype], info.what)
+        if info.length ~= infos[1].length or info.length == 0 then
+            map:fail("%s has %.0f elements, expected %s", info.what, info.length,
+                info.length == 0 and "at least 1" or ("%.0f as in %s"):format(infos[1].length, infos[1].what))
+        elseif info.offset ~= expected then
+            map:fail("%s has offset %.0f, expected %.0f", info.what, info.offset, expected)
+        elseif start + info.offset + bytes > map.size then
+            map:fail("%s: its %.0f bytes at offset %.0f reach past the end of the file at %.0f", info.what, bytes,
+                start + info.offset, map.size)
+        end
+        info.stop = start + info.offset + bytes
+        expected = align(info.offset + bytes, alignment)
+    end
+    local stop = infos[#infos].stop
+    if map.size > math.max(stop, start + expected) then
+        map:fail("%.0f bytes too many after the last tensor", map.size - stop)
+    end
+end
+
+-- How far the layer is from N of direction.N: as asked, else as the file says, else 0.
+local function layer_shift(map, metadata, asked)
+    if asked then return asked end
+    local stated = metadata[OFFSET_KEY]
+    if stated == nil then return 0 end
+    if type(stated) ~= "number" or stated % 1 ~= 0 then
+        map:fail("%s is %s, expected an integer", OFFSET_KEY, tostring(stated))
+    end
+    return -stated
+end
+
+--- Reads a mapped file: layer -> tensor (views of the file) and the metadata, key -> number, string, boolean or list.
+-- @param map from _file.open
+-- @tparam table opts layer_offset: added to N of direction.N, instead of what the file says; only: list of layers
+function M.read(map, opts)
+    local cursor = setmetatable({ map = map, at = 0 }, Cursor)
+    check_start(map, cursor)
+    local tensor_count, key_count = cursor:length "tensor count", cursor:length "metadata count"
+    if tensor_count == 0 then map:fail("it has no tensors, expected direction.N") end
+    local metadata, infos, seen = cursor:metadata(key_count), {}, {}
+    local alignment = check_metadata(map, metadata)
+    for i = 1, tensor_count do
+        local info = cursor:info()
+        if seen[info.layer] then map:fail("%s: the layer is there twice", info.what) end
+        infos[i], seen[info.layer] = info, info
+    end
+    local start = align(cursor.at, alignment)
+    check_data(map, infos, start, alignment)
+    return M.vectors(map, infos, start, layer_shift(map, metadata, opts.layer_offset), opts.only), metadata
+end
+
+-- Layer -> tensor, restricted to the layers in `only`.
+function M.vectors(map, infos, start, shift, only)
+    local wanted, tensors = {}, {}
+    for _, layer in ipairs(only or {}) do wanted[layer] = true end
+    for _, info in ipairs(infos) do
+        local layer = info.layer + shift
+        if layer < 0 or layer > MAX_LAYER then
+            map:fail("%s with layer_offset %d is layer %d, expected 0 to %d", info.what, shift, layer, MAX_LAYER)
+        end
+        if not only or wanted[layer] then
+            tensors[layer] = map:tensor(info.dtype, { info.length }, start + info.offset)
+        end
+    end
+    for _, layer in ipairs(only or {}) do
+        if not tensors[layer] then
+            raise("not_found", "load", "%s: only: has no layer %s", map.path, tostring(layer))
+        end
+    end
+    return tensors
+end
+
+-- ---- Writing -------------------------------------------------------------------------------------------------------
+
+local function pack_string(text) return file.pack("u64", #text) .. text end
+
+local function pack_pair(key, kind, value)
+    local bytes
+    if kind == STRING then bytes = pack_string(value)
+    elseif kind == "bool" then bytes = file.pack("u8", value and 1 or 0)
+    else bytes = file.pack(kind, value) end
+    return pack_string(key) .. file.pack("u32", type_numbers[kind]) .. bytes
+end
+
+-- The kind in which a Lua value is stored.
+local function kind_of(key, value)
+    if type(value) == "string" then return STRING end
+    if type(value) == "boolean" then return "bool" end
+    if type(value) ~= "number" then
+        raise("invalid_argument", "save", "metadata.%s: expected a string, number or boolean, got a %s", key,
+            type(value))
+    end
+    if value % 1 ~= 0 or math.abs(value) > 2 ^ 53 then return "f64" end
+    return value >= -2 ^ 31 and value < 2 ^ 31 and "i32" or "i64"
+end
+
+-- Written from the vectors themselves, whatever the given metadata says.
+local function fixed_pairs(count, metadata, offset)
+    local hint = metadata["controlvector.model_hint"]
+    return {
+        { "general.architecture", STRING, "controlvector" },
+        { "controlvector.model_hint", STRING, type(hint) == "string" and hint or "unknown" },
+        { "controlvector.layer_count", "u32", count },
+        { OFFSET_KEY, "i32", offset },
+    }
+end
+
+local function metadata_bytes(count, metadata, offset)
+    local rows, fixed, keys = fixed_pairs(count, metadata, offset), { ["general.alignment"] = true }, {}
+    for _, row in ipairs(rows) do fixed[row[1]] = true end
+    for key in pairs(metadata) do
+        if type(key) ~= "string" or #key == 0 or #key > 65535 then
+            raise("invalid_argument", "save", "metadata: the key %s is not a string of 1 to 65535 bytes", tostring(key))
+        end
+        if not fixed[key] then keys[#keys + 1] = key end
+    end
+    table.sort(keys)
+    for _, key in ipairs(keys) do rows[#rows + 1] = { key, kind_of(key, metadata[key]), metadata[key] } end
+    local words = {}
+    for i, row in ipairs(rows) do words[i] = pack_pair(unpack(row, 1, 3)) end
+    return table.concat(words), #words
+end
+
+-- Checks one vector and the name that it would get.
+local function check_vector(layer, value, offset, length)
+    check.integer("save", "value: layer", layer, 0, MAX_LAYER)
+    if layer + offset < 1 then
+        raise("invalid_argument", "save", "value: layer %d would be written as direction.%d, which llama.cpp refuses; "
+            .. "with the option layer_offset = 1 layer N becomes direction.(N + 1), and the file says so", layer,
+            layer + offset)
+    end
+    local shape = value:shape()
+    if #shape ~= 1 or shape[1] == 0 then
+        raise("shape_mismatch", "save", "value[%d]: shape %s, expected a vector of one dimension", layer,
+            file.shape_text(shape))
+    elseif length and shape[1] ~= length then
+        raise("shape_mismatch", "save", "value[%d]: %d elements, expected %d as in the first layer", layer, shape[1],
+            length)
+    elseif value.dtype ~= "f32" and value.dtype ~= "f16" and value.dtype ~= "bf16" then
+        raise("dtype_mismatch", "save", "value[%d]: dtype %s, expected f32, f16 or bf16", layer, value.dtype)
+    end
+    return shape[1]
+end
+
+--- Writes layer -> vector, as F32 (which llama.cpp takes and f16 and bf16 fit into), and metadata. Equal input gives
+-- equal bytes.
+-- @tparam table metadata string keys; strings, numbers and booleans. controlvector.model_hint names the model
+-- @tparam table opts layer_offset: layer N is written as direction.(N + layer_offset), default 0
+function M.write(path, vectors, metadata, opts)
+    file.check_tensors(vectors, "{[layer] = tensor}")
+    local offset, layers, length = opts.layer_offset or 0, {}, nil
+    for layer in pairs(vectors) do layers[#layers + 1] = check.integer("save", "value: layer", layer, 0, MAX_LAYER) end
+    if #layers == 0 then raise("invalid_argument", "save", "value: has no vectors") end
+    table.sort(layers)
+    for _, layer in ipairs(layers) do length = check_vector(layer, vectors[layer], offset, length) end
+    local pairs_text, pair_count = metadata_bytes(#layers, metadata or {}, offset)
+    local words = { "GGUF", file.pack("u32", 3), file.pack("u64", #layers), file.pack("u64", pair_count), pairs_text }
+    local stride = align(length * 4, DEFAULT_ALIGNMENT)
+    for i, layer in ipairs(layers) do
+        words[#words + 1] = pack_string("direction." .. layer + offset) .. file.pack("u32", 1)
+            .. file.pack("u64", length) .. file.pack("u32", 0) .. file.pack("u64", (i - 1) * stride)
+    end
+    local header = table.concat(words)
+    file.write(path, function(writer)
+        writer:bytes(header .. ("\0"):rep(-#header % DEFAULT_ALIGNMENT))
+        for _, layer in ipairs(layers) do
+            writer:tensor(vectors[layer]:to("f32"))
+            writer:bytes(("\0"):rep(stride - length * 4))
+        end
+    end)
+end
+
+return M

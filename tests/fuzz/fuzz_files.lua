@@ -1,0 +1,152 @@
+--- Fuzzes the three readers for a while: mutated files must load, or fail with an error of the library's file codes.
+-- usage: scripts/steer run tests/fuzz/fuzz_files.lua [seconds] [seed]
+-- On a failure, or a crash, the input stays in the folder that is printed first.
+local bit = require "bit"
+local steer = require "steer"
+local steer_error = require "steer._error"
+local C = require("steer._c").C
+local T = steer.tensor
+
+local seconds = tonumber(arg[1]) or 10
+local seed = tonumber(arg[2]) or os.time()
+local allowed = { format = true, unsupported = true, io = true, not_found = true, out_of_memory = true }
+local random = math.random
+
+local pipe = io.popen "mktemp -d"
+local folder = pipe:read "*l"
+pipe:close()
+
+local function get(path)
+    local file = assert(io.open(path, "rb"))
+    local bytes = file:read "*a"
+    file:close()
+    return bytes
+end
+
+local function put(path, bytes)
+    local file = assert(io.open(path, "wb"))
+    file:write(bytes)
+    file:close()
+end
+
+-- ---- Valid files to begin from -------------------------------------------------------------------------------------
+
+local function saved(extension, ...)
+    local path = folder .. "/seed." .. extension
+    steer.save(path, ...)
+    local bytes = get(path)
+    os.remove(path)
+    return bytes
+end
+
+local function npy(descr, order, shape, data)
+    local header = ("{'descr': '%s', 'fortran_order': %s, 'shape': %s, }\n"):format(descr, order, shape)
+    return "\147NUMPY\2\0" .. string.char(#header, 0, 0, 0) .. header .. data
+end
+
+-- A control vector whose metadata has an array of an array.
+local function nested_gguf()
+    local header = "GGUF\3\0\0\0" .. "\1\0\0\0\0\0\0\0" .. "\2\0\0\0\0\0\0\0"
+        .. "\20\0\0\0\0\0\0\0general.architecture\8\0\0\0" .. "\13\0\0\0\0\0\0\0controlvector"
+        .. "\1\0\0\0\0\0\0\0a\9\0\0\0" .. "\9\0\0\0\1\0\0\0\0\0\0\0" .. "\1\0\0\0\2\0\0\0\0\0\0\0xy"
+        .. "\11\0\0\0\0\0\0\0direction.3" .. "\1\0\0\0" .. "\2\0\0\0\0\0\0\0" .. "\1\0\0\0" .. ("\0"):rep(8)
+    return header .. ("\0"):rep(-#header % 32) .. "\0\60\0\60"
+end
+
+local corpus = {
+    safetensors = {
+        saved("safetensors", { a = T.randn({ 3, 4 }), b = T.arange(5, { dtype = "u8" }), c = T.zeros({ 0 }) },
+            { note = "some \"text\"", n = 5 }),
+        saved("safetensors", { x = T.randn({ 2 }, { dtype = "bf16" }), y = T.arange(3, { dtype = "i64" }) }),
+        saved("safetensors", {}),
+    },
+    npy = {
+        saved("npy", T.randn({ 2, 3 })),
+        saved("npy", T.from(5, { dtype = "i64" })),
+        npy(">f4", "True", "(2, 3)", ("\63\128\0\0"):rep(6)),
+        npy(">i8", "False", "(2,)", ("\1\2\3\4\5\6\7\8"):rep(2)),
+        npy("|u1", "True", "(2, 2, 2)", "12345678"),
+    },
+    gguf = {
+        saved("gguf", { T.randn({ 4 }), T.randn({ 4 }) }, { s = "text", n = 7, f = 0.5, b = true, l = 2 ^ 40 }),
+        saved("gguf", { [0] = T.randn({ 9 }) }, nil, { layer_offset = 1 }),
+        nested_gguf(),
+    },
+}
+
+-- ---- Mutations -----------------------------------------------------------------------------------------------------
+
+local function splice(bytes, at, length, new)
+    return bytes:sub(1, at - 1) .. new .. bytes:sub(at + length)
+end
+
+local function zeros(n) return ("\0"):rep(n) end
+local function any_byte() return string.char(random(0, 255)) end
+local function flip(byte) return string.char(bit.bxor(byte or 0, bit.lshift(1, random(0, 7)))) end
+
+local edges = { 0, 1, 2, 7, 8, 9, 31, 32, 127, 128, 255 }
+local texts = { "0", "-1", "99999999999", "999999999999999", "[", "{", "\"", "\\", ",", "]", "}", "F64", "<f8", "|O",
+    "True", "\\u12", "direction.", "data_offsets", "__metadata__", "\0", "\255" }
+
+-- Each takes the bytes and a position in them.
+local mutations = {
+    function(b, at) return splice(b, at, 1, flip(b:byte(at))) end,
+    function(b, at) return splice(b, at, 1, string.char(edges[random(#edges)])) end,
+    function(b, at) return b:sub(1, at - 1) end,
+    function(b) return b .. zeros(random(1, 64)) end,
+    function(b, at) return splice(b, at, 8, ("\255"):rep(random(1, 8)) .. zeros(random(0, 8))) end,
+    function(b, at) return splice(b, at, 8, any_byte() .. zeros(7)) end,
+    function(b, at) return splice(b, at, 8, zeros(7) .. any_byte()) end,
+    function(b, at) return splice(b, at, random(0, 3), texts[random(#texts)]) end,
+    function(b, at) return splice(b, at, random(1, 16), "") end,
+    function(b, at) return splice(b, at, 0, b:sub(at, at + random(0, 40))) end,
+    function(b) return (b:gsub("%d", function(d) return random(8) == 1 and tostring(random(0, 9)) or d end)) end,
+}
+
+local function mutate(kind)
+    local seeds = corpus[kind]
+    local bytes = seeds[random(#seeds)]
+    if random(10) == 1 then -- the start of one file and the end of another
+        local other = seeds[random(#seeds)]
+        bytes = bytes:sub(1, random(0, #bytes)) .. other:sub(random(1, #other))
+    end
+    for _ = 1, random(1, 4) do
+        local last = random(4) == 1 and math.min(#bytes, 40) or #bytes -- lengths and counts are at the start
+        bytes = mutations[random(#mutations)](bytes, random(1, math.max(1, last)))
+    end
+    return bytes
+end
+
+-- ---- The loop ------------------------------------------------------------------------------------------------------
+
+-- Reads every element, so that a view that reaches too far is found.
+local function touch(value)
+    if T.is(value) then return value:clone():totable() end
+    for _, item in pairs(value) do touch(item) end
+end
+
+local function load(kind, bytes)
+    local path = folder .. "/input." .. kind
+    os.remove(path) -- an older input may still be mapped, and must not be shortened
+    put(path, bytes)
+    return pcall(function() touch((steer.load(path))) end)
+end
+
+print(("fuzz_files: seed %d, %g s, inputs in %s"):format(seed, seconds, folder))
+io.stdout:flush()
+math.randomseed(seed)
+local kinds, count, loaded, deadline = { "safetensors", "npy", "gguf" }, 0, 0, C.steer_clock() + seconds
+for _, kind in ipairs(kinds) do
+    for _, bytes in ipairs(corpus[kind]) do assert(load(kind, bytes)) end
+end
+while C.steer_clock() < deadline do
+    local kind = kinds[random(#kinds)]
+    local ok, problem = load(kind, mutate(kind))
+    count, loaded = count + 1, loaded + (ok and 1 or 0)
+    if not ok and not (steer_error.is(problem) and allowed[problem.code]) then
+        print(("fuzz_files: input %d (seed %d), kept in %s: %s"):format(count, seed, folder, tostring(problem)))
+        os.exit(1)
+    end
+end
+print(("fuzz_files: %d inputs, of which %d loaded and the others were refused"):format(count, loaded))
+os.execute("rm -rf '" .. folder .. "'")
