@@ -205,4 +205,13 @@ function M.fill(batch, op, requests)
     return n
 end
 
+--- Rows of a plan for the batch: `padded`, or the sum of the tokens.
+function M.rows(batch, padded)
+    local rows = padded or 0
+    if not padded then
+        for i = 0, batch.count - 1 do rows = rows + tonumber(batch.requests[i].tokens) end
+    end
+    return rows
+end
+
 return M

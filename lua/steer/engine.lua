@@ -23,6 +23,7 @@ local PATHS = {
     auto = C.STEER_PATH_AUTO, uniform = C.STEER_PATH_UNIFORM, mixed = C.STEER_PATH_MIXED, loop = C.STEER_PATH_LOOP,
 }
 local PLAN_OPTIONS = { path = "string", rows = "number", strict = "boolean" }
+local ROW_BYTES = 16 -- of a plan's row table on the device, for the soft limit
 local MAX_LAYER = tonumber(C.STEER_MAX_LAYERS) - 1
 local OUT_OF_MEMORY = tonumber(C.STEER_E_OUT_OF_MEMORY)
 
@@ -63,6 +64,7 @@ local function make_plan(engine, handle, requests, opts)
     if opts.rows then desc.rows = check.integer("plan_create", "rows", opts.rows, 1) end
     desc.request_count = requests_of.fill(batch, "plan_create", requests)
     desc.requests = batch.requests
+    c.room(device_module.resolve("plan_create", engine.device), ROW_BYTES * requests_of.rows(batch, opts.rows))
     local status = retry(C.steer_plan_create(plan_out, handle, desc), C.steer_plan_create, plan_out, handle, desc)
     if status ~= 0 then raise_last(status, "plan_create") end
     local owned = c.own(plan_out[0], C.steer_plan_release)
@@ -158,6 +160,7 @@ function M.engine(opts)
     desc.hidden = check.integer("engine", "hidden", opts.hidden, 1, tonumber(C.STEER_MAX_HIDDEN))
     desc.dtype, desc.device = DTYPES[dtype], device.handle
     if opts.vector_bytes then desc.vector_bytes = check.integer("engine", "vector_bytes", opts.vector_bytes, 1) end
+    c.room(device, 0)
     c.alloc(C.steer_engine_create, engine_out, desc)
     local owned = c.own(engine_out[0], C.steer_engine_release)
     return setmetatable({ handle = owned, hidden = opts.hidden, dtype = dtype, device = device.id }, Engine)

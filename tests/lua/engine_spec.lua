@@ -223,6 +223,19 @@ describe("closing", function()
         assert.equal(before, live_bytes())
     end)
 
+    it("is not needed for memory to stay bounded: dropped plans are collected above the soft limit", function()
+        local c, device = require "steer._c", steer.device(B.device)
+        local before, e, most = live_bytes(), engine(), 0
+        local default, limit = c.SOFT_LIMIT, device.soft_limit
+        c.SOFT_LIMIT, device.soft_limit = before + 2 ^ 25, before + 2 ^ 25
+        for _ = 1, 60 do
+            e:plan({}, { rows = 2 ^ 17 }) -- a row table of 2 MiB
+            most = math.max(most, device:memory().live_bytes - before)
+        end
+        c.SOFT_LIMIT, device.soft_limit = default, limit
+        assert(most < 2 ^ 26, most .. " bytes were alive at once")
+    end)
+
     it("frees what was never closed", function()
         local before = live_bytes()
         for _ = 1, 20 do
