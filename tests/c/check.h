@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int check_count, check_failures;
+static _Atomic int check_count, check_failures; /* threads check too */
 
 static inline void check_report(int passed, const char *file, int line, const char *text, const char *more) {
     check_count++;
