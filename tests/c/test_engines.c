@@ -1,4 +1,5 @@
-/* test_engines.c: engines on several threads: each with an engine of its own, all with the same specs and device. */
+/* test_engines.c: engines on several threads: each with an engine of its own, all with the same specs and device.
+ * devices: cpu cuda */
 #include "check.h"
 
 #include <pthread.h>
