@@ -1,6 +1,5 @@
 /* test_roundtrip.c: a whole add, cap and ablate round through the public C interface, against its own float64 oracle.
  * devices: cpu cuda */
- * oracle. */
 #include "check.h"
 
 enum { HIDDEN = 200, ROWS = 17, LAYER = 3, VECTORS = 3 };
