@@ -254,7 +254,8 @@ int steer_file_create(steer_file **out, const char *path);
 int steer_file_write(steer_file *file, const void *data, int64_t size);
 /* Elements of a tensor in row-major order, little-endian, from any device. */
 int steer_file_write_tensor(steer_file *file, steer_tensor *tensor);
-/* Syncs and renames over `path`. After an error the file is gone and `path` is as it was. */
+/* Syncs and renames over `path`, keeping an old file's permission bits and the link that `path` may be. After an error
+ * the file is gone and `path` is as it was; only if the folder cannot be synced is the new file there already. */
 int steer_file_commit(steer_file *file);
 /* Releases; what was not committed is removed. */
 void steer_file_release(steer_file *file);

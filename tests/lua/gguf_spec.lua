@@ -157,6 +157,8 @@ describe("gguf", function()
             { "a huge metadata count", build({ ARCHITECTURE }, { good }, ONE, { keys = 2 ^ 60 }), "above the limit" },
             { "a key without end", build({ int(999, 8) .. "x" }, {}, "", { tensors = 1 }), "metadata key: 999 bytes" },
             { "a huge string", other(pair("a", STRING, int(2 ^ 50, 8))), "above the limit" },
+            { "a huge header", other(pair("a", STRING, int(2 ^ 24 - 100, 8))) .. ("x"):rep(2 ^ 24),
+                "larger than the limit" },
             { "a huge array", other(pair("a", ARRAY, int(0, 4) .. int(2 ^ 50, 8))), "above the limit" },
             { "an array without end", other(pair("a", ARRAY, int(10, 4) .. int(900000, 8))), "reach past the end" },
             { "deep arrays", other(pair("a", ARRAY, arrays)), "nested deeper" },

@@ -12,7 +12,7 @@ local M = {}
 
 local DEFAULT_ALIGNMENT = 32
 local MAX_ALIGNMENT = 2 ^ 20
-local MAX_LENGTH = 1000000 -- of a name, key, string or array
+local MAX_HEADER = 2 ^ 24  -- bytes; those of control vectors take a few thousand
 local MAX_NESTING = 8      -- of arrays
 local MAX_LAYER = 1023
 local OFFSET_KEY = "steer.layer_offset"
@@ -31,6 +31,9 @@ local Cursor = {}
 Cursor.__index = Cursor
 
 function Cursor:bytes(length, what)
+    if self.at + length > MAX_HEADER then
+        self.map:fail("%s: the header is larger than the limit of %d bytes", what, MAX_HEADER)
+    end
     local bytes = self.map:bytes(self.at, length, what)
     self.at = self.at + length
     return bytes
@@ -42,8 +45,8 @@ end
 
 function Cursor:length(what)
     local length = self:number("u64", what)
-    if length > MAX_LENGTH then
-        self.map:fail("%s: length %.0f is above the limit of %d", what, length, MAX_LENGTH)
+    if length > MAX_HEADER then
+        self.map:fail("%s: length %.0f is above the limit of %d", what, length, MAX_HEADER)
     end
     return length
 end
