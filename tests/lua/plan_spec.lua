@@ -234,6 +234,17 @@ describe("update", function()
         assert.same({}, steered_rows(plan, 3))
     end)
 
+    it("and apply notice an interrupt, and work after it", function()
+        local C = require("steer._c").C
+        local plan = engine():plan({ { spec = ones_spec(), tokens = 1 } }, { rows = 2 })
+        C.steer_interrupt_raise()
+        fails("interrupted", function() plan:update {} end, "plan_update")
+        local h = on_device(T.zeros, { 2, N })
+        C.steer_interrupt_raise()
+        fails("interrupted", function() plan:apply(0, h) end, "plan_apply")
+        assert.same({ 0 }, steered_rows(plan, 2))
+    end)
+
     it("keeps steering with a spec that was closed after it", function()
         local plan = engine():plan({}, { rows = 2 })
         local spec = ones_spec()

@@ -313,6 +313,16 @@ describe("saved specs", function()
         end)
     end)
 
+    it("keep what operations held that were closed since", function()
+        local op = steer.add({ 1, 2 }, 1, { when = { vector = { 1, 0 }, above = 3 } })
+        local spec = steer.spec { [0] = { op } }
+        local text = tostring(spec)
+        op:close()
+        spec:save(path)
+        assert.equal(text, tostring(spec))
+        assert.equal(text, tostring(steer.load_spec(path)))
+    end)
+
     it("may be empty", function()
         steer.spec({}):save(path)
         assert.is_true(steer.load_spec(path):is_empty())
