@@ -102,8 +102,8 @@ static int check_request(const steer_plan *plan, const steer_request *request) {
                           (long long)request->tokens);
     if ((unsigned)request->phase > STEER_GENERATION)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "phase: %d, expected a steer_phase", (int)request->phase);
-    if (request->position < 0)
-        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "position: %lld, expected 0 or more",
+    if (request->position < 0 || request->position > INT64_MAX / 2)
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "position: %lld, expected 0 to 2^62",
                           (long long)request->position);
     const steer_spec *spec = request->spec;
     if (!spec || spec->op_count == 0) return STEER_OK;

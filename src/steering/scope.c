@@ -164,7 +164,7 @@ static int has_id(const id_list *list, int64_t id) {
 
 static int matches_prompt(const selector *s, int64_t position, int64_t prompt_tokens) {
     if (s->prompt_all || has_id(&s->prompt_positions, position)) return 1;
-    if (prompt_tokens >= 0 && has_id(&s->prompt_positions, position - prompt_tokens)) return 1;
+    if (position < prompt_tokens && has_id(&s->prompt_positions, position - prompt_tokens)) return 1;
     if (!s->has_prompt_window) return 0;
     int64_t start = s->prompt_window[0] + (s->prompt_window[0] < 0 ? prompt_tokens : 0);
     int64_t end = s->prompt_window[1] + (s->prompt_window[1] < 0 ? prompt_tokens : 0);

@@ -233,6 +233,9 @@ static void test_bad_engines_and_plans(steer_device *device) {
     CHECK_FAILS(steer_plan_create(&plan, NULL, &plan_desc), STEER_E_INVALID_ARGUMENT, "engine");
     CHECK_FAILS(steer_plan_create(&plan, engine, &plan_desc), STEER_E_INVALID_ARGUMENT,
                 "request 0: tokens: -1");
+    one = request_of(nothing, 2), one.position = INT64_MAX;
+    CHECK_FAILS(steer_plan_create(&plan, engine, &plan_desc), STEER_E_INVALID_ARGUMENT,
+                "request 0: position");
     one = request_of(nothing, 2), plan_desc.strict = 1;
     CHECK_FAILS(steer_plan_create(&plan, engine, &plan_desc), STEER_E_NO_EFFECT, "request 0");
     CHECK(plan == NULL);

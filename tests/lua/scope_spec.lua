@@ -32,6 +32,7 @@ describe("where", function()
     local prompt = { tokens = 6, prompt_tokens = 6 }
     local chunk = { tokens = 4, position = 4, prompt_tokens = 10 } -- positions 4 to 7 of 10
     local last = { tokens = 2, position = 8, prompt_tokens = 10 }
+    local beyond = { tokens = 6, prompt_tokens = 4 } -- rows past the end of its prompt
     local decode = { tokens = 1, phase = "generation", position = 12, prompt_tokens = 10 } -- third generated token
     local draft = { tokens = 3, phase = "generation", position = 10, prompt_tokens = 10 }
     local ids = { tokens = 4, token_ids = { 5, 6, 5, 7 } }
@@ -46,6 +47,7 @@ describe("where", function()
         { { prompt_positions = { 5, -4, -1 } }, nil, chunk, { 1, 2 } },
         { { prompt_positions = { 0, -1 } }, nil, last, { 1 } },
         { { prompt_positions = { 12 } }, nil, decode, {} },
+        { { prompt_positions = { 1 } }, nil, beyond, { 1 } },
         { { prompt_window = { 1, 3 } }, nil, prompt, { 1, 2 } },
         { { prompt_window = { 1, 1 } }, nil, prompt, {} },
         { { prompt_window = { -3, -1 } }, nil, prompt, { 3, 4 } },
