@@ -26,8 +26,18 @@ local M = {}
 
 -- ---- Operations ----------------------------------------------------------------------------------------------------
 
-local Op = {}
-Op.__index = Op
+local Op, methods = {}, {}
+local fields_of = setmetatable({}, { __mode = "k" }) -- operation -> its fields, which can be read and not set
+
+function Op:__index(key)
+    local method = methods[key]
+    if method ~= nil then return method end
+    return fields_of[self][key]
+end
+
+function Op:__newindex(key)
+    raise("invalid_argument", fields_of[self].kind, "%s: an operation does not change, make a new one", tostring(key))
+end
 
 local op_out = ffi.new("steer_op *[1]")
 
@@ -94,7 +104,9 @@ local function make_op(kind, vector, fields, opts)
     if when then
         self.when = { vector = snapshot(g), above = when.above, below = when.below, cosine = when.cosine or nil }
     end
-    return setmetatable(self, Op)
+    local op = setmetatable({}, Op)
+    fields_of[op] = self
+    return op
 end
 
 --- Adds a vector: h + scale*v.
@@ -127,9 +139,10 @@ function M.ablate(vector, scale, opts)
 end
 
 --- Frees the operation now; specs made of it keep what they need, its values for saving included.
-function Op:close()
-    if self.handle ~= nil then c.free(self.handle, C.steer_op_release) end
-    self.handle = nil
+function methods:close()
+    local fields = fields_of[self]
+    if fields.handle ~= nil then c.free(fields.handle, C.steer_op_release) end
+    fields.handle = nil
 end
 
 local function number_text(x) return ("%.6g"):format(x) end
@@ -163,6 +176,10 @@ end
 
 local Spec = {}
 Spec.__index = Spec
+
+function Spec.__newindex(_, key)
+    raise("invalid_argument", "spec", "%s: a spec does not change, make a new one", tostring(key))
+end
 
 local spec_out = ffi.new("steer_spec *[1]")
 local MAX_LAYER = tonumber(C.STEER_MAX_LAYERS) - 1
@@ -209,7 +226,11 @@ end
 -- @tparam table layers { [layer] = { operation, ... }, ... }; empty steers nothing
 -- @return a spec; invalid_argument names layer and operation, shape_mismatch if the vectors differ in length
 function M.spec(layers)
-    check.type("spec", "layers", layers, "table", "{ [layer] = { operation, ... } }")
+    local class = getmetatable(layers)
+    if type(layers) ~= "table" or class == Op or class == Spec then
+        local given = class == Op and "an operation" or class == Spec and "a spec" or check.describe(layers)
+        raise("invalid_argument", "spec", "layers: expected { [layer] = { operation, ... } }, got %s", given)
+    end
     local by_layer, sorted, count = {}, {}, 0
     for layer, ops in pairs(layers) do
         local copy = check_layer(layer, ops)
@@ -258,7 +279,8 @@ function M.load_spec(path) return require("steer._spec_file").load(path, M) end
 
 --- Frees the spec now; plans that use it keep what they need.
 function Spec:close()
-    if self.handle ~= nil then c.free(self.handle, C.steer_spec_release) end
+    if self.handle == nil then return end
+    c.free(self.handle, C.steer_spec_release)
     self.handle, self.by_layer = nil, nil
 end
 

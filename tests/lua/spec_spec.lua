@@ -161,6 +161,15 @@ describe("specs", function()
         end
     end)
 
+    it("and operations cannot be changed", function()
+        local op = steer.add({ 1, 2 }, 3)
+        local spec = steer.spec { [0] = { op } }
+        fails("invalid_argument", function() op.scale = 4 end, "add", "scale", "does not change")
+        fails("invalid_argument", function() spec[1] = { op } end, "spec", "1", "does not change")
+        assert.equal(3, op.scale)
+        assert.same({ 0 }, spec:layers())
+    end)
+
     it("do not change when their tables do", function()
         local ops = { steer.add { 1, 2 } }
         local layers = { [2] = ops }
@@ -193,7 +202,9 @@ describe("specs", function()
     it("refuse what is no list of operations, naming layer and operation", function()
         local add = steer.add { 1, 2 }
         fails("invalid_argument", function() steer.spec() end, "layers", "nothing")
-        fails("invalid_argument", function() steer.spec(add) end, "layer")
+        fails("invalid_argument", function() steer.spec(add) end, "layers", "an operation")
+        fails("invalid_argument", function() steer.spec(steer.spec {}) end, "layers", "a spec")
+        fails("invalid_argument", function() steer.spec("x") end, "layers", '"x"')
         fails("invalid_argument", function() steer.spec { [5] = add } end, "layer 5", "[5] = { operation }")
         fails("invalid_argument", function() steer.spec { [5] = 3 } end, "layer 5", "3")
         fails("invalid_argument", function() steer.spec { [5] = { add, 4 } } end, "layer 5", "operation 2", "4")
