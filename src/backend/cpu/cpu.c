@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 #ifdef _OPENMP
@@ -105,9 +106,19 @@ static int cpu_reference(void *device, void *data, size_t bytes, steer_dtype dty
         { __asm__ volatile(""); } /* else the region is removed */
         return STEER_OK;
     }
-    int64_t n = (int64_t)(bytes / steer_dtype_size(dtype));
-    steer_view view = {data, dtype, 1, {n}, {1}};
-    return steer_cpu_scalar(device, &view, &view, STEER_ADD, 0.0);
+    /* Eight bytes at a time, plus a zero that the compiler cannot know: at the speed of memory for every dtype. */
+    static volatile uint64_t unknown_zero = 0;
+    uint64_t zero = unknown_zero;
+    char *at = data;
+    int64_t n = (int64_t)(bytes / sizeof zero);
+#pragma omp parallel for simd schedule(static) if (n >= 16384)
+    for (int64_t i = 0; i < n; i++) {
+        uint64_t word;
+        memcpy(&word, at + 8 * i, sizeof word);
+        word += zero;
+        memcpy(at + 8 * i, &word, sizeof word);
+    }
+    return STEER_OK;
 }
 
 typedef struct cpu_event {
