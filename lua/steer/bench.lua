@@ -15,6 +15,10 @@ local raise = require("steer._error").raise
 
 local M = {}
 
+--- Monotonic time in seconds.
+-- @treturn number
+function M.clock() return C.steer_clock() end
+
 -- ---- Statistics ----------------------------------------------------------------------------------------------------
 
 -- Quantile of a sorted list, between its neighbours in proportion.

@@ -208,3 +208,46 @@ describe("the references", function()
         assert.are.equal(2, bench.copies(2 ^ 40, device))
     end)
 end)
+
+describe("bench/engine.lua", function()
+    local function run(arguments)
+        local pipe = io.popen("scripts/steer run bench/engine.lua " .. arguments .. " 2>&1; echo status $?")
+        local text = pipe:read("*a")
+        pipe:close()
+        return text, tonumber(text:match("status (%d+)%s*$"))
+    end
+
+    it("fills its table and writes samples, from a small copy of its shapes", function()
+        local folder = os.tmpname()
+        os.remove(folder)
+        local text, status = run("--device " .. device .. " --quick --shrink 32 --no-graph --python none --shapes B"
+            .. (on_gpu and "" or ",cpu") .. " --out " .. folder)
+        assert.are.equal(0, status, text)
+        assert(not text:find("failed", 1, true), text)
+        for _, metric in ipairs { "GPU, t - R0", "plan:update, 256", "largest error", "a request's bits" } do
+            assert(text:find(metric, 1, true), metric .. " is missing in\n" .. text)
+        end
+        local kinds = {}
+        for line in io.lines(folder .. "/engine.jsonl") do
+            local entry = assert(require("dkjson").decode(line), line)
+            kinds[entry.kind] = (kinds[entry.kind] or 0) + 1
+            if entry.kind == "measurement" then
+                local s = entry.gpu or entry.wall
+                assert.are.equal(s.n, #s.samples)
+            end
+        end
+        assert(kinds.environment == 1 and kinds.measurement >= 8 and kinds.row >= 10 and not kinds.failure)
+        local file = assert(io.open(folder .. "/engine.md"))
+        assert(file:read("*a"):find("| verdict |", 1, true))
+        file:close()
+        os.execute("rm -r '" .. folder .. "'")
+    end)
+
+    it("refuses what it does not know", function()
+        for _, bad in ipairs { "--devcie cpu", "--shapes D --device cpu", "--shrink 0", "--out" } do
+            local text, status = run(bad)
+            assert.are.equal(2, status, text)
+            assert(text:find("usage:", 1, true))
+        end
+    end)
+end)

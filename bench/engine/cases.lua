@@ -1,0 +1,181 @@
+--- cases.lua: the batches that the engine benchmark times, built for a device: shapes, specs, plans.
+--
+-- A case has two plans that take turns, so that every launch changes every row: caps into [2, 3] and then into
+-- [-3, -2], adds of +v/4 and then of -v/4, reflections. What is timed is never a row that may stay as it is.
+local steer = require "steer"
+
+local M = {}
+
+--- Rows, hidden size and requests of each shape.
+M.SHAPES = {
+    A = { name = "A", rows = 2048, hidden = 2048, requests = 32 },
+    B = { name = "B", rows = 256, hidden = 4096, requests = 256, phase = "generation" },
+    C = { name = "C", rows = 65536, hidden = 8192, requests = 256 },
+}
+
+local SEED = 20240607
+
+-- Per operation: its arguments in the two turns, for the library and for the oracle alike.
+local TURNS = {
+    add = { { scale = 0.25 }, { scale = -0.25 } },
+    cap = { { min = 2, max = 3 }, { min = -3, max = -2 } },
+    ablate = { { scale = -1 }, { scale = -1 } },
+}
+
+local MAKE = {
+    add = function(v, a) return steer.add(v, a.scale) end,
+    cap = function(v, a) return steer.cap(v, a) end,
+    ablate = function(v, a) return steer.ablate(v, a.scale) end,
+}
+
+--- A list of n equal operations.
+function M.times(n, kind)
+    local kinds = {}
+    for i = 1, n do kinds[i] = kind end
+    return kinds
+end
+
+--- Hidden states of a shape, standard normal, the same ones each time.
+function M.hidden(ctx, shape)
+    return steer.tensor.randn({ shape.rows, shape.hidden }, { dtype = ctx.dtype, device = ctx.device, seed = SEED })
+end
+
+--- Rows of each request: what is left over goes to the last one.
+function M.tokens(shape, i)
+    local each = math.floor(shape.rows / shape.requests)
+    return i < shape.requests and each or shape.rows - each * (shape.requests - 1)
+end
+
+local function request(shape, i, spec)
+    local decode = shape.phase == "generation"
+    return {
+        spec = spec, tokens = M.tokens(shape, i), phase = shape.phase, position = decode and 40 or nil,
+        prompt_tokens = decode and 33 or nil,
+    }
+end
+
+local function requests_of(shape, specs)
+    local requests = {}
+    for i = 1, shape.requests do requests[i] = request(shape, i, specs[(i - 1) % #specs + 1]) end
+    return requests
+end
+
+-- The specs of both turns: `count` of them, with vectors of their own, in f32.
+local function make_specs(shape, count, kinds)
+    local pool = steer.tensor.randn({ count * #kinds, shape.hidden }, { device = "cpu", seed = SEED + 1 })
+    local specs = { {}, {} }
+    for turn = 1, 2 do
+        for i = 1, count do
+            local ops = {}
+            for k, kind in ipairs(kinds) do
+                ops[k] = MAKE[kind](pool:select(1, (i - 1) * #kinds + k), TURNS[kind][turn])
+            end
+            specs[turn][i] = steer.spec { [0] = ops }
+        end
+    end
+    return specs, pool
+end
+
+local engines = {} -- by hidden size, dtype and device
+
+local function engine(ctx, shape)
+    local key = ("%d %s %s"):format(shape.hidden, ctx.dtype, ctx.device.id)
+    engines[key] = engines[key] or steer.engine { hidden = shape.hidden, dtype = ctx.dtype, device = ctx.device }
+    return engines[key]
+end
+
+--- Makes a case: a batch of a shape in which `specs` distinct specs of the operations `kinds` take turns.
+-- ctx: device, dtype. opts: specs (default: one for each request), path ("auto").
+-- Returns shape, kinds, count, path, why, plans (of the two turns), and apply(turn, x).
+function M.make(ctx, shape, kinds, opts)
+    local count = opts and opts.specs or shape.requests
+    local path = opts and opts.path or "auto"
+    local specs, pool = make_specs(shape, count, kinds)
+    local case = {
+        ctx = ctx, shape = shape, kinds = kinds, count = count, specs = specs, pool = pool, asked = path, plans = {},
+        engine = engine(ctx, shape),
+    }
+    for turn = 1, 2 do
+        case.plans[turn] = case.engine:plan(requests_of(shape, specs[turn]), { path = path })
+    end
+    local explanation = case.plans[1]:explain(0)
+    case.path, case.why, case.launches = explanation.path, explanation.why, explanation.launches
+    case.programs, case.bytes = explanation.programs, explanation.bytes
+    return case
+end
+
+--- The same specs in a plan of another path.
+function M.again(case, path)
+    local other = {}
+    for key, value in pairs(case) do other[key] = value end
+    other.asked, other.plans = path, {}
+    for turn = 1, 2 do
+        other.plans[turn] = case.engine:plan(requests_of(case.shape, case.specs[turn]), { path = path })
+    end
+    local explanation = other.plans[1]:explain(0)
+    other.path, other.why, other.launches = explanation.path, explanation.why, explanation.launches
+    return other
+end
+
+--- The functions to be timed: the two turns over each of the tensors in `list`, a turn over all of them first.
+function M.functions(case, list)
+    local fns = {}
+    for turn = 1, 2 do
+        local plan = case.plans[turn]
+        for _, x in ipairs(list) do
+            fns[#fns + 1] = function() plan:apply(0, x) end
+        end
+    end
+    return fns
+end
+
+--- Request, from 1, of a row, from 1.
+function M.request_of(shape, row)
+    local each = math.max(1, math.floor(shape.rows / shape.requests))
+    return math.min(shape.requests, math.floor((row - 1) / each) + 1)
+end
+
+--- A plan of one request alone, with its first row and its rows.
+function M.alone(case, i, path)
+    local shape, start = case.shape, 1
+    for k = 1, i - 1 do start = start + M.tokens(shape, k) end
+    local only = request(shape, i, case.specs[1][(i - 1) % case.count + 1])
+    return case.engine:plan({ only }, { path = path }), start, only.tokens
+end
+
+--- A plan of the batch with its requests in reverse order.
+function M.reversed(case)
+    local requests, reversed = requests_of(case.shape, case.specs[1]), {}
+    for i, r in ipairs(requests) do reversed[#requests + 1 - i] = r end
+    return case.engine:plan(reversed)
+end
+
+--- What the oracle needs of the operations of request i in the first turn: vectors as double[].
+function M.oracle_ops(case, i, doubles)
+    local ops, first = {}, (i - 1) % case.count * #case.kinds
+    for k, kind in ipairs(case.kinds) do
+        local arguments = TURNS[kind][1]
+        ops[k] = {
+            kind = kind, v = doubles(case.pool:select(1, first + k)), scale = arguments.scale,
+            min = arguments.min, max = arguments.max,
+        }
+    end
+    return ops
+end
+
+--- Specs that act on 32 layers, one for each of n requests, with vectors that no other call has used.
+function M.layered_specs(shape, n, seed)
+    local pool = steer.tensor.randn({ n, shape.hidden }, { device = "cpu", seed = SEED + 100 + seed })
+    local specs = {}
+    for i = 1, n do
+        local layers, op = {}, steer.cap(pool:select(1, i), { min = -1, max = 1 })
+        for layer = 0, 31 do layers[layer] = { op } end
+        specs[i] = steer.spec(layers)
+    end
+    return specs
+end
+
+--- Requests of a shape over a list of specs, in turn; the engine of the shape.
+M.requests_of, M.engine = requests_of, engine
+
+return M

@@ -1,0 +1,115 @@
+--- report.lua: what the engine benchmark writes: the table on the terminal and in markdown, and JSON lines of samples.
+local M = {}
+
+-- ---- JSON ----------------------------------------------------------------------------------------------------------
+
+local ESCAPES = { ['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
+
+local function quote(text)
+    return '"' .. text:gsub('[%c"\\]', function(ch) return ESCAPES[ch] or ("\\u%04x"):format(ch:byte()) end) .. '"'
+end
+
+--- A value as JSON: numbers with 17 significant digits, NaN and infinities as null, keys in alphabetical order.
+function M.json(value)
+    local kind = type(value)
+    if kind == "number" then
+        if value ~= value or math.abs(value) == math.huge then return "null" end
+        return ("%.17g"):format(value)
+    elseif kind == "string" then
+        return quote(value)
+    elseif kind == "boolean" or kind == "nil" then
+        return tostring(value == nil and "null" or value)
+    end
+    local parts = {}
+    if #value > 0 then
+        for i, x in ipairs(value) do parts[i] = M.json(x) end
+        return "[" .. table.concat(parts, ",") .. "]"
+    end
+    local keys = {}
+    for key in pairs(value) do keys[#keys + 1] = tostring(key) end
+    table.sort(keys)
+    for i, key in ipairs(keys) do parts[i] = quote(key) .. ":" .. M.json(value[key]) end
+    return "{" .. table.concat(parts, ",") .. "}"
+end
+
+-- ---- Rows ----------------------------------------------------------------------------------------------------------
+
+local function number(x, row)
+    if not x then return "" end
+    return (row.format or "%.3g"):format(x) .. (row.unit and " " .. row.unit or "")
+end
+
+local VERDICTS = { stretch = "met stretch", must = "met must", short = "short" }
+
+-- Whether `x` is on the good side of `bar`.
+local function meets(row, x, bar) return row.more and x >= bar or not row.more and x <= bar end
+
+--- What a row says about its bars: "met stretch", "met must" or "short", "?" appended where the quartiles of the two
+-- sides leave the must open; "" without a bar.
+function M.verdict(row)
+    if row.failed then return "failed" end
+    if row.skipped then return "not run" end
+    if not row.must then return "" end
+    local name = "short"
+    if meets(row, row.value, row.must) then name = "must" end
+    if row.stretch and meets(row, row.value, row.stretch) then name = "stretch" end
+    local open = row.low and meets(row, row.low, row.must) ~= meets(row, row.high, row.must)
+    return VERDICTS[name] .. (open and " (ambiguous)" or "")
+end
+
+local COLUMNS = {
+    { "shape", function(r) return r.shape end },
+    { "metric", function(r) return r.metric end },
+    { "measured", function(r) return r.value and number(r.value, r) or "-" end },
+    { "quartiles", function(r)
+        if not r.low then return "" end
+        return ("%s to %s"):format(number(r.low, { format = r.format }), number(r.high, { format = r.format }))
+    end },
+    { "must", function(r) return number(r.must, { format = "%.4g", unit = r.unit }) end },
+    { "stretch", function(r) return number(r.stretch, { format = "%.4g", unit = r.unit }) end },
+    { "verdict", M.verdict },
+    { "from", function(r) return r.failed or r.skipped or r.from or "" end },
+}
+
+local function cells_of(row)
+    local cells = {}
+    for i, column in ipairs(COLUMNS) do cells[i] = column[2](row) end
+    return cells
+end
+
+local function header()
+    local names = {}
+    for i, column in ipairs(COLUMNS) do names[i] = column[1] end
+    return names
+end
+
+--- The rows as text in columns.
+function M.text(rows)
+    local lines, widths = { header() }, {}
+    for _, row in ipairs(rows) do lines[#lines + 1] = cells_of(row) end
+    for _, cells in ipairs(lines) do
+        for i, cell in ipairs(cells) do widths[i] = math.max(widths[i] or 0, #cell) end
+    end
+    for n, cells in ipairs(lines) do
+        for i = 1, #cells - 1 do cells[i] = cells[i] .. (" "):rep(widths[i] - #cells[i]) end
+        lines[n] = table.concat(cells, "  ")
+    end
+    return table.concat(lines, "\n") .. "\n"
+end
+
+--- The rows and the environment as markdown.
+function M.markdown(rows, environment)
+    local lines = { "# Engine benchmark", "" }
+    for _, entry in ipairs(environment) do lines[#lines + 1] = ("- %s: %s"):format(entry[1], entry[2]) end
+    lines[#lines + 1] = ""
+    lines[#lines + 1] = "| " .. table.concat(header(), " | ") .. " |"
+    lines[#lines + 1] = "|" .. (" --- |"):rep(#COLUMNS)
+    for _, row in ipairs(rows) do
+        local cells = cells_of(row)
+        for i, cell in ipairs(cells) do cells[i] = cell:gsub("|", "\\|"):gsub("\n", " ") end
+        lines[#lines + 1] = "| " .. table.concat(cells, " | ") .. " |"
+    end
+    return table.concat(lines, "\n") .. "\n"
+end
+
+return M
