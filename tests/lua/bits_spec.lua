@@ -52,6 +52,36 @@ describe("the bits of a row", function()
         end)
     end)
 
+    it("are the same in a graph, replayed after updates with other specs and boundaries", function()
+        if B.device == "cpu" then return pending("graphs need a GPU") end
+        local c, device, rows, n = require "steer._c", steer.device(B.device), 32, 200
+        math.randomseed(23)
+        for _, dtype in ipairs(B.dtypes) do
+            local specs = {}
+            for i, length in ipairs { 1, 2, 9, 40 } do specs[i] = B.spec(B.random_ops(n, length, { gates = 0.2 })) end
+            local plan, input = engine(dtype, n):plan({}, { rows = rows }), B.hidden(rows, n, dtype)
+            local h = input:clone()
+            plan:update { { spec = specs[1], tokens = 2 } }
+            plan:apply(0, h)
+            c.check(c.C.steer_graph_begin(device.handle))
+            plan:apply(0, h)
+            local out = ffi.new("steer_graph *[1]")
+            c.check(c.C.steer_graph_end(out, device.handle))
+            local graph = ffi.gc(out[0], c.C.steer_graph_release)
+            for _, batch in ipairs {
+                { { spec = specs[1], tokens = rows } }, { { tokens = 3 }, { spec = specs[3], tokens = 9 } }, {},
+                { { spec = specs[4], tokens = 1 }, { spec = specs[2], tokens = 20 }, { spec = specs[1], tokens = 7 } },
+            } do
+                plan:update(batch)
+                h:copy_(input)
+                c.check(c.C.steer_graph_launch(graph))
+                local direct = input:clone()
+                engine(dtype, n):plan(batch, { rows = rows }):apply(0, direct)
+                assert.equal(B.bytes(direct), B.bytes(h))
+            end
+        end
+    end)
+
     it("stay where no program covers it: NaN payloads, infinities and negative zeros too", function()
         local SPECIAL = {
             f32 = { 0x7fc00001, 0xffc12345, 0x7f800000, 0xff800000, 0x80000000, 0x00000001, 0x7fa00000, 0x3f800000 },
