@@ -16,13 +16,26 @@ local REQUEST = { spec = true, tokens = true, phase = true, position = true, pro
 local MAX = check.MAX_INTEGER
 local PROMPT, GENERATION = tonumber(C.STEER_PROMPT), tonumber(C.STEER_GENERATION)
 
+-- The array is written through views of its words: array[i].field would make a reference to the record, which is
+-- garbage wherever LuaJIT does not compile it away.
+local RECORD = ffi.sizeof("steer_request") / 8 -- words of 8 bytes
+local function word(field) return ffi.offsetof("steer_request", field) / 8 end
+local SPEC, TOKENS, POSITION, PROMPT_TOKENS = word "spec", word "tokens", word "position", word "prompt_tokens"
+local TOKEN_IDS, PHASE = word "token_ids", 2 * word "phase"
+
+local function allocate(batch, capacity)
+    batch.requests, batch.capacity = ffi.new("steer_request[?]", capacity), capacity
+    batch.words = ffi.cast("int64_t *", batch.requests)
+    batch.specs = ffi.cast("steer_spec **", batch.requests)
+    batch.phases = ffi.cast("int32_t *", batch.requests)
+    return batch
+end
+
 --- Makes an empty batch: `requests` is the array, `count` its entries in use, `seen` the tables
 -- whose keys were checked.
 function M.new()
-    return {
-        requests = ffi.new("steer_request[?]", 8), capacity = 8, count = 0, ids = nil, ids_capacity = 0,
-        seen = setmetatable({}, { __mode = "v" }), step = 0,
-    }
+    local batch = { count = 0, ids = nil, ids_capacity = 0, seen = setmetatable({}, { __mode = "v" }), step = 0 }
+    return allocate(batch, 8)
 end
 
 -- ---- What is wrong with a request, once something is ---------------------------------------------------------------
@@ -126,13 +139,14 @@ end
 
 local function reserve(batch, n)
     if n <= batch.capacity then return end
-    while batch.capacity < n do batch.capacity = 2 * batch.capacity end
-    batch.requests = ffi.new("steer_request[?]", batch.capacity)
+    local capacity = batch.capacity
+    while capacity < n do capacity = 2 * capacity end
+    allocate(batch, capacity)
 end
 
--- Writes request i to array[at] and returns whether it has token ids. Every field is set through the array: a reference
--- to the record itself would be garbage for each request.
-local function write(array, at, op, i, request)
+-- Writes request i and returns whether it has token ids. words, specs and phases are those of the batch.
+local function write(words, specs, phases, op, i, request)
+    local at = (i - 1) * RECORD
     if type(request) ~= "table" then
         check.type(op, ("requests[%d]"):format(i), request, "table", "a table { spec =, tokens = }")
     end
@@ -140,45 +154,45 @@ local function write(array, at, op, i, request)
     if type(tokens) ~= "number" or tokens % 1 ~= 0 or tokens < 0 or tokens > MAX then
         wrong_number(op, i, "tokens", tokens, 0)
     end
-    array[at].tokens = tokens
+    words[at + TOKENS] = tokens
     local spec = request.spec
     if spec == nil then
-        array[at].spec = nil
+        specs[at + SPEC] = nil
     else
         if getmetatable(spec) ~= Spec or spec.handle == nil then wrong_spec(op, i, spec) end
-        array[at].spec = spec.handle
+        specs[at + SPEC] = spec.handle
     end
     local phase = request.phase
     if phase == nil then
-        array[at].phase = PROMPT
+        phases[2 * at + PHASE] = PROMPT
     else
         if phase == "generation" then
-            array[at].phase = GENERATION
+            phases[2 * at + PHASE] = GENERATION
         elseif phase == "prompt" then
-            array[at].phase = PROMPT
+            phases[2 * at + PHASE] = PROMPT
         else
             wrong_phase(op, i, phase)
         end
     end
     local position = request.position
     if position == nil then
-        array[at].position = 0
+        words[at + POSITION] = 0
     else
         if type(position) ~= "number" or position % 1 ~= 0 or position < 0 or position > MAX then
             wrong_number(op, i, "position", position, 0)
         end
-        array[at].position = position
+        words[at + POSITION] = position
     end
     local prompt_tokens = request.prompt_tokens
     if prompt_tokens == nil then
-        array[at].prompt_tokens = -1
+        words[at + PROMPT_TOKENS] = -1
     else
         if type(prompt_tokens) ~= "number" or prompt_tokens % 1 ~= 0 or prompt_tokens < 0 or prompt_tokens > MAX then
             wrong_number(op, i, "prompt_tokens", prompt_tokens, 0)
         end
-        array[at].prompt_tokens = prompt_tokens
+        words[at + PROMPT_TOKENS] = prompt_tokens
     end
-    array[at].token_ids = nil
+    words[at + TOKEN_IDS] = 0
     return request.token_ids ~= nil
 end
 
@@ -189,10 +203,11 @@ function M.fill(batch, op, requests)
     local beyond = next(requests, n > 0 and n or nil) -- a hole, or a key that is no place in the list
     if beyond ~= nil and not (type(beyond) == "number" and beyond <= n) then scope.length(op, "requests", requests) end
     reserve(batch, n)
-    local array, seen, has_ids = batch.requests, batch.seen, false
+    local words, specs, phases = batch.words, batch.specs, batch.phases
+    local seen, has_ids = batch.seen, false
     for i = 1, n do
         local request = requests[i]
-        if write(array, i - 1, op, i, request) then has_ids = true end
+        if write(words, specs, phases, op, i, request) then has_ids = true end
         if seen[i] ~= request then
             check_keys(op, i, request)
             seen[i] = request
