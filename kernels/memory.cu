@@ -11,9 +11,10 @@
 static cudaError_t take(steer_cuda_device *device, void **out, size_t bytes) {
     cudaError_t error = cudaMallocFromPoolAsync(out, bytes ? bytes : 1, device->pool, device->stream);
     if (error != cudaErrorMemoryAllocation) return error;
-    /* Releases in flight become free memory, and the pool's unused blocks become one again. */
+    /* Releases in flight become free memory; the unused blocks of the pool and of graphs go back to the driver. */
     cudaGetLastError();
     if ((error = cudaStreamSynchronize(device->stream)) != cudaSuccess) return error;
+    if ((error = cudaDeviceGraphMemTrim(device->index)) != cudaSuccess) return error;
     if ((error = cudaMemPoolTrimTo(device->pool, 0)) != cudaSuccess) return error;
     return cudaMallocFromPoolAsync(out, bytes ? bytes : 1, device->pool, device->stream);
 }

@@ -15,12 +15,17 @@ static int64_t live_bytes(void) {
     return info.live_bytes;
 }
 
-static void test_description(void) {
+static steer_device_info describe(void) {
     steer_device_info info = {.struct_size = sizeof info};
     for (int32_t i = 0; i < steer_device_count(); i++) {
         CHECK_OK(steer_device_describe(&info, i));
         if (strcmp(info.id, steer_device_id(gpu)) == 0) break;
     }
+    return info;
+}
+
+static void test_description(void) {
+    steer_device_info info = describe();
     CHECK(strcmp(info.id, steer_device_id(gpu)) == 0);
     CHECK(*info.name && info.processors > 0 && info.free_bytes > 0 && info.free_bytes <= info.total_bytes);
     if (pair_is_cpu()) return;
@@ -47,20 +52,14 @@ static void test_out_of_memory(void) {
 
 /* More than the device holds, in tensors that are each dropped at once: the pool gives the memory back. */
 static void test_reuse(void) {
-    steer_device_info info = {.struct_size = sizeof info};
     if (pair_is_cpu()) return;
-    for (int32_t i = 0; i < steer_device_count(); i++) {
-        CHECK_OK(steer_device_describe(&info, i));
-        if (strcmp(info.id, steer_device_id(gpu)) == 0) break;
-    }
-    int64_t size = info.free_bytes / 3;
+    int64_t size = describe().free_bytes / 3;
     for (int i = 0; i < 20; i++) {
         steer_tensor *tensor = NULL;
         CHECK_OK(steer_tensor_create(&tensor, gpu, STEER_U8, 1, &(int64_t){size + i * 4096}));
         steer_tensor_release(tensor);
     }
-    CHECK_OK(steer_device_describe(&info, 1));
-    CHECK(info.free_bytes >= size * 2);
+    CHECK(describe().free_bytes >= size * 2);
 }
 
 /* The source of an upload may change as soon as the call returns. */
