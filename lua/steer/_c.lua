@@ -95,8 +95,13 @@ verify()
 -- ---- Statuses ------------------------------------------------------------------------------------------------------
 
 local OUT_OF_MEMORY = tonumber(C.STEER_E_OUT_OF_MEMORY)
+local INTERRUPTED = tonumber(C.STEER_E_INTERRUPTED)
+
+--- Set when a call was interrupted, so that the REPL stops work that catches the error.
+M.interrupted = false
 
 local function raise_last(status)
+    if status == INTERRUPTED then M.interrupted = true end
     error(error_object.new(ffi.string(C.steer_status_name(status)), ffi.string(C.steer_error_op()),
         ffi.string(C.steer_error_message()), ffi.string(C.steer_error_where())), 0)
 end

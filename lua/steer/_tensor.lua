@@ -15,6 +15,7 @@ local MAX_DIMS = tonumber(C.STEER_MAX_DIMS)
 
 local methods, getters = {}, {}
 M.methods = methods --- methods of a tensor; the other tensor modules add theirs
+M.getters = getters --- functions of a handle behind t.dtype, t.device and t.ndim
 M.metatable = {}    --- becomes the metatype in steer.tensor, when all of it is there
 
 -- ---- Dtypes --------------------------------------------------------------------------------------------------------

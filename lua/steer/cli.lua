@@ -3,6 +3,7 @@
 -- name, module, what it does. A module gives `usage` (text) and `run(args)`, which returns the exit status:
 -- 0 fine, 1 failed, 2 wrong usage, 130 interrupted.
 local commands = {
+    { "repl", "steer.cli.repl", "start an interactive session; so does steer alone (also -e TEXT, -i FILE)" },
     { "run", "steer.cli.run", "run a Lua script" },
     { "bench", "steer.cli.bench", "run a benchmark" },
     { "info", "steer.cli.info", "say which backends, devices and libraries there are" },
@@ -33,9 +34,8 @@ end
 
 local function main(args)
     local word = args[1]
-    if not word then
-        io.stderr:write(help())
-        return 2
+    if not word or word == "-e" or word == "-i" then
+        return require("steer.cli.repl").run(args)
     elseif is_help(word) or word == "help" then
         io.stdout:write(help())
         return 0

@@ -1,0 +1,166 @@
+--- The interactive session: reads inputs from a terminal, a pipe or the command line, and prints what they give.
+local commands = require "steer.repl.commands"
+local complete = require "steer.repl.complete"
+local c = require "steer._c"
+local evaluate = require "steer.repl.evaluate"
+local history = require "steer.repl.history"
+local show = require "steer.repl.show"
+local steer = require "steer"
+local terminal = require "steer.repl.terminal"
+
+local M = {}
+local Session = {}
+Session.__index = Session
+
+local colours = { prompt = "\27[1;36m", error = "\27[31m", faint = "\27[2m" }
+
+function Session:paint(name, text)
+    return self.colour and colours[name] .. text .. "\27[0m" or text
+end
+
+--- Makes a session. What is typed sees the globals, but what it sets stays in the session's own table, so that it
+-- cannot disturb the library.
+function M.new()
+    -- `_` is held for the next input that mentions it; beyond that only weakly, so that it pins no memory.
+    local results = setmetatable({}, { __mode = "v", __index = _G })
+    local env = setmetatable({ steer = steer }, { __index = results })
+    env._G = env
+    local self = { env = env, results = results, commands = commands.commands, colour = terminal.has_colour() }
+    self.keep_locals = evaluate.keep_locals(env)
+    c.check(c.C.steer_interrupt_install(0)) -- Ctrl-C never ends the process
+    return setmetatable(self, Session)
+end
+
+function Session:complain(text)
+    io.stdout:flush()
+    io.stderr:write(self:paint("error", text), "\n")
+end
+
+-- ---- Running inputs ------------------------------------------------------------------------------------------------
+
+local finish
+
+-- Prints the results after the first `skip` unless muted, and keeps the first of them as `_`.
+function finish(self, muted, skip, ...)
+    if skip > 0 then return finish(self, muted, 0, select(skip + 1, ...)) end
+    local count = select("#", ...)
+    if count > 0 and (...) ~= nil then
+        rawset(self.env, "_", nil) -- what the user may have put there
+        self.held = { (...) }
+        self.results._ = (...)
+    end
+    if muted then return end
+    local columns = terminal.size()
+    for i = 1, count do print(show.text((select(i, ...)), columns)) end
+end
+
+--- Runs a compiled chunk in the session; errors pass through.
+function Session:call(chunk, muted, skip, ...)
+    jit.off(chunk, true)
+    finish(self, muted, skip, setfenv(chunk, self.env)(...))
+end
+
+-- An input without what surrounds its running; it raises errors.
+local function work(self, text)
+    if not text:find("%f[%w_]_%f[^%w_]") then self.held = nil end
+    if text:find("^%s*:") then return commands.run(self, text:match("^%s*(.*)$")) end
+    local chunk, muted, skip = evaluate.compile(text)
+    if not chunk then error(muted, 0) end
+    self:call(chunk, muted, skip, self.keep_locals)
+end
+
+-- Runs fn(self, ...) so that Ctrl-C stops it and an error is printed; gives whether it ended well. No result passes
+-- through here: a forgotten slot of this frame would keep it from the collector.
+local function guarded(self, fn, ...)
+    local ok, why = evaluate.run(fn, self, ...)
+    io.stdout:flush()
+    if not ok then self:complain(why) end
+    return ok
+end
+
+--- Runs an input: a command, an expression or statements.
+-- @return whether it ended well
+function Session:input(text)
+    if not text:find("%S") then return true end
+    return guarded(self, work, text)
+end
+
+--- Runs a script in the session, with its arguments.
+-- @return whether it ended well
+function Session:script(path, ...)
+    local chunk, why = loadfile(path)
+    if not chunk then
+        self:complain(why)
+        return false
+    end
+    return guarded(self, function(session, ...) session:call(chunk, true, 0, ...) end, ...)
+end
+
+-- ---- Where inputs come from ----------------------------------------------------------------------------------------
+
+local PROMPT, MORE = "steer> ", "    .. "
+
+--- Tells whether an input goes on in another line.
+local function is_open(text)
+    return not text:find("^%s*:") and text:find("%S") ~= nil and evaluate.is_open(text)
+end
+
+--- Makes the function that reads inputs with the editor.
+local function editing_reader(self)
+    local past = history.open(function(why) self:complain("steer: " .. why) end)
+    local editor = require("steer.repl.editor").new {
+        history = past, is_open = is_open,
+        prompt = { first = self:paint("prompt", PROMPT), next = self:paint("prompt", MORE), width = #PROMPT },
+        candidates = function(before) return complete.candidates(self, before) end,
+    }
+    return function()
+        local text, why = editor:read()
+        if text then past:add(text) end
+        return text or why == "dropped" and "" or nil
+    end
+end
+
+--- Makes the function that reads inputs a line at a time. Prompts are for a terminal that cannot move its cursor.
+local function plain_reader(prompts)
+    return function()
+        local text
+        repeat
+            if prompts then
+                io.stdout:write(text and MORE or PROMPT)
+                io.stdout:flush()
+            end
+            local line = io.stdin:read("*l")
+            if c.C.steer_interrupt_pending() ~= 0 then -- the terminal dropped what was typed before Ctrl-C
+                c.C.steer_interrupt_clear()
+                text = nil
+                if not prompts then return nil, "interrupted" end
+            end
+            if not line then return text end
+            text = text and text .. "\n" .. line or line
+        until not is_open(text)
+        return text
+    end
+end
+
+local function banner(self)
+    local names = {}
+    for _, device in ipairs(steer.devices()) do names[#names + 1] = device.id end
+    print(self:paint("faint", ("Steer %s, %s, :help lists commands, Ctrl-D leaves"):format(steer.version,
+        table.concat(names, " "))))
+end
+
+--- Reads and runs inputs until the end of the input. At a terminal an error goes on; from a pipe it ends the session.
+-- @return the exit status
+function Session:loop()
+    local typed = terminal.is_terminal(0)
+    local read = typed and terminal.can_edit() and editing_reader(self) or plain_reader(typed)
+    if typed then banner(self) end
+    while not self.done do
+        local text, why = read()
+        if not text then return why == "interrupted" and 130 or 0 end
+        if not self:input(text) and not typed then return evaluate.was_interrupted() and 130 or 1 end
+    end
+    return 0
+end
+
+return M

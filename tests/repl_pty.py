@@ -1,0 +1,460 @@
+#!/usr/bin/env python3
+"""Drives `steer` through a real pseudo-terminal, as a person at the keyboard would. Standard library only."""
+import errno
+import fcntl
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import struct
+import sys
+import tempfile
+import termios
+import time
+import traceback
+
+STEER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "scripts", "steer")
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+PROMPT = "steer> "
+UP, DOWN, RIGHT, LEFT = "\x1b[A", "\x1b[B", "\x1b[C", "\x1b[D"
+
+
+class Session:
+    """A running `steer` on a terminal of its own."""
+
+    def __init__(self, *arguments, columns=80, rows=24, state=None, **environment):
+        self.state = state or tempfile.mkdtemp(prefix="steer-repl-")
+        self.owns_state = state is None
+        self.raw = self.text = ""
+        self.blanks = " " * columns + "\r"  # written before a prompt
+        variables = dict(os.environ, TERM="xterm", XDG_STATE_HOME=self.state, STEER_DEVICE="cpu")
+        variables.pop("NO_COLOR", None)
+        variables.update(environment)
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+            os.execve(STEER, [STEER, *arguments], variables)
+        self.expect(PROMPT)
+
+    def send(self, keys):
+        os.write(self.fd, keys.encode())
+
+    def read(self, timeout):
+        """Reads what is there; False at the end of the output or after `timeout` seconds of silence."""
+        if not select.select([self.fd], [], [], timeout)[0]:
+            return False
+        try:
+            data = os.read(self.fd, 65536)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            data = b""
+        self.raw += data.decode("utf-8", "replace")
+        self.text = ESCAPES.sub("", self.raw).replace(self.blanks, "").replace("\r", "")
+        return data != b""
+
+    def expect(self, wanted, timeout=10):
+        """Waits until `wanted` (text or a compiled pattern) is shown; gives what was shown until then and drops it."""
+        pattern = wanted if isinstance(wanted, re.Pattern) else re.compile(re.escape(wanted))
+        deadline = time.monotonic() + timeout
+        while True:
+            match = pattern.search(self.text)
+            if match:
+                before, rest = self.text[: match.end()], self.text[match.end():]
+                self.raw = self.text = rest
+                return before
+            if time.monotonic() > deadline or not self.read(deadline - time.monotonic()):
+                raise AssertionError(f"expected {pattern.pattern!r}, the terminal shows:\n{self.text}")
+
+    def run(self, line, wanted=None):
+        """Types a line and Enter; gives what is shown up to the next prompt, the line itself left out."""
+        self.settle()
+        self.send(line + "\r")
+        self.expect("\n")
+        shown = self.expect(re.compile(r"(^|\n)" + re.escape(PROMPT)))
+        if wanted is not None and wanted not in shown:
+            raise AssertionError(f"{line!r}: expected {wanted!r}, got:\n{shown}")
+        return shown[: -len(PROMPT)]
+
+    def settle(self):
+        """Waits until nothing more is shown and forgets what was."""
+        while self.read(0.05):
+            pass
+        shown, self.raw, self.text = (self.raw, self.text), "", ""
+        return shown
+
+    def end(self, keys="\x04"):
+        """Sends keys that end the session and gives its exit status."""
+        self.send(keys)
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.pid = None
+                return os.waitstatus_to_exitcode(status)
+            self.read(0.02)
+        raise AssertionError(f"the session does not end; the terminal shows:\n{self.text}")
+
+    def close(self):
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        os.close(self.fd)
+        if self.owns_state:
+            shutil.rmtree(self.state)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def same(got, wanted, what=""):
+    if got != wanted:
+        raise AssertionError(f"{what}: expected {wanted!r}, got {got!r}")
+
+
+def history(state):
+    with open(os.path.join(state, "steer", "history"), encoding="utf-8") as file:
+        return file.read().splitlines()
+
+
+# ---- Results ------------------------------------------------------------------------------------------------------
+
+
+def test_expressions_print_themselves():
+    with Session() as s:
+        same(s.run("1 + 1"), "2\n")
+        same(s.run("1, nil, 'two'"), '1\nnil\n"two"\n')
+        same(s.run("x = 41"), "")
+        same(s.run("x + 1;"), "")
+        same(s.run("x + 1 -- ;"), "42\n")
+        same(s.run("_ + 1"), "43\n")
+        same(s.run("local kept = 7"), "")
+        same(s.run("kept"), "7\n")
+        same(s.run("(function() end)()"), "")
+        same(s.run("{1, {a = 2}, 'x'}"), '{ 1, { a = 2 }, "x" }\n')
+        s.run("steer.tensor.arange(3)", "0  1  2\n[tensor 3 f32 cpu]\n")
+
+
+def test_large_values_print_at_once():
+    with Session() as s:
+        start = time.monotonic()
+        shown = s.run("steer.tensor.zeros({3000, 3000})", "[tensor 3000x3000 f32 cpu]")
+        same(len(shown.splitlines()) < 30, True, "lines of a large tensor")
+        shown = s.run("(function() local t = {} for i = 1, 1e6 do t[i] = i end return t end)()", "more")
+        same(len(shown) < 4000, True, "text of a large table")
+        s.run("t = {} t.t = t")
+        s.run("t", "{ t = { itself } }")
+        same(time.monotonic() - start < 5, True, "time")
+
+
+def test_results_pin_no_memory():
+    with Session() as s:
+        s.run("steer.tensor.zeros({1000, 1000})", "1000x1000")
+        s.run("_:sum()", "0\n")
+        s.run("steer.tensor.zeros({1000, 1000});")
+        s.run("steer.tensor.zeros({1000, 1000}), steer.tensor.zeros({1000, 1000})")
+        s.run("collectgarbage() collectgarbage()")
+        same(s.run("steer.device('cpu'):memory().live_bytes"), "0\n", "bytes held")
+
+
+def test_errors_leave_the_session():
+    with Session() as s:
+        shown = s.run("steer.tensor.zeros({2, -1})")
+        same("invalid_argument: tensor_zeros: shape: -1" in shown and "<input 1>:1: in main chunk" in shown, True, shown)
+        same("lua/steer" in shown, False, "the library's frames are shown: " + shown)
+        s.run("function f() error('boom') end")
+        shown = s.run("f()", "<input 2>:1: boom\nstack traceback:")
+        same("in function 'f'" in shown and "repl" not in shown, True, shown)
+        s.run("x = = 1", "unexpected symbol near '='")
+        s.run("error()", "nil")
+        s.run("error({})", "table: ")
+        s.run("error(setmetatable({}, {__tostring = function() error 'no' end}))", "an error whose tostring fails")
+        s.run("setmetatable({}, {__tostring = function() error 'not printable' end})", "not printable")
+        s.run("local function g() return 1 + g() end g()", "stack overflow")
+        s.run("type = nil print = nil", "")
+        s.run("steer.tensor.zeros({1})", "[tensor 1 f32 cpu]")
+
+
+# ---- Input --------------------------------------------------------------------------------------------------------
+
+
+def test_input_of_several_lines():
+    with Session() as s:
+        s.send("for i = 1, 2 do\r")
+        s.expect("    .. ")
+        s.send("print(i * 10)\r")
+        s.expect("    .. ")
+        s.send("end\r")
+        s.expect("\n10\n20\n" + PROMPT)
+        s.send("x = [[a\r")
+        s.expect("    .. ")
+        s.run("b]]")
+        s.run("x", '"a\\nb"')
+
+
+def test_a_pasted_block_is_one_input():
+    with Session() as s:
+        s.send("\x1b[200~local a = 1\rlocal b = 2\n\nif a then\n\tprint(a + b)\nend\n\x1b[201~")
+        s.expect("end")
+        same("3\n" in s.settle()[1], False, "the paste ran before Enter")
+        s.send("\r")
+        s.expect(re.compile(r"\n3\n" + PROMPT))
+        same(history(s.state), ["local a = 1\\nlocal b = 2\\n\\nif a then\\n\tprint(a + b)\\nend"])
+
+
+def test_a_block_taller_than_the_screen():
+    with Session(rows=8) as s:
+        s.send("\x1b[200~" + "".join(f"x{i} = {i}\n" for i in range(40)) + "\x1b[201~")
+        s.expect("x39 = 39")
+        s.send(UP * 39 + "\x01y = 5 \r")
+        s.run("y + x0 + x39", "44\n")
+
+
+def test_editing_keys():
+    cases = {  # keys, and what the edited line gives
+        "23\x011\x05 + 0": "123", "124\x7f3": "123", "12x3\x1b[D\x02\x1b[C\x7f": "123", "x123\x01\x04": "123",
+        "1 + 2\x0b\x01\x1b[3~\x1b[3~\x1b[3~\x1b[3~\x1b[3~123": "123", "9 9 9\x15123": "123", "123 + bad\x17-0": "123",
+        "123 - oops\x1bb\x02\x02\x0b": "123", "a 123\x01\x1bd": "123", "oops 123\x1b[D\x1b[D\x1b[D\x15": "123",
+        "213\x02\x02\x14": "123", "23\x1b[H1\x1b[F": "123", "12\x15\x19" + "3": "123", "1 2 3\x17\x17\x17\x19\x01\x0b123": "123",
+        "123 abc def\x1b\x7f\x1b\x7f": "123", "#'ä€𝄞'\x02\x7f\x05 + 118": "123", "#'äöü'\x1b[D\x1b[D\x7f\x05 + 119": "123",
+        "x\x00\x1b[99;9~\x1b[1;5D\x1b[3~123": "123",
+    }
+    with Session() as s:
+        for keys, wanted in cases.items():
+            same(s.run(keys), wanted + "\n", repr(keys))
+
+
+def test_long_lines_wrap():
+    with Session(columns=20) as s:
+        s.send("x = '" + "ab" * 30 + "'" + "\x01" + RIGHT * 5 + "Z" + "\r")
+        s.expect(re.compile(r"\n" + PROMPT))
+        s.run("#x, x:sub(1, 2)", '61\n"Za"\n')
+
+
+def test_completion():
+    folder = tempfile.mkdtemp()
+    for name in ("weights one.npy", "other.npy", "other.txt"):
+        open(os.path.join(folder, name), "w").close()
+    with Session() as s:
+        s.run("table_of_mine = {alpha = 1, beta = function() end} t = steer.tensor.zeros({2})")
+        s.run("e = steer.engine{hidden = 8}")
+        for keys, wanted in {
+            "steer.ten\t.ze\t": "steer.tensor.zeros", "table_of_m\t.al\t": "table_of_mine.alpha",
+            "table_of_mine:\t": "table_of_mine:beta", "t:narr\t": "t:narrow", "t.dev\t": "t.device", "pri\t": "print",
+            "e:pl\t": "e:plan", "string.for\t": "string.format", "x = io.open('%s/wei\t" % folder:
+            "x = io.open('%s/weights one.npy" % folder, ":dev\t": ":devices", ":help tensor:narr\t": ":help tensor:narrow",
+            ":load %s/other.t\t" % folder: ":load %s/other.txt" % folder, "steer.nothing.\t": "steer.nothing.",
+            "x = t:nar\t": "x = t:narrow", "('x'):up\t": "('x'):up",
+        }.items():
+            s.settle()
+            s.send(keys)
+            time.sleep(0.1)
+            shown = s.settle()[1]
+            same(shown.replace("\n", "").endswith(wanted), True, f"{keys!r} gives {shown!r}")
+            s.send("\x15")
+        s.settle()
+        s.send("steer.tensor.z\t\t")
+        s.expect(re.compile(r"zeros\s+zeros_like"))
+        s.send("\x15")
+        s.settle()
+        s.send("\tx")
+        s.expect("    x")
+    shutil.rmtree(folder)
+
+
+def test_history_persists():
+    with Session() as s:
+        s.run("first = 1")
+        s.run("\x1b[200~second =\n'a\\\\b'\x1b[201~")
+        s.run("first = 1")
+        s.run("first = 1")
+        wanted = ["first = 1", "second =\\n'a\\\\\\\\b'", "first = 1"]
+        same(history(s.state), wanted)
+        with Session(state=s.state) as other:
+            other.run("other = 2")
+            s.run("third = 3")
+            same(history(s.state), wanted + ["other = 2", "third = 3"])
+            other.run(UP + UP + UP + DOWN + UP)  # the one of two lines
+            other.run("second", '"a\\\\b"')
+            other.run("\x12irst\x05 + 5")
+            other.run("first", "6")
+            other.run("1 + " + UP + "x" + DOWN + "1", "2\n")  # what was typed is there on the way back
+            other.send("\x12nothing like it")
+            other.expect("nothing found")
+            other.send("\x07")
+            same(other.run("\x12thi\x03" + "1 + 1"), "2\n", "a search that is dropped")
+        with Session(state=s.state) as later:
+            later.run("\x12thi")
+            later.run("third", "3\n")
+
+
+def test_history_that_cannot_be_written():
+    state = tempfile.mkdtemp()
+    with open(os.path.join(state, "steer"), "w"):
+        pass  # a file where the folder should be
+    with Session(state=state) as s:
+        s.run("1 + 1", "the history is not kept")
+        same(s.run("1 + 2"), "3\n", "the warning comes once")
+        s.run(UP + UP, "2\n")
+    shutil.rmtree(state)
+
+
+# ---- Ctrl-C and Ctrl-D --------------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_at_the_prompt_drops_the_line():
+    with Session() as s:
+        s.send("x = 'lost'\x03")
+        s.expect("^C\n" + PROMPT)
+        s.send("for i = 1, 3 do\r\x03\x03\x03")
+        s.settle()
+        same(s.run("x"), "nil\n")
+
+
+def test_ctrl_c_stops_work():
+    loops = {
+        "while true do end": 1, "while true do pcall(error) end": 1,
+        "while true do pcall(steer.tensor.zeros, {10}) end": 1,
+        "a = steer.tensor.zeros({10}) while true do pcall(function() a:add_(a) end) end": 1,
+        "a = steer.tensor.ones({1500, 1500}) while true do a:matmul(a) end": 1.5,
+        "coroutine.wrap(function() while true do end end)()": 1,
+        "setmetatable({}, {__tostring = function() while true do end end})": 1,
+        ":time (function() while true do end end)()": 1,
+    }
+    with Session() as s:
+        for line, limit in loops.items():
+            s.settle()
+            s.send(line + "\r")
+            time.sleep(0.4)
+            start = time.monotonic()
+            s.send("\x03")
+            s.expect(re.compile(r"interrupted\n(.*\n)*" + PROMPT))
+            same(time.monotonic() - start < limit, True, f"{line}: stopped after {time.monotonic() - start:.1f} s")
+            same(s.run("1 + 1"), "2\n", "after " + line)
+
+
+def test_ctrl_c_twice_never_ends_the_session():
+    with Session() as s:
+        for _ in range(3):
+            s.send("while true do steer.tensor.zeros({10}) end\r")
+            time.sleep(0.2)
+            s.send("\x03")
+            s.send("\x03\x03")
+            s.expect(re.compile(r"interrupted\n(.*\n)*" + PROMPT))
+        s.settle()
+        os.kill(s.pid, signal.SIGINT)
+        same(s.run("1 + 1"), "2\n")
+
+
+def test_ctrl_d_leaves_and_restores_the_terminal():
+    with Session() as s:
+        s.run("x = 1")
+        s.send("y\x01\x04\x04")  # the first one deletes, the second one leaves
+        same(s.end(""), 0)
+    with Session() as s:
+        same(s.end(":quit\r"), 0)
+    with Session("-i", os.devnull) as s:
+        same(s.end(), 0)
+
+
+def test_the_terminal_is_a_normal_one_while_work_is_done():
+    with Session() as s:
+        before = termios.tcgetattr(s.fd)
+        s.send("print('ready') for i = 1, 1e7 do end io.write('no newline')\r")
+        s.expect("\nready")
+        flags = termios.tcgetattr(s.fd)[3]
+        same(bool(flags & termios.ISIG) and bool(flags & termios.ICANON), True, "signals and lines")
+        s.expect("no newline" + PROMPT)
+        s.settle()
+        same(termios.tcgetattr(s.fd), before, "attributes at the prompt")
+
+
+# ---- Commands, scripts, terminals --------------------------------------------------------------------------------
+
+
+def test_commands():
+    with Session() as s:
+        s.run(":help", ":source function")
+        s.run(":help tensor:narrow", "tensor:narrow(dim, start, length)\n")
+        s.run(":help steer.add", "scale")
+        s.run(":help plan:aply", "did you mean 'plan:apply'?")
+        s.run("t = steer.tensor.zeros({1})")
+        s.run(":help t:sum", "tensor:sum(dim, opts)")
+        s.run(":hlep", "did you mean :help?")
+        s.run(":time steer.tensor.ones({10}):sum()", "10\ntime: ")
+        s.run(":time", "time: expression: missing")
+        s.run(":time x =", "'<eof>'")
+        s.run(":mem", "cpu ")
+        s.run(":devices", "(default)")
+        s.run("function twice(x)\r return 2 * x end")
+        s.settle()
+        s.run(":source twice", "function twice(x)\n return 2 * x end\n")
+        s.run(":source steer.tensor.zeros", "function T.zeros(shape, opts)")
+        s.run(":source print", "has no Lua source")
+        s.run(":source nowhere", "nothing of the name nowhere")
+        s.run(":load /nonexistent.lua", "cannot open /nonexistent.lua")
+
+
+def test_a_script_first():
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
+        file.write("--- Doubles.\n-- @param x a number\nfunction double(x) return 2 * x end\nargument = ...\nname = arg[0]\n")
+        file.flush()
+        with Session("-i", file.name, "word") as s:
+            same(s.run("double(4), argument, name"), f'8\n"word"\n"{file.name}"\n')
+            s.run(":help double", "double(x)\n  Doubles.")
+            s.run("double = nil")
+            s.run(":load " + file.name)
+            same(s.run("double(5)"), "10\n")
+        file.write("error('half way')\n")
+        file.flush()
+        with Session("-i", file.name) as s:
+            same(s.run("double(6)"), "12\n", "what ran before the error is there")
+
+
+def test_plain_terminals():
+    with Session(TERM="dumb") as s:
+        same(s.run("1 + 1"), "2\n")
+        s.send("for i = 1, 2 do\n")
+        s.expect("    .. ")
+        s.send("print(i) end\n")
+        s.expect("1\n2\n")
+        s.send("x = 'lost'\x03")
+        s.send("while true do end\n")
+        time.sleep(0.3)
+        s.send("\x03")
+        s.expect("interrupted")
+        s.expect(PROMPT)
+        s.send("x\n")
+        s.expect("nil")
+        same("\x1b" in s.raw, False, "escapes on a dumb terminal")
+        same(s.end(), 0)
+    for environment, coloured in (({}, True), ({"NO_COLOR": "1"}, False)):
+        with Session(**environment) as s:
+            s.send("error('x')\r")
+            time.sleep(0.3)
+            same("\x1b[31m" in s.settle()[0], coloured, f"colours with {environment}")
+
+
+def main():
+    wanted, failed = sys.argv[1:], 0
+    for name, test in list(globals().items()):
+        if not name.startswith("test_") or wanted and name not in wanted:
+            continue
+        start = time.monotonic()
+        try:
+            test()
+            print(f"ok      {name} ({time.monotonic() - start:.1f} s)", flush=True)
+        except Exception:  # report every test
+            failed += 1
+            print(f"FAILED  {name}", flush=True)
+            traceback.print_exc()
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
