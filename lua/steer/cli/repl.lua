@@ -10,7 +10,8 @@ usage: steer [repl]                      an interactive session
 if they were typed, and the first error ends them. Earlier inputs are kept in ~/.local/state/steer/history
 ($XDG_STATE_HOME). NO_COLOR and TERM=dumb are respected.
 
-exit status: 0; 1 after an error with -e or from a pipe; 2 for wrong usage; 130 if that was interrupted.
+exit status: 0; 1 after an error with -e or from a pipe; 2 for wrong usage or a FILE that cannot be read; 130 if
+what runs with -e or from a pipe is interrupted.
 ]]
 
 local function wrong(message)
@@ -31,7 +32,7 @@ local function run_script(path, ...)
     local script = { [0] = path, ... }
     _G.arg = script
     local session = require("steer.repl").new()
-    session:script(path, ...)
+    if not session:script(path, ...) then return 2 end
     return session:loop()
 end
 

@@ -69,33 +69,40 @@ end
 
 -- ---- Measuring -----------------------------------------------------------------------------------------------------
 
--- Runs fn() between two events of the device; gives the seconds between them and fn's results.
-local function with_events(device, fn)
-    local start, stop = ffi.new("steer_event *[1]"), ffi.new("steer_event *[1]")
-    c.check(C.steer_event_create(start, device.handle))
-    local first = c.own(start[0], C.steer_event_release)
-    c.check(C.steer_event_create(stop, device.handle))
-    local last = c.own(stop[0], C.steer_event_release)
-    c.check(C.steer_event_record(first))
-    fn()
-    c.check(C.steer_event_record(last))
-    local elapsed = ffi.new("double[1]")
-    c.check(C.steer_event_elapsed(elapsed, first, last))
-    return elapsed[0]
+local function record_event(device)
+    local out = ffi.new("steer_event *[1]")
+    c.check(C.steer_event_create(out, device.handle))
+    local event = c.own(out[0], C.steer_event_release)
+    c.check(C.steer_event_record(event))
+    return event
+end
+
+-- Runs fn(...) once on an idle device; gives "1.2 ms wall, 0.8 ms on cuda:0" and fn's results.
+local function measure(device, fn, ...)
+    device:synchronize()
+    local gpu = device.id ~= "cpu"
+    local first, start = gpu and record_event(device), C.steer_clock()
+    return (function(...)
+        local last = gpu and record_event(device)
+        device:synchronize()
+        local text = seconds_text(C.steer_clock() - start) .. " wall"
+        if gpu then
+            local elapsed = ffi.new("double[1]")
+            c.check(C.steer_event_elapsed(elapsed, first, last))
+            text = ("%s, %s on %s"):format(text, seconds_text(elapsed[0]), device.id)
+        end
+        return text, ...
+    end)(fn(...))
 end
 
 local function time(session, text)
     local chunk, muted, skip = evaluate.compile(needed("time", text, "expression"))
     if not chunk then error(muted, 0) end
-    local device, gpu = devices.open(), nil
-    device:synchronize()
-    local start = C.steer_clock()
-    local function work() session:call(chunk, muted, skip, session.keep_locals) end
-    if device.id == "cpu" then work() else gpu = with_events(device, work) end
-    device:synchronize()
-    local wall = C.steer_clock() - start
-    local on_gpu = gpu and (", %s on %s"):format(seconds_text(gpu), device.id) or ""
-    print(("time: %s wall%s"):format(seconds_text(wall), on_gpu))
+    local function finish(taken, ...)
+        session:finish(muted, skip, ...)
+        print("time: " .. taken)
+    end
+    finish(measure(devices.open(), session:prepare(chunk), session.keep_locals))
 end
 
 local function mem()
@@ -112,10 +119,11 @@ local function mem()
 end
 
 local function list_devices()
+    local _, default = pcall(devices.open) -- STEER_DEVICE may name one that is not there
     for _, info in ipairs(devices.list()) do
         print(("%-10s %s, %s memory, %s free%s%s"):format(info.id, info.name, bytes_text(info.total_bytes),
             bytes_text(info.free_bytes), info.compute and ", compute " .. info.compute or "",
-            info.id == devices.open().id and " (default)" or ""))
+            info.id == default.id and " (default)" or ""))
     end
 end
 
@@ -124,40 +132,47 @@ end
 local function load_file(session, path)
     local chunk, why = loadfile(needed("load", path, "file"))
     if not chunk then error(why, 0) end
-    session:call(chunk, false, 0)
+    session:finish(false, 0, session:prepare(chunk)())
 end
 
-local function source_lines(info)
-    local text = evaluate.inputs[info.source]
-    if not text then
-        local file = info.source:sub(1, 1) == "@" and io.open(info.source:sub(2))
-        if not file then return nil end
-        text = file:read("*a")
-        file:close()
-    end
+local function lines_of(text, first, last)
     local lines, number = {}, 0
     for line in (text .. "\n"):gmatch("(.-)\n") do
         number = number + 1
-        if number >= info.linedefined and number <= info.lastlinedefined then lines[#lines + 1] = line end
+        if number >= first and number <= last then lines[#lines + 1] = line end
     end
     return lines
 end
 
-local function source(session, text)
-    needed("source", text, "function")
-    local value = complete.value(session.env, text)
-    if type(value) ~= "function" then
+-- The function that a name stands for, or a method that help knows; where it is as {source, first line, last line}.
+local function find_function(session, name)
+    local value = complete.value(session.env, name)
+    if type(value) == "function" then
+        local info = debug.getinfo(value, "S")
+        return info.what ~= "C" and { info.source, info.linedefined, info.lastlinedefined }, info
+    end
+    local entry = docs.entry(name)
+    if not (entry and entry.arguments) then
         raise("invalid_argument", "source", "function: expected the name of one, such as steer.tensor.zeros, got %s%s",
-            value == nil and "nothing of the name " or "a " .. type(value) .. ": ", text)
+            value == nil and "nothing of the name " or "a " .. type(value) .. ": ", name)
     end
-    local info = debug.getinfo(value, "S")
-    local lines = source_lines(info)
-    if not lines then
-        raise("not_found", "source", "function: %s has no Lua source (%s)", text,
-            info.what == "C" and "it is built in" or info.short_src)
+    return { entry.source, entry.line, entry.last }
+end
+
+local function source(session, name)
+    local place, info = find_function(session, needed("source", name, "function"))
+    local text = place and evaluate.inputs[place[1]]
+    local file = place and not text and io.open(place[1]:match("^@(.*)") or "")
+    if file then
+        text = file:read("*a")
+        file:close()
     end
-    print(("%s:%d"):format(info.short_src, info.linedefined))
-    print(table.concat(lines, "\n"))
+    if not text then
+        raise("not_found", "source", "function: %s has no Lua source to read (%s)", name,
+            place and place[1] or info.short_src)
+    end
+    print(("%s:%d"):format(place[1]:gsub("^[@=]", ""), place[2]))
+    print(table.concat(lines_of(text, place[2], place[3]), "\n"))
 end
 
 -- arguments, what it does, run(session, argument), what its argument completes to

@@ -1,6 +1,7 @@
 --- Help from the doc comments of the package's own sources, read when help is asked for.
 -- Topics: "add" (steer.add), "tensor" (a module), "tensor.zeros", "tensor:sum" (a method), "plan:apply", ...
 local base = require "steer._tensor"
+local layout = require "steer.repl.layout"
 local steer = require "steer"
 local terminal = require "steer.repl.terminal"
 
@@ -12,18 +13,18 @@ local folder = debug.getinfo(1, "S").source:match("^@(.*)repl/docs%.lua$")
 
 -- What a line of code defines: owner, "." or ":", name, arguments (nil for a value).
 local function definition(line)
-    local owner, separator, name, arguments = line:match("^%s*function ([%w_]+)([.:])([%w_]+)%((.-)%)")
+    local owner, separator, name, arguments = line:match("^function ([%w_]+)([.:])([%w_]+)%((.-)%)")
     if owner then return owner, separator, name, arguments end
-    name, arguments = line:match("^%s*local function ([%w_]+)%((.-)%)")
-    if not name then name, arguments = line:match("^%s*function ([%w_]+)%((.-)%)") end
+    name, arguments = line:match("^local function ([%w_]+)%((.-)%)")
+    if not name then name, arguments = line:match("^function ([%w_]+)%((.-)%)") end
     if name then return "", "", name, arguments end
     owner, name = line:match("^([%w_]+)%.([%w_]+)%s*=")
     if owner then return owner, ".", name, nil end
 end
 
 --- Reads the definitions of a Lua file.
--- @return list of {owner=, separator=, name=, arguments=, line=, doc= (list of lines, or nil)}, the file's own doc, and
--- the name that the file returns
+-- @return list of {owner=, separator=, name=, arguments=, line=, last=, doc= (list of lines, or nil)}, the file's own
+-- doc, and the name that the file returns
 function M.read(path)
     local file = io.open(path, "r")
     if not file then return {}, nil, nil end
@@ -40,7 +41,9 @@ function M.read(path)
             if owner then
                 local beside = line:match("%s%-%-%-%s(.*)$")
                 found[#found + 1] = { owner = owner, separator = separator, name = name, arguments = arguments,
-                    line = number, doc = block or beside and { beside } or nil }
+                    line = number, last = line:find("%send$") and number, doc = block or beside and { beside } or nil }
+            elseif line:find("^end") and #found > 0 then
+                found[#found].last = found[#found].last or number
             end
             if block and not head and #found == 0 then head = block end
             block = nil
@@ -86,44 +89,87 @@ local function add(topic, entry)
     if topic and not (index[topic] and index[topic].doc) then index[topic] = entry end
 end
 
---- Gives the index: topic -> {signature=, doc=, source=, line=}.
+-- Path -> module of the sources that hold public names or the methods of tensors.
+local function sources(public)
+    local list = {}
+    for _, path in ipairs(terminal.files(folder)) do
+        local file = path:match("([%w_]+)%.lua$")
+        if file and file ~= "_cdef" and file ~= "cli" then list[path] = "steer." .. (file == "init" and "" or file) end
+    end
+    for _, modules in pairs { public.modules, public.fields } do
+        for module in pairs(modules) do
+            local path = package.searchpath(module, package.path)
+            if path then list[path] = module end
+        end
+    end
+    return list
+end
+
+-- The definition of a function, found by where it is; its source may be any Lua file.
+local function definition_of(fn)
+    local info = debug.getinfo(fn, "S")
+    local path = info.source:match("^@(.*)")
+    for _, entry in ipairs(path and (M.read(path)) or {}) do
+        if entry.line == info.linedefined then
+            entry.source = info.source
+            return entry
+        end
+    end
+end
+
+-- Names that exist when the modules are loaded, but that no line of their sources defines with a comment.
+local function add_values(name, value)
+    if type(value) == "function" then
+        add(name, definition_of(value) or { name = name })
+    elseif index[name] == nil then
+        add(name, { name = name })
+    end
+end
+
+local function add_loaded()
+    for name, row in pairs(getmetatable(steer).names) do
+        local ok, value = pcall(function() return steer[name] end)
+        if ok and not (index[name] and index[name].doc) then add_values(name, value) end
+        if ok and not row[2] and type(value) == "table" then
+            for field, item in pairs(value) do
+                local topic = type(field) == "string" and not field:find("^_") and name .. "." .. field
+                if topic and not (index[topic] and index[topic].doc) then add_values(topic, item) end
+            end
+        end
+    end
+    for name in pairs(base.methods) do add("tensor:" .. name, { name = name }) end
+    for name in pairs(base.getters) do add("tensor." .. name, { name = name }) end
+end
+
+--- Gives the index: topic -> definition (see read).
 function M.topics()
     if index then return index end
     index = {}
     local public = public_names()
-    for _, path in ipairs(terminal.files(folder)) do
-        local file = path:match("([%w_]+)%.lua$")
-        if file and file ~= "_cdef" and file ~= "cli" then
-            local found, head, returns = M.read(path)
-            local module = "steer." .. file
-            for _, entry in ipairs(found) do
-                entry.source = "@" .. path
-                add(topic_of(entry, module, returns, public), entry)
-            end
-            if file == "init" then add("steer", { doc = head, module = true }) end
-            if public.modules[module] then add(public.modules[module], { doc = head, module = true }) end
+    for path, module in pairs(sources(public)) do
+        local found, head, returns = M.read(path)
+        for _, entry in ipairs(found) do
+            entry.source = "@" .. path
+            add(topic_of(entry, module, returns, public), entry)
         end
+        if module == "steer." then add("steer", { doc = head }) end
+        if public.modules[module] then add(public.modules[module], { doc = head }) end
     end
+    add_loaded()
     return index
+end
+
+--- Gives the definition of a topic, nil if there is none; "steer." before it may be left out.
+function M.entry(topic)
+    local all = M.topics()
+    return all[topic] or all[topic:gsub("^steer%.", "")]
 end
 
 --- Lists the public names that have no doc comment, in order.
 function M.lacking()
-    local names, lacking = {}, {}
-    for topic in pairs(M.topics()) do names[topic] = true end
-    for name, row in pairs(getmetatable(steer).names) do
-        names[name] = true
-        local value = steer[name]
-        if not row[2] and type(value) == "table" then
-            for field in pairs(value) do
-                if type(field) == "string" and not field:find("^_") then names[name .. "." .. field] = true end
-            end
-        end
-    end
-    for name in pairs(base.methods) do names["tensor:" .. name] = true end
-    for name in pairs(base.getters) do names["tensor." .. name] = true end
-    for name in pairs(names) do
-        if not (index[name] and index[name].doc) then lacking[#lacking + 1] = name end
+    local lacking = {}
+    for topic, entry in pairs(M.topics()) do
+        if not entry.doc then lacking[#lacking + 1] = topic end
     end
     table.sort(lacking)
     return lacking
@@ -210,6 +256,10 @@ local function members(topic)
     return list
 end
 
+local function append_members(lines, topic, width)
+    for _, line in ipairs(layout.columns(members(topic), width - 2, math.huge)) do lines[#lines + 1] = "  " .. line end
+end
+
 local function describe(topic, entry, width)
     local lines = { signature(topic, entry) }
     if not entry.doc then
@@ -217,43 +267,42 @@ local function describe(topic, entry, width)
     else
         for _, line in ipairs(doc_lines(entry.doc, width)) do lines[#lines + 1] = line end
     end
-    local below = members(topic)
-    if #below > 0 then
+    if #members(topic) > 0 then
         lines[#lines + 1] = ""
-        for _, line in ipairs(fill(table.concat(below, "  "), "  ", "  ", width)) do lines[#lines + 1] = line end
+        append_members(lines, topic, width)
     end
     return table.concat(lines, "\n")
 end
 
---- Describes a function by where it is defined; nil if no comment stands above it.
+--- Describes a function by the comment above its definition; nil if there is none.
 function M.of_function(fn, name, width)
-    local info = debug.getinfo(fn, "S")
-    for topic, entry in pairs(M.topics()) do
-        if entry.source == info.source and entry.line == info.linedefined then return describe(topic, entry, width) end
+    local entry = definition_of(fn)
+    if not (entry and entry.doc) then return nil end
+    for topic, known in pairs(M.topics()) do
+        if known.source == entry.source and known.line == entry.line then return describe(topic, known, width) end
     end
-    if info.source:sub(1, 1) ~= "@" then return nil end
-    for _, entry in ipairs((M.read(info.source:sub(2)))) do
-        if entry.line == info.linedefined and entry.doc then
-            local lines = doc_lines(entry.doc, width)
-            table.insert(lines, 1, name .. "(" .. (entry.arguments or "") .. ")")
-            return table.concat(lines, "\n")
-        end
-    end
-    return nil
+    local lines = doc_lines(entry.doc, width)
+    table.insert(lines, 1, name .. "(" .. (entry.arguments or "") .. ")")
+    return table.concat(lines, "\n")
 end
 
---- Describes a topic; nil if there is none of that name. A bare name finds methods and fields too.
+--- Describes a topic; nil if there is none of that name. A bare name finds methods, fields and classes too.
 function M.describe(topic, width)
-    local all = M.topics()
     topic = topic:gsub("%(%)$", "")
-    topic = topic == "steer" and topic or topic:gsub("^steer%.", "")
-    if all[topic] then return describe(topic, all[topic], width) end
+    local bare = topic == "steer" and topic or topic:gsub("^steer%.", "")
+    local entry = M.entry(bare)
+    if entry then return describe(bare, entry, width) end
     local found = {}
-    for name, entry in pairs(all) do
-        if name:match("[^.:]+$") == topic then found[#found + 1] = { name, entry } end
+    for name, same_name in pairs(M.topics()) do
+        if name:match("[^.:]+$") == bare then found[#found + 1] = { name, same_name } end
     end
     table.sort(found, function(a, b) return a[1] < b[1] end)
     for i, pair in ipairs(found) do found[i] = describe(pair[1], pair[2], width) end
+    if #members(bare) > 0 then
+        local lines = { bare }
+        append_members(lines, bare, width)
+        found[#found + 1] = table.concat(lines, "\n")
+    end
     return #found > 0 and table.concat(found, "\n\n") or nil
 end
 

@@ -86,15 +86,23 @@ function Editor:prompts()
     return { first = text, next = self.prompt.next, width = layout.width(text) }
 end
 
+-- Which row the cursor is on after the terminal was resized: it wraps each row that has become too long.
+local function rewrapped_row(drawn, columns)
+    local rows, row, column = layout.wrap(drawn.characters, drawn.cursor, drawn.prompts, drawn.columns)
+    local at = 1 + math.floor(column / columns)
+    for i = 1, row - 1 do
+        local width = layout.width((rows[i]:gsub("\27%[[%d;]*m", "")))
+        at = at + math.max(1, math.ceil(width / columns))
+    end
+    return at
+end
+
 --- Draws the input over what was drawn before; `at_end` puts the cursor behind it. Of an input that is taller than the
 -- screen the rows around the cursor are shown.
 function Editor:draw(at_end)
     local columns, height = terminal.size()
     local drawn = self.drawn
-    if drawn and drawn.columns ~= columns then -- resized: the terminal has wrapped the rows anew
-        local _, row = layout.wrap(drawn.characters, drawn.cursor, drawn.prompts, columns)
-        drawn.row = math.min(row, height)
-    end
+    if drawn and drawn.columns ~= columns then drawn.row = math.min(rewrapped_row(drawn, columns), height) end
     local prompts, cursor = self:prompts(), at_end and #self.characters or self.cursor
     local rows, row, column = layout.wrap(self.characters, cursor, prompts, columns)
     local first = math.max(1, math.min(row - math.floor(height / 2), #rows - height + 1))

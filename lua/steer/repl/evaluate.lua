@@ -115,12 +115,11 @@ local function report(err)
     return text
 end
 
---- Runs a function uncompiled, so that Ctrl-C reaches it; the library's code stays compiled.
+--- Runs a function so that Ctrl-C reaches what is not compiled in it; the library's code stays compiled.
 -- @return true and the results, or false and the error as text
 function M.run(fn, ...)
     C.steer_interrupt_clear()
     stopping, c.interrupted = false, false
-    jit.off(fn, true)
     debug.sethook(poll, "", 1000)
     return (function(...)
         debug.sethook()

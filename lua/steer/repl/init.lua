@@ -38,11 +38,9 @@ end
 
 -- ---- Running inputs ------------------------------------------------------------------------------------------------
 
-local finish
-
--- Prints the results after the first `skip` unless muted, and keeps the first of them as `_`.
-function finish(self, muted, skip, ...)
-    if skip > 0 then return finish(self, muted, 0, select(skip + 1, ...)) end
+--- Prints the results after the first `skip` unless muted, and keeps the first of them as `_`.
+function Session:finish(muted, skip, ...)
+    if skip > 0 then return self:finish(muted, 0, select(skip + 1, ...)) end
     local count = select("#", ...)
     if count > 0 and (...) ~= nil then
         rawset(self.env, "_", nil) -- what the user may have put there
@@ -54,10 +52,10 @@ function finish(self, muted, skip, ...)
     for i = 1, count do print(show.text((select(i, ...)), columns)) end
 end
 
---- Runs a compiled chunk in the session; errors pass through.
-function Session:call(chunk, muted, skip, ...)
+--- Gives a chunk the session's globals, and keeps it uncompiled so that Ctrl-C reaches it.
+function Session:prepare(chunk)
     jit.off(chunk, true)
-    finish(self, muted, skip, setfenv(chunk, self.env)(...))
+    return setfenv(chunk, self.env)
 end
 
 -- An input without what surrounds its running; it raises errors.
@@ -66,7 +64,7 @@ local function work(self, text)
     if text:find("^%s*:") then return commands.run(self, text:match("^%s*(.*)$")) end
     local chunk, muted, skip = evaluate.compile(text)
     if not chunk then error(muted, 0) end
-    self:call(chunk, muted, skip, self.keep_locals)
+    self:finish(muted, skip, self:prepare(chunk)(self.keep_locals))
 end
 
 -- Runs fn(self, ...) so that Ctrl-C stops it and an error is printed; gives whether it ended well. No result passes
@@ -85,15 +83,16 @@ function Session:input(text)
     return guarded(self, work, text)
 end
 
---- Runs a script in the session, with its arguments.
--- @return whether it ended well
+--- Runs a script in the session, with its arguments; what it returns is ignored.
+-- @return false if the file cannot be read; its errors are printed and leave what ran before
 function Session:script(path, ...)
     local chunk, why = loadfile(path)
-    if not chunk then
+    if chunk then
+        guarded(self, function(session, ...) session:prepare(chunk)(...) end, ...)
+    else
         self:complain(why)
-        return false
     end
-    return guarded(self, function(session, ...) session:call(chunk, true, 0, ...) end, ...)
+    return chunk ~= nil or not why:find("^cannot ")
 end
 
 -- ---- Where inputs come from ----------------------------------------------------------------------------------------
