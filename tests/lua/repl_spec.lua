@@ -8,7 +8,7 @@ local show = require "steer.repl.show"
 -- Runs a shell command; gives its output, errors and exit status.
 local function shell(command)
     local errors = os.tmpname()
-    local pipe = io.popen(("{ %s; } 2>%s; printf '\\n%%d' $?"):format(command, errors))
+    local pipe = io.popen(("export STEER_DEVICE=cpu; { %s; } 2>%s; printf '\\n%%d' $?"):format(command, errors))
     local output, status = pipe:read("*a"):match("^(.*)\n(%d+)$")
     pipe:close()
     local file = io.open(errors)
@@ -99,6 +99,19 @@ describe("steer with a pipe", function()
         assert.equal(1, status)
     end)
 
+    it("prints what the README shows", function()
+        local file = assert(io.open("README.md"))
+        local session = file:read("*a"):match("\n```\n(steer> .-)```")
+        file:close()
+        local inputs, printed = {}, {}
+        for line in session:gmatch("(.-)\n") do
+            local input = line:match("^steer> (.*)$")
+            table.insert(input and inputs or printed, input or line)
+        end
+        assert.is_true(#inputs > 3 and #printed > 5)
+        assert.equal(table.concat(printed, "\n") .. "\n", (pipe(table.concat(inputs, "\n"))))
+    end)
+
     it("ends at the first error", function()
         local output, errors, status = pipe("1\nerror('no')\n2")
         assert.equal("1\n", output)
@@ -178,7 +191,7 @@ describe("values", function()
         for text, value in pairs {
             ['"a\\n\\"b\\\\\\001"'] = "a\n\"b\\\1", ["{}"] = {}, ["{ 1, 2, a = 3 }"] = { 1, 2, a = 3 },
             ['{ [-1] = 1, ["end"] = true, ["x y"] = 2 }'] = { [-1] = 1, ["x y"] = 2, ["end"] = true },
-            ["{ [tensor 2x3 f32 cpu] }"] = { steer.tensor.zeros { 2, 3 } }, ["5LL"] = 5LL,
+            ["{ [tensor 2x3 f32 cpu] }"] = { steer.tensor.zeros({ 2, 3 }, { device = "cpu" }) }, ["5LL"] = 5LL,
             ["{ spec: empty, steers nothing }"] = { steer.spec {} }, ["nan"] = 0 / 0,
         } do
             assert.equal((text:gsub("^nan$", tostring(0 / 0))), show.text(value))
