@@ -5,6 +5,7 @@ local devices = require "steer.device"
 local options = require "steer._options"
 local raise = require("steer._error").raise
 local base = require "steer._tensor"
+local walk = require "steer._walk"
 
 local C = c.C
 local methods, meta = base.methods, base.metatable
@@ -226,9 +227,10 @@ local function reduce_all(op, kind, self)
 end
 
 local function reduce(op, kind, self, dim, opts)
+    local given = opts
     opts = options.check(op, opts, reduce_options)
     if dim == nil then
-        if next(opts) then
+        if given ~= nil and walk.first(given) ~= nil then
             raise("invalid_argument", op, "opts: without a dim the result is a number, expected no options")
         end
         return reduce_all(op, kind, self)

@@ -1,6 +1,7 @@
 --- Checks option tables: an unknown key is invalid_argument and names the nearest known one.
 local raise = require("steer._error").raise
 local check = require "steer._check"
+local walk = require "steer._walk"
 
 local M = {}
 local none = {}
@@ -27,7 +28,7 @@ end
 -- @tparam table known set or map whose keys are strings
 function M.nearest(word, known)
     local best, best_distance
-    for key in pairs(known) do
+    for _, key in ipairs(walk.keys(known)) do
         local d = distance(word:lower(), key:lower())
         if not best or d < best_distance or (d == best_distance and key < best) then best, best_distance = key, d end
     end
@@ -37,7 +38,7 @@ end
 --- Lists the keys of a map for a message: "a, b and c".
 function M.list(known)
     local keys = {}
-    for key in pairs(known) do keys[#keys + 1] = tostring(key) end
+    for i, key in ipairs(walk.keys(known)) do keys[i] = tostring(key) end
     table.sort(keys)
     if #keys < 2 then return keys[1] or "none" end
     return table.concat(keys, ", ", 1, #keys - 1) .. " and " .. keys[#keys]
@@ -52,10 +53,10 @@ function M.check(op, opts, known, name)
     if opts == nil then return none end
     name = name or "opts"
     check.type(op, name, opts, "table", "a table of options")
-    for key, value in pairs(opts) do
-        local kind = known[key]
+    for _, key in ipairs(walk.keys(opts)) do
+        local kind, value = known[key], opts[key]
         if kind == nil then
-            if next(known) == nil then
+            if walk.first(known) == nil then
                 raise("invalid_argument", op, "%s: unknown option %s, there are none here", name, check.describe(key))
             elseif type(key) ~= "string" then
                 raise("invalid_argument", op, "%s: unknown option %s, the options are %s", name, check.describe(key),

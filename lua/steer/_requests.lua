@@ -31,10 +31,9 @@ local function allocate(batch, capacity)
     return batch
 end
 
---- Makes an empty batch: `requests` is the array, `count` its entries in use, `seen` the tables
--- whose keys were checked.
+--- Makes an empty batch: `requests` is the array, `count` its entries in use.
 function M.new()
-    local batch = { count = 0, ids = nil, ids_capacity = 0, seen = setmetatable({}, { __mode = "v" }), step = 0 }
+    local batch = { count = 0, ids = ffi.new("int64_t[?]", 8), ids_capacity = 8, step = 0 }
     return allocate(batch, 8)
 end
 
@@ -54,15 +53,31 @@ local function wrong_phase(op, i, phase)
         check.describe(phase))
 end
 
--- Keys are checked when a table comes to its place in the batch for the first time, and from then on in one of RECHECK
--- steps: walking them costs more than all else, and a table that is used again rarely gains a key.
-local RECHECK = 16
-
-local function check_keys(op, i, request)
-    for key in pairs(request) do
-        if not REQUEST[key] then options.check(op, request, REQUEST, ("requests[%d]"):format(i)) end
-    end
+local function check_table(op, i, request)
+    return check.type(op, ("requests[%d]"):format(i), request, "table", "a table { spec =, tokens = }")
 end
+
+-- Keys are checked when a table comes to its place in a list for the first time, and from then on once in RECHECK
+-- steps: walking them costs more than all else, and a table that is used again rarely gains a key.
+local RECHECK = 64
+local WEAK = { __mode = "v" } -- what was seen is not kept alive
+local seen = setmetatable({}, { __mode = "k" }) -- list of requests -> its tables whose keys were checked, by place
+
+local function check_keys(op, requests, n)
+    local count, slots = 0, seen[requests] or setmetatable({}, WEAK)
+    for _ in pairs(requests) do count = count + 1 end
+    if count ~= n then scope.length(op, "requests", requests) end
+    for i = 1, n do
+        local request = check_table(op, i, requests[i])
+        for key in pairs(request) do
+            if not REQUEST[key] then options.check(op, request, REQUEST, ("requests[%d]"):format(i)) end
+        end
+        slots[i] = request
+    end
+    seen[requests] = slots
+    return slots
+end
+jit.off(check_keys) -- for the reason that _walk.lua gives
 
 -- ---- Token ids -----------------------------------------------------------------------------------------------------
 
@@ -86,7 +101,7 @@ local function check_ids(op, i, ids, tokens)
         end
         n = ids:numel()
     else
-        n = scope.length(op, name, check.type(op, name, ids, "table", "a list or an i32 or i64 tensor"))
+        n = #check.type(op, name, ids, "table", "a list or an i32 or i64 tensor")
     end
     if n ~= tokens then
         raise("shape_mismatch", op, "%s: %d entries, the request has %d tokens", name, n, tokens)
@@ -147,9 +162,7 @@ end
 -- Writes request i and returns whether it has token ids. words, specs and phases are those of the batch.
 local function write(words, specs, phases, op, i, request)
     local at = (i - 1) * RECORD
-    if type(request) ~= "table" then
-        check.type(op, ("requests[%d]"):format(i), request, "table", "a table { spec =, tokens = }")
-    end
+    if type(request) ~= "table" then check_table(op, i, request) end
     local tokens = request.tokens
     if type(tokens) ~= "number" or tokens % 1 ~= 0 or tokens < 0 or tokens > MAX then
         wrong_number(op, i, "tokens", tokens, 0)
@@ -200,21 +213,20 @@ end
 function M.fill(batch, op, requests)
     if type(requests) ~= "table" then check.type(op, "requests", requests, "table", "a list of requests") end
     local n = #requests
-    local beyond = next(requests, n > 0 and n or nil) -- a hole, or a key that is no place in the list
-    if beyond ~= nil and not (type(beyond) == "number" and beyond <= n) then scope.length(op, "requests", requests) end
     reserve(batch, n)
     local words, specs, phases = batch.words, batch.specs, batch.phases
-    local seen, has_ids = batch.seen, false
+    batch.step = batch.step % RECHECK + 1
+    local slots = seen[requests]
+    if slots == nil or batch.step == RECHECK or requests[n + 2] ~= nil then -- the last: something lies beyond a hole
+        slots = check_keys(op, requests, n)
+    end
+    local has_ids, unseen = false, false
     for i = 1, n do
         local request = requests[i]
         if write(words, specs, phases, op, i, request) then has_ids = true end
-        if seen[i] ~= request then
-            check_keys(op, i, request)
-            seen[i] = request
-        end
+        if slots[i] ~= request then unseen = true end
     end
-    batch.step = batch.step % RECHECK + 1
-    for i = batch.step, n, RECHECK do check_keys(op, i, requests[i]) end
+    if unseen then check_keys(op, requests, n) end
     if has_ids then fill_ids(batch, op, requests) end
     batch.count = n
     return n

@@ -4,6 +4,7 @@ local c = require "steer._c"
 local check = require "steer._check"
 local options = require "steer._options"
 local raise = require("steer._error").raise
+local walk = require "steer._walk"
 
 local M = {}
 
@@ -15,15 +16,14 @@ local GATE = { vector = true, above = "number", below = "number", cosine = "bool
 
 --- Checks that `list` is a Lua list without holes and returns its length.
 function M.length(op, name, list)
-    local n = 0
-    for key in pairs(list) do
+    local keys = walk.keys(list)
+    for _, key in ipairs(keys) do
         if type(key) ~= "number" then
             raise("invalid_argument", op, "%s: expected a list, found the key %s", name, check.describe(key))
         end
-        n = n + 1
     end
-    if n ~= #list then raise("invalid_argument", op, "%s: the list has holes", name) end
-    return n
+    if #keys ~= #list then raise("invalid_argument", op, "%s: the list has holes", name) end
+    return #keys
 end
 
 -- A checked copy of a list of integers; an empty one would select nothing, or, dropped, everything.
@@ -43,8 +43,8 @@ function M.selector(op, name, selector)
     if selector == nil then return nil end
     options.check(op, selector, SELECTOR, name)
     local copy = {}
-    for key, value in pairs(selector) do
-        local label = name .. "." .. key
+    for _, key in ipairs(walk.keys(selector)) do
+        local label, value = name .. "." .. key, selector[key]
         if key == "prompt" or key == "generation" then
             if value ~= "all" then
                 raise("invalid_argument", op, "%s: expected \"all\", got %s", label, check.describe(value))
@@ -58,7 +58,7 @@ function M.selector(op, name, selector)
             end
         end
     end
-    if next(copy) == nil then
+    if walk.first(copy) == nil then
         raise("invalid_argument", op, "%s: selects nothing, expected some of %s", name, options.list(SELECTOR))
     end
     return copy

@@ -8,6 +8,7 @@ local json = require "dkjson"
 local check = require "steer._check"
 local error_object = require "steer._error"
 local io = require "steer.io"
+local walk = require "steer._walk"
 local raise = error_object.raise
 
 local M = {}
@@ -23,11 +24,11 @@ local function encode(value)
     if kind == "string" then return json.quotestring(value) end
     if kind == "boolean" then return tostring(value) end
     local parts = {}
-    if #value > 0 or next(value) == nil then
+    if #value > 0 or walk.first(value) == nil then
         for i, item in ipairs(value) do parts[i] = encode(item) end
         return "[" .. table.concat(parts, ",") .. "]"
     end
-    for key, item in pairs(value) do parts[#parts + 1] = json.quotestring(key) .. ":" .. encode(item) end
+    for i, key in ipairs(walk.keys(value)) do parts[i] = json.quotestring(key) .. ":" .. encode(value[key]) end
     table.sort(parts)
     return "{" .. table.concat(parts, ",") .. "}"
 end
@@ -79,14 +80,14 @@ end
 local function make(path, tensors, spec, at, record)
     if type(record) ~= "table" then bad(path, "operation %d: expected an object", at) end
     if record.layer == nil then bad(path, "operation %d: layer: missing", at) end
-    for key, value in pairs(record) do
-        if FIELDS[key] ~= type(value) then bad(path, "operation %d: %s: not expected here", at, tostring(key)) end
+    for _, key in ipairs(walk.keys(record)) do
+        if FIELDS[key] ~= type(record[key]) then bad(path, "operation %d: %s: not expected here", at, tostring(key)) end
     end
     local vector = tensor_named(path, tensors, at, record.vector)
     local opts = { normalize = record.normalize, where = record.where, exclude = record.exclude }
     if record.when then
         opts.when = {}
-        for key, value in pairs(record.when) do opts.when[key] = value end
+        for _, key in ipairs(walk.keys(record.when)) do opts.when[key] = record.when[key] end
         opts.when.vector = tensor_named(path, tensors, at, record.when.vector)
     end
     if record.op == "cap" then

@@ -5,6 +5,7 @@ local check = require "steer._check"
 local devices = require "steer.device"
 local options = require "steer._options"
 local raise = require("steer._error").raise
+local walk = require "steer._walk"
 
 local C = c.C
 local M = {}
@@ -119,7 +120,7 @@ local function read_shape(op, shape, low)
     local ndim = #shape
     if ndim > MAX_DIMS then
         raise("invalid_argument", op, "shape: %d dimensions, expected at most %d", ndim, MAX_DIMS)
-    elseif ndim == 0 and next(shape) ~= nil then
+    elseif ndim == 0 and walk.first(shape) ~= nil then
         raise("invalid_argument", op, "shape: expected a list of integers, got a table with other keys")
     end
     for i = 1, ndim do
@@ -392,7 +393,7 @@ function M.metatable.__index(self, key)
     end
     local names = {}
     for _, set in ipairs({ methods, getters }) do
-        for name in pairs(set) do names[name] = true end
+        for _, name in ipairs(walk.keys(set)) do names[name] = true end
     end
     return raise("invalid_argument", "tensor_index", 'key: a tensor has no "%s"; did you mean "%s"?', key,
         options.nearest(key, names))

@@ -12,6 +12,7 @@ local T = require "steer.tensor"
 
 local C = c.C
 local raise = require("steer._error").raise
+local walk = require "steer._walk"
 
 local M = {}
 
@@ -391,8 +392,7 @@ function M.interleave(candidates, opts)
     local op = "bench_interleave"
     local rule = read_rule(op, opts)
     check.type(op, "candidates", candidates, "table", "a table of functions by name")
-    local names, lists, results = {}, {}, {}
-    for name in pairs(candidates) do names[#names + 1] = name end
+    local names, lists, results = walk.keys(candidates), {}, {}
     if #names == 0 then raise("invalid_argument", op, "candidates: there are none") end
     table.sort(names, function(a, b) return tostring(a) < tostring(b) end)
     for i, name in ipairs(names) do
@@ -415,7 +415,7 @@ function M.references(shape, opts)
     local op, rest = "bench_references", {}
     check.type(op, "shape", shape, "table", "{rows, hidden}")
     if opts ~= nil then check.type(op, "opts", opts, "table", "a table of options") end
-    for key, value in pairs(opts or {}) do rest[key] = value end
+    for _, key in ipairs(walk.keys(opts or {})) do rest[key] = opts[key] end
     local dtype = rest.dtype or "bf16"
     rest.dtype = nil
     local rule = read_rule(op, rest)

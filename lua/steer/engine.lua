@@ -147,8 +147,8 @@ local DTYPES = { f32 = C.STEER_F32, f16 = C.STEER_F16, bf16 = C.STEER_BF16 }
 -- @tparam table opts hidden (columns, 1 to 32768), dtype ("f32", the default, "f16", "bf16"), device (default
 -- steer.device()), vector_bytes (budget of the vectors kept on the device, default 1 GiB)
 function M.engine(opts)
-    options.check("engine", opts or {}, ENGINE_OPTIONS)
-    if opts == nil or opts.hidden == nil then
+    opts = options.check("engine", opts, ENGINE_OPTIONS)
+    if opts.hidden == nil then
         raise("invalid_argument", "engine", "hidden: missing, expected the number of columns of the hidden states")
     end
     local dtype = opts.dtype or "f32"

@@ -3,6 +3,7 @@ local raise = require("steer._error").raise
 local check = require "steer._check"
 local options = require "steer._options"
 local file = require "steer.io._file"
+local walk = require "steer._walk"
 
 local M = {}
 
@@ -71,7 +72,7 @@ end
 local function to_device(value, device)
     if not device then return value end
     if type(value) == "table" and not file.is_tensor(value) then
-        for key, item in pairs(value) do value[key] = item:to(device) end
+        for _, key in ipairs(walk.keys(value)) do value[key] = value[key]:to(device) end
         return value
     end
     return value:to(device)

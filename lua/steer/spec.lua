@@ -18,6 +18,7 @@ local options = require "steer._options"
 local scope = require "steer._scope"
 local T = require "steer.tensor"
 local tensors = require "steer._tensor"
+local walk = require "steer._walk"
 
 local C = c.C
 local raise = error_object.raise
@@ -232,8 +233,8 @@ function M.spec(layers)
         raise("invalid_argument", "spec", "layers: expected { [layer] = { operation, ... } }, got %s", given)
     end
     local by_layer, sorted, count = {}, {}, 0
-    for layer, ops in pairs(layers) do
-        local copy = check_layer(layer, ops)
+    for _, layer in ipairs(walk.keys(layers)) do
+        local copy = check_layer(layer, layers[layer])
         if #copy > 0 then
             by_layer[layer], sorted[#sorted + 1], count = copy, layer, count + #copy
         end

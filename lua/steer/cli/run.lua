@@ -1,4 +1,6 @@
 --- `steer run`: runs a Lua script with errors, Ctrl-C and exit status as a shell user expects.
+local walk = require "steer._walk"
+
 local M = {}
 
 M.usage = [[
@@ -23,7 +25,7 @@ end
 -- The script's `arg`, as the interpreter sets it: the file at 0, its arguments after it, the rest before it.
 local function script_arguments()
     local shifted = {}
-    for i, word in pairs(arg) do shifted[i - 2] = word end
+    for _, i in ipairs(walk.keys(arg)) do shifted[i - 2] = arg[i] end
     return shifted
 end
 

@@ -6,6 +6,7 @@ local c = require "steer._c"
 local check = require "steer._check"
 local raise = require("steer._error").raise
 local base = require "steer._tensor"
+local walk = require "steer._walk"
 require "steer.tensor"
 
 local C = c.C
@@ -144,7 +145,7 @@ function M.check_tensors(value, expected)
         raise("invalid_argument", "save", "value: expected %s, got %s", expected,
             base.is(value) and "a tensor" or check.describe(value))
     end
-    for key, item in pairs(value) do M.check_tensor(item, "value[" .. check.describe(key) .. "]") end
+    for _, key in ipairs(walk.keys(value)) do M.check_tensor(value[key], "value[" .. check.describe(key) .. "]") end
 end
 
 local Writer = {}

@@ -7,6 +7,7 @@ local bit = require "bit"
 local raise = require("steer._error").raise
 local check = require "steer._check"
 local file = require "steer.io._file"
+local walk = require "steer._walk"
 
 local M = {}
 
@@ -254,7 +255,7 @@ end
 local function metadata_bytes(count, metadata, offset)
     local rows, fixed, keys = fixed_pairs(count, metadata, offset), { ["general.alignment"] = true }, {}
     for _, row in ipairs(rows) do fixed[row[1]] = true end
-    for key in pairs(metadata) do
+    for _, key in ipairs(walk.keys(metadata)) do
         if type(key) ~= "string" or #key == 0 or #key > 65535 then
             raise("invalid_argument", "save", "metadata: the key %s is not a string of 1 to 65535 bytes", tostring(key))
         end
@@ -294,8 +295,8 @@ end
 -- @tparam table opts layer_offset: layer N is written as direction.(N + layer_offset), default 0
 function M.write(path, vectors, metadata, opts)
     file.check_tensors(vectors, "{[layer] = tensor}")
-    local offset, layers, length = opts.layer_offset or 0, {}, nil
-    for layer in pairs(vectors) do layers[#layers + 1] = check.integer("save", "value: layer", layer, 0, MAX_LAYER) end
+    local offset, layers, length = opts.layer_offset or 0, walk.keys(vectors), nil
+    for _, layer in ipairs(layers) do check.integer("save", "value: layer", layer, 0, MAX_LAYER) end
     if #layers == 0 then raise("invalid_argument", "save", "value: has no vectors") end
     table.sort(layers)
     for _, layer in ipairs(layers) do length = check_vector(layer, vectors[layer], offset, length) end

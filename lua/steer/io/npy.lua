@@ -3,6 +3,7 @@ local bit = require "bit"
 local ffi = require "ffi"
 local raise = require("steer._error").raise
 local file = require "steer.io._file"
+local walk = require "steer._walk"
 
 local M = {}
 
@@ -79,7 +80,7 @@ function Header:read()
             break
         end
     end
-    for key in pairs(fields) do
+    for _, key in ipairs(walk.keys(fields)) do
         if found[key] == nil then self:fail("there is no %s", key) end
     end
     self:take ""

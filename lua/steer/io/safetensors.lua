@@ -3,6 +3,7 @@
 local json = require "dkjson"
 local raise = require("steer._error").raise
 local file = require "steer.io._file"
+local walk = require "steer._walk"
 
 local M = {}
 
@@ -107,7 +108,7 @@ function Header:entry(name)
         if not fields[key] then self:fail("%s has the unknown field %s", entry.what, file.quote(key)) end
         entry[key] = fields[key](self)
     end)
-    for key in pairs(fields) do
+    for _, key in ipairs(walk.keys(fields)) do
         if not entry[key] then self:fail("%s has no %s", entry.what, key) end
     end
     return entry
@@ -201,8 +202,8 @@ function M.read(map, opts)
     local entries, metadata = header:read()
     for _, entry in ipairs(entries) do check_entry(map, entry) end
     check_cover(map, entries, map.size - 8 - length)
-    local tensors = {}
-    for name, entry in pairs(choose(map, entries, opts.only)) do tensors[name] = make_tensor(map, entry, 8 + length) end
+    local tensors, chosen = {}, choose(map, entries, opts.only)
+    for _, name in ipairs(walk.keys(chosen)) do tensors[name] = make_tensor(map, chosen[name], 8 + length) end
     return tensors, metadata
 end
 
@@ -227,12 +228,11 @@ end
 
 -- The metadata as a JSON object with sorted keys, or nil if there is none.
 local function metadata_text(metadata)
-    local keys, words = {}, {}
-    for key in pairs(metadata or {}) do
+    local keys, words = walk.keys(metadata or {}), {}
+    for _, key in ipairs(keys) do
         if type(key) ~= "string" then
             raise("invalid_argument", "save", "metadata: the key %s is not a string", tostring(key))
         end
-        keys[#keys + 1] = key
     end
     table.sort(keys)
     for i, key in ipairs(keys) do
@@ -249,15 +249,14 @@ end
 
 -- Names sorted so that larger elements come first, which keeps every tensor aligned, then by the alphabet.
 local function sorted_names(tensors)
-    local list = {}
-    for name in pairs(tensors) do
+    local list = walk.keys(tensors)
+    for _, name in ipairs(list) do
         if type(name) ~= "string" then
             raise("invalid_argument", "save", "value: the key %s is not a string, expected {name = tensor}",
                 tostring(name))
         elseif name == "__metadata__" then
             raise("invalid_argument", "save", "value: __metadata__ cannot be the name of a tensor")
         end
-        list[#list + 1] = name
     end
     table.sort(list, function(a, b)
         local x, y = file.dtype_sizes[tensors[a].dtype], file.dtype_sizes[tensors[b].dtype]

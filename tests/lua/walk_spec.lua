@@ -1,0 +1,39 @@
+-- The package walks tables outside compiled code: some LuaJITs compile next() and pairs() into code that crashes.
+local walk = require "steer._walk"
+
+describe("walking tables", function()
+    it("lists keys", function()
+        local keys = walk.keys { 7, 8, a = 1 }
+        table.sort(keys, function(a, b) return tostring(a) < tostring(b) end)
+        assert.same({ 1, 2, "a" }, keys)
+        assert.same({}, walk.keys {})
+        assert.equal("a", walk.first { a = 1 })
+        assert.is_nil(walk.first {})
+    end)
+
+    it("goes through _walk everywhere", function()
+        local root = debug.getinfo(walk.keys, "S").source:match("^@(.*)_walk%.lua$")
+        local pipe = assert(io.popen(("find '%s' -name '*.lua'"):format(root)))
+        local files, found = 0, {}
+        for path in pipe:lines() do
+            files = files + 1
+            local file = assert(io.open(path))
+            local text = file:read("*a"):gsub("%-%-[^\n]*", "")
+            file:close()
+            local number = 0
+            for line in text:gmatch("([^\n]*)\n") do
+                number = number + 1
+                -- A line that begins at the margin runs once, when the module is loaded.
+                if (" " .. line):find("^ %s.*[^%w_]pairs%s*%(") or (" " .. line):find("^ %s.*[^%w_.:]next%s*[(,]") then
+                    local kept = text:find("jit.off(check_keys)", 1, true)
+                    if not kept and not path:find("/_walk.lua", 1, true) then
+                        found[#found + 1] = path .. ":" .. number
+                    end
+                end
+            end
+        end
+        pipe:close()
+        assert.is_true(files > 10)
+        assert.same({}, found)
+    end)
+end)
