@@ -11,7 +11,7 @@ describe("walking tables", function()
         assert.is_nil(walk.first {})
     end)
 
-    it("goes through _walk everywhere", function()
+    it("goes through _walk, or happens in files that keep themselves from the compiler", function()
         local root = debug.getinfo(walk.keys, "S").source:match("^@(.*)_walk%.lua$")
         local pipe = assert(io.popen(("find '%s' -name '*.lua'"):format(root)))
         local files, found = 0, {}
@@ -20,16 +20,9 @@ describe("walking tables", function()
             local file = assert(io.open(path))
             local text = file:read("*a"):gsub("%-%-[^\n]*", "")
             file:close()
-            local number = 0
-            for line in text:gmatch("([^\n]*)\n") do
-                number = number + 1
-                -- A line that begins at the margin runs once, when the module is loaded.
-                if (" " .. line):find("^ %s.*[^%w_]pairs%s*%(") or (" " .. line):find("^ %s.*[^%w_.:]next%s*[(,]") then
-                    local kept = text:find("jit.off(check_keys)", 1, true)
-                    if not kept and not path:find("/_walk.lua", 1, true) then
-                        found[#found + 1] = path .. ":" .. number
-                    end
-                end
+            for line in text:gmatch("[^\n]+") do -- one that begins at the margin runs once, when the module is loaded
+                local walks = line:find("^%s.*[^%w_]pairs%s*%(") or line:find("^%s.*[^%w_.:]next%s*[(,]")
+                if walks and not text:find("jit.off(", 1, true) then found[#found + 1] = path .. ": " .. line end
             end
         end
         pipe:close()

@@ -4,6 +4,8 @@ local base = require "steer._tensor"
 local show = require "steer.repl.show"
 local terminal = require "steer.repl.terminal"
 
+jit.off(true, true) -- it walks tables: see steer/_walk.lua
+
 local M = {}
 
 -- ---- Looking into values -------------------------------------------------------------------------------------------

@@ -5,6 +5,8 @@ local layout = require "steer.repl.layout"
 local steer = require "steer"
 local terminal = require "steer.repl.terminal"
 
+jit.off(true, true) -- it walks tables: see steer/_walk.lua
+
 local M = {}
 
 local folder = debug.getinfo(1, "S").source:match("^@(.*)repl/docs%.lua$")

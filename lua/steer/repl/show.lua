@@ -1,4 +1,6 @@
 --- Prints results: tensors by their corner, tables to a bounded depth and length, strings quoted.
+jit.off(true, true) -- it walks tables: see steer/_walk.lua
+
 local M = {}
 
 local ITEMS = { 40, 12, 6, 6 } -- entries shown of a table, by depth
