@@ -24,7 +24,7 @@ UP, DOWN, RIGHT, LEFT = "\x1b[A", "\x1b[B", "\x1b[C", "\x1b[D"
 class Session:
     """A running `steer` on a terminal of its own."""
 
-    def __init__(self, *arguments, columns=80, rows=24, state=None, **environment):
+    def __init__(self, *arguments, columns=80, rows=24, state=None, first=PROMPT, **environment):
         self.state = state or tempfile.mkdtemp(prefix="steer-repl-")
         self.owns_state = state is None
         self.raw = self.text = ""
@@ -36,7 +36,7 @@ class Session:
         if self.pid == 0:
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
             os.execve(STEER, [STEER, *arguments], variables)
-        self.expect(PROMPT)
+        self.expect(first)
 
     def send(self, keys):
         os.write(self.fd, keys.encode())
@@ -172,7 +172,7 @@ def test_errors_leave_the_session():
         same("in function 'f'" in shown and "repl" not in shown, True, shown)
         s.run("x = = 1", "unexpected symbol near '='")
         s.run("error()", "nil")
-        s.run("error({})", "table: ")
+        s.run("error({code = 3})", "{ code = 3 }")
         s.run("error(setmetatable({}, {__tostring = function() error 'no' end}))", "an error whose tostring fails")
         s.run("setmetatable({}, {__tostring = function() error 'not printable' end})", "not printable")
         s.run("local function g() return 1 + g() end g()", "stack overflow")
@@ -317,12 +317,18 @@ def test_ctrl_c_at_the_prompt_drops_the_line():
 
 
 def test_ctrl_c_stops_work():
+    endless = os.path.join(tempfile.mkdtemp(), "endless.lua")
+    with open(endless, "w", encoding="utf-8") as file:
+        file.write("local n = 0\nwhile true do n = (n + 1) % 7 end\n")
     loops = {
         "while true do end": 1, "while true do pcall(error) end": 1,
         "while true do pcall(steer.tensor.zeros, {10}) end": 1,
         "a = steer.tensor.zeros({10}) while true do pcall(function() a:add_(a) end) end": 1,
         "a = steer.tensor.ones({1500, 1500}) while true do a:matmul(a) end": 1.5,
         "coroutine.wrap(function() while true do end end)()": 1,
+        "loadstring('while true do end')()": 1,
+        "package.preload.endless = loadstring('while true do end') require 'endless'": 1,
+        "dofile '%s'" % endless: 1,
         "setmetatable({}, {__tostring = function() while true do end end})": 1,
         ":time (function() while true do end end)()": 1,
     }
@@ -336,6 +342,7 @@ def test_ctrl_c_stops_work():
             s.expect(re.compile(r"interrupted\n(.*\n)*" + PROMPT))
             same(time.monotonic() - start < limit, True, f"{line}: stopped after {time.monotonic() - start:.1f} s")
             same(s.run("1 + 1"), "2\n", "after " + line)
+    shutil.rmtree(os.path.dirname(endless))
 
 
 def test_ctrl_c_twice_never_ends_the_session():
@@ -414,6 +421,13 @@ def test_a_script_first():
         file.flush()
         with Session("-i", file.name) as s:
             same(s.run("double(6)"), "12\n", "what ran before the error is there")
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
+        file.write("print('ready') ran = true while true do end")
+        file.flush()
+        with Session("-i", file.name, first="ready\n") as s:
+            s.send("\x03\x03")
+            s.expect(re.compile(r"interrupted\n(.*\n)*" + PROMPT))
+            same(s.run("ran"), "true\n")
 
 
 def test_plain_terminals():

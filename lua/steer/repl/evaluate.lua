@@ -2,6 +2,7 @@
 -- the stack.
 local c = require "steer._c"
 local error_object = require "steer._error"
+local show = require "steer.repl.show"
 
 local C = c.C
 local M = {}
@@ -59,6 +60,14 @@ end
 
 -- ---- Running -------------------------------------------------------------------------------------------------------
 
+--- From now on no code but the library's is compiled: compiled loops never look whether Ctrl-C was pressed.
+function M.stay_interruptible()
+    local funcinfo = require("jit.util").funcinfo
+    jit.attach(function(prototype) -- called for each function that is parsed, wherever it comes from
+        if not is_library(funcinfo(prototype).source) then jit.off(prototype) end
+    end, "bc")
+end
+
 local stopping = false
 
 -- Runs between instructions of code that is not compiled. After Ctrl-C it raises at every instruction, so that a pcall
@@ -107,7 +116,7 @@ end
 
 local function report(err)
     local known = error_object.is(err)
-    local ok, text = pcall(tostring, err)
+    local ok, text = pcall(type(err) == "table" and show.text or tostring, err)
     if not ok or type(text) ~= "string" then text = "an error whose tostring fails" end
     if known and err.code == "interrupted" then text = "interrupted" end
     local frames = user_frames(2, known)
@@ -123,6 +132,7 @@ function M.run(fn, ...)
     debug.sethook(poll, "", 1000)
     return (function(...)
         debug.sethook()
+        C.steer_interrupt_clear() -- the library's calls between inputs are not to fail
         return ...
     end)(xpcall(fn, report, ...))
 end

@@ -18,6 +18,23 @@ function Session:paint(name, text)
     return self.colour and colours[name] .. text .. "\27[0m" or text
 end
 
+-- What the session loads has the session's globals, unless it is given others.
+local function share_loaders(env)
+    for name, arguments in pairs { load = 4, loadstring = 4, loadfile = 3 } do
+        local original = _G[name]
+        env[name] = function(...)
+            local chunk, why = original(...)
+            if not chunk then return nil, why end
+            return select("#", ...) < arguments and setfenv(chunk, env) or chunk
+        end
+    end
+    function env.dofile(path)
+        local chunk, why = env.loadfile(path)
+        if not chunk then error(why, 0) end
+        return chunk()
+    end
+end
+
 --- Makes a session. What is typed sees the globals, but what it sets stays in the session's own table, so that it
 -- cannot disturb the library.
 function M.new()
@@ -27,13 +44,15 @@ function M.new()
     env._G = env
     local self = { env = env, results = results, commands = commands.commands, colour = terminal.has_colour() }
     self.keep_locals = evaluate.keep_locals(env)
+    share_loaders(env)
+    evaluate.stay_interruptible()
     c.check(c.C.steer_interrupt_install(0)) -- Ctrl-C never ends the process
     return setmetatable(self, Session)
 end
 
 function Session:complain(text)
     io.stdout:flush()
-    io.stderr:write(self:paint("error", text), "\n")
+    io.stderr:write(terminal.is_terminal(2) and self:paint("error", text) or text, "\n")
 end
 
 -- ---- Running inputs ------------------------------------------------------------------------------------------------
@@ -52,9 +71,8 @@ function Session:finish(muted, skip, ...)
     for i = 1, count do print(show.text((select(i, ...)), columns)) end
 end
 
---- Gives a chunk the session's globals, and keeps it uncompiled so that Ctrl-C reaches it.
+--- Gives a chunk the session's globals.
 function Session:prepare(chunk)
-    jit.off(chunk, true)
     return setfenv(chunk, self.env)
 end
 
@@ -142,8 +160,9 @@ local function plain_reader(prompts)
 end
 
 local function banner(self)
+    local ok, devices = pcall(steer.devices) -- a late Ctrl-C interrupts it
     local names = {}
-    for _, device in ipairs(steer.devices()) do names[#names + 1] = device.id end
+    for _, device in ipairs(ok and devices or {}) do names[#names + 1] = device.id end
     print(self:paint("faint", ("Steer %s, %s, :help lists commands, Ctrl-D leaves"):format(steer.version,
         table.concat(names, " "))))
 end
