@@ -14,6 +14,7 @@ import tempfile
 import termios
 import time
 import traceback
+from random import Random
 
 STEER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "scripts", "steer")
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -236,6 +237,21 @@ def test_long_lines_wrap():
         s.run("#x, x:sub(1, 2)", '61\n"Za"\n')
 
 
+def test_random_keys_do_no_harm():
+    seed = int(os.environ.get("STEER_TEST_SEED", "20240229"))
+    random = Random(seed)
+    keys = [chr(i) for i in range(32) if chr(i) not in "\x03\x04\x1a\r\n"] + list("ab._:'\"(){}[] ä世\u0301")
+    keys += [UP, DOWN, LEFT, RIGHT, "\x1b\r", "\x1b[3~", "\x1bb", "\x1bd", "\x1b[200~a\nb\x1b[201~", "\x1b[1;5D"]
+    with Session(columns=20, rows=6) as s:
+        s.run("some_text = 'abc'")
+        for _ in range(20):
+            s.send("".join(random.choice(keys) for _ in range(100)))
+            s.settle()
+            s.send("\x1b[201~\x03\x03")  # whatever was begun ends
+            s.settle()
+            same(s.run("1 + 1"), "2\n", f"after random keys (STEER_TEST_SEED={seed})")
+
+
 def test_completion():
     folder = tempfile.mkdtemp()
     for name in ("weights one.npy", "other.npy", "other.txt"):
@@ -291,6 +307,20 @@ def test_history_persists():
         with Session(state=s.state) as later:
             later.run("\x12thi")
             later.run("third", "3\n")
+
+
+def test_a_torn_history_is_not_made_worse():
+    state = tempfile.mkdtemp()
+    os.mkdir(os.path.join(state, "steer"))
+    with open(os.path.join(state, "steer", "history"), "wb") as file:
+        file.write(b"x = 4\n\xff\\\n\n1 + ")
+    with Session(state=state) as s:
+        s.run("x = 5")
+        s.run("x", "5\n")
+        s.run(UP + UP + UP + " 6", "7\n")  # the torn one, made whole
+    with open(os.path.join(state, "steer", "history"), "rb") as file:
+        same(file.read(), b"x = 4\n\xff\\\n\n1 + \nx = 5\nx\n1 +  6\n")
+    shutil.rmtree(state)
 
 
 def test_history_that_cannot_be_written():

@@ -20,7 +20,8 @@ end
 
 -- What the session loads has the session's globals, unless it is given others.
 local function share_loaders(env)
-    for name, arguments in pairs { load = 4, loadstring = 4, loadfile = 3 } do
+    for _, row in ipairs { { "load", 4 }, { "loadstring", 4 }, { "loadfile", 3 } } do
+        local name, arguments = row[1], row[2]
         local original = _G[name]
         env[name] = function(...)
             local chunk, why = original(...)
