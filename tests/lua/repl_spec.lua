@@ -48,6 +48,7 @@ describe("steer -e", function()
             ["1 + 1"] = "2\n", ["'a', nil, {}"] = '"a"\nnil\n{}\n', ["1;"] = "", ["x = 1"] = "", ["print(1)"] = "1\n",
             ["return 1, 2"] = "1\n2\n", ["local a = 1 return a"] = "1\n", ["-- nothing"] = "", [" "] = "",
             ["steer.tensor.ones({2})"] = " 1  1\n[tensor 2 f32 cpu]\n", ["(function() end)()"] = "",
+            ["=1 + 1"] = "2\n", ["? steer.version"] = (evaluate ":help steer.version"),
         } do
             local output, errors, status = evaluate(text)
             assert.equal(wanted, output, text)

@@ -77,8 +77,14 @@ function Session:prepare(chunk)
     return setfenv(chunk, self.env)
 end
 
+-- What people type out of habit: "=x" is an expression in Lua's own prompt, "?x" is help in others.
+local function translate(text)
+    return text:match("^%s*=(.*)$") or (text:gsub("^%s*%?", ":help "))
+end
+
 -- An input without what surrounds its running; it raises errors.
 local function work(self, text)
+    text = translate(text)
     if not text:find("%f[%w_]_%f[^%w_]") then self.held = nil end
     if text:find("^%s*:") then return commands.run(self, text:match("^%s*(.*)$")) end
     local chunk, muted, skip = evaluate.compile(text)
@@ -120,6 +126,7 @@ local PROMPT, MORE = "steer> ", "    .. "
 
 --- Tells whether an input goes on in another line.
 local function is_open(text)
+    text = translate(text)
     return not text:find("^%s*:") and text:find("%S") ~= nil and evaluate.is_open(text)
 end
 
