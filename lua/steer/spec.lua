@@ -27,16 +27,16 @@ local M = {}
 
 -- ---- Operations ----------------------------------------------------------------------------------------------------
 
-local Op, methods = {}, {}
+local Op, op_metatable = {}, {} -- methods; what finds them and the fields
 local fields_of = setmetatable({}, { __mode = "k" }) -- operation -> its fields, which can be read and not set
 
-function Op:__index(key)
-    local method = methods[key]
+function op_metatable:__index(key)
+    local method = Op[key]
     if method ~= nil then return method end
     return fields_of[self][key]
 end
 
-function Op:__newindex(key)
+function op_metatable:__newindex(key)
     raise("invalid_argument", fields_of[self].kind, "%s: an operation does not change, make a new one", tostring(key))
 end
 
@@ -105,7 +105,7 @@ local function make_op(kind, vector, fields, opts)
     if when then
         self.when = { vector = snapshot(g), above = when.above, below = when.below, cosine = when.cosine or nil }
     end
-    local op = setmetatable({}, Op)
+    local op = setmetatable({}, op_metatable)
     fields_of[op] = self
     return op
 end
@@ -140,7 +140,7 @@ function M.ablate(vector, scale, opts)
 end
 
 --- Frees the operation now; specs made of it keep what they need, its values for saving included.
-function methods:close()
+function Op:close()
     local fields = fields_of[self]
     if fields.handle ~= nil then c.free(fields.handle, C.steer_op_release) end
     fields.handle = nil
@@ -167,7 +167,7 @@ local function op_columns(op)
     return op.kind, table.concat(arguments, " "), where == "" and "all" or where, when == "" and "always" or when
 end
 
-function Op:__tostring()
+function op_metatable:__tostring()
     if self.handle == nil then return self.kind .. " (closed)" end
     local kind, arguments, where, when = op_columns(self)
     return ("%s %s, vector of %d, where %s, when %s"):format(kind, arguments, self.vector:numel(), where, when)
@@ -192,7 +192,7 @@ local function check_layer(layer, ops)
             check.describe(layer), MAX_LAYER)
     end
     local name = "layer " .. layer
-    if getmetatable(ops) == Op then
+    if getmetatable(ops) == op_metatable then
         raise("invalid_argument", "spec", "%s: expected a list of operations, got one: write [%d] = { operation }",
             name, layer)
     end
@@ -200,7 +200,7 @@ local function check_layer(layer, ops)
     local copy = {}
     for i = 1, scope.length("spec", name, ops) do
         local op = ops[i]
-        if getmetatable(op) ~= Op then
+        if getmetatable(op) ~= op_metatable then
             raise("invalid_argument", "spec", "%s: operation %d: expected what steer.add, steer.cap or steer.ablate "
                 .. "makes, got %s", name, i, check.describe(op))
         end
@@ -228,8 +228,8 @@ end
 -- @return a spec; invalid_argument names layer and operation, shape_mismatch if the vectors differ in length
 function M.spec(layers)
     local class = getmetatable(layers)
-    if type(layers) ~= "table" or class == Op or class == Spec then
-        local given = class == Op and "an operation" or class == Spec and "a spec" or check.describe(layers)
+    if type(layers) ~= "table" or class == op_metatable or class == Spec then
+        local given = class == op_metatable and "an operation" or class == Spec and "a spec" or check.describe(layers)
         raise("invalid_argument", "spec", "layers: expected { [layer] = { operation, ... } }, got %s", given)
     end
     local by_layer, sorted, count = {}, {}, 0
