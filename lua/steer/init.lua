@@ -17,6 +17,7 @@ local rows = {
     load_spec = { "steer.spec", "load_spec" },
     engine = { "steer.engine", "engine" },
     bench = { "steer.bench" },
+    extract = { "steer.extract" },
 }
 
 return setmetatable(steer, {

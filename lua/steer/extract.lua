@@ -1,0 +1,226 @@
+--- steer.extract: steering directions from recorded hidden states: difference of means, principal component, probe.
+--
+-- Every method takes two sets of hidden states, those that show a trait (`positive`) and those that do not
+-- (`negative`): float tensors [n, hidden] on one device, or [n, layers, hidden] for a direction per layer. Matrix
+-- products run on that device in f32, with vectors of n numbers on the CPU in between; the direction is f32 and lies on
+-- that device.
+local check = require "steer._check"
+local logistic = require "steer._logistic"
+local options = require "steer._options"
+local base = require "steer._tensor"
+
+local raise = require("steer._error").raise
+
+local M = {}
+
+-- ---- Input ---------------------------------------------------------------------------------------------------------
+
+-- One set as f32, checked; `ndim` is that of the other set.
+local function read_set(op, name, set)
+    local handle = base.use(set, op, name)
+    base.check_float(op, name, base.dtype_codes[set.dtype])
+    if set.ndim ~= 2 and set.ndim ~= 3 then
+        raise("shape_mismatch", op, "%s: %s, expected [n, hidden] or [n, layers, hidden]", name,
+            base.shape_text(handle))
+    end
+    if set:numel() == 0 then raise("invalid_argument", op, "%s: it has no hidden states", name) end
+    local rows = set:to("f32")
+    local norm = rows:norm()
+    if norm ~= norm or norm == math.huge then
+        raise("invalid_argument", op, "%s: it holds NaN or infinite values", name)
+    end
+    return rows
+end
+
+local function read_sets(op, positive, negative, paired)
+    local p, n = read_set(op, "positive", positive), read_set(op, "negative", negative)
+    if positive.device ~= negative.device then
+        raise("device_mismatch", op, "negative: on %s, but positive is on %s", negative.device, positive.device)
+    end
+    local same = p.ndim == n.ndim and (not paired or p:size(1) == n:size(1))
+    for d = 2, same and p.ndim or 1 do same = same and p:size(d) == n:size(d) end
+    if not same then
+        raise("shape_mismatch", op, "negative: %s does not go with %s%s", base.shape_text(negative.handle),
+            base.shape_text(positive.handle), paired and ", expected one row for each row of positive" or "")
+    end
+    return p, n
+end
+
+-- Runs fn(positive, negative) on [n, hidden], or on each layer of [n, layers, hidden].
+local function each_layer(op, positive, negative, fn)
+    if positive.ndim == 2 then return fn(positive, negative) end
+    local directions, infos = {}, {}
+    for layer = 0, positive:size(2) - 1 do
+        local ok, direction, info = pcall(fn, positive:select(2, layer + 1), negative:select(2, layer + 1))
+        if not ok then
+            if type(direction) == "table" and direction.code ~= "interrupted" and direction.op == op then
+                direction.message = ("layer %d: %s"):format(layer, direction.message)
+            end
+            error(direction, 0)
+        end
+        directions[layer], infos[layer] = direction, info
+    end
+    return directions, infos
+end
+
+-- ---- What a direction says -----------------------------------------------------------------------------------------
+
+local function share_above(rows, direction, threshold)
+    local above, projections = 0, rows:matmul(direction):totable()
+    for i = 1, #projections do
+        if projections[i] > threshold then above = above + 1 end
+    end
+    return above, #projections
+end
+
+local function accuracy(direction, threshold, positive, negative)
+    local hits, n = share_above(positive, direction, threshold)
+    local misses, m = share_above(negative, direction, threshold)
+    return (hits + m - misses) / (n + m)
+end
+
+--- Tells how well a direction tells two sets of hidden states apart, such as pairs that it was not made from.
+-- @tparam tensor direction [hidden]
+-- @tparam number threshold projection h·direction above which a hidden state counts as positive: info.threshold of the
+-- methods below
+-- @tparam tensor positive [n, hidden]
+-- @tparam tensor negative [m, hidden]
+-- @treturn number share of the n + m hidden states that lie on their side, 0 to 1
+-- @raise shape_mismatch, device_mismatch
+function M.accuracy(direction, threshold, positive, negative)
+    local op = "extract_accuracy"
+    local handle = base.use(direction, op, "direction")
+    check.number(op, "threshold", threshold)
+    local p, n = read_sets(op, positive, negative)
+    if direction.ndim ~= 1 or p.ndim ~= 2 or p:size(2) ~= direction:numel() then
+        raise("shape_mismatch", op, "direction: %s does not go with %s, expected [hidden] and [n, hidden]",
+            base.shape_text(handle), base.shape_text(positive.handle))
+    end
+    return accuracy(direction:to("f32"), threshold, p, n)
+end
+
+-- What every method says about its direction: the threshold half-way between the means unless given, and the accuracy.
+local function describe(direction, positive, negative, info)
+    if not info.threshold then
+        info.threshold = ((positive:mean(1) + negative:mean(1)) * 0.5):dot(direction)
+    end
+    info.accuracy = accuracy(direction, info.threshold, positive, negative)
+    return direction, info
+end
+
+-- ---- Difference of means -------------------------------------------------------------------------------------------
+
+--- Takes the difference of the means, mean(positive) - mean(negative): adding it moves the one mean to the other.
+-- Source: activation addition (Turner et al. 2023, arXiv:2308.10248) and contrastive activation addition (Rimsky et
+-- al. 2024, arXiv:2312.06681).
+-- @tparam tensor positive [n, hidden] or [n, layers, hidden]
+-- @tparam tensor negative [m, hidden] or [m, layers, hidden]
+-- @tparam[opt] table opts normalize: length 1 (default false: the length is the distance of the means)
+-- @return direction [hidden], or a table of them by layer from 0, which steer.save writes to .gguf (layer_offset = 1)
+-- @return info, or a table of them by layer: threshold (projection half-way between the means), accuracy (on these
+-- rows)
+-- @raise invalid_argument for equal means and values that are not finite, shape_mismatch, dtype_mismatch,
+-- device_mismatch
+function M.mean_difference(positive, negative, opts)
+    local op = "extract_mean_difference"
+    opts = options.check(op, opts, { normalize = "boolean" })
+    local p, n = read_sets(op, positive, negative)
+    return each_layer(op, p, n, function(p_rows, n_rows)
+        local v = p_rows:mean(1) - n_rows:mean(1)
+        if v:norm() == 0 then raise("invalid_argument", op, "positive: its mean is that of negative, no direction") end
+        return describe(opts.normalize and v:normalize() or v, p_rows, n_rows, {})
+    end)
+end
+
+-- ---- First principal component of paired differences ---------------------------------------------------------------
+
+local SQUARINGS = 30     -- the power 2^30 of the Gram matrix: what is equal after it is equal in f32
+local RANK_ONE = 1e-6    -- how far the squares of the eigenvalues may sum from 1
+local POLISHES = 3
+
+-- Leading eigenvector, up to its length, of a symmetric matrix without negative eigenvalues, by squaring it until it
+-- has rank one. `trace` is the sum of the eigenvalues.
+local function leading(matrix, trace)
+    local k = matrix * (1 / trace)
+    for _ = 1, SQUARINGS do
+        local squares = k:norm() ^ 2 -- the trace of the squared matrix
+        if squares > 1 - RANK_ONE then break end
+        k = k:matmul(k):mul_(1 / squares)
+    end
+    return k:select(1, k:norm(2):argmax())
+end
+
+--- Takes the first principal component of the differences of pairs, positive[i] - negative[i].
+-- The differences are not centred: that is the component of the differences taken in both directions, which have mean
+-- zero (representation reading swaps the sides of random pairs to the same end; centring without it would remove the
+-- very mean that the pairs share). It has length 1 and points from negative to positive.
+-- Source: representation engineering (Zou et al. 2023, arXiv:2310.01405).
+-- @tparam tensor positive [n, hidden] or [n, layers, hidden]
+-- @tparam tensor negative of the same shape: row i is the other side of pair i
+-- @return direction [hidden] of length 1, or a table of them by layer from 0
+-- @return info, or a table of them by layer: threshold (projection half-way between the means), accuracy (on these
+-- rows), explained (share of the squared differences that lies along the direction)
+-- @raise invalid_argument if all pairs are equal or values are not finite, shape_mismatch, dtype_mismatch,
+-- device_mismatch
+function M.pca(positive, negative, opts)
+    local op = "extract_pca"
+    options.check(op, opts, {})
+    local p, n = read_sets(op, positive, negative, true)
+    return each_layer(op, p, n, function(p_rows, n_rows)
+        local d = p_rows - n_rows
+        local trace = d:norm() ^ 2
+        if trace == 0 then
+            raise("invalid_argument", op, "positive: every row equals that of negative, no direction")
+        end
+        local turned = d:transpose()
+        local v
+        if d:size(1) <= d:size(2) then -- the smaller of the two matrices with these eigenvalues
+            v = turned:matmul(leading(d:matmul(turned), trace)):normalize()
+        else
+            v = leading(turned:matmul(d), trace):normalize()
+        end
+        for _ = 1, POLISHES do v = turned:matmul(d:matmul(v)):normalize() end
+        local along = d:matmul(v)
+        if along:sum() < 0 then v:mul_(-1) end
+        return describe(v, p_rows, n_rows, { explained = along:norm() ^ 2 / trace })
+    end)
+end
+
+-- ---- Logistic-regression probe -------------------------------------------------------------------------------------
+
+--- Trains a linear probe by logistic regression; its weights, at length 1, are the direction.
+-- It minimises the mean log loss + l2/2 |w|^2 with an intercept that is not penalised. Before that the rows are centred
+-- and divided by their root mean square distance from their mean, so that l2 means the same for every model.
+-- Source: linear classifier probes (Alain and Bengio 2016, arXiv:1610.01644).
+-- @tparam tensor positive [n, hidden] or [n, layers, hidden]
+-- @tparam tensor negative [m, hidden] or [m, layers, hidden]
+-- @tparam[opt] table opts l2 (0.001): weight of the penalty, above 0
+-- @return direction [hidden] of length 1, or a table of them by layer from 0
+-- @return info, or a table of them by layer: weight and bias (a hidden state is positive with probability
+-- 1 / (1 + exp(-(weight * h·direction + bias)))), threshold (projection of probability one half), accuracy (on these
+-- rows), loss, steps, converged (whether the gradient came to zero as near as f32 allows)
+-- @raise invalid_argument if no direction tells the sets apart or values are not finite, shape_mismatch,
+-- dtype_mismatch, device_mismatch
+function M.probe(positive, negative, opts)
+    local op = "extract_probe"
+    opts = options.check(op, opts, { l2 = "number" })
+    local l2 = opts.l2 or 1e-3
+    if l2 ~= l2 or l2 <= 0 or l2 == math.huge then
+        raise("invalid_argument", op, "opts.l2: %s, expected more than 0", tostring(l2))
+    end
+    local p, n = read_sets(op, positive, negative)
+    return each_layer(op, p, n, function(p_rows, n_rows)
+        local problem = logistic.new(p_rows, n_rows, l2)
+        local w, b, loss, steps, converged = problem:solve()
+        local norm = w:norm()
+        if norm == 0 then raise("invalid_argument", op, "positive: no direction tells it from negative") end
+        local v, weight = w * (1 / norm), norm / problem.scale
+        local bias = b - weight * problem.center:dot(v)
+        return describe(v, p_rows, n_rows, {
+            weight = weight, bias = bias, threshold = -bias / weight, loss = loss, steps = steps,
+            converged = converged,
+        })
+    end)
+end
+
+return M
