@@ -1,0 +1,262 @@
+--- Results files of sweeps: one JSON object a line, a header first and then a line for each finished case.
+--
+-- Header: {"steer_sweep":1, "name", "axes":{axis:[values]}, "order":[axes], "seed", "version"}.
+-- Case: {"case":{axis:value}, "key":(hash of the case), "status":"ok" | "skipped" | "failed", "metrics":{name:number},
+-- "samples":{name:[numbers]}, "path", "device", "device_name", "driver", "clock_khz", "versions":{}, "git", "host",
+-- "seed", "seconds", "time", "reason", "traceback", "command"}; what does not apply is left out. Numbers have 17
+-- significant digits, NaN and infinities are null.
+local ffi = require "ffi"
+local append_only = require "steer._append"
+local check = require "steer._check"
+local json = require "steer._json"
+local raise = require("steer._error").raise
+local walk = require "steer._walk"
+
+local M = {}
+
+local FORMAT = 1
+local HEAD, CASE_HEAD = '{"steer_sweep":', '{"case":' -- what the lines begin with
+local STATUSES = { ok = true, skipped = true, failed = true }
+
+-- ---- The content of a case -----------------------------------------------------------------------------------------
+
+local function fnv1a(text)
+    local hash = 0xcbf29ce484222325ULL
+    for i = 1, #text do
+        hash = bit.bxor(hash, ffi.cast("uint64_t", text:byte(i))) * 0x100000001b3ULL
+    end
+    return bit.bxor(hash, bit.rshift(hash, 32)) -- the low bits alone mix little
+end
+
+--- Gives the key of a case, 16 hexadecimal digits that depend on its axes' names and values alone.
+-- @tparam table case axis -> value
+function M.key(case)
+    return bit.tohex(fnv1a(json.encode(case)), 16)
+end
+
+--- Gives the seed of a case: it depends on the sweep's seed and the case, not on which cases run beside it.
+-- @tparam number seed of the sweep
+-- @tparam table case axis -> value
+-- @treturn number integer from 0 up, below 2^48
+function M.seed(seed, case)
+    return tonumber(fnv1a(("%.17g "):format(seed) .. json.encode(case)) % 2ULL ^ 48)
+end
+
+--- Writes a case for people: "hidden=1024 path=uniform".
+-- @tparam table case axis -> value
+-- @tparam table order list of the axes' names
+function M.text(case, order)
+    local words = {}
+    for i, name in ipairs(order) do
+        local value = case[name]
+        words[i] = name .. "=" .. (type(value) == "number" and ("%.15g"):format(value) or tostring(value))
+    end
+    return table.concat(words, " ")
+end
+
+-- ---- Reading -------------------------------------------------------------------------------------------------------
+
+local function read_file(op, path)
+    local file, why = io.open(path, "rb")
+    if not file then raise("io", op, "cannot open %s", why) end
+    local text, message = file:read "*a"
+    file:close()
+    if not text then raise("io", op, "%s: cannot read: %s", path, message) end
+    return text
+end
+
+-- A list of the line's text, its number and whether it ends in a newline.
+local function split(text)
+    local lines, at = {}, 1
+    while at <= #text do
+        local stop = text:find("\n", at, true)
+        lines[#lines + 1] = { text = text:sub(at, (stop or #text + 1) - 1), ends = stop ~= nil, from = at - 1 }
+        at = (stop or #text) + 1
+    end
+    return lines
+end
+
+local function is_names(list)
+    if type(list) ~= "table" then return false end
+    for i = 1, #list do
+        if type(list[i]) ~= "string" then return false end
+    end
+    return true
+end
+
+local function check_header(op, path, header)
+    if header.steer_sweep ~= FORMAT then
+        raise("format", op, "%s: line 1: results of format %s, this version reads format %d", path,
+            tostring(header.steer_sweep), FORMAT)
+    end
+    local good = type(header.name) == "string" and type(header.axes) == "table" and is_names(header.order)
+        and type(header.seed) == "number"
+    for i = 1, good and #header.order or 0 do
+        good = good and type(header.axes[header.order[i]]) == "table"
+    end
+    if not good then raise("format", op, "%s: line 1: the header lacks name, axes, order or seed", path) end
+end
+
+-- What is wrong with a case's line, or nil.
+local function case_fault(line, header)
+    if type(line) ~= "table" or type(line.case) ~= "table" or not STATUSES[line.status] then
+        return "it is no case of a sweep"
+    end
+    for _, name in ipairs(header.order) do
+        if line.case[name] == nil then return ("the case lacks the axis %s"):format(name) end
+    end
+    if #walk.keys(line.case) ~= #header.order then return "the case has other axes than the header" end
+    if line.key ~= M.key(line.case) then return "its key does not belong to its case" end
+    if line.metrics ~= nil and type(line.metrics) ~= "table" then return "its metrics are no table" end
+    return nil
+end
+
+-- Tells whether the last line is a case's that was cut short, or zeros that a machine left which went down.
+local function is_torn(text)
+    return text:sub(1, #CASE_HEAD) == CASE_HEAD:sub(1, #text) or text:find("%z") ~= nil
+end
+
+local function parse_cases(op, result, lines)
+    for number = 2, #lines do
+        local entry = lines[number]
+        local line, why = json.decode(entry.text)
+        if line == nil and number == #lines and is_torn(entry.text) then
+            result.torn_from = entry.from
+            return
+        end
+        why = why or case_fault(line, result.header)
+        if why then raise("format", op, "%s: line %d is foreign: %s", result.path, number, why) end
+        result.lines[#result.lines + 1] = line
+        line.line, result.unended = number, not entry.ends
+    end
+end
+
+-- The line that holds for each case is its last; a failed one before it was tried again.
+local function settle(result)
+    local at = {}
+    for _, line in ipairs(result.lines) do
+        local place = at[line.key]
+        if not place then
+            place = #result.cases + 1
+            at[line.key] = place
+        elseif result.cases[place].status ~= "failed" then
+            result.repeated[#result.repeated + 1] = { case = line.case, first = result.cases[place].line,
+                second = line.line }
+        end
+        result.cases[place] = line
+    end
+end
+
+--- Reads a results file. A torn last line is left out.
+-- @tparam string op operation for messages
+-- @tparam string path
+-- @treturn table path; header {name=, axes= {name = {values}}, order= {names}, seed=, version=}, nil if the file is
+-- empty or its header torn; cases (a list of the lines, the last of each case, with its number as `line`; null is NaN);
+-- lines (all); repeated (list of {case=, first=, second=} with the numbers of two lines of one case that did not fail);
+-- torn_from (bytes before a torn last line, or nil)
+-- @raise io, format (with the line's number)
+function M.open(op, path)
+    local text = read_file(op, path)
+    local lines = split(text)
+    local result = { path = path, cases = {}, lines = {}, repeated = {} }
+    local header = lines[1] and json.decode(lines[1].text)
+    if #lines < 2 and not header and text:sub(1, #HEAD) == HEAD:sub(1, #text) then
+        result.torn_from = #text > 0 and 0 or nil
+        return result
+    end
+    if type(header) ~= "table" or header.steer_sweep == nil then
+        raise("format", op, "%s: line 1 is not the header of a sweep's results", path)
+    end
+    check_header(op, path, header)
+    result.header, result.unended = header, not lines[1].ends
+    parse_cases(op, result, lines)
+    settle(result)
+    return result
+end
+
+--- Reads a results file that holds a sweep's results, as M.open does.
+-- @tparam string path
+-- @raise io, format; an empty file is a format error
+function M.read(path)
+    check.type("record_read", "path", path, "string", "the path of a results file")
+    local result = M.open("record_read", path)
+    if not result.header then raise("format", "record_read", "%s: it is empty", path) end
+    return result
+end
+
+-- ---- Writing -------------------------------------------------------------------------------------------------------
+
+local Writer = {}
+Writer.__index = Writer
+
+-- The mark comes first, so that a torn header is known by its beginning.
+local function header_line(header)
+    return ("%s%d,%s\n"):format(HEAD, FORMAT, json.encode({
+        name = header.name, axes = header.axes, order = json.list(header.order), seed = header.seed,
+        version = header.version,
+    }):sub(2))
+end
+
+--- Begins a results file.
+-- @tparam string op operation for messages
+-- @tparam string path a file that is not there or empty; "-" is standard output
+-- @tparam table header name, axes, order, seed, version
+-- @return a writer with add(line) and close()
+-- @raise io
+function M.create(op, path, header)
+    local file = append_only.open(op, path)
+    if path ~= "-" and file:size() > 0 then
+        file:close()
+        raise("io", op, "%s: it exists and is not empty", path)
+    end
+    local writer = setmetatable({ file = file }, Writer)
+    writer:write(header_line(header))
+    return writer
+end
+
+--- Goes on with a results file: a torn last line is cut off, a missing newline added.
+-- @tparam string op operation for messages
+-- @tparam string path
+-- @tparam table header for a file that is empty or not there
+-- @tparam function accept called with what the file holds before it is touched; may raise
+-- @return a writer, and what the file holds, as M.open gives
+function M.continue(op, path, header, accept)
+    local file = append_only.open(op, path) -- before reading: from here on nobody else writes
+    local ok, found = pcall(M.open, op, path)
+    if ok then
+        ok, found = pcall(function()
+            if found.header then accept(found) end
+            return found
+        end)
+    end
+    if not ok then
+        file:close()
+        error(found, 0)
+    end
+    local writer = setmetatable({ file = file }, Writer)
+    if found.torn_from then file:cut(found.torn_from) end
+    if found.unended and not found.torn_from then file:append("\n") end
+    if not found.header then writer:write(header_line(header)) end
+    return writer, found
+end
+
+function Writer:write(text)
+    if self.file.fd == 1 then io.stdout:flush() end
+    self.file:append(text)
+end
+
+--- Appends a case's line and syncs; its key is filled in.
+function Writer:add(line)
+    local copy = {}
+    for _, name in ipairs(walk.keys(line)) do copy[name] = line[name] end
+    copy.line, copy.key = nil, M.key(line.case)
+    self:write(json.encode(copy) .. "\n")
+end
+
+--- Closes the file.
+function Writer:close()
+    if self.file then self.file:close() end
+    self.file = nil
+end
+
+return M
