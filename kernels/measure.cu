@@ -3,31 +3,41 @@
  * R0 does nothing. R1 is the yardstick for every kernel that works in place: x[i] = x[i] + 0 over the whole buffer. */
 #include "cuda.cuh"
 
+enum { STREAM_THREADS = 512 };
+
 static __global__ void empty_kernel() {}
 
-__device__ __forceinline__ float plus_zero(float x) { return __fadd_rn(x, 0.0f); }
-__device__ __forceinline__ __half2 plus_zero(__half2 x) { return __hadd2(x, __float2half2_rn(0.0f)); }
-__device__ __forceinline__ __nv_bfloat162 plus_zero(__nv_bfloat162 x) {
-    return __hadd2(x, __float2bfloat162_rn(0.0f));
+/* Adds zero to the one f32, or the two f16 or bf16, of a word. */
+template <typename E> __device__ __forceinline__ uint32_t plus_zero(uint32_t word);
+template <> __device__ __forceinline__ uint32_t plus_zero<float>(uint32_t word) {
+    return __float_as_uint(__fadd_rn(__uint_as_float(word), 0.0f));
+}
+template <> __device__ __forceinline__ uint32_t plus_zero<steer_f16>(uint32_t word) {
+    __half2 sum = __hadd2(reinterpret_cast<__half2 &>(word), __float2half2_rn(0.0f));
+    return reinterpret_cast<uint32_t &>(sum);
+}
+template <> __device__ __forceinline__ uint32_t plus_zero<steer_bf16>(uint32_t word) {
+    __nv_bfloat162 sum = __hadd2(reinterpret_cast<__nv_bfloat162 &>(word), __float2bfloat162_rn(0.0f));
+    return reinterpret_cast<uint32_t &>(sum);
 }
 
-/* T is the type of an addition: float, or a pair of f16 or bf16. A block's loads are all issued before its first
- * store. `head` and `tail` bytes at the ends are not whole packs; the first block does them element by element. */
-template <typename T, typename E, int PACKS>
-static __global__ void __launch_bounds__(256) stream_kernel(char *data, int64_t packs, int head, int tail) {
-    using pack = steer_pack<T, 16 / sizeof(T)>;
+/* A block's loads are all issued before its first store. `head` and `tail` bytes at the ends are not whole packs; the
+ * first block does them element by element. */
+template <typename E, int PACKS>
+static __global__ void __launch_bounds__(STREAM_THREADS) stream_kernel(char *data, int64_t packs, int head, int tail) {
+    using pack = steer_pack<uint32_t, 4>; /* words, because packs of half2 are not loaded in one piece */
     pack *body = reinterpret_cast<pack *>(data + head);
-    int64_t first = (int64_t)blockIdx.x * (256 * PACKS) + threadIdx.x;
+    int64_t first = (int64_t)blockIdx.x * (STREAM_THREADS * PACKS) + threadIdx.x;
     pack kept[PACKS];
 #pragma unroll
     for (int i = 0; i < PACKS; i++) {
-        if (first + i * 256 < packs) kept[i] = body[first + i * 256];
+        if (first + i * STREAM_THREADS < packs) kept[i] = body[first + i * STREAM_THREADS];
     }
 #pragma unroll
     for (int i = 0; i < PACKS; i++) {
 #pragma unroll
-        for (T &x : kept[i].at) x = plus_zero(x);
-        if (first + i * 256 < packs) body[first + i * 256] = kept[i];
+        for (uint32_t &word : kept[i].at) word = plus_zero<E>(word);
+        if (first + i * STREAM_THREADS < packs) body[first + i * STREAM_THREADS] = kept[i];
     }
     if (blockIdx.x == 0 && threadIdx.x < (head + tail) / sizeof(E)) {
         int64_t at = (int64_t)threadIdx.x * sizeof(E);
@@ -36,20 +46,18 @@ static __global__ void __launch_bounds__(256) stream_kernel(char *data, int64_t 
     }
 }
 
-template <typename T, typename E> static int stream(steer_cuda_device *device, char *data, size_t bytes) {
+template <typename E> static int stream(steer_cuda_device *device, char *data, size_t bytes) {
     size_t head = (16 - (uintptr_t)data % 16) % 16;
     if (head > bytes) head = bytes;
     int64_t packs = (int64_t)((bytes - head) / 16);
     int tail = (int)((bytes - head) % 16);
-    /* Enough packs a thread that one wave of blocks covers a small buffer; four keep memory busy for a large one. */
+    /* The fastest of the geometries tried: two packs a thread where that makes one wave, else one. */
     int64_t threads = (int64_t)device->multiprocessors * device->threads_per_multiprocessor;
-    int each = packs <= threads ? 1 : packs <= 2 * threads ? 2 : 4;
-    int64_t blocks = (packs + 256 * each - 1) / (256 * each);
-    auto kernel = each == 1   ? stream_kernel<T, E, 1>
-                  : each == 2 ? stream_kernel<T, E, 2>
-                              : stream_kernel<T, E, 4>;
-    kernel<<<(unsigned)(blocks > 0 ? blocks : 1), 256, 0, steer_cuda_stream(device)>>>(data, packs, (int)head,
-                                                                                       tail);
+    int each = packs > threads && packs <= 2 * threads ? 2 : 1;
+    int64_t blocks = (packs + STREAM_THREADS * each - 1) / (STREAM_THREADS * each);
+    auto kernel = each == 1 ? stream_kernel<E, 1> : stream_kernel<E, 2>;
+    kernel<<<(unsigned)(blocks > 0 ? blocks : 1), STREAM_THREADS, 0, steer_cuda_stream(device)>>>(
+        data, packs, (int)head, tail);
     STEER_CUDA_LAUNCHED("the stream reference");
     return STEER_OK;
 }
@@ -66,9 +74,9 @@ int steer_cuda_reference(void *handle, void *data, size_t bytes, steer_dtype dty
         return STEER_CUDA_FAIL(STEER_E_INVALID_ARGUMENT, "kind: %d is not a reference", (int)kind);
     if (bytes == 0) return STEER_OK;
     char *at = static_cast<char *>(data);
-    if (dtype == STEER_F32) return stream<float, float>(device, at, bytes);
-    if (dtype == STEER_F16) return stream<__half2, steer_f16>(device, at, bytes);
-    if (dtype == STEER_BF16) return stream<__nv_bfloat162, steer_bf16>(device, at, bytes);
+    if (dtype == STEER_F32) return stream<float>(device, at, bytes);
+    if (dtype == STEER_F16) return stream<steer_f16>(device, at, bytes);
+    if (dtype == STEER_BF16) return stream<steer_bf16>(device, at, bytes);
     return STEER_CUDA_FAIL(STEER_E_DTYPE_MISMATCH, "tensor: the stream reference takes f32, f16 or bf16");
 }
 

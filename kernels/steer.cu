@@ -1,59 +1,110 @@
-/* steer.cu: launches the steering kernel: chooses its geometry and its variant. */
-#include "steer_rows.cuh"
+/* steer.cu: launches the steering kernels: chooses the variant and its geometry. */
+#include "steer_common.cuh"
 
 #include <algorithm>
+#include <atomic>
+#include <cstdlib>
 
 namespace {
 
-const int64_t SHARED_BYTES = 48 * 1024, CAPTURED_STAGE_BYTES = 8 * 1024;
-
-struct geometry {
-    int threads; /* of a group */
-    int groups;  /* of a block */
-    int rows;    /* of a group */
-    int shared_bytes;
-};
+const int64_t MAX_TILE_BYTES = 128 * 1024, MAX_STAGE_BYTES = 32 * 1024, CAPTURED_STAGE_BYTES = 8 * 1024;
 
 bool is_aligned(const void *data, int64_t stride, size_t element) {
     return (uintptr_t)data % 16 == 0 && (size_t)stride * element % 16 == 0;
 }
 
-steer_rows_choice choose(const steer_launch *launch, int threads, int multiprocessors) {
-    size_t element = launch->dtype == STEER_F32 ? 4 : 2;
-    steer_rows_choice choice;
-    choice.elements = 16;
-    while ((int64_t)threads * choice.elements < launch->hidden_size) choice.elements *= 2;
-    choice.aligned = (size_t)launch->hidden_size * element % 16 == 0 &&
-                     is_aligned(launch->hidden, launch->hidden_stride, element) &&
-                     (!launch->residual || is_aligned(launch->residual, launch->residual_stride, element));
-    choice.many = launch->max_vectors != 0 && launch->max_vectors != 1;
-    choice.residual = launch->residual != nullptr;
-    /* Tiles where neighbours share programs and enough tiles are left to fill the chip. */
-    choice.tiled = choice.aligned && choice.elements == 16 && launch->rows_per_program >= 8 &&
-                   launch->rows >= 2 * STEER_ROWS_TILE * (int64_t)multiprocessors;
-    return choice;
+size_t element_bytes(const steer_launch *launch) { return launch->dtype == STEER_F32 ? 4 : 2; }
+
+bool rows_are_aligned(const steer_launch *launch) {
+    size_t element = element_bytes(launch);
+    return (size_t)launch->hidden_size * element % 16 == 0 && is_aligned(launch->hidden, launch->hidden_stride, element) &&
+           (!launch->residual || is_aligned(launch->residual, launch->residual_stride, element));
 }
 
-/* Shared memory of a group into `args`; false if a block of `shape` would need too much. */
-bool fit(steer_rows_args *args, geometry *shape, const steer_launch *launch, bool many) {
-    int warps = shape->threads / 32;
+/* Bytes of a tile row in shared memory. */
+int64_t row_bytes(const steer_launch *launch, int threads) {
+    int64_t chunk = 16 / (int64_t)element_bytes(launch) * threads;
+    return (launch->hidden_size + chunk - 1) / chunk * threads * 16 * (launch->residual ? 2 : 1);
+}
+
+/* More than the last-level cache keeps. */
+bool is_large(const steer_launch *launch, int threads, const steer_cuda_device *gpu) {
+    return launch->rows * row_bytes(launch, threads) > gpu->l2_bytes;
+}
+
+int tune(const char *name, int value) { const char *t = getenv(name); return t ? atoi(t) : value; }
+
+/* The fast kernels hold a program's vectors in registers. */
+bool is_fast(const steer_launch *launch, int threads) {
+    int elements = threads * 16 >= launch->hidden_size ? 16 : 32;
+    return rows_are_aligned(launch) && threads * elements >= launch->hidden_size && !launch->norm &&
+           launch->max_vectors >= 0 && launch->max_vectors <= (elements == 16 ? 4 : 1) &&
+           launch->max_image_bytes <= MAX_STAGE_BYTES;
+}
+
+steer_rows_variant choose(const steer_launch *launch, int threads, const steer_cuda_device *gpu) {
+    steer_rows_variant variant = {};
+    variant.aligned = rows_are_aligned(launch);
+    variant.residual = launch->residual != nullptr;
+    /* Rows of one tile share what they load; where few rows are left for a multiprocessor they go alone. */
+    bool share = launch->rows_per_program >= 4 && launch->rows >= 8 * gpu->multiprocessors;
+    if (!is_fast(launch, threads)) {
+        variant.family = STEER_ROWS_GENERAL;
+        int64_t most = MAX_TILE_BYTES / row_bytes(launch, threads);
+        variant.tile = !share || !variant.aligned ? 1 : most >= 8 && threads <= STEER_BLOCK_THREADS / 2 ? 8 : most >= 4 ? 4 : 1;
+        if (variant.tile > 1) variant.tile = tune("T_TILE", variant.tile);
+        return variant;
+    }
+    variant.elements = threads * 16 >= launch->hidden_size ? 16 : 32;
+    variant.vectors = launch->max_vectors > 2 ? 4 : launch->max_vectors == 2 ? 2 : launch->both;
+    bool walk = is_large(launch, threads, gpu) && (launch->table || variant.vectors > 0) && variant.elements == 16;
+    variant.family = walk ? STEER_ROWS_STREAM : STEER_ROWS_TILE;
+    variant.tile = share && variant.elements == 16 ? 2 : 1;
+    return variant;
+}
+
+/* Shared memory of a launch in bytes, noting in `args` what the general kernel must know of it. */
+int64_t plan_shared(steer_rows_args *args, const steer_launch *launch, int threads, steer_rows_variant variant) {
+    int64_t sums = std::max(4, threads / 32) * (int64_t)sizeof(float); /* of one value, a warp's part each */
+    int slots = std::max(1, variant.vectors);
+    int64_t stage = slots > 1 ? launch->max_image_bytes : 0;
+    if (variant.family == STEER_ROWS_TILE) return variant.tile * slots * sums + stage;
+    if (variant.family == STEER_ROWS_STREAM)
+        return STEER_STREAM_ROWS * row_bytes(launch, threads) + 2 * slots * sums + stage;
     bool any = launch->max_vectors < 0; /* captured: a later batch may hold any program */
-    args->vectors = !many ? 0 : any ? 2 * STEER_MAX_OPS : launch->max_vectors;
-    int fixed =
-        2 * shape->rows * (many ? STEER_ROWS_DOTS : 1) * warps + shape->rows * (2 * args->vectors + 1);
-    int fixed_bytes = (fixed * 4 + 15) / 16 * 16;
-    int64_t image = !many ? 0 : any ? CAPTURED_STAGE_BYTES : (launch->max_image_bytes + 15) / 16 * 16;
-    int64_t room = SHARED_BYTES / shape->groups / 16 * 16 - fixed_bytes;
-    if (room < 0) return false;
-    args->stage_bytes = image <= room ? (int)image : 0;
-    args->group_bytes = fixed_bytes + args->stage_bytes;
-    shape->shared_bytes = args->group_bytes * shape->groups;
-    return true;
+    int tile = variant.tile;
+    args->vectors = any ? 2 * STEER_MAX_OPS : std::max(launch->max_vectors, 1);
+    int64_t words = 2 * (int64_t)tile * args->vectors + 2 * tile;
+    args->stage_at =
+        (int32_t)(tile * row_bytes(launch, threads) + 2 * tile * GENERAL_DOTS * sums + (words * 4 + 15) / 16 * 16);
+    int64_t image = any ? CAPTURED_STAGE_BYTES : launch->max_image_bytes;
+    args->stage_bytes = image <= MAX_STAGE_BYTES ? (int32_t)image : 0;
+    return args->stage_at + std::max(args->stage_bytes, 16);
 }
 
-steer_rows_kernel select(steer_dtype dtype, steer_rows_choice choice) {
-    if (dtype == STEER_F32) return steer_rows_select<float>(choice);
-    return dtype == STEER_F16 ? steer_rows_select<steer_f16>(choice) : steer_rows_select<steer_bf16>(choice);
+steer_rows_kernel select(steer_dtype dtype, steer_rows_variant variant) {
+    if (variant.family == STEER_ROWS_GENERAL)
+        return dtype == STEER_F32   ? steer_rows_general<float>(variant)
+               : dtype == STEER_F16 ? steer_rows_general<steer_f16>(variant)
+                                    : steer_rows_general<steer_bf16>(variant);
+    return dtype == STEER_F32   ? steer_rows_tile<float>(variant)
+           : dtype == STEER_F16 ? steer_rows_tile<steer_f16>(variant)
+                                : steer_rows_tile<steer_bf16>(variant);
+}
+
+/* Lets a kernel use all the shared memory there is, once per device. */
+int allow_shared(steer_rows_kernel kernel, const steer_cuda_device *gpu) {
+    static std::atomic<const void *> allowed[STEER_CUDA_MAX_DEVICES][64];
+    for (std::atomic<const void *> &slot : allowed[gpu->index]) {
+        const void *known = slot.load(std::memory_order_relaxed);
+        if (known == (const void *)kernel) return STEER_OK;
+        if (known) continue;
+        STEER_CUDA_TRY(cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                            gpu->shared_bytes));
+        slot.store((const void *)kernel, std::memory_order_relaxed); /* two threads may both do it: no harm */
+        return STEER_OK;
+    }
+    return STEER_OK;
 }
 
 } // namespace
@@ -63,9 +114,9 @@ int steer_cuda_steer(void *device, const steer_launch *launch) {
     STEER_CUDA_CHECK(steer_cuda_enter(gpu));
     if (launch->rows == 0) return STEER_OK;
     int threads = 32;
-    while (threads < STEER_ROWS_THREADS && threads * 16 < launch->hidden_size) threads *= 2;
-    steer_rows_choice choice = choose(launch, threads, gpu->multiprocessors);
-    geometry shape = {threads, std::max(1, 128 / threads), choice.tiled ? STEER_ROWS_TILE : 1, 0};
+    while (threads < STEER_BLOCK_THREADS && threads * 16 < launch->hidden_size) threads *= 2;
+    steer_rows_variant variant = choose(launch, threads, gpu);
+    steer_rows_kernel kernel = select(launch->dtype, variant);
     steer_rows_args args = {};
     args.hidden = launch->hidden;
     args.residual = launch->residual;
@@ -76,16 +127,26 @@ int steer_cuda_steer(void *device, const steer_launch *launch) {
     args.hidden_size = (int32_t)launch->hidden_size;
     args.layer = launch->layer;
     if (launch->uniform) args.entry = *launch->uniform;
-    bool many = choice.many || !choice.aligned || choice.elements > 16; /* the variants that exist */
-    while (!fit(&args, &shape, launch, many)) shape.groups /= 2;
-    int64_t tiles = (launch->rows + shape.rows - 1) / shape.rows;
-    int64_t blocks = (tiles + shape.groups - 1) / shape.groups;
+    bool large = is_large(launch, threads, gpu);
+    args.turns = !large ? 1 : variant.family == STEER_ROWS_STREAM ? tune("T_STURNS", 8) : tune("T_TURNS", 4);
+    int rows_each = variant.family == STEER_ROWS_STREAM    ? args.turns
+                    : variant.family == STEER_ROWS_GENERAL ? args.turns * variant.tile
+                                                           : variant.tile;
+    int64_t shared = plan_shared(&args, launch, threads, variant);
+    if (shared > 48 * 1024) STEER_CUDA_CHECK(allow_shared(kernel, gpu));
+    int64_t blocks = (launch->rows + rows_each - 1) / rows_each;
     if (blocks > INT32_MAX)
-        return STEER_CUDA_FAIL(STEER_E_UNSUPPORTED, "rows: %lld is beyond one launch",
-                               (long long)launch->rows);
-    steer_rows_kernel kernel = select(launch->dtype, choice);
-    kernel<<<dim3((unsigned)blocks), dim3(threads, shape.groups), shape.shared_bytes,
-             steer_cuda_stream(gpu)>>>(args);
-    STEER_CUDA_LAUNCHED("steer_rows");
+        return STEER_CUDA_FAIL(STEER_E_UNSUPPORTED, "rows: %lld is beyond one launch", (long long)launch->rows);
+    cudaLaunchAttribute early = {};
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = dim3((unsigned)blocks);
+    config.blockDim = dim3(threads);
+    config.dynamicSmemBytes = (size_t)shared;
+    config.stream = steer_cuda_stream(gpu);
+    config.attrs = &early;
+    config.numAttrs = gpu->compute_major >= 9 ? tune("T_PDL", 1) : 0;
+    STEER_CUDA_TRY(cudaLaunchKernelEx(&config, kernel, args));
     return STEER_OK;
 }

@@ -188,6 +188,7 @@ static void choose_auto(steer_layer_choice *choice, const steer_batch *batch, in
     int programs = 0, holes = batch->has_unsteered;
     choice->max_vectors = 0;
     choice->max_image_bytes = 0;
+    choice->both = choice->norm = 0;
     for (int32_t i = 0; i < batch->held_count; i++) {
         steer_program *program = steer_compiled_program(batch->helds[i], layer);
         if (!program) {
@@ -200,6 +201,8 @@ static void choose_auto(steer_layer_choice *choice, const steer_batch *batch, in
             choice->max_vectors = steer_program_width(program);
         if ((int64_t)program->image_bytes > choice->max_image_bytes)
             choice->max_image_bytes = (int64_t)program->image_bytes;
+        choice->both |= steer_program_has_both(program);
+        choice->norm |= program->norm;
     }
     choice->program = first;
     choice->path = programs == 0             ? STEER_PATH_NONE

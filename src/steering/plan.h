@@ -32,6 +32,8 @@ typedef struct steer_layer_choice {
     steer_program *program; /* path uniform: the one program */
     int32_t max_vectors;    /* as in steer_launch */
     int64_t max_image_bytes;
+    int32_t both;
+    int32_t norm;
     int32_t rows_per_program;
 } steer_layer_choice;
 

@@ -31,11 +31,17 @@ typedef struct steer_program {
     size_t image_bytes;
     steer_entry entry;
     int32_t projections; /* operations left on the device */
+    int32_t norm;        /* 1 if a cosine asks for |h| */
 } steer_program;
 
 /* As steer_launch.max_vectors counts it. */
 static inline int32_t steer_program_width(const steer_program *program) {
     return program->image && program->entry.vectors < 2 ? 2 : program->entry.vectors;
+}
+
+/* As steer_launch.both tells it. */
+static inline int32_t steer_program_has_both(const steer_program *program) {
+    return program->entry.u != 0 && program->entry.vectors > 0;
 }
 
 /* The program of the given operations in the order given, with one more user; *out is NULL if they do nothing. */

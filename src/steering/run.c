@@ -43,6 +43,8 @@ static int launch_rows(const steer_plan *plan, const steer_launch *base, int64_t
     launch.uniform = &program->entry;
     launch.max_vectors = steer_program_width(program);
     launch.max_image_bytes = (int64_t)program->image_bytes;
+    launch.both = steer_program_has_both(program);
+    launch.norm = program->norm;
     launch.rows_per_program = rows > INT32_MAX ? INT32_MAX : (int32_t)rows;
     return plan->engine->device->backend->steer(plan->engine->device->state, &launch);
 }
@@ -66,6 +68,8 @@ static int launch_mixed(const steer_plan *plan, const steer_launch *base, const 
     launch.table = plan->table;
     launch.max_vectors = capturing && plan->forced == STEER_PATH_AUTO ? -1 : choice->max_vectors;
     launch.max_image_bytes = choice->max_image_bytes;
+    launch.both = choice->both;
+    launch.norm = choice->norm;
     launch.rows_per_program = choice->rows_per_program;
     STEER_TRY(plan->engine->device->backend->steer(plan->engine->device->state, &launch));
     plan->engine->stats.launches_mixed++;

@@ -1,0 +1,327 @@
+/* steer_common.cuh: what the steering kernels share: who holds which elements, sums in a fixed order, coefficients.
+ *
+ *     P_j = h.m_j; s = inv P + bias; c = min(max(gain s + offset, lo - s), hi - s) inv; h += u_coef u + sum of c_j m_j
+ *
+ * A block has 1/16 of the hidden size of threads, at most 512. Thread t has the 16-byte chunks t,
+ * t + threads, ... of it. All arithmetic is explicit (nothing is left to contraction) and every sum has one order: a
+ * thread's elements, the lanes of a warp as a butterfly, the warps in turn. A row's bits therefore depend on its values
+ * and its program alone, not on its neighbours, the tile it is in, or the kernel that serves it. */
+#ifndef STEER_KERNELS_STEER_COMMON_CUH
+#define STEER_KERNELS_STEER_COMMON_CUH
+
+#include "cuda.cuh"
+
+enum {
+    STEER_BLOCK_THREADS = 512, /* most threads of a block */
+    STEER_STREAM_ROWS = 4,     /* stream kernel: rows in shared memory, one in work and the others on their way */
+    GENERAL_DOTS = 8           /* general kernel: most vectors whose dots are taken together */
+};
+
+/* What a launch passes to a kernel. */
+struct steer_rows_args {
+    void *hidden;
+    const void *residual;
+    int64_t hidden_stride;
+    int64_t residual_stride;
+    int64_t rows;
+    const steer_row *table; /* NULL: every row has `entry` */
+    int32_t hidden_size;
+    int32_t layer;
+    int32_t turns;       /* rows or tiles that a block works through one after the other */
+    int32_t vectors;     /* general kernel: room for dots in shared memory */
+    int32_t stage_bytes; /* general kernel: room for a program image in shared memory */
+    int32_t stage_at;    /* general kernel: where in shared memory it starts */
+    steer_entry entry;
+};
+
+typedef void (*steer_rows_kernel)(const steer_rows_args);
+
+/* The variants. general serves everything; the others rows of 16-byte multiples and programs of at most 4 vectors. */
+enum steer_rows_family { STEER_ROWS_TILE, STEER_ROWS_STREAM, STEER_ROWS_GENERAL };
+
+struct steer_rows_variant {
+    steer_rows_family family;
+    int elements; /* tile: per thread and row, 16 or 32 */
+    int tile;     /* rows worked on together: tile 1 or 2, general 1, 4 or 8 */
+    int vectors;  /* tile, stream: 0 (one a program, folded adds or projecting), else with adds beside 1, 2 or 4 */
+    bool aligned; /* general: rows are multiples of 16 bytes */
+    bool residual;
+};
+
+template <typename T> steer_rows_kernel steer_rows_tile(steer_rows_variant variant);    /* steer_tile.cuh */
+template <typename T> steer_rows_kernel steer_rows_general(steer_rows_variant variant); /* steer_general.cuh */
+
+#ifdef STEER_ROWS_IMPLEMENTATION
+
+namespace {
+
+/* ---- Who ----------------------------------------------------------------------------------------------------- */
+
+struct lane_info {
+    int thread;
+    int threads; /* of the block */
+    int warps;
+    int warp, lane;
+};
+
+__device__ __forceinline__ lane_info who() {
+    return {(int)threadIdx.x, (int)blockDim.x, (int)blockDim.x / 32, (int)threadIdx.x / 32, (int)threadIdx.x % 32};
+}
+
+/* Programmatic dependent launch: the next kernel of the stream may start now, and fetch what no kernel writes (row
+ * tables, programs, vectors); until the kernel before has ended, nobody touches the hidden states. */
+__device__ __forceinline__ void let_next_start() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+__device__ __forceinline__ void wait_for_previous() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+/* ---- Tables -------------------------------------------------------------------------------------------------- */
+
+__device__ __forceinline__ steer_row load_row(const steer_row *row) {
+    int4 words = __ldg((const int4 *)row);
+    return *(const steer_row *)&words;
+}
+
+/* The entries of a row tell its program: rows of one compiled spec have the same. */
+__device__ __forceinline__ uint64_t load_row_entries(const steer_row *row) { return __ldg(&row->entries); }
+
+__device__ __forceinline__ steer_entry load_entry(const steer_row &row, int layer) {
+    int4 words[4] = {};
+    int at = layer - row.first;
+    if (at >= 0 && at < row.count) {
+        const int4 *from = (const int4 *)(row.entries + (uint64_t)at * sizeof(steer_entry));
+#pragma unroll
+        for (int i = 0; i < 4; i++) words[i] = __ldg(from + i);
+    }
+    return *(const steer_entry *)words;
+}
+
+/* ---- Elements ------------------------------------------------------------------------------------------------ */
+
+/* Elements of a 16-byte chunk. */
+template <typename T> struct chunk_of {
+    static constexpr int N = 16 / (int)sizeof(T);
+};
+
+/* A load that stays where it is written, so that the loads of a row are all on their way before the first use. */
+__device__ __forceinline__ uint4 load_now(const void *from) {
+    uint4 v;
+    asm volatile("ld.global.v4.u32 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "l"(from)
+                 : "memory");
+    return v;
+}
+
+/* Chunks come by value: 16 bytes are read at once, wherever they lie. */
+template <typename T> __device__ __forceinline__ void widen(float (&out)[chunk_of<T>::N], const uint4 chunk) {
+#pragma unroll
+    for (int i = 0; i < chunk_of<T>::N; i++) out[i] = steer_to_f32(((const T *)&chunk)[i]);
+}
+
+/* The same of delta + residual. */
+template <typename T>
+__device__ __forceinline__ void widen_sum(float (&out)[chunk_of<T>::N], const uint4 delta, const uint4 residual) {
+#pragma unroll
+    for (int i = 0; i < chunk_of<T>::N; i++)
+        out[i] = __fadd_rn(steer_to_f32(((const T *)&delta)[i]), steer_to_f32(((const T *)&residual)[i]));
+}
+
+template <typename T> __device__ __forceinline__ uint4 narrow(const float (&x)[chunk_of<T>::N]) {
+    uint4 chunk;
+#pragma unroll
+    for (int i = 0; i < chunk_of<T>::N; i++) ((T *)&chunk)[i] = steer_from_f32<T>(x[i]);
+    return chunk;
+}
+
+/* N elements of a vector from `base`; vectors are 64-byte aligned and `hidden` long, missing elements are 0. */
+template <int N, bool ALIGNED>
+__device__ __forceinline__ void load_vector(float (&v)[N], uint64_t address, int base, int hidden) {
+    const float *m = (const float *)address + base;
+#pragma unroll
+    for (int i = 0; i < N; i += 4) {
+        float4 four = make_float4(0, 0, 0, 0);
+        if (base + i + 4 <= hidden) {
+            four = __ldg((const float4 *)(m + i));
+        } else if (!ALIGNED) {
+            if (base + i < hidden) four.x = __ldg(m + i);
+            if (base + i + 1 < hidden) four.y = __ldg(m + i + 1);
+            if (base + i + 2 < hidden) four.z = __ldg(m + i + 2);
+        }
+        v[i] = four.x;
+        v[i + 1] = four.y;
+        v[i + 2] = four.z;
+        v[i + 3] = four.w;
+    }
+}
+
+template <int N> __device__ __forceinline__ float dot_on(float sum, const float (&x)[N], const float (&v)[N]) {
+#pragma unroll
+    for (int i = 0; i < N; i++) sum = __fmaf_rn(x[i], v[i], sum);
+    return sum;
+}
+
+template <int N> __device__ __forceinline__ void axpy(float (&y)[N], float a, const float (&v)[N]) {
+#pragma unroll
+    for (int i = 0; i < N; i++) y[i] = __fmaf_rn(a, v[i], y[i]);
+}
+
+/* ---- Copies to shared memory --------------------------------------------------------------------------------- */
+
+__device__ __forceinline__ void copy_async(uint4 *to, const void *from) {
+    unsigned address = (unsigned)__cvta_generic_to_shared(to);
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(from) : "memory");
+}
+__device__ __forceinline__ void copies_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+/* Waits until at most N of this thread's groups are under way. */
+template <int N> __device__ __forceinline__ void copies_wait() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+}
+
+/* ---- Sums ---------------------------------------------------------------------------------------------------- */
+
+/* Halves N values to one: lanes with `bit` set keep the upper half, the others the lower, each with its partner's. */
+template <int N> __device__ __forceinline__ void fold(float *v, int lane, int bit) {
+    if constexpr (N > 1) {
+        const bool upper = lane & bit;
+#pragma unroll
+        for (int i = 0; i < N / 2; i++) {
+            const float send = upper ? v[i] : v[i + N / 2], keep = upper ? v[i + N / 2] : v[i];
+            v[i] = __fadd_rn(keep, __shfl_xor_sync(0xffffffffu, send, bit));
+        }
+        fold<N / 2>(v, lane, bit / 2);
+    }
+}
+
+/* Sums M values (a power of two, at most 32) over the lanes, all in the same butterfly order: lane l is left with the
+ * sum of value l / (32 / M). */
+template <int M> __device__ __forceinline__ float warp_sum(float (&v)[M], int lane) {
+    fold<M>(v, lane, 16);
+#pragma unroll
+    for (int bit = 16 / M; bit >= 1; bit /= 2) v[0] = __fadd_rn(v[0], __shfl_xor_sync(0xffffffffu, v[0], bit));
+    return v[0];
+}
+
+/* Leaves each warp's part of M sums in `partial` [M][block_stride]; block_get adds the warps in turn after a barrier. */
+__device__ __forceinline__ int block_stride(const lane_info &me) { return me.warps < 4 ? 4 : me.warps; }
+
+template <int M> __device__ __forceinline__ void block_put(float *partial, float (&v)[M], const lane_info &me) {
+    float sum = warp_sum<M>(v, me.lane);
+    if (me.lane % (32 / M) == 0) partial[me.lane / (32 / M) * block_stride(me) + me.warp] = sum;
+}
+
+__device__ __forceinline__ float add_four(float sum, const float4 &four) {
+    return __fadd_rn(__fadd_rn(__fadd_rn(__fadd_rn(sum, four.x), four.y), four.z), four.w);
+}
+
+__device__ __forceinline__ float block_get(const float *partial, int m, const lane_info &me) {
+    const float4 *four = (const float4 *)(partial + m * block_stride(me));
+    if (me.warps < 4) return me.warps == 1 ? four[0].x : __fadd_rn(four[0].x, four[0].y);
+    float sum = add_four(0, four[0]);
+    if (me.warps > 4) sum = add_four(sum, four[1]);
+    if (me.warps > 8) sum = add_four(add_four(sum, four[2]), four[3]);
+    return sum;
+}
+
+/* ---- Coefficients -------------------------------------------------------------------------------------------- */
+
+/* What m is scaled by, from P. */
+__device__ __forceinline__ float coefficient(float p, float inv, float bias, float gain, float offset, float lo,
+                                             float hi) {
+    float s = __fmaf_rn(inv, p, bias);
+    float c = fminf(fmaxf(__fmaf_rn(gain, s, offset), __fsub_rn(lo, s)), __fsub_rn(hi, s));
+    return __fmul_rn(c, inv);
+}
+
+__device__ __forceinline__ float op_coefficient(const steer_op_image &op, float p) {
+    return coefficient(p, op.inv, op.bias, op.gain, op.offset, op.lo, op.hi);
+}
+
+__device__ __forceinline__ bool gate_open(const steer_op_image &op, float p, float norm2) {
+    float value = __fmaf_rn(op.gate_inv, p, op.gate_bias);
+    if (op.flags & STEER_OP_IMAGE_COSINE) value = norm2 > 0 ? __fdiv_rn(value, __fsqrt_rn(norm2)) : 0.0f;
+    return op.flags & STEER_OP_IMAGE_BELOW ? value < op.threshold : value > op.threshold;
+}
+
+/* |h + c m|^2 */
+__device__ __forceinline__ float next_norm2(float norm2, float c, float p, float mm) {
+    return __fmaf_rn(c, __fmaf_rn(c, mm, __fmul_rn(2, p)), norm2);
+}
+
+/* ---- Programs ------------------------------------------------------------------------------------------------ */
+
+/* A program's parts, on chip where they fit. */
+struct program_parts {
+    int vectors, updated, ops, norm;
+    const uint64_t *addresses; /* of the vectors */
+    const steer_op_image *op;
+    const float *gram;
+};
+
+/* The parts of an image whose header is known. */
+__device__ __forceinline__ program_parts parts_of(int4 head, const char *image) {
+    return {head.x,
+            head.y,
+            head.z,
+            head.w,
+            (const uint64_t *)(image + steer_image_vectors_at()),
+            (const steer_op_image *)(image + steer_image_ops_at(head.x)),
+            (const float *)(image + steer_image_gram_at(head.x, head.z))};
+}
+
+__device__ __forceinline__ int image_bytes(int4 head) {
+    return (int)((steer_image_size(head.x, head.z) + 15) / 16 * 16);
+}
+
+/* Brings an image on chip; to be read after the next barrier. */
+__device__ __forceinline__ void stage_image(char *stage, uint64_t address, const lane_info &me) {
+    const int4 *image = (const int4 *)address;
+    const int words = image_bytes(__ldg(image)) / 16;
+    for (int i = me.thread; i < words; i += me.threads) ((int4 *)stage)[i] = __ldg(image + i);
+}
+__device__ __forceinline__ program_parts stage_parts(const char *stage) { return parts_of(*(const int4 *)stage, stage); }
+
+/* An operation in a few loads; images are 16-byte aligned. */
+__device__ __forceinline__ steer_op_image read_op(const steer_op_image *op) {
+    int4 words[4];
+#pragma unroll
+    for (int i = 0; i < 3; i++) words[i] = ((const int4 *)op)[i];
+    words[3] = make_int4(0, 0, 0, 0);
+    return *(const steer_op_image *)words;
+}
+
+/* Runs the operations where a lane holds the dot p of one row and vector j, and lane `at` + k that of vector k.
+ * Returns what vector j is scaled by. */
+__device__ __forceinline__ float solve_lane(float p, float norm2, const program_parts &program, int at, int j) {
+    const float *column = program.gram + (j < program.vectors ? j : 0);
+    float C = 0;
+    for (int k = 0; k < program.ops; k++) {
+        const steer_op_image op = read_op(program.op + k);
+        const float mj = column[op.dot * program.vectors];
+        const float dot = __shfl_sync(0xffffffffu, p, at + op.dot);
+        float c = op_coefficient(op, dot);
+        if (op.gate >= 0) {
+            const float gate = __shfl_sync(0xffffffffu, p, at + op.gate);
+            if (!gate_open(op, gate, norm2)) c = 0;
+        }
+        if (program.norm) norm2 = next_norm2(norm2, c, dot, program.gram[op.dot * program.vectors + op.dot]);
+        p = __fmaf_rn(c, mj, p);
+        if (j == op.dot) C = __fadd_rn(C, c);
+    }
+    return C;
+}
+
+__device__ __forceinline__ float entry_coefficient(float p, const steer_entry &entry) {
+    return coefficient(p, entry.inv, entry.bias, entry.gain, 0, entry.lo, entry.hi);
+}
+
+} // namespace
+
+#endif
+#endif

@@ -1,0 +1,346 @@
+/* steer_general.cuh: the kernel that serves every program, hidden size and alignment.
+ *
+ * A block holds R neighbouring rows in shared memory, where each thread keeps its own chunks, and takes the dots of all
+ * of them with a few vectors at a time, so that rows of one program share the loads of its vectors. One warp then runs
+ * the operations over the dots of a row (the recursion of program.c), and a second walk over the vectors updates the
+ * rows. Rows of different programs in one tile are worked on one by one, with the same arithmetic. */
+#ifndef STEER_KERNELS_STEER_GENERAL_CUH
+#define STEER_KERNELS_STEER_GENERAL_CUH
+
+#include "steer_common.cuh"
+
+namespace {
+
+/* Shared memory of a block, and what its threads know. */
+template <typename T> struct general_state {
+    const steer_rows_args &args;
+    const lane_info &me;
+    int chunks;     /* of a thread and row */
+    uint4 *x, *r;   /* [R][chunks][threads]: rows, residuals */
+    float *partial; /* two buffers of [R * GENERAL_DOTS][block_stride] in turn, so that one barrier a sum is enough */
+    int partial_size;
+    int turn;
+    float *p;     /* [R][vectors] */
+    float *C;     /* [vectors][R] */
+    float *norm2; /* [R] */
+    int *changed; /* [R] */
+    char *stage;
+
+    __device__ __forceinline__ uint4 &at(uint4 *tile, int row, int chunk) const {
+        return tile[(row * chunks + chunk) * me.threads + me.thread];
+    }
+    __device__ __forceinline__ int base(int chunk) const {
+        return (me.thread + chunk * me.threads) * chunk_of<T>::N;
+    }
+    __device__ __forceinline__ float *next_partial() {
+        turn ^= 1;
+        return partial + turn * partial_size;
+    }
+};
+
+/* ---- Rows in shared memory ----------------------------------------------------------------------------------- */
+
+template <typename T, bool ALIGNED>
+__device__ __forceinline__ void fetch_row(const general_state<T> &s, uint4 *tile, int to, const T *row) {
+    constexpr int N = chunk_of<T>::N;
+    for (int c = 0; c < s.chunks; c++) {
+        int base = s.base(c);
+        if (ALIGNED && base < s.args.hidden_size) {
+            copy_async(&s.at(tile, to, c), row + base);
+        } else {
+            uint4 chunk = make_uint4(0, 0, 0, 0);
+            if (!ALIGNED) {
+#pragma unroll
+                for (int i = 0; i < N; i++)
+                    if (base + i < s.args.hidden_size) ((T *)&chunk)[i] = row[base + i];
+            }
+            s.at(tile, to, c) = chunk;
+        }
+    }
+}
+
+template <typename T, bool ALIGNED>
+__device__ __forceinline__ void store_chunk(const general_state<T> &s, T *row, int base,
+                                            const float (&x)[chunk_of<T>::N]) {
+    constexpr int N = chunk_of<T>::N;
+    uint4 chunk = narrow<T>(x);
+    if (ALIGNED) {
+        if (base < s.args.hidden_size) *(uint4 *)(row + base) = chunk;
+    } else {
+#pragma unroll
+        for (int i = 0; i < N; i++)
+            if (base + i < s.args.hidden_size) row[base + i] = ((const T *)&chunk)[i];
+    }
+}
+
+/* What a program sees of a row: its elements, or delta + residual. */
+template <typename T, bool RESIDUAL>
+__device__ __forceinline__ void seen(float (&h)[chunk_of<T>::N], const general_state<T> &s, int row, int chunk) {
+    if (RESIDUAL)
+        widen_sum<T>(h, s.at(s.x, row, chunk), s.at(s.r, row, chunk));
+    else
+        widen<T>(h, s.at(s.x, row, chunk));
+}
+
+/* ---- Dots ---------------------------------------------------------------------------------------------------- */
+
+/* Dots of rows from .. from + R - 1 with vectors j .. j + D - 1, into s.p. */
+template <typename T, int R, int D, bool ALIGNED, bool RESIDUAL>
+__device__ __forceinline__ void find_some_dots(general_state<T> &s, int from, const program_parts &program, int j) {
+    constexpr int N = chunk_of<T>::N;
+    uint64_t address[D];
+    float sums[R * D] = {};
+#pragma unroll
+    for (int d = 0; d < D; d++) address[d] = program.addresses[j + d];
+    for (int c = 0; c < s.chunks; c++) {
+        const int base = s.base(c);
+        float v[D][N];
+#pragma unroll
+        for (int d = 0; d < D; d++) load_vector<N, ALIGNED>(v[d], address[d], base, s.args.hidden_size);
+#pragma unroll
+        for (int i = 0; i < R; i++) {
+            float h[N];
+            seen<T, RESIDUAL>(h, s, from + i, c);
+#pragma unroll
+            for (int d = 0; d < D; d++) sums[i * D + d] = dot_on<N>(sums[i * D + d], h, v[d]);
+        }
+    }
+    float *partial = s.next_partial();
+    block_put<R * D>(partial, sums, s.me);
+    __syncthreads();
+    const int row = s.me.thread / D, vector = j + s.me.thread % D;
+    if (row < R) s.p[row * s.args.vectors + vector] = block_get(partial, s.me.thread, s.me);
+}
+
+/* Dots with all vectors, as many together as registers allow. */
+template <typename T, int R, bool ALIGNED, bool RESIDUAL>
+__device__ __forceinline__ void find_dots(general_state<T> &s, int from, const program_parts &program) {
+    constexpr int MOST = R > 4 ? 4 : GENERAL_DOTS;
+    int j = 0;
+    for (; j + MOST <= program.vectors; j += MOST) find_some_dots<T, R, MOST, ALIGNED, RESIDUAL>(s, from, program, j);
+    if (MOST > 4 && j + 4 <= program.vectors) {
+        find_some_dots<T, R, 4, ALIGNED, RESIDUAL>(s, from, program, j);
+        j += 4;
+    }
+    if (j + 2 <= program.vectors) {
+        find_some_dots<T, R, 2, ALIGNED, RESIDUAL>(s, from, program, j);
+        j += 2;
+    }
+    if (j < program.vectors) find_some_dots<T, R, 1, ALIGNED, RESIDUAL>(s, from, program, j);
+}
+
+/* h.h of the rows, into s.norm2. */
+template <typename T, int R, bool RESIDUAL>
+__device__ __forceinline__ void find_norms(general_state<T> &s, int from) {
+    constexpr int N = chunk_of<T>::N;
+    float sums[R] = {};
+    for (int c = 0; c < s.chunks; c++) {
+#pragma unroll
+        for (int i = 0; i < R; i++) {
+            float h[N];
+            seen<T, RESIDUAL>(h, s, from + i, c);
+            sums[i] = dot_on<N>(sums[i], h, h);
+        }
+    }
+    float *partial = s.next_partial();
+    block_put<R>(partial, sums, s.me);
+    __syncthreads();
+    if (s.me.thread < R) s.norm2[s.me.thread] = block_get(partial, s.me.thread, s.me);
+}
+
+/* ---- The recursion over operations --------------------------------------------------------------------------- */
+
+/* Up to 32 vectors: a lane holds one dot, a warp serves 32 / width rows at once. */
+template <typename T, int R>
+__device__ __forceinline__ void solve_lanes(const general_state<T> &s, const program_parts &program) {
+    const int n = program.vectors;
+    const int shift = n > 1 ? 32 - __clz(n - 1) : 0, width = 1 << shift, rows = 32 >> shift;
+    const int j = s.me.lane & (width - 1), at = s.me.lane - j;
+    for (int first = s.me.warp * rows; first < R; first += s.me.warps * rows) {
+        const int row = first + (s.me.lane >> shift);
+        const bool mine = row < R && j < n;
+        const float p = mine ? s.p[row * s.args.vectors + j] : 0;
+        const float C = solve_lane(p, program.norm && row < R ? s.norm2[row] : 0, program, at, j);
+        if (mine) s.C[j * R + row] = C;
+        const unsigned any = __ballot_sync(0xffffffffu, mine && C != 0) >> at;
+        if (row < R && j == 0) s.changed[row] = (any & (0xffffffffu >> (32 - width))) != 0;
+    }
+}
+
+/* Any number of vectors: the dots stay in shared memory, a warp serves a row. */
+template <typename T, int R>
+__device__ __forceinline__ void solve_many(const general_state<T> &s, const program_parts &program) {
+    const int n = program.vectors, lane = s.me.lane;
+    for (int row = s.me.warp; row < R; row += s.me.warps) {
+        float *p = s.p + row * s.args.vectors;
+        float norm2 = program.norm ? s.norm2[row] : 0;
+        bool changed = false;
+        for (int j = lane; j < n; j += 32) s.C[j * R + row] = 0;
+        __syncwarp();
+        for (int k = 0; k < program.ops; k++) {
+            const steer_op_image op = read_op(program.op + k);
+            float dot = p[op.dot];
+            float c = op.gate >= 0 && !gate_open(op, p[op.gate], norm2) ? 0 : op_coefficient(op, dot);
+            const float *gram = program.gram + (size_t)op.dot * n;
+            if (program.norm) norm2 = next_norm2(norm2, c, dot, gram[op.dot]);
+            changed = changed || c != 0;
+            __syncwarp();
+            for (int j = lane; j < n; j += 32) p[j] = __fmaf_rn(c, gram[j], p[j]);
+            if (lane == 0) s.C[op.dot * R + row] = __fadd_rn(s.C[op.dot * R + row], c);
+            __syncwarp();
+        }
+        if (lane == 0) s.changed[row] = changed;
+    }
+}
+
+/* ---- The update ---------------------------------------------------------------------------------------------- */
+
+/* What vector j is scaled by in each row. */
+template <int R> __device__ __forceinline__ void read_coefficients(float (&c)[R], const float *C) {
+    if constexpr (R % 4 == 0) {
+#pragma unroll
+        for (int i = 0; i < R; i += 4) *(float4 *)(c + i) = *(const float4 *)(C + i);
+    } else {
+#pragma unroll
+        for (int i = 0; i < R; i++) c[i] = C[i];
+    }
+}
+
+template <typename T, int R, bool ALIGNED>
+__device__ __forceinline__ void update(const general_state<T> &s, int from, int64_t first, const steer_entry &entry,
+                                       const program_parts &program) {
+    constexpr int N = chunk_of<T>::N;
+    for (int c = 0; c < s.chunks; c++) {
+        const int base = s.base(c);
+        float x[R][N], v[N];
+#pragma unroll
+        for (int i = 0; i < R; i++) widen<T>(x[i], s.at(s.x, from + i, c));
+        if (entry.u) {
+            load_vector<N, ALIGNED>(v, entry.u, base, s.args.hidden_size);
+#pragma unroll
+            for (int i = 0; i < R; i++) axpy<N>(x[i], entry.u_coef, v);
+        }
+#pragma unroll 2
+        for (int j = 0; j < program.updated; j++) {
+            alignas(16) float C[R];
+            load_vector<N, ALIGNED>(v, program.addresses[j], base, s.args.hidden_size);
+            read_coefficients<R>(C, s.C + j * R);
+#pragma unroll
+            for (int i = 0; i < R; i++) axpy<N>(x[i], C[i], v);
+        }
+#pragma unroll
+        for (int i = 0; i < R; i++)
+            if (entry.u || s.changed[i])
+                store_chunk<T, ALIGNED>(s, (T *)s.args.hidden + (first + i) * s.args.hidden_stride, base, x[i]);
+    }
+}
+
+/* ---- A program over R rows ----------------------------------------------------------------------------------- */
+
+/* The program of an entry, brought on chip if there is room; to be read after a barrier. A program that the entry
+ * states is one vector, whose address is put where an image has it. */
+template <typename T>
+__device__ __forceinline__ program_parts fetch_program(const general_state<T> &s, const steer_entry &entry) {
+    if (!entry.image) {
+        if (s.me.thread == 0) *(uint64_t *)s.stage = entry.m;
+        return {entry.vectors, entry.vectors, 0, 0, (const uint64_t *)s.stage, nullptr, nullptr};
+    }
+    const int4 head = __ldg((const int4 *)entry.image);
+    if (image_bytes(head) > s.args.stage_bytes) return parts_of(head, (const char *)entry.image);
+    stage_image(s.stage, entry.image, s.me);
+    return parts_of(head, s.stage);
+}
+
+/* Rows from .. from + R - 1 of the tile, which are rows first .. of the hidden states; all of one entry. */
+template <typename T, int R, bool ALIGNED, bool RESIDUAL>
+__device__ __forceinline__ void steer_rows(general_state<T> &s, int from, int64_t first, const steer_entry &entry,
+                                           const program_parts &program) {
+    if (!entry.u && !entry.vectors) return;
+    __syncthreads(); /* the program is on chip */
+    find_dots<T, R, ALIGNED, RESIDUAL>(s, from, program);
+    if (program.norm) find_norms<T, R, RESIDUAL>(s, from);
+    __syncthreads();
+    if (!entry.image) {
+        if (s.me.thread < R) {
+            float c = entry.vectors ? entry_coefficient(s.p[s.me.thread * s.args.vectors], entry) : 0;
+            s.C[s.me.thread] = c;
+            s.changed[s.me.thread] = c != 0;
+        }
+    } else if (program.vectors <= 32) {
+        solve_lanes<T, R>(s, program);
+    } else {
+        solve_many<T, R>(s, program);
+    }
+    __syncthreads();
+    update<T, R, ALIGNED>(s, from, first, entry, program);
+    __syncthreads(); /* p, C and the stage are free again */
+}
+
+template <typename T, int R, bool ALIGNED, bool RESIDUAL>
+__global__ void __launch_bounds__(R > 4 ? STEER_BLOCK_THREADS / 2 : STEER_BLOCK_THREADS) steer_general_kernel(const __grid_constant__ steer_rows_args args) {
+    constexpr int N = chunk_of<T>::N;
+    extern __shared__ int4 shared[];
+    const lane_info me = who();
+    let_next_start();
+    general_state<T> s = {args, me};
+    char *base = (char *)shared;
+    s.chunks = (args.hidden_size + me.threads * N - 1) / (me.threads * N);
+    s.x = (uint4 *)base;
+    s.r = s.x + R * s.chunks * me.threads;
+    s.partial_size = R * GENERAL_DOTS * block_stride(me);
+    s.turn = 0;
+    s.partial = (float *)(RESIDUAL ? s.r + R * s.chunks * me.threads : s.r);
+    s.C = s.partial + 2 * s.partial_size; /* multiples of 16 bytes up to here */
+    s.p = s.C + R * args.vectors;
+    s.norm2 = s.p + R * args.vectors;
+    s.changed = (int *)(s.norm2 + R);
+    s.stage = base + args.stage_at;
+
+    bool waited = false;
+    for (int turn = 0; turn < args.turns; turn++) {
+        const int64_t first = ((int64_t)blockIdx.x * args.turns + turn) * R;
+        if (first >= args.rows) return;
+        const int count = (int)min((int64_t)R, args.rows - first);
+        steer_row record = {};
+        bool same = count == R;
+        if (args.table) {
+            record = load_row(args.table + first);
+#pragma unroll
+            for (int i = 1; i < R; i++)
+                same = load_row_entries(args.table + first + (i < count ? i : 0)) == record.entries && same;
+        }
+        steer_entry entry = args.table ? load_entry(record, args.layer) : args.entry;
+        program_parts program = fetch_program(s, entry);
+        if (!waited) wait_for_previous();
+        waited = true;
+        for (int i = 0; i < count; i++) {
+            fetch_row<T, ALIGNED>(s, s.x, i, (const T *)args.hidden + (first + i) * args.hidden_stride);
+            if (RESIDUAL)
+                fetch_row<T, ALIGNED>(s, s.r, i, (const T *)args.residual + (first + i) * args.residual_stride);
+        }
+        copies_commit();
+        copies_wait<0>(); /* a thread reads only what it copied itself */
+        if (same) steer_rows<T, R, ALIGNED, RESIDUAL>(s, 0, first, entry, program);
+        if constexpr (R > 1) {
+            for (int i = 0; i < count && !same; i++) {
+                if (i > 0 && args.table) entry = load_entry(load_row(args.table + first + i), args.layer);
+                if (i > 0) program = fetch_program(s, entry);
+                steer_rows<T, 1, ALIGNED, RESIDUAL>(s, i, first + i, entry, program);
+            }
+        }
+    }
+}
+
+template <typename T, int R, bool ALIGNED> steer_rows_kernel general_of(bool residual) {
+    return residual ? steer_general_kernel<T, R, ALIGNED, true> : steer_general_kernel<T, R, ALIGNED, false>;
+}
+
+} // namespace
+
+template <typename T> steer_rows_kernel steer_rows_general(steer_rows_variant variant) {
+    if (!variant.aligned) return general_of<T, 1, false>(variant.residual);
+    if (variant.tile == 8) return general_of<T, 8, true>(variant.residual);
+    return variant.tile == 4 ? general_of<T, 4, true>(variant.residual) : general_of<T, 1, true>(variant.residual);
+}
+
+#endif

@@ -1,0 +1,329 @@
+/* steer_tile.cuh: the fast kernels, for programs of few vectors, which they hold in registers.
+ *
+ * tile: a block holds a few neighbouring rows in registers and is done: least latency, for batches that fit the chip.
+ * stream: a block walks along several rows, fetching the next ones while it works on one, and keeps the vectors while
+ * the program stays the same: least traffic, for batches that do not fit. */
+#ifndef STEER_KERNELS_STEER_TILE_CUH
+#define STEER_KERNELS_STEER_TILE_CUH
+
+#include "steer_common.cuh"
+
+namespace {
+
+/* ---- What a thread holds ------------------------------------------------------------------------------------- */
+
+/* E elements of a row as they are stored. */
+template <typename T, int E> struct row_part {
+    static constexpr int N = chunk_of<T>::N, CHUNKS = E / N;
+    uint4 chunk[CHUNKS];
+
+    __device__ __forceinline__ void load(const T *row, int hidden, const lane_info &me) {
+#pragma unroll
+        for (int c = 0; c < CHUNKS; c++) {
+            int base = (me.thread + c * me.threads) * N;
+            chunk[c] = base < hidden ? load_now(row + base) : make_uint4(0, 0, 0, 0);
+        }
+    }
+};
+
+/* The same elements of a vector. */
+template <typename T, int E> struct vector_part {
+    static constexpr int N = chunk_of<T>::N, CHUNKS = E / N;
+    float v[CHUNKS][N];
+
+    __device__ __forceinline__ void load(uint64_t address, int hidden, const lane_info &me) {
+#pragma unroll
+        for (int c = 0; c < CHUNKS; c++)
+            load_vector<N, true>(v[c], address, (me.thread + c * me.threads) * N, hidden);
+    }
+};
+
+/* The vectors of a program: up to NV projecting ones, and the folded adds. With NV 0 no program of the launch has both:
+ * its one vector serves either way. */
+template <typename T, int E, int NV> struct program_vectors {
+    static constexpr int N = chunk_of<T>::N, SLOTS = (NV > 0 ? NV : 1);
+    vector_part<T, E> m[SLOTS];
+    vector_part<T, (NV > 0 ? E : N)> u;
+
+    __device__ __forceinline__ void load(const steer_entry &entry, const steer_rows_args &args, const lane_info &me) {
+        const int hidden = args.hidden_size;
+        if (NV == 0) {
+            if (entry.u || entry.vectors) m[0].load(entry.u ? entry.u : entry.m, hidden, me);
+            return;
+        }
+        const uint64_t *addresses = (const uint64_t *)(entry.image + steer_image_vectors_at());
+#pragma unroll
+        for (int j = 0; j < SLOTS; j++)
+            if (j < entry.vectors) m[j].load(entry.image ? __ldg(addresses + j) : entry.m, hidden, me);
+        if (entry.u) u.load(entry.u, hidden, me);
+    }
+
+    /* h += u_coef u + sum of c_j m_j on chunk i. */
+    __device__ __forceinline__ void add(float (&h)[N], int i, const steer_entry &entry, const float (&c)[SLOTS]) const {
+        if (NV == 0) {
+            axpy<N>(h, entry.u ? entry.u_coef : c[0], m[0].v[i]);
+            return;
+        }
+        if (entry.u) axpy<N>(h, entry.u_coef, u.v[NV > 0 ? i : 0]);
+#pragma unroll
+        for (int j = 0; j < SLOTS; j++)
+            if (j < entry.vectors) axpy<N>(h, c[j], m[j].v[i]);
+    }
+};
+
+/* A row and, in the serving form, its residual. */
+template <typename T, int E, bool RESIDUAL> struct row_pair {
+    static constexpr int N = chunk_of<T>::N, CHUNKS = E / N;
+    row_part<T, E> x;
+    row_part<T, RESIDUAL ? E : N> r;
+
+    __device__ __forceinline__ void load(const steer_rows_args &args, int64_t row, const lane_info &me) {
+        x.load((const T *)args.hidden + row * args.hidden_stride, args.hidden_size, me);
+        if (RESIDUAL) r.load((const T *)args.residual + row * args.residual_stride, args.hidden_size, me);
+    }
+
+    __device__ __forceinline__ float dot(const vector_part<T, E> &m) const {
+        float sum = 0;
+#pragma unroll
+        for (int c = 0; c < CHUNKS; c++) {
+            float h[N];
+            if (RESIDUAL)
+                widen_sum<T>(h, x.chunk[c], r.chunk[RESIDUAL ? c : 0]);
+            else
+                widen<T>(h, x.chunk[c]);
+            sum = dot_on<N>(sum, h, m.v[c]);
+        }
+        return sum;
+    }
+
+    /* Stores the updated row, unless nothing changes: the bits stay and the traffic is saved. */
+    template <int NV>
+    __device__ __forceinline__ void update(const steer_rows_args &args, int64_t row, const steer_entry &entry,
+                                           const program_vectors<T, E, NV> &vectors,
+                                           const float (&c)[program_vectors<T, E, NV>::SLOTS],
+                                           const lane_info &me) const {
+        bool changes = entry.u != 0;
+#pragma unroll
+        for (int j = 0; j < program_vectors<T, E, NV>::SLOTS; j++) changes = changes || c[j] != 0;
+        if (!changes) return;
+        T *to = (T *)args.hidden + row * args.hidden_stride;
+#pragma unroll
+        for (int i = 0; i < CHUNKS; i++) {
+            int base = (me.thread + i * me.threads) * N;
+            float h[N];
+            widen<T>(h, x.chunk[i]);
+            vectors.add(h, i, entry, c);
+            if (base < args.hidden_size) *(uint4 *)(to + base) = narrow<T>(h);
+        }
+    }
+};
+
+/* ---- R rows of one program ----------------------------------------------------------------------------------- */
+
+/* Coefficients of R rows with up to NV vectors from the sums in `partial`: every warp runs the operations for itself, a
+ * lane to a row and vector, so that no barrier is needed after it. */
+template <int R, int NV>
+__device__ __forceinline__ void solve_few(float (&c)[R][NV], const float *partial, const steer_entry &entry,
+                                          const char *stage, const lane_info &me) {
+    const int row = me.lane / NV, j = me.lane % NV;
+    const bool mine = row < R && j < entry.vectors;
+    float p = mine ? block_get(partial, me.lane, me) : 0, C = 0;
+    if (entry.image)
+        C = solve_lane(p, 0, stage_parts(stage), me.lane - j, j);
+    else if (mine)
+        C = entry_coefficient(p, entry);
+#pragma unroll
+    for (int i = 0; i < R; i++)
+#pragma unroll
+        for (int k = 0; k < NV; k++) c[i][k] = __shfl_sync(0xffffffffu, C, i * NV + k);
+}
+
+template <typename T, int E, int R, int NV, bool RESIDUAL>
+__device__ __forceinline__ void steer_together(const row_pair<T, E, RESIDUAL> *rows, int64_t first,
+                                               const steer_entry &entry, const program_vectors<T, E, NV> &vectors,
+                                               const steer_rows_args &args, float *partial, const char *stage,
+                                               const lane_info &me) {
+    constexpr int SLOTS = program_vectors<T, E, NV>::SLOTS;
+    float c[R][SLOTS] = {};
+    if (entry.vectors) {
+        float sums[R * SLOTS];
+#pragma unroll
+        for (int i = 0; i < R; i++)
+#pragma unroll
+            for (int j = 0; j < SLOTS; j++)
+                sums[i * SLOTS + j] = SLOTS == 1 || j < entry.vectors ? rows[i].dot(vectors.m[j]) : 0;
+        block_put<R * SLOTS>(partial, sums, me);
+        __syncthreads();
+        if constexpr (NV > 1) {
+            solve_few<R, NV>(c, partial, entry, stage, me);
+        } else {
+#pragma unroll
+            for (int i = 0; i < R; i++) c[i][0] = entry_coefficient(block_get(partial, i, me), entry);
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < R; i++) rows[i].template update<NV>(args, first + i, entry, vectors, c[i], me);
+}
+
+/* Blocks of 512 threads (or four times as many of 128) that a multiprocessor must hold: what registers suffice for. */
+template <typename T> constexpr int blocks_for(int elements, int vectors, bool residual) {
+    return elements > 16 || vectors > 0 || residual || sizeof(T) > 2 ? 1 : 2;
+}
+
+/* ---- Kernels ------------------------------------------------------------------------------------------------- */
+
+template <typename T, int E, int R, int NV, bool RESIDUAL>
+__global__ void __launch_bounds__(STEER_BLOCK_THREADS, blocks_for<T>(E, NV, RESIDUAL))
+    steer_tile_kernel(const __grid_constant__ steer_rows_args args) {
+    constexpr int SLOTS = program_vectors<T, E, NV>::SLOTS;
+    extern __shared__ __align__(16) float partial[];
+    const lane_info me = who();
+    char *stage = (char *)(partial + R * SLOTS * block_stride(me));
+    const int64_t first = (int64_t)blockIdx.x * R;
+    let_next_start();
+    if (first >= args.rows) return;
+    bool same = first + R <= args.rows;
+    steer_row record = {};
+    if (args.table) {
+        record = load_row(args.table + first);
+#pragma unroll
+        for (int i = 1; i < R; i++)
+            same = load_row_entries(args.table + (first + i < args.rows ? first + i : first)) == record.entries && same;
+    }
+    steer_entry entry = args.table ? load_entry(record, args.layer) : args.entry;
+    program_vectors<T, E, NV> vectors;
+    vectors.load(entry, args, me);
+    if (NV > 1 && entry.image) stage_image(stage, entry.image, me);
+    wait_for_previous();
+    row_pair<T, E, RESIDUAL> rows[R];
+    if (same) {
+        if (!entry.u && !entry.vectors) return;
+#pragma unroll
+        for (int i = 0; i < R; i++) rows[i].load(args, first + i, me);
+        steer_together<T, E, R, NV, RESIDUAL>(rows, first, entry, vectors, args, partial, stage, me);
+        return;
+    }
+    if constexpr (R > 1) { /* rows of several programs, or the last ones: one by one */
+        for (int64_t row = first; row < first + R && row < args.rows; row++) {
+            if (row > first) {
+                __syncthreads(); /* the row before is done with shared memory */
+                entry = args.table ? load_entry(load_row(args.table + row), args.layer) : args.entry;
+                vectors.load(entry, args, me);
+                if (NV > 1 && entry.image) stage_image(stage, entry.image, me);
+            }
+            if (!entry.u && !entry.vectors) continue;
+            rows[0].load(args, row, me);
+            steer_together<T, E, 1, NV, RESIDUAL>(rows, row, entry, vectors, args, partial, stage, me);
+        }
+    }
+}
+
+/* Rows on their way to shared memory, where a thread keeps only what it fetched itself: no barrier is needed. */
+template <typename T, bool RESIDUAL> struct row_ring {
+    static constexpr int N = chunk_of<T>::N, CHUNKS = 16 / N, PARTS = RESIDUAL ? 2 : 1;
+    uint4 *slots; /* [STEER_STREAM_ROWS][PARTS][CHUNKS][threads] */
+
+    __device__ __forceinline__ uint4 *at(int slot, int part, int c, const lane_info &me) const {
+        return slots + ((slot * PARTS + part) * CHUNKS + c) * me.threads + me.thread;
+    }
+    __device__ __forceinline__ void fetch(int slot, const steer_rows_args &args, int64_t row, const lane_info &me) const {
+#pragma unroll
+        for (int c = 0; c < CHUNKS; c++) {
+            const int base = (me.thread + c * me.threads) * N;
+            if (base >= args.hidden_size) continue;
+            copy_async(at(slot, 0, c, me), (const T *)args.hidden + row * args.hidden_stride + base);
+            if (RESIDUAL)
+                copy_async(at(slot, PARTS - 1, c, me), (const T *)args.residual + row * args.residual_stride + base);
+        }
+    }
+    __device__ __forceinline__ void read(row_pair<T, 16, RESIDUAL> &row, int slot, int hidden, const lane_info &me) const {
+#pragma unroll
+        for (int c = 0; c < CHUNKS; c++) {
+            const bool inside = (me.thread + c * me.threads) * N < hidden;
+            row.x.chunk[c] = inside ? *at(slot, 0, c, me) : make_uint4(0, 0, 0, 0);
+            if (RESIDUAL) row.r.chunk[RESIDUAL ? c : 0] = inside ? *at(slot, PARTS - 1, c, me) : make_uint4(0, 0, 0, 0);
+        }
+    }
+};
+
+template <typename T, int NV, bool RESIDUAL>
+__global__ void __launch_bounds__(STEER_BLOCK_THREADS, blocks_for<T>(16, NV, RESIDUAL))
+    steer_stream_kernel(const __grid_constant__ steer_rows_args args) {
+    constexpr int E = 16, SLOTS = program_vectors<T, E, NV>::SLOTS, AHEAD = STEER_STREAM_ROWS - 1;
+    extern __shared__ __align__(16) float shared_words[];
+    const lane_info me = who();
+    const row_ring<T, RESIDUAL> ring = {(uint4 *)shared_words};
+    float *partial = (float *)(ring.slots + STEER_STREAM_ROWS * ring.PARTS * ring.CHUNKS * me.threads);
+    char *stage = (char *)(partial + 2 * SLOTS * block_stride(me));
+    const int64_t first = (int64_t)blockIdx.x * args.turns;
+    const int64_t end = min(first + args.turns, args.rows);
+    let_next_start();
+    wait_for_previous();
+#pragma unroll
+    for (int i = 0; i < AHEAD; i++) {
+        if (first + i < end) ring.fetch(i, args, first + i, me);
+        copies_commit();
+    }
+    row_pair<T, E, RESIDUAL> now;
+    program_vectors<T, E, NV> vectors;
+    steer_entry entry = args.entry;
+    uint64_t entries = 0; /* what `entry` is of */
+    uint64_t wanted = args.table ? load_row_entries(args.table + first) : 0;
+    if (!args.table) {
+        vectors.load(entry, args, me);
+        if (NV > 1 && entry.image) stage_image(stage, entry.image, me);
+    }
+    for (int64_t row = first; row < end; row++) {
+        if (args.table && (row == first || wanted != entries)) {
+            entries = wanted;
+            entry = load_entry(load_row(args.table + row), args.layer);
+            vectors.load(entry, args, me);
+            if (NV > 1) {
+                __syncthreads(); /* the row before is done with the stage */
+                if (entry.image) stage_image(stage, entry.image, me);
+            }
+        }
+        if (args.table && row + 1 < end) wanted = load_row_entries(args.table + row + 1);
+        const int turn = (int)(row - first);
+        copies_wait<AHEAD - 1>();
+        ring.read(now, turn % STEER_STREAM_ROWS, args.hidden_size, me);
+        if (row + AHEAD < end) ring.fetch((turn + AHEAD) % STEER_STREAM_ROWS, args, row + AHEAD, me);
+        copies_commit();
+        if (entry.u || entry.vectors) /* two buffers in turn: one barrier a row is enough */
+            steer_together<T, E, 1, NV, RESIDUAL>(&now, row, entry, vectors, args,
+                                                  partial + (turn & 1) * SLOTS * block_stride(me), stage, me);
+    }
+}
+
+/* ---- Selection ----------------------------------------------------------------------------------------------- */
+
+template <typename T, int E, int R, int NV> steer_rows_kernel tile_of(bool residual) {
+    return residual ? steer_tile_kernel<T, E, R, NV, true> : steer_tile_kernel<T, E, R, NV, false>;
+}
+
+template <typename T, int NV> steer_rows_kernel stream_of(bool residual) {
+    return residual ? steer_stream_kernel<T, NV, true> : steer_stream_kernel<T, NV, false>;
+}
+
+} // namespace
+
+template <typename T> steer_rows_kernel steer_rows_tile(steer_rows_variant variant) {
+    const bool r = variant.residual;
+    if (variant.family == STEER_ROWS_STREAM)
+        return variant.vectors == 0   ? stream_of<T, 0>(r)
+               : variant.vectors == 1 ? stream_of<T, 1>(r)
+               : variant.vectors == 2 ? stream_of<T, 2>(r)
+                                      : stream_of<T, 4>(r);
+    if (variant.elements == 32) return variant.vectors == 0 ? tile_of<T, 32, 1, 0>(r) : tile_of<T, 32, 1, 1>(r);
+    if (variant.tile == 1)
+        return variant.vectors == 0   ? tile_of<T, 16, 1, 0>(r)
+               : variant.vectors == 1 ? tile_of<T, 16, 1, 1>(r)
+               : variant.vectors == 2 ? tile_of<T, 16, 1, 2>(r)
+                                      : tile_of<T, 16, 1, 4>(r);
+    return variant.vectors == 0   ? tile_of<T, 16, 2, 0>(r)
+           : variant.vectors == 1 ? tile_of<T, 16, 2, 1>(r)
+           : variant.vectors == 2 ? tile_of<T, 16, 2, 2>(r)
+                                  : tile_of<T, 16, 2, 4>(r);
+}
+
+#endif
