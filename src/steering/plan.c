@@ -124,12 +124,12 @@ static void batch_reset(steer_batch *batch) {
 static int batch_build(steer_plan *plan, steer_batch *batch, int32_t count, const steer_request *requests) {
     for (int32_t i = 0; i < count; i++) {
         int status = check_request(plan, &requests[i]);
+        if (status == STEER_OK && requests[i].tokens > plan->rows - batch->total)
+            status =
+                STEER_FAIL(STEER_E_SHAPE_MISMATCH, "tokens: %lld after %lld rows, the plan has %lld",
+                           (long long)requests[i].tokens, (long long)batch->total, (long long)plan->rows);
         if (status == STEER_OK) status = add_request(plan, batch, i, &requests[i]);
         if (status != STEER_OK) return steer_fail_prefix(status, "request %d", i);
-        if (batch->total > plan->rows)
-            return STEER_FAIL(STEER_E_SHAPE_MISMATCH,
-                              "requests: %lld rows up to request %d, the plan has %lld",
-                              (long long)batch->total, i, (long long)plan->rows);
     }
     return STEER_OK;
 }

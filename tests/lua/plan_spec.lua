@@ -243,7 +243,10 @@ describe("update", function()
         local e, spec = engine(), ones_spec()
         local plan = e:plan { { spec = spec, tokens = 1 }, { tokens = 2 } }
         fails("shape_mismatch", function() plan:update { { spec = spec, tokens = 2 }, { spec = spec, tokens = 2 } } end,
-            "plan_update", "4", "3")
+            "plan_update", "requests[2]: tokens", "3")
+        local scoped = ones_spec { where = { prompt_positions = { 0 } } }
+        local huge = { { spec = scoped, tokens = 2 ^ 53 } }
+        fails("shape_mismatch", function() plan:update(huge) end, "requests[1]: tokens")
         assert.same({ 0 }, steered_rows(plan, 3))
         assert.equal(plan, plan:update { { tokens = 2 }, { spec = spec, tokens = 1 } })
         assert.same({ 2 }, steered_rows(plan, 3))
