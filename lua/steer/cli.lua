@@ -6,6 +6,8 @@ local commands = {
     { "repl", "steer.cli.repl", "start an interactive session; so does steer alone (also -e TEXT, -i FILE)" },
     { "run", "steer.cli.run", "run a Lua script" },
     { "bench", "steer.cli.bench", "run a benchmark" },
+    { "sweep", "steer.cli.sweep", "run the cases of a sweep, one line of results for each" },
+    { "merge", "steer.cli.merge", "put the results of a sweep's shards into one file" },
     { "info", "steer.cli.info", "say which backends, devices and libraries there are" },
 }
 

@@ -17,6 +17,8 @@ local rows = {
     load_spec = { "steer.spec", "load_spec" },
     engine = { "steer.engine", "engine" },
     bench = { "steer.bench" },
+    sweep = { "steer.sweep", "new" },
+    record = { "steer.record" },
     extract = { "steer.extract" },
 }
 

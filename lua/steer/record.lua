@@ -84,6 +84,19 @@ local function is_names(list)
     return true
 end
 
+-- Tells whether a value is one that an axis may have; null is NaN here.
+local function is_value(value)
+    return value ~= nil and type(value) ~= "table" and value == value
+end
+
+local function is_values(list)
+    if type(list) ~= "table" then return false end
+    for i = 1, #list do
+        if not is_value(list[i]) then return false end
+    end
+    return true
+end
+
 local function check_header(op, path, header)
     if header.steer_sweep ~= FORMAT then
         raise("format", op, "%s: line 1: results of format %s, this version reads format %d", path,
@@ -92,9 +105,28 @@ local function check_header(op, path, header)
     local good = type(header.name) == "string" and type(header.axes) == "table" and is_names(header.order)
         and type(header.seed) == "number"
     for i = 1, good and #header.order or 0 do
-        good = good and type(header.axes[header.order[i]]) == "table"
+        good = good and is_values(header.axes[header.order[i]])
     end
     if not good then raise("format", op, "%s: line 1: the header lacks name, axes, order or seed", path) end
+end
+
+local function is_number(value) return type(value) == "number" end
+
+local function is_numbers(list)
+    if type(list) ~= "table" then return false end
+    for i = 1, #list do
+        if type(list[i]) ~= "number" then return false end
+    end
+    return true
+end
+
+local function numbers_fault(what, values, test)
+    if values == nil then return nil end
+    if type(values) ~= "table" then return "its " .. what .. " are no table" end
+    for _, name in ipairs(walk.keys(values)) do
+        if not test(values[name]) then return ("its %s hold something else at %s"):format(what, tostring(name)) end
+    end
+    return nil
 end
 
 -- What is wrong with a case's line, or nil.
@@ -103,12 +135,11 @@ local function case_fault(line, header)
         return "it is no case of a sweep"
     end
     for _, name in ipairs(header.order) do
-        if line.case[name] == nil then return ("the case lacks the axis %s"):format(name) end
+        if not is_value(line.case[name]) then return ("the case lacks the axis %s"):format(name) end
     end
     if #walk.keys(line.case) ~= #header.order then return "the case has other axes than the header" end
     if line.key ~= M.key(line.case) then return "its key does not belong to its case" end
-    if line.metrics ~= nil and type(line.metrics) ~= "table" then return "its metrics are no table" end
-    return nil
+    return numbers_fault("metrics", line.metrics, is_number) or numbers_fault("samples", line.samples, is_numbers)
 end
 
 -- Tells whether the last line is a case's that was cut short, or zeros that a machine left which went down.
@@ -139,7 +170,7 @@ local function settle(result)
         if not place then
             place = #result.cases + 1
             at[line.key] = place
-        elseif result.cases[place].status ~= "failed" then
+        elseif result.cases[place].status == "ok" and line.status == "ok" then
             result.repeated[#result.repeated + 1] = { case = line.case, first = result.cases[place].line,
                 second = line.line }
         end
@@ -152,7 +183,7 @@ end
 -- @tparam string path
 -- @treturn table path; header {name=, axes= {name = {values}}, order= {names}, seed=, version=}, nil if the file is
 -- empty or its header torn; cases (a list of the lines, the last of each case, with its number as `line`; null is NaN);
--- lines (all); repeated (list of {case=, first=, second=} with the numbers of two lines of one case that did not fail);
+-- lines (all); repeated (list of {case=, first=, second=} with the numbers of two lines of one case that ran);
 -- torn_from (bytes before a torn last line, or nil)
 -- @raise io, format (with the line's number)
 function M.open(op, path)
@@ -245,12 +276,23 @@ function Writer:write(text)
     self.file:append(text)
 end
 
---- Appends a case's line and syncs; its key is filled in.
-function Writer:add(line)
+local function case_line(line)
     local copy = {}
     for _, name in ipairs(walk.keys(line)) do copy[name] = line[name] end
     copy.line, copy.key = nil, M.key(line.case)
-    self:write(json.encode(copy) .. "\n")
+    return json.encode(copy) .. "\n"
+end
+
+--- Appends a case's line and syncs; its key is filled in.
+function Writer:add(line)
+    self:write(case_line(line))
+end
+
+--- Appends a list of lines and syncs once.
+function Writer:add_all(lines)
+    local out = {}
+    for i, line in ipairs(lines) do out[i] = case_line(line) end
+    self:write(table.concat(out))
 end
 
 --- Closes the file.

@@ -1,0 +1,59 @@
+--- Arguments of a command: options from a table, the rest in order.
+local nearest = require("steer._options").nearest
+
+local M = {}
+
+local readers = {
+    text = function(text) return text end,
+    number = function(text) return tonumber(text), "a number" end,
+    list = function(text) return text end,
+}
+
+local function unknown(word, known)
+    return ("unknown option '%s', did you mean '%s'?"):format(word, nearest(word, known))
+end
+
+-- The value of an option: after its =, or the next argument.
+local function read_value(kind, name, given, following)
+    local text = given or following
+    if not text then return nil, name .. ": a value is missing" end
+    local value, expected = readers[kind](text)
+    if value == nil then return nil, ("%s: expected %s, got '%s'"):format(name, expected, text) end
+    return value
+end
+
+--- Reads arguments.
+-- @tparam table args list of words
+-- @tparam table known option ("--axis", "-a") -> {key, kind}; kinds are "flag", "text", "number" and "list" (may be
+-- given again)
+-- @treturn table values by key, and the other words by number; or nil and what is wrong
+function M.parse(args, known)
+    local out, at = {}, 1
+    while at <= #args do
+        local word = args[at]
+        local name, given = word:match "^(%-%-[^=]+)=(.*)$"
+        local row = known[name or word]
+        if row and row[2] == "flag" then
+            if given then return nil, name .. ": it takes no value" end
+            out[row[1]] = true
+        elseif row then
+            local value, why = read_value(row[2], name or word, given, args[at + 1])
+            if value == nil then return nil, why end
+            if not given then at = at + 1 end
+            if row[2] == "list" then
+                out[row[1]] = out[row[1]] or {}
+                table.insert(out[row[1]], value)
+            else
+                out[row[1]] = value
+            end
+        elseif word:sub(1, 1) == "-" and word ~= "-" then
+            return nil, unknown(word, known)
+        else
+            out[#out + 1] = word
+        end
+        at = at + 1
+    end
+    return out
+end
+
+return M
