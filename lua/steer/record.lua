@@ -220,6 +220,11 @@ end
 local Writer = {}
 Writer.__index = Writer
 
+local function write(writer, text)
+    if writer.file.fd == 1 then io.stdout:flush() end
+    writer.file:append(text)
+end
+
 -- The mark comes first, so that a torn header is known by its beginning.
 local function header_line(header)
     return ("%s%d,%s\n"):format(HEAD, FORMAT, json.encode({
@@ -241,7 +246,7 @@ function M.create(op, path, header)
         raise("io", op, "%s: it exists and is not empty", path)
     end
     local writer = setmetatable({ file = file }, Writer)
-    writer:write(header_line(header))
+    write(writer, header_line(header))
     return writer
 end
 
@@ -267,13 +272,8 @@ function M.continue(op, path, header, accept)
     local writer = setmetatable({ file = file }, Writer)
     if found.torn_from then file:cut(found.torn_from) end
     if found.unended and not found.torn_from then file:append("\n") end
-    if not found.header then writer:write(header_line(header)) end
+    if not found.header then write(writer, header_line(header)) end
     return writer, found
-end
-
-function Writer:write(text)
-    if self.file.fd == 1 then io.stdout:flush() end
-    self.file:append(text)
 end
 
 local function case_line(line)
@@ -285,14 +285,14 @@ end
 
 --- Appends a case's line and syncs; its key is filled in.
 function Writer:add(line)
-    self:write(case_line(line))
+    write(self, case_line(line))
 end
 
 --- Appends a list of lines and syncs once.
 function Writer:add_all(lines)
     local out = {}
     for i, line in ipairs(lines) do out[i] = case_line(line) end
-    self:write(table.concat(out))
+    write(self, table.concat(out))
 end
 
 --- Closes the file.
