@@ -6,6 +6,7 @@ package.path = here .. "/?.lua;" .. here .. "/../tests/lua/?.lua;" .. package.pa
 local steer = require "steer"
 local bars = require "engine.bars"
 local cases = require "engine.cases"
+local common = require "common"
 local exact = require "engine.exact"
 local report = require "engine.report"
 
@@ -28,32 +29,9 @@ usage: steer run bench/engine.lua [OPTIONS]
 local FLAGS = { quick = true, compile = true, ["no-graph"] = true }
 local VALUES = { device = true, shapes = true, dtype = true, out = true, python = true, shrink = true }
 
-local function fail_usage(message)
-    io.stderr:write("engine.lua: ", message, "\n", HELP)
-    os.exit(2)
-end
+local function fail_usage(message) common.fail_usage("engine.lua", HELP, message) end
 
-local function read_options(words)
-    local options, i = {}, 1
-    while i <= #words do
-        local name = words[i]:match("^%-%-(.+)$")
-        if words[i] == "-h" or name == "help" then
-            io.write(HELP)
-            os.exit(0)
-        elseif name and FLAGS[name] then
-            options[name] = true
-        elseif name and VALUES[name] and words[i + 1] then
-            i = i + 1
-            options[name] = words[i]
-        else
-            fail_usage(("%s: unknown option, or its value is missing"):format(words[i]))
-        end
-        i = i + 1
-    end
-    return options
-end
-
-local options = read_options(arg)
+local options = common.options(arg, "engine.lua", HELP, FLAGS, VALUES)
 local device = steer.device(options.device)
 local on_cpu = device.id == "cpu"
 local shrink = tonumber(options.shrink or 1)
@@ -66,11 +44,7 @@ end
 local ctx = { device = device, dtype = options.dtype or "bf16", graph = not on_cpu and not options["no-graph"] }
 local has_gpu_times = not on_cpu or options["no-graph"]
 
-local began = steer.bench.clock()
-
-local function say(...)
-    io.stderr:write(("%7.1f s  "):format(steer.bench.clock() - began), string.format(...), "\n")
-end
+local say = common.sayer()
 
 -- Options of bench.time for a measurement that may take `seconds` a candidate.
 local function rule(seconds, more)
@@ -249,8 +223,7 @@ local function torch(shape)
         "--samples", 1000,
     }
     if options.compile then words[#words + 1] = "--compile" end
-    for i, word in ipairs(words) do words[i] = "'" .. tostring(word):gsub("'", "'\\''") .. "'" end
-    local pipe = assert(io.popen(table.concat(words, " ")))
+    local pipe = assert(io.popen(common.command(words)))
     local text = pipe:read("*a")
     pipe:close()
     local answer = require("dkjson").decode(text)
@@ -366,33 +339,12 @@ end
 
 -- ---- What was found ------------------------------------------------------------------------------------------------
 
-local function first_line(command)
-    local pipe = io.popen(command .. " 2>/dev/null")
-    local line = pipe and pipe:read("*l")
-    if pipe then pipe:close() end
-    return line and line ~= "" and line or "unknown"
-end
-
 local function environment()
-    local info = device:info()
-    local git = "git -C '" .. here:gsub("'", "'\\''") .. "' "
-    local list = {
-        { "device", ("%s, %s, %d processors, last-level cache %.1f MiB"):format(info.id, info.name, info.processors,
-            info.l2_bytes / 2 ^ 20) },
-        { "highest clock", info.clock_khz and ("%.0f MHz"):format(info.clock_khz / 1000) or "unknown" },
-        { "Steer", steer.version }, { "LuaJIT", jit.version }, { "dtype", ctx.dtype },
-        { "revision", first_line(git .. "describe --always --dirty") },
-        { "date", os.date("!%Y-%m-%d %H:%M UTC") },
-        { "timing", ctx.graph and "graphs of launches between events"
-            or has_gpu_times and "plain launches between events" or "wall clock" },
-        { "sampling", options.quick and "quick" or "full" },
-    }
-    if not on_cpu then
-        list[#list + 1] = { "CUDA driver serves", info.driver or "unknown" }
-        list[#list + 1] = { "nvidia-smi (driver, SM and memory clocks, power limit)", first_line(
-            "nvidia-smi --query-gpu=driver_version,clocks.sm,clocks.mem,clocks.max.sm,power.limit"
-            .. " --format=csv,noheader -i " .. device.id:match("%d+")) }
-    end
+    local list = common.environment(device, here)
+    list[#list + 1] = { "dtype", ctx.dtype }
+    list[#list + 1] = { "timing", ctx.graph and "graphs of launches between events"
+        or has_gpu_times and "plain launches between events" or "wall clock" }
+    list[#list + 1] = { "sampling", options.quick and "quick" or "full" }
     if shrink > 1 then list[#list + 1] = { "shrunk", ("by %d: the bars do not hold"):format(shrink) } end
     return list
 end
@@ -441,14 +393,8 @@ local function all_rows(shapes)
     return rows
 end
 
-local function write(path, text)
-    local file = assert(io.open(path, "w"))
-    assert(file:write(text))
-    assert(file:close())
-end
-
 local function write_results(folder, rows, list)
-    os.execute("mkdir -p '" .. folder:gsub("'", "'\\''") .. "'")
+    common.make_folder(folder)
     local first = { kind = "environment" }
     for _, entry in ipairs(list) do first[entry[1]] = entry[2] end
     local lines = { report.json(first) }
@@ -458,8 +404,8 @@ local function write_results(folder, rows, list)
         for key, value in pairs(row) do copy[key] = value end
         lines[#lines + 1] = report.json(copy)
     end
-    write(folder .. "/engine.jsonl", table.concat(lines, "\n") .. "\n")
-    write(folder .. "/engine.md", report.markdown(rows, list))
+    common.write(folder .. "/engine.jsonl", table.concat(lines, "\n") .. "\n")
+    common.write(folder .. "/engine.md", report.markdown(rows, list))
     say("wrote %s/engine.jsonl and %s/engine.md", folder, folder)
 end
 
