@@ -60,15 +60,15 @@ local function requests_of(shape, specs)
     return requests
 end
 
--- The specs of both turns: `count` of them, with vectors of their own, in f32.
-local function make_specs(shape, count, kinds)
-    local pool = steer.tensor.randn({ count * #kinds, shape.hidden }, { device = "cpu", seed = SEED + 1 })
+-- The specs of both turns: `count` of them, which share `sets` sets of vectors in f32.
+local function make_specs(shape, count, sets, kinds)
+    local pool = steer.tensor.randn({ sets * #kinds, shape.hidden }, { device = "cpu", seed = SEED + 1 })
     local specs = { {}, {} }
     for turn = 1, 2 do
         for i = 1, count do
             local ops = {}
             for k, kind in ipairs(kinds) do
-                ops[k] = MAKE[kind](pool:select(1, (i - 1) * #kinds + k), TURNS[kind][turn])
+                ops[k] = MAKE[kind](pool:select(1, (i - 1) % sets * #kinds + k), TURNS[kind][turn])
             end
             specs[turn][i] = steer.spec { [0] = ops }
         end
@@ -85,15 +85,17 @@ local function engine(ctx, shape)
 end
 
 --- Makes a case: a batch of a shape in which `specs` distinct specs of the operations `kinds` take turns.
--- ctx: device, dtype. opts: specs (default: one for each request), path ("auto").
+-- ctx: device, dtype. opts: specs (default: one for each request), vectors (sets of vectors that the specs share;
+-- default: a set for each spec), path ("auto").
 -- Returns shape, kinds, count, path, why, plans (of the two turns), and apply(turn, x).
 function M.make(ctx, shape, kinds, opts)
     local count = opts and opts.specs or shape.requests
     local path = opts and opts.path or "auto"
-    local specs, pool = make_specs(shape, count, kinds)
+    local sets = opts and opts.vectors or count
+    local specs, pool = make_specs(shape, count, sets, kinds)
     local case = {
-        ctx = ctx, shape = shape, kinds = kinds, count = count, specs = specs, pool = pool, asked = path, plans = {},
-        engine = engine(ctx, shape),
+        ctx = ctx, shape = shape, kinds = kinds, count = count, sets = sets, specs = specs, pool = pool,
+        asked = path, plans = {}, engine = engine(ctx, shape),
     }
     for turn = 1, 2 do
         case.plans[turn] = case.engine:plan(requests_of(shape, specs[turn]), { path = path })
@@ -152,7 +154,7 @@ end
 
 --- What the oracle needs of the operations of request i in the first turn: vectors as double[].
 function M.oracle_ops(case, i, doubles)
-    local ops, first = {}, (i - 1) % case.count * #case.kinds
+    local ops, first = {}, (i - 1) % case.count % case.sets * #case.kinds
     for k, kind in ipairs(case.kinds) do
         local arguments = TURNS[kind][1]
         ops[k] = {
