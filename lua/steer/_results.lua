@@ -1,0 +1,253 @@
+--- Results of a sweep as compare, plot and report see them: cases, axes, metrics and what the samples say.
+local bench = require "steer.bench"
+local options = require "steer._options"
+local record = require "steer.record"
+local walk = require "steer._walk"
+
+local raise = require("steer._error").raise
+
+local M = {}
+
+-- ---- Text ----------------------------------------------------------------------------------------------------------
+
+--- Writes a value for people: numbers with four digits, without an exponent where that is short.
+function M.text(value)
+    if type(value) ~= "number" then return tostring(value) end
+    local size = math.abs(value)
+    if value % 1 == 0 and size < 1e7 then return ("%d"):format(value) end
+    if size < 1e-3 or size >= 1e7 then return ("%.4g"):format(value) end
+    return ("%." .. math.max(0, 3 - math.floor(math.log10(size))) .. "f"):format(value)
+end
+
+-- Ends of metric names and what they say.
+local UNITS = {
+    { "_?bytes_per_second$", "bytes/s" }, { "_?gb_per_s$", "GB/s" }, { "_?gib_per_s$", "GiB/s" }, { "_per_s$", "1/s" },
+    { "_ns$", "ns" }, { "_us$", "µs" }, { "_ms$", "ms" }, { "_s$", "s" }, { "_seconds$", "s" }, { "_bytes$", "bytes" },
+    { "_kib$", "KiB" }, { "_mib$", "MiB" }, { "_gib$", "GiB" }, { "_percent$", "%" }, { "_khz$", "kHz" },
+    { "_mhz$", "MHz" }, { "_degrees$", "degrees" },
+}
+local TIMES = { ns = true, ["µs"] = true, ms = true, s = true }
+
+--- Gives a field's value if it is a word or a number; tables and null (NaN) are nil.
+function M.word(value)
+    if value ~= value or type(value) == "table" then return nil end
+    return value
+end
+
+--- Finds the unit that the end of a metric's name says.
+-- @treturn string name without the unit, and the unit or nil; the name is nil where nothing is left of it
+function M.unit(name)
+    for _, row in ipairs(UNITS) do
+        local at = name:find(row[1])
+        if at then return at > 1 and name:sub(1, at - 1) or nil, row[2] end
+    end
+    return name, nil
+end
+
+--- Writes a metric or axis with its unit: "gpu (µs)".
+function M.title(name)
+    local stem, unit = M.unit(name)
+    if not unit then return name end
+    return stem and ("%s (%s)"):format(stem, unit) or unit
+end
+
+--- Tells whether a metric is a time by its name.
+function M.is_time(name)
+    return TIMES[select(2, M.unit(name))] == true
+end
+
+--- Sorts values: numbers first, by size, then the rest by the alphabet.
+function M.sort(values)
+    table.sort(values, function(a, b)
+        if type(a) == type(b) and type(a) ~= "boolean" then return a < b end
+        if type(a) == "number" or type(b) == "number" then return type(a) == "number" end
+        return tostring(a) < tostring(b)
+    end)
+    return values
+end
+
+-- ---- Reading -------------------------------------------------------------------------------------------------------
+
+local function sorted_keys(map)
+    return M.sort(walk.keys(map))
+end
+
+-- Fields of a line that may be named beside the axes.
+local FIELDS = { path = true, device = true, device_name = true, driver = true, host = true, git = true }
+
+--- Gives a case's value on an axis, or of a field of its line such as "path".
+function M.field(entry, name)
+    local value = entry.case[name]
+    if value == nil and FIELDS[name] then value = entry[name] end
+    return M.word(value)
+end
+
+-- Distinct values of a field over the cases: in the order of the header, the others behind, sorted.
+local function values_of(cases, name, header)
+    local present, values, more = {}, {}, {}
+    for _, case in ipairs(cases) do
+        local value = M.field(case, name)
+        if value ~= nil then present[value] = true end
+    end
+    for _, value in ipairs(header.axes[name] or {}) do
+        if present[value] then values[#values + 1], present[value] = value, nil end
+    end
+    for _, value in ipairs(walk.keys(present)) do more[#more + 1] = value end
+    for _, value in ipairs(M.sort(more)) do values[#values + 1] = value end
+    return values
+end
+
+-- Values of the axes and names of the metrics.
+local function describe(self)
+    local metrics = {}
+    for _, entry in ipairs(self.cases) do
+        for _, name in ipairs(walk.keys(entry.metrics)) do metrics[name] = true end
+        for _, name in ipairs(walk.keys(entry.samples)) do metrics[name] = true end
+    end
+    self.metrics, self.values = sorted_keys(metrics), {}
+    for _, name in ipairs(self.axes) do self.values[name] = values_of(self.cases, name, self.header) end
+    return self
+end
+
+local Results = {}
+Results.__index = Results
+
+--- Reads a results file. A torn last line, as a sweep that still runs leaves it, is passed over.
+-- @tparam string op operation for messages
+-- @tparam string path
+-- @return results: path, name (of the sweep), header, cases, axes (names), values (per axis), metrics (names), repeated
+-- (the cases that were measured more than once: the last counts); io, or format if it is not a results file
+function M.read(op, path)
+    local file = record.open(op, path)
+    if not file.header then raise("format", op, "%s: it is empty, expected the results of a sweep", path) end
+    if #file.cases == 0 then raise("invalid_argument", op, "%s: it has no cases yet", path) end
+    for _, entry in ipairs(file.cases) do
+        for _, name in ipairs { "metrics", "samples" } do
+            if type(entry[name]) ~= "table" then entry[name] = {} end
+        end
+    end
+    return describe(setmetatable({ path = path, name = file.header.name, header = file.header, cases = file.cases,
+        axes = file.header.order, repeated = file.repeated }, Results))
+end
+
+-- ---- Choosing ------------------------------------------------------------------------------------------------------
+
+--- Axes on which the cases differ.
+function Results:varying()
+    local names = {}
+    for _, name in ipairs(self.axes) do
+        if #self.values[name] > 1 then names[#names + 1] = name end
+    end
+    return names
+end
+
+--- Raises invalid_argument unless `name` is an axis, or a field such as "path", of these results.
+function Results:check_field(op, argument, name)
+    local known = {}
+    for _, axis in ipairs(self.axes) do known[axis] = true end
+    if known[name] then return name end
+    for _, field in ipairs(walk.keys(FIELDS)) do known[field] = true end
+    if FIELDS[name] then
+        if #self:values_of(name) > 0 then return name end
+        raise("invalid_argument", op, '%s: no case of %s has a "%s"', argument, self.path, name)
+    end
+    raise("invalid_argument", op, '%s: there is no axis "%s", did you mean "%s"? The axes are %s', argument, name,
+        options.nearest(name, known), table.concat(self.axes, ", "))
+end
+
+--- Raises invalid_argument unless `name` is a metric of these results.
+function Results:check_metric(op, argument, name)
+    local known = {}
+    for _, metric in ipairs(self.metrics) do known[metric] = true end
+    if known[name] then return name end
+    if #self.metrics == 0 then
+        raise("invalid_argument", op, "%s: %s has no metrics: no case was measured", argument, self.path)
+    end
+    raise("invalid_argument", op, '%s: there is no metric "%s", did you mean "%s"? The metrics are %s', argument, name,
+        options.nearest(name, known), table.concat(self.metrics, ", "))
+end
+
+--- Values of a field over the cases, in order.
+function Results:values_of(name)
+    return self.values[name] or values_of(self.cases, name, self.header)
+end
+
+--- Keeps the cases that a filter lets through.
+-- @tparam string op operation for messages
+-- @tparam table filters map from axis (or field) to a value or a list of values; numbers may come as text
+-- @return results; invalid_argument for an unknown axis or a value that no case has
+function Results:filter(op, filters)
+    local cases = self.cases
+    for _, name in ipairs(sorted_keys(filters)) do
+        local argument, wanted = "filter", filters[name]
+        self:check_field(op, argument, name)
+        local pass = {}
+        for _, value in ipairs(type(wanted) == "table" and wanted or { wanted }) do
+            local found = false
+            for _, have in ipairs(self:values_of(name)) do
+                if have == value or tostring(have) == tostring(value) or have == tonumber(value) then
+                    pass[have], found = true, true
+                end
+            end
+            if not found then
+                local texts = {}
+                for i, have in ipairs(self:values_of(name)) do texts[i] = M.text(have) end
+                raise("invalid_argument", op, "%s: no case has %s=%s, there are %s", argument, name, tostring(value),
+                    table.concat(texts, ", "))
+            end
+        end
+        local kept = {}
+        for _, entry in ipairs(cases) do
+            local value = M.field(entry, name)
+            if value ~= nil and pass[value] then kept[#kept + 1] = entry end
+        end
+        cases = kept
+    end
+    if #cases == 0 then raise("invalid_argument", op, "filter: no case of %s passes all filters", self.path) end
+    return describe(setmetatable({ path = self.path, name = self.name, header = self.header, cases = cases,
+        axes = self.axes, repeated = self.repeated }, Results))
+end
+
+-- ---- Numbers -------------------------------------------------------------------------------------------------------
+
+local function is_number(x)
+    return type(x) == "number" and x == x and x ~= math.huge and x ~= -math.huge
+end
+
+--- Describes a metric of a case as bench.stats does, from its samples, or from its value where it has none.
+-- @return the statistics; or nil and why there are none
+function M.stats(entry, metric)
+    if entry.status ~= "ok" then
+        local reason = type(entry.reason) == "string" and entry.reason or "no reason given"
+        return nil, entry.status .. ": " .. reason
+    end
+    local samples, numbers = entry.samples[metric], {}
+    for _, x in ipairs(type(samples) == "table" and samples or {}) do
+        if not is_number(x) then return nil, metric .. " has samples that are not numbers" end
+        numbers[#numbers + 1] = x
+    end
+    local value = entry.metrics[metric]
+    if #numbers > 0 then return bench.stats(numbers) end
+    if is_number(value) then return bench.stats({ value }) end
+    return nil, metric .. (value == nil and " was not measured" or " is not a number")
+end
+
+--- Sorts entries by axes, in the order of the axes' values.
+function M.order(results, entries)
+    local rank = {}
+    for _, name in ipairs(results.axes) do
+        rank[name] = {}
+        for i, value in ipairs(results.values[name]) do rank[name][value] = i end
+    end
+    local function before(a, b)
+        for _, name in ipairs(results.axes) do
+            local x, y = rank[name][M.field(a, name)] or 0, rank[name][M.field(b, name)] or 0
+            if x ~= y then return x < y end
+        end
+        return false
+    end
+    table.sort(entries, before)
+    return entries
+end
+
+return M

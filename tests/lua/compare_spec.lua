@@ -1,0 +1,248 @@
+--- steer compare: verdicts, matching, formats, exit status and bad input.
+local files = require "files"
+local steer = require "steer"
+local sweeps = require "sweeps"
+
+local samples, ok = sweeps.samples, sweeps.ok
+
+-- A file whose cases are hidden=1..n with the given centres of gpu_us.
+local function times(name, centres, spread, n)
+    local lines = {}
+    for i, centre in ipairs(centres) do
+        local list = samples(centre, spread, n)
+        lines[i] = ok({ hidden = i }, { gpu_us = centre }, { gpu_us = list })
+    end
+    return sweeps.write(name, { "hidden" }, lines)
+end
+
+-- The verdict, and its reason, on one case.
+local function verdict(old, new, opts)
+    local function one(name, list)
+        local line = ok({ hidden = 1 }, { gpu_us = list[1] }, #list > 1 and { gpu_us = list } or nil)
+        return sweeps.write(name, { "hidden" }, { line })
+    end
+    local row = steer.compare(one("old.jsonl", old), one("new.jsonl", new), opts).rows[1]
+    return row.verdict, row.reason
+end
+
+local function assert_found(text, pattern)
+    assert(text:find(pattern), ("expected %q in:\n%s"):format(pattern, text))
+end
+
+describe("steer.compare", function()
+    teardown(files.done)
+
+    it("calls a case faster or slower only where the intervals lie apart", function()
+        assert.equal("SLOWER", (verdict(samples(100), samples(102))))
+        assert.equal("FASTER", (verdict(samples(102), samples(100))))
+        assert.equal("SAME", (verdict(samples(100), samples(100.1))))
+        local word, why = verdict(samples(100, 2), samples(102, 2))
+        assert.equal("AMBIGUOUS", word)
+        assert_found(why, "medians differ")
+    end)
+
+    it("takes the minimum and the third quartile as the interval, so that slow outliers do not matter", function()
+        local old = samples(100)
+        for i = 1, 4 do old[i] = 1000 end
+        assert.equal("SAME", (verdict(old, samples(100))))
+        local new = samples(100)
+        new[1] = 90 -- one fast sample is evidence
+        local word = verdict(samples(95), new)
+        assert.equal("AMBIGUOUS", word)
+    end)
+
+    it("keeps a gap below the threshold ambiguous", function()
+        local word, why = verdict(samples(100, 0.01), samples(100.3, 0.01))
+        assert.equal("AMBIGUOUS", word)
+        assert_found(why, "less than the gap")
+        assert.equal("SLOWER", (verdict(samples(100, 0.01), samples(100.3, 0.01), { gap = 0.1 })))
+    end)
+
+    it("does not call noisy cases the same", function()
+        local word, why = verdict(samples(100, 20), samples(100, 20))
+        assert.equal("AMBIGUOUS", word)
+        assert_found(why, "noisy")
+    end)
+
+    it("does not judge a few samples, unless they are equal", function()
+        local word, why = verdict(samples(100, 0.1, 3), samples(200, 0.1, 3))
+        assert.equal("AMBIGUOUS", word)
+        assert_found(why, "fewer than 5")
+        assert.equal("SAME", (verdict({ 0.5 }, { 0.5 })))
+        assert.equal("AMBIGUOUS", (verdict({ 0.5 }, { 0.6 })))
+    end)
+
+    it("turns round where higher is better, and copes with zero and negative values", function()
+        assert.equal("FASTER", (verdict(samples(100), samples(102), { higher = true })))
+        assert.equal("SLOWER", (verdict(samples(102), samples(100), { higher = true })))
+        assert.equal("SAME", (verdict(samples(0), samples(0))))
+        assert.equal("SLOWER", (verdict(samples(-102), samples(-100))))
+        assert.equal("FASTER", (verdict(samples(0), samples(-100))))
+    end)
+
+    it("matches cases by content, in any order, and lists those of one side", function()
+        local line = function(a, b) return ok({ a = a, b = b }, nil, { gpu_us = samples(a * 10) }) end
+        local old = sweeps.write("old.jsonl", { "a", "b" }, { line(1, "x"), line(2, "x"), line(3, "x") })
+        local new = sweeps.write("new.jsonl", { "b", "a" }, { line(3, "x"), line(2, "x"), line(4, "x") })
+        local result = steer.compare(old, new)
+        assert.equal(2, result.counts.SAME)
+        assert.same({ { a = 1, b = "x" } }, result.only_old)
+        assert.same({ { a = 4, b = "x" } }, result.only_new)
+        assert_found(tostring(result), "only in OLD: b=x a=1\n")
+        assert_found(tostring(result), "only in NEW: b=x a=4\n")
+    end)
+
+    it("tells the number 1 from the text 1", function()
+        local old = sweeps.write("old.jsonl", { "a" },
+            { ok({ a = 1 }, { t_s = 1 }), ok({ a = "1" }, { t_s = 2 }) })
+        local result = steer.compare(old, old)
+        assert.equal(2, result.counts.SAME)
+    end)
+
+    it("lists what was skipped or failed with the reason", function()
+        local good = ok({ hidden = 1 }, { gpu_us = 1 })
+        local bad = { case = { hidden = 1 }, status = "failed", reason = "out of memory" }
+        local old, new = sweeps.write("old.jsonl", { "hidden" }, { good }),
+            sweeps.write("new.jsonl", { "hidden" }, { bad })
+        local row = steer.compare(old, new).rows[1]
+        assert.same({ "NOT COMPARED", "NEW failed: out of memory" }, { row.verdict, row.reason })
+        row = steer.compare(new, old).rows[1]
+        assert.same({ "NOT COMPARED", "OLD failed: out of memory" }, { row.verdict, row.reason })
+    end)
+
+    it("compares every time by default and other metrics when asked", function()
+        local line = ok({ hidden = 1 }, { gpu_us = 1, wall_us = 2, norm = 3 })
+        local path = sweeps.write("old.jsonl", { "hidden" }, { line })
+        assert.same({ "gpu_us", "wall_us" }, steer.compare(path, path).metrics)
+        assert.same({ "norm" }, steer.compare(path, path, { metric = "norm" }).metrics)
+        files.fails("invalid_argument", 'did you mean "norm"', steer.compare, path, path, { metric = "nrom" })
+        local other = sweeps.write("other.jsonl", { "hidden" }, { ok({ hidden = 1 }, { norm = 3 }) })
+        files.fails("invalid_argument", "metric: which one?", steer.compare, other, other)
+    end)
+
+    it("does not take null for a number", function()
+        local path = sweeps.write("old.jsonl", { "hidden" }, { ok({ hidden = 1 }, { gpu_us = 0 / 0 }),
+            ok({ hidden = 2 }, { gpu_us = 1 }, { gpu_us = { 1, 0 / 0, 3 } }) })
+        local result = steer.compare(path, path)
+        assert.equal(2, result.not_compared)
+        assert_found(result.rows[1].reason, "gpu_us is not a number")
+        assert_found(result.rows[2].reason, "samples that are not numbers")
+    end)
+
+    it("says when the device differs and when a case was measured twice", function()
+        local one = ok({ hidden = 1 }, { gpu_us = 1 })
+        local old = sweeps.write("old.jsonl", { "hidden" }, { one, one })
+        local new = sweeps.write("new.jsonl", { "hidden" },
+            { ok({ hidden = 1 }, { gpu_us = 1 }, nil, { device = "cuda:0" }) })
+        local text = tostring(steer.compare(old, new))
+        assert_found(text, "note: the device differs: cpu and cuda:0")
+        assert_found(text, "note: hidden=1 was measured more than once %(lines 2 and 3 of ")
+    end)
+
+    it("refuses other sweeps, strangers and files without a common case", function()
+        local good = times("good.jsonl", { 1 })
+        local other = sweeps.write("other.jsonl", { "hidden" }, { ok({ hidden = 1 }, { gpu_us = 1 }) }, "another")
+        files.fails("invalid_argument", 'holds the sweep "another"', steer.compare, good, other)
+        local apart = sweeps.write("apart.jsonl", { "hidden" }, { ok({ hidden = 9 }, { gpu_us = 1 }) })
+        files.fails("invalid_argument", "no case in common", steer.compare, good, apart)
+        files.fails("io", "nowhere.jsonl", steer.compare, good, "/nonexistent/nowhere.jsonl")
+        files.fails("format", "stranger", steer.compare, good, files.put("stranger", "hello\n"))
+        files.fails("format", "it is empty", steer.compare, good, files.put("empty", ""))
+        files.fails("invalid_argument", "it has no cases", steer.compare, good, sweeps.write("none", { "hidden" }, {}))
+        files.fails("format", "line 3 is foreign", steer.compare, good,
+            files.put("foreign", files.get(good) .. "{}\n" .. files.get(good)))
+        files.fails("invalid_argument", "old: expected", steer.compare, nil, good)
+        files.fails("invalid_argument", 'did you mean "metric"', steer.compare, good, good, { metrik = "x" })
+        files.fails("invalid_argument", "opts.gap: -1", steer.compare, good, good, { gap = -1 })
+        files.fails("invalid_argument", 'no axis "hiden"', steer.compare, good, good, { filter = { hiden = 1 } })
+        files.fails("invalid_argument", "no case has hidden=7, there are 1", steer.compare, good, good,
+            { filter = { hidden = 7 } })
+    end)
+
+    it("reads a file whose last line is torn", function()
+        local good = times("good.jsonl", { 1, 2 })
+        local text = files.get(good)
+        local result = steer.compare(good, files.put("torn.jsonl", text:sub(1, #text - 30)))
+        assert.equal(1, #result.rows)
+        assert.equal(1, #result.only_old)
+    end)
+end)
+
+describe("steer compare", function()
+    teardown(files.done)
+    local old, slower
+
+    setup(function()
+        os.execute("mkdir -p " .. files.folder)
+        old = times("a.jsonl", { 100, 200 })
+        times("b.jsonl", { 100, 150 })
+        slower = times("c.jsonl", { 100, 250 })
+    end)
+
+    it("prints a table and exits with 0", function()
+        local output, errors, status = sweeps.steer(("compare %s %s"):format(old, slower))
+        assert.equal("", errors)
+        assert.equal(0, status)
+        assert_found(output, "\nhidden  OLD +NEW +change  verdict\n")
+        assert_found(output, "\n2 +200 %[199%.6, 200%.2%] +250 %[249%.5, 250%.3%] +%+25%.0 %%  SLOWER\n")
+        assert_found(output, "\n0 FASTER, 1 SLOWER, 1 SAME, 0 AMBIGUOUS\n")
+    end)
+
+    it("exits with 3 where --fail-on is met", function()
+        for row in ([[slower c 3, slower b 0, slower a 0, faster b 3, faster c 0, any c 3, any b 3, any a 0]])
+            :gmatch("[^,]+") do
+            local what, name, expected = row:match("(%w+) (%w) (%d)")
+            local _, _, status = sweeps.steer(("compare %s %s --fail-on %s"):format(old, files.path(name .. ".jsonl"),
+                what))
+            assert.equal(tonumber(expected), status, row)
+        end
+    end)
+
+    it("counts a case that fails now as slower, and one that failed before not", function()
+        local failed = sweeps.write("failed.jsonl", { "hidden" }, { ok({ hidden = 1 }, nil, { gpu_us = samples(100) }),
+            { case = { hidden = 2 }, status = "failed", reason = "no memory" } })
+        local output, _, status = sweeps.steer(("compare %s %s --fail-on slower"):format(old, failed))
+        assert.equal(3, status)
+        assert_found(output, "NOT COMPARED: NEW failed: no memory")
+        _, _, status = sweeps.steer(("compare %s %s --fail-on slower"):format(failed, old))
+        assert.equal(0, status)
+        _, _, status = sweeps.steer(("compare %s %s --fail-on any"):format(failed, failed))
+        assert.equal(0, status)
+    end)
+
+    it("writes markdown and CSV", function()
+        local output = sweeps.steer(("compare %s %s --format markdown"):format(old, slower))
+        assert_found(output, "\n| hidden | OLD | NEW | change | verdict |\n| %-%-%- | %-%-%- | %-%-%- | %-%-%-: |")
+        output = sweeps.steer(("compare %s %s --format csv"):format(old, slower))
+        assert_found(output, "^hidden,metric,old_median,old_low,old_high,old_n,")
+        assert_found(output, "\n2,gpu_us,200,199%.[56]%d*,200%.[12]%d*,20,250,249%.5,250%.2%d*,20,0%.25,SLOWER,\n")
+    end)
+
+    it("keeps odd names apart in markdown and CSV", function()
+        local path = sweeps.write("odd.jsonl", { "a" }, { ok({ a = 'x,"|y' }, { t_s = 1 }),
+            ok({ a = "z" }, { t_s = 1 }) })
+        assert_found(sweeps.steer(("compare %s %s --format csv"):format(path, path)), '\n"x,""|y",t_s,1,')
+        assert_found(sweeps.steer(("compare %s %s --format markdown"):format(path, path)), '\n| x,"\\|y | ')
+    end)
+
+    it("exits with 2 for wrong usage and 1 for bad files", function()
+        for arguments, message in pairs {
+            ["compare"] = "expected two results files, got 0", ["compare a"] = "got 1", ["compare a b c"] = "got 3",
+            ["compare a b --fial-on any"] = "did you mean '%-%-fail%-on'",
+            ["compare a b --format xml"] = "csv, markdown",
+            ["compare a b --fail-on worse"] = "any, faster and slower", ["compare a b --gap x"] = "%-%-gap: 'x'",
+            ["compare a b --gap"] = "its value is missing", ["compare a b --higher=1"] = "it takes no value",
+            ["compare a b --filter hidden"] = "expected AXIS=VALUE",
+        } do
+            local output, errors, status = sweeps.steer(arguments)
+            assert.equal("", output)
+            assert_found(errors, message)
+            assert.equal(2, status)
+        end
+        local _, errors, status = sweeps.steer("compare /nonexistent/a /nonexistent/b")
+        assert.equal(1, status)
+        assert_found(errors, "io: compare: cannot open /nonexistent/a")
+        local output = sweeps.steer "compare --help"
+        assert_found(output, "^usage: steer compare OLD NEW")
+    end)
+end)
