@@ -1,13 +1,16 @@
 --- cli.lua: the `steer` command. Started by scripts/steer; finds the command that was asked for and runs it.
 
 -- name, module, what it does. A module gives `usage` (text) and `run(args)`, which returns the exit status:
--- 0 fine, 1 failed, 2 wrong usage, 130 interrupted.
+-- 0 fine, 1 failed, 2 wrong usage, 130 interrupted; what else there is, its usage says.
 local commands = {
     { "repl", "steer.cli.repl", "start an interactive session; so does steer alone (also -e TEXT, -i FILE)" },
     { "run", "steer.cli.run", "run a Lua script" },
     { "bench", "steer.cli.bench", "run a benchmark" },
     { "sweep", "steer.cli.sweep", "run the cases of a sweep, one line of results for each" },
     { "merge", "steer.cli.merge", "put the results of a sweep's shards into one file" },
+    { "compare", "steer.cli.compare", "say which cases of a sweep became faster or slower" },
+    { "plot", "steer.cli.plot", "draw the results of a sweep" },
+    { "report", "steer.cli.report", "write the results of a sweep as a web page" },
     { "info", "steer.cli.info", "say which backends, devices and libraries there are" },
 }
 

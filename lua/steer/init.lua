@@ -20,6 +20,9 @@ local rows = {
     sweep = { "steer.sweep", "new" },
     record = { "steer.record" },
     extract = { "steer.extract" },
+    compare = { "steer.compare", "compare" },
+    plot = { "steer.plot", "plot" },
+    report = { "steer.report", "report" },
 }
 
 return setmetatable(steer, {

@@ -1,0 +1,39 @@
+--- `steer report`: writes the results of a sweep as a web page.
+local arguments = require "steer.cli._arguments"
+
+local M = {}
+
+M.usage = [[
+usage: steer report RESULTS [OPTIONS]
+
+Writes one HTML page with plots, tables of the cases, the skipped and failed ones with their reasons, and the
+environment. It opens in a browser without a network. The plots are drawn with gnuplot; without it the page says so.
+
+  --out FILE          the page (default: RESULTS with .html)
+  --metric NAME,...   only these metrics
+  --filter AXIS=V     only these cases; V may be a list a,b; may be given again
+  --title TEXT
+
+exit status: 0; 1 where something cannot be read or written; 2 wrong usage.
+]]
+
+local KNOWN = { ["--out"] = "value", ["--metric"] = "list", ["--filter"] = "list", ["--title"] = "value" }
+
+local function wrong(...)
+    return arguments.wrong("report", string.format(...), M.usage)
+end
+
+function M.run(args)
+    local given, why = arguments.parse(args, KNOWN)
+    if not given then return wrong("%s", why) end
+    if #given ~= 1 then return wrong("expected one results file, got %d", #given) end
+    local filters, bad = arguments.filters(given["--filter"])
+    if not filters then return wrong("%s", bad) end
+    local out, notes = require("steer.report").report(given[1], { out = given["--out"], filter = filters,
+        metric = arguments.split(given["--metric"]), title = given["--title"] })
+    for _, note in ipairs(notes) do io.stderr:write("steer report: ", note, "\n") end
+    io.stdout:write(out, "\n")
+    return 0
+end
+
+return M

@@ -1,0 +1,232 @@
+--- steer plot: the pictures with data and script beside them, axes, groups, heatmaps, the terminal and bad input.
+local files = require "files"
+local gnuplot = require "steer._gnuplot"
+local steer = require "steer"
+local sweeps = require "sweeps"
+
+local samples, ok = sweeps.samples, sweeps.ok
+local has_gnuplot = gnuplot.exists()
+
+-- hidden x path x requests, one case skipped and one failed.
+local function grid(name)
+    local lines = {}
+    for _, hidden in ipairs { 1024, 2048, 4096 } do
+        for _, path in ipairs { "uniform", "mixed" } do
+            for _, requests in ipairs { 1, 32 } do
+                local case = { hidden = hidden, path = path, requests = requests }
+                local time = hidden / 500 * (path == "mixed" and 1.5 or 1) + requests
+                lines[#lines + 1] = ok(case, { gpu_us = time, shift = requests - 2 }, { gpu_us = samples(time, 5) })
+                if path == "uniform" and requests == 32 and hidden > 1024 then
+                    lines[#lines] = { case = case, status = hidden == 2048 and "skipped" or "failed", reason = "no" }
+                end
+            end
+        end
+    end
+    return sweeps.write(name, { "hidden", "path", "requests" }, lines)
+end
+
+local function assert_found(text, pattern)
+    assert(text:find(pattern), ("expected %q in:\n%s"):format(pattern, text))
+end
+
+-- Runs a test where gnuplot is there, else reports it as pending.
+local function drawing(name, test)
+    if has_gnuplot then it(name, test) else pending(name .. " (gnuplot is missing)") end
+end
+
+describe("steer.plot", function()
+    local path
+    setup(function()
+        os.execute("mkdir -p " .. files.folder)
+        path = grid("grid.jsonl")
+    end)
+    teardown(files.done)
+
+    drawing("writes SVG, PNG, data and script", function()
+        local drawn = steer.plot(path, { x = "hidden", y = "gpu_us", by = "path", filter = { requests = 1 } })
+        local base = path:gsub("%.jsonl$", "") .. "-gpu_us-hidden-path-requests-1"
+        assert.same({ svg = base .. ".svg", png = base .. ".png", tsv = base .. ".tsv", gp = base .. ".gp" },
+            drawn.files)
+        local svg = files.get(drawn.files.svg)
+        for _, word in ipairs { "<svg", ">gpu %(µs%), median and quartiles<", ">hidden<", ">path<", ">uniform<",
+            ">mixed<", ">1024<", ">4096<", ">speed: gpu %(µs%) against hidden<", ">requests=1, cpu<" } do
+            assert_found(svg, word)
+        end
+        assert.equal("\137PNG\r\n\26\n", files.get(drawn.files.png):sub(1, 8))
+        assert_found(files.get(drawn.files.tsv), "\n2048\t5%.096%d*\t4%.968%d*\t5%.223%d*\t") -- of uniform
+        local lines = 0
+        for line in files.get(drawn.files.tsv):gmatch "[^\n]+" do lines = lines + (line:find "^%d" and 1 or 0) end
+        assert.equal(6, lines)
+    end)
+
+    drawing("draws again from the script alone", function()
+        local drawn = steer.plot(path, { x = "hidden", y = "gpu_us", by = { "path", "requests" },
+            out = files.path("again.svg") })
+        local before = files.get(drawn.files.svg)
+        os.remove(drawn.files.svg)
+        assert.equal(0, os.execute(("cd '%s' && gnuplot again.gp"):format(files.folder)))
+        assert.equal(before, files.get(drawn.files.svg))
+    end)
+
+    drawing("gives medians and quartiles of the samples", function()
+        local list = { 5, 1, 2, 4, 3 }
+        local one = sweeps.write("one.jsonl", { "a" }, { ok({ a = 1 }, { t_s = 9 }, { t_s = list }) })
+        local tsv = files.get(steer.plot(one, { x = "a", y = "t_s" }).files.tsv)
+        assert_found(tsv, "\n1\t3\t2\t4\t1\t5\t5\t1\t\n")
+    end)
+
+    drawing("uses log axes", function()
+        local drawn = steer.plot(path, { x = "hidden", y = "gpu_us", by = "path", filter = { requests = 1 },
+            logx = true, logy = true })
+        local script = files.get(drawn.files.gp)
+        assert_found(script, "\nset logscale x\n")
+        assert_found(script, "\nset logscale y\n")
+        assert.equal(0, select(2, files.get(drawn.files.svg):gsub(">0<", "")))
+    end)
+
+    drawing("draws a heatmap and says in its cells what is missing", function()
+        local drawn = steer.plot(path, { x = "hidden", y = "requests", z = "gpu_us", filter = { path = "uniform" } })
+        local svg = files.get(drawn.files.svg)
+        for _, word in ipairs { ">skipped<", ">failed<", ">gpu %(µs%)<", ">hidden<", ">requests<" } do
+            assert_found(svg, word)
+        end
+        assert.same({ skipped = 1, failed = 1 }, drawn.missing)
+    end)
+
+    drawing("gives values on both sides of zero a scale around zero", function()
+        local script = files.get(steer.plot(path, { x = "hidden", y = "requests", z = "shift",
+            filter = { path = "mixed" } }).files.gp)
+        assert_found(script, "set cbrange %[%-30:30%]")
+    end)
+
+    drawing("draws axes of words, and single points", function()
+        local svg = files.get(steer.plot(path, { x = "path", y = "gpu_us", by = "hidden",
+            filter = { requests = 1 } }).files.svg)
+        assert_found(svg, ">uniform<")
+        steer.plot(path, { x = "hidden", y = "gpu_us", filter = { requests = 1, hidden = 2048, path = "mixed" } })
+        steer.plot(path, { x = "hidden", y = "requests", z = "gpu_us",
+            filter = { requests = 1, hidden = 2048, path = "mixed" } })
+    end)
+
+    drawing("keeps the looks of a group when others are filtered away", function()
+        local function colour(filter)
+            local opts = { x = "hidden", y = "gpu_us", by = "path", filter = filter, out = files.path("look") }
+            return files.get(steer.plot(path, opts).files.gp):match("lc rgb '(#%x+)' [^\n]- title 'mixed'")
+        end
+        assert.equal("#D55E00", colour { requests = 1 })
+        assert.equal("#D55E00", colour { requests = 1, path = "mixed" })
+    end)
+
+    drawing("draws names as they are and lets none of them act", function()
+        local nasty = { "`touch " .. files.path("pwned") .. "`", "it's", "100%", "a_b^c", 'q"\\n', "$x @y {z}",
+            "tab\there", "<b>&amp;" }
+        local lines = {}
+        for i, word in ipairs(nasty) do
+            for _, n in ipairs { 1, 2 } do lines[#lines + 1] = ok({ word = word, n = n }, { ["t's_us"] = i * n }) end
+        end
+        local odd = sweeps.write("it's odd.jsonl", { "word", "n" }, lines, "`touch " .. files.path("pwned") .. "`")
+        local drawn = steer.plot(odd, { x = "n", y = "t's_us", by = "word", title = "system('touch x')" })
+        assert_found(files.get(drawn.files.svg), ">a_b^c<")
+        drawn = steer.plot(odd, { x = "word", y = "t's_us", filter = { n = 1 } })
+        assert_found(files.get(drawn.files.svg), ">100%%<")
+        steer.plot(odd, { x = "word", y = "n", z = "t's_us" })
+        assert.is_nil(io.open(files.path("pwned")))
+    end)
+
+    drawing("draws in the terminal", function()
+        local drawn = steer.plot(path, { x = "hidden", y = "gpu_us", by = "path", filter = { requests = 1 } })
+        local text = require("steer.plot").terminal(drawn.chart, 70, 20)
+        assert_found(text, "mixed")
+        assert_found(text, "4096")
+        for line in text:gmatch "[^\n]+" do
+            assert.is_true(select(2, line:gsub("[^\128-\191]", "")) <= 70, line)
+        end
+    end)
+
+    it("asks which cases are meant when several fall on one place", function()
+        files.fails("invalid_argument", "choose by or a filter for requests (1, 32)", steer.plot, path,
+            { x = "hidden", y = "gpu_us", by = "path" })
+        files.fails("invalid_argument", "choose by or a filter for path (uniform, mixed)", steer.plot, path,
+            { x = "hidden", y = "requests", z = "gpu_us" })
+    end)
+
+    it("refuses what it cannot draw", function()
+        local function fails(text, opts, code)
+            files.fails(code or "invalid_argument", text, steer.plot, path, opts)
+        end
+        fails("opts.x: expected the name of an axis", {})
+        fails("opts.y: expected the name of a metric", { x = "hidden" })
+        fails('x: there is no axis "hiden", did you mean "hidden"', { x = "hiden", y = "gpu_us" })
+        fails('y: there is no metric "gpu", did you mean "gpu_us"', { x = "hidden", y = "gpu" })
+        fails('by: there is no axis "pth", did you mean "path"', { x = "hidden", y = "gpu_us", by = "pth" })
+        fails("no case has requests=7, there are 1, 32", { x = "hidden", y = "gpu_us", filter = { requests = 7 } })
+        fails("logy: shift has the value -1", { x = "hidden", y = "shift", by = "path", filter = { requests = 1 },
+            logy = true })
+        fails("logx: path is not a number", { x = "path", y = "gpu_us", by = { "hidden", "requests" }, logx = true })
+        fails("it is for lines", { x = "hidden", y = "requests", z = "gpu_us", by = "path" })
+        fails("it is for heatmaps", { x = "hidden", y = "gpu_us", logz = true })
+        fails("no case of", { x = "hidden", y = "gpu_us",
+            filter = { path = "uniform", requests = 32, hidden = { 2048, 4096 } } })
+        fails("cannot write", { x = "hidden", y = "gpu_us", by = { "path", "requests" }, out = "/nonexistent/x" }, "io")
+        fails("is a folder", { x = "hidden", y = "gpu_us", by = { "path", "requests" }, out = "/tmp/" })
+        files.fails("io", "nowhere", steer.plot, "/nonexistent/nowhere", { x = "hidden", y = "gpu_us" })
+    end)
+
+    it("does not draw what is not a number", function()
+        local null = sweeps.write("null.jsonl", { "a" }, { ok({ a = 1 }, { t_s = 0 / 0 }) })
+        files.fails("invalid_argument", "1 without a number", steer.plot, null, { x = "a", y = "t_s" })
+    end)
+end)
+
+describe("steer plot", function()
+    local path
+    setup(function()
+        os.execute("mkdir -p " .. files.folder)
+        path = grid("grid.jsonl")
+    end)
+    teardown(files.done)
+
+    drawing("prints the files it wrote, the drawing and what is left out", function()
+        local output, errors, status = sweeps.steer(("plot %s --x hidden --y gpu_us --by path --filter requests=32 "
+            .. "--logx --terminal --out %s"):format(path, files.path("cli")), "TERM=dumb")
+        assert.equal(0, status)
+        assert.equal("steer plot: not drawn: 1 failed\nsteer plot: not drawn: 1 skipped\n", errors)
+        local base = files.path("cli")
+        assert_found(output, "mixed.*" .. ("%s.svg\n%s.png\n%s.tsv\n%s.gp\n$"):format(base, base, base, base))
+        assert.is_nil(output:find("\27", 1, true))
+    end)
+
+    it("without gnuplot says how to get it, and leaves data and script", function()
+        local command = "plot %s --x hidden --y gpu_us --by path,requests --out " .. files.path("bare")
+        local output, errors, status = sweeps.steer(command:format(path), sweeps.path_without_gnuplot())
+        assert.equal(1, status)
+        assert.equal("", output)
+        assert_found(errors, "not_found: plot: gnuplot: .*apt%-get install gnuplot%-nox.*bare%.tsv and .*bare%.gp")
+        assert_found(files.get(files.path("bare.gp")), "\nplot 'bare%.tsv' index 0 ")
+        assert_found(files.get(files.path("bare.tsv")), "\n4096\t")
+    end)
+
+    drawing("reports a full disk", function()
+        local folder = files.path("full")
+        os.execute(("mkdir -p %s && ln -sf /dev/full %s/x.svg"):format(folder, folder))
+        local command = ("plot %s --x hidden --y gpu_us --by path,requests --out %s/x"):format(path, folder)
+        local _, errors, status = sweeps.steer(command)
+        assert.equal(1, status)
+        assert_found(errors, "did not write .*x.svg whole")
+        os.execute(("rm -f %s/x.svg; ln -sf /dev/full %s/x.tsv"):format(folder, folder))
+        _, errors, status = sweeps.steer(command)
+        assert.equal(1, status)
+        assert_found(errors, "io: plot: out: cannot write .*x.tsv")
+    end)
+
+    it("exits with 2 for wrong usage", function()
+        for arguments, message in pairs {
+            ["plot"] = "expected one results file, got 0", ["plot a --x b"] = "%-%-y: it is missing",
+            ["plot a --logxx"] = "did you mean '%-%-logx'", ["plot a --x b --x c"] = "given twice",
+        } do
+            local _, errors, status = sweeps.steer(arguments)
+            assert_found(errors, message)
+            assert.equal(2, status)
+        end
+    end)
+end)
