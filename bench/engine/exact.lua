@@ -78,6 +78,9 @@ local function bytes(tensor)
     return ffi.string(host:data(), host:numel() * SIZES[host.dtype])
 end
 
+--- Tells whether two tensors of one dtype hold the same bits.
+function M.same_bits(a, b) return bytes(a) == bytes(b) end
+
 --- Compares the bits of one request's rows over the batches and paths that can serve it.
 -- case: distinct specs. Returns the number of ways that agreed and a list of those that did not.
 function M.invariance(case, clean)

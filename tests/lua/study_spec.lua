@@ -16,7 +16,8 @@ local function study(torch)
     local function ours(us, off) return { wall = stats(us), path = "uniform", off = off } end
     return {
         ways = { "wall" }, notes = { "a note" }, dtype = "bf16", environment = { { "device", "a test" } },
-        torch = torch, again = {}, shape_names = { operations = "1472 x 2048", batches = "a batch", second = "512 x 2048" },
+        torch = torch, again = {},
+        shape_names = { operations = "1472 x 2048", batches = "a batch", second = "512 x 2048" },
         ours = {
             operations = { add = ours(10), cap = ours(10), ablate = ours(10) },
             batches = { one = ours(10), same = ours(10), distinct = ours(10.5), three = ours(20) },

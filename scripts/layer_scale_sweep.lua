@@ -1,0 +1,192 @@
+--- layer_scale_sweep.lua: which layer, what strength, which operation? Layer x scale x operation over recorded
+-- activations of a small language model: all cases of the grid are requests of one mixed batch.
+-- Usage: steer run scripts/layer_scale_sweep.lua [FOLDER]      prints heatmaps; FOLDER gets the results and pictures
+--        steer sweep scripts/layer_scale_sweep.lua [OPTIONS]   the same cases with all options of a sweep
+--
+-- The direction of a layer is the difference of means of its first 64 pairs (happy and sad), and the judge is a linear
+-- probe trained on the 32 pairs that the direction has not seen. What is steered are the last tokens of 64 neutral
+-- prompts; every layer is judged where it is steered. A scale means
+--   add      h + scale*v, v the difference of means
+--   cap      a bound on the projection, scale half-distances of the means from their midpoint (1: the happy mean, -1:
+--            the sad mean): a floor from 0 up, a ceiling below
+--   ablate   the projection times scale (0: taken out, -1: reflected)
+local steer = require "steer"
+
+local scripts = arg[0]:match("^(.*)/[^/]*$") or "."
+local DATA = scripts .. "/../tests/fixtures/demo/activations.safetensors"
+local TRAIN, PAIRS = 64, 96
+
+local LAYERS = { 0, 1, 2, 3, 4, 5, 6, 7 }
+local SCALES = { -4, -2, -1, -0.5, 0, 0.5, 1, 2, 4 }
+local OPERATIONS = { "add", "cap", "ablate" }
+
+-- ---- Directions, judges and operations ------------------------------------------------------------------------------
+
+local found -- what the data says, loaded for the first case
+
+local function load(device)
+    local data = steer.load(DATA, { device = device })
+    local happy, sad = data["happy.last"], data["sad.last"] -- [pairs, layers, hidden]
+    local function pairs_of(set, first, last) return set:narrow(1, first, last - first + 1) end
+    local seen = { pairs_of(happy, 1, TRAIN), pairs_of(sad, 1, TRAIN) }
+    local unseen = { pairs_of(happy, TRAIN + 1, PAIRS), pairs_of(sad, TRAIN + 1, PAIRS) }
+    local directions, about = steer.extract.mean_difference(seen[1], seen[2])
+    local probes, judges = steer.extract.probe(unseen[1], unseen[2])
+    local accuracy = {}
+    for layer = 0, #LAYERS - 1 do
+        accuracy[layer] = steer.extract.accuracy(probes[layer], judges[layer].threshold, seen[1]:select(2, layer + 1),
+            seen[2]:select(2, layer + 1))
+    end
+    return { states = data["neutral.last"], directions = directions, about = about, probes = probes, judges = judges,
+        accuracy = accuracy }
+end
+
+local MAKE = {
+    add = function(v, scale) return steer.add(v, scale) end,
+    ablate = function(v, scale) return steer.ablate(v, scale) end,
+    cap = function(v, scale, about)
+        local norm = v:norm()
+        local bound = about.threshold / norm + scale * norm / 2 -- as a projection on v at length 1
+        return steer.cap(v, scale >= 0 and { min = bound } or { max = bound })
+    end,
+}
+
+-- ---- The grid as one batch ------------------------------------------------------------------------------------------
+
+local function key(case) return ("%d %s %.17g"):format(case.layer, case.operation, case.scale) end
+
+-- All cases of the grid above and one more, which the command line may have added to it.
+local function all_cases(extra)
+    local list, known = {}, {}
+    local function add(case)
+        if not known[key(case)] then
+            list[#list + 1], known[key(case)] = case, true
+        end
+    end
+    for _, layer in ipairs(LAYERS) do
+        for _, operation in ipairs(OPERATIONS) do
+            for _, scale in ipairs(SCALES) do add { layer = layer, operation = operation, scale = scale } end
+        end
+    end
+    if extra then add(extra) end
+    return list
+end
+
+local function mean(list)
+    local sum = 0
+    for i = 1, #list do sum = sum + list[i] end
+    return sum / #list
+end
+
+-- What a case did to the hidden states of its prompts: `before` and `after` are f32 [prompts, hidden].
+local function measure(layer, before, after)
+    local unit, judge = found.directions[layer]:normalize(), found.judges[layer]
+    local from, to = before:matmul(unit):totable(), after:matmul(unit):totable()
+    local norms, new_norms = before:norm(2):totable(), after:norm(2):totable()
+    local chords = (after:normalize(2) - before:normalize(2)):norm(2):totable() -- exact for small angles too
+    local verdicts = after:matmul(found.probes[layer]):totable()
+    local samples = { projection = to, projection_change = {}, norm_change = {}, angle = {}, happy = {} }
+    local verdict = 0
+    for i = 1, #to do
+        samples.projection_change[i] = to[i] - from[i]
+        samples.norm_change[i] = new_norms[i] / norms[i] - 1
+        samples.angle[i] = math.deg(2 * math.asin(math.min(1, chords[i] / 2)))
+        samples.happy[i] = 1 / (1 + math.exp(-(judge.weight * verdicts[i] + judge.bias)))
+        if verdicts[i] > judge.threshold then verdict = verdict + 1 end
+    end
+    local result = { samples = samples, verdict = verdict / #to, probe_accuracy = found.accuracy[layer] }
+    for name, list in pairs(samples) do result[name] = mean(list) end
+    return result
+end
+
+-- Steers all cases, layer by layer, in one mixed batch; gives key -> metrics.
+local function steer_all(list, device)
+    local states, requests = found.states, {}
+    local prompts, hidden = states:size(1), states:size(3)
+    for i, case in ipairs(list) do
+        local op = MAKE[case.operation](found.directions[case.layer], case.scale, found.about[case.layer])
+        requests[i] = { spec = steer.spec { [case.layer] = { op } }, tokens = prompts }
+    end
+    local engine = steer.engine { hidden = hidden, dtype = states.dtype, device = device }
+    local plan, results = engine:plan(requests), {}
+    local batch = steer.tensor.empty({ #list, prompts, hidden }, { dtype = states.dtype, device = device })
+    for _, layer in ipairs(LAYERS) do
+        local clean = states:select(2, layer + 1)
+        batch:copy_(clean) -- every case has the same prompts
+        plan:apply(layer, batch:reshape(-1, hidden))
+        local before, path = clean:to("f32"), plan:explain(layer).path
+        for i, case in ipairs(list) do
+            local after = batch[i]:to("f32")
+            if case.layer == layer then
+                local result = measure(layer, before, after)
+                result.path, results[key(case)] = path, result
+            else
+                assert((after - before):norm() == 0, "a case was steered at a layer that is not its own")
+            end
+        end
+    end
+    return results
+end
+
+local results = {}
+
+local function result_of(case, device)
+    if not results[key(case)] then
+        found = found or load(device)
+        results = steer_all(all_cases(case), device)
+    end
+    return results[key(case)]
+end
+
+local sweep = steer.sweep {
+    name = "layer_scale",
+    axes = { layer = LAYERS, operation = OPERATIONS, scale = SCALES },
+    skip = function(case)
+        if not (case.layer % 1 == 0 and case.layer >= 0 and case.layer < #LAYERS) then return "no such layer" end
+        if not MAKE[case.operation] then return "no such operation" end
+    end,
+    run = function(case, ctx) return result_of(case, ctx.device) end,
+}
+if arg[-1] ~= "run" then return sweep end -- `steer sweep` takes it from here
+
+-- ---- On its own: heatmaps -------------------------------------------------------------------------------------------
+
+local SHADES = { " ", "░", "▒", "▓", "█" } -- of 0 to 1
+
+local function cell(share)
+    return (" %3.0f%s"):format(100 * share, SHADES[math.floor(share * (#SHADES - 1) + 0.5) + 1])
+end
+
+local function heatmap(operation, device)
+    local line = { ("%-8s"):format(operation) }
+    for i, scale in ipairs(SCALES) do line[i + 1] = ("%5g"):format(scale) end
+    print(table.concat(line) .. "   scale")
+    for _, layer in ipairs(LAYERS) do
+        line = { ("layer %d "):format(layer) }
+        for i, scale in ipairs(SCALES) do
+            line[i + 1] = cell(result_of({ layer = layer, operation = operation, scale = scale }, device).verdict)
+        end
+        print(table.concat(line))
+    end
+    print()
+end
+
+local device = steer.device()
+print(("%d cases of %d prompts in one mixed batch on %s: neutral prompts that a probe calls happy, percent\n"):format(
+    #LAYERS * #OPERATIONS * #SCALES, load(device).states:size(1), device.id))
+for _, operation in ipairs(OPERATIONS) do heatmap(operation, device) end
+print "The probe's accuracy on pairs that it has not seen, by layer:"
+for _, layer in ipairs(LAYERS) do print(("layer %d  %.3f"):format(layer, found.accuracy[layer])) end
+
+local folder = arg[1]
+if folder then
+    local path = folder .. "/layer_scale.jsonl"
+    sweep:start { output = path, device = device, folder = scripts, progress = false }
+    print("\nresults: " .. path)
+    for _, operation in ipairs(OPERATIONS) do
+        local ok, drawn = pcall(steer.plot, path, { x = "scale", y = "layer", z = "verdict",
+            filter = { operation = operation }, out = ("%s/layer_scale_%s"):format(folder, operation) })
+        if not ok and drawn.code ~= "not_found" then error(drawn, 0) end
+        print("heatmap: " .. (ok and drawn.files.png or tostring(drawn))) -- without gnuplot, how to get it
+    end
+end
