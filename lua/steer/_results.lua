@@ -141,6 +141,17 @@ function Results:varying()
     return names
 end
 
+--- Metrics without those that tell the minimum or a quartile of another one.
+function Results:main_metrics()
+    local have, list = {}, {}
+    for _, name in ipairs(self.metrics) do have[name] = true end
+    for _, name in ipairs(self.metrics) do
+        local of = name:match("^(.*)_min$") or name:match("^(.*)_q[13]$")
+        if not (of and have[of]) then list[#list + 1] = name end
+    end
+    return list
+end
+
 --- Raises invalid_argument unless `name` is an axis, or a field such as "path", of these results.
 function Results:check_field(op, argument, name)
     local known = {}
@@ -214,9 +225,7 @@ local function is_number(x)
     return type(x) == "number" and x == x and x ~= math.huge and x ~= -math.huge
 end
 
---- Describes a metric of a case as bench.stats does, from its samples, or from its value where it has none.
--- @return the statistics; or nil and why there are none
-function M.stats(entry, metric)
+local function make_stats(entry, metric)
     if entry.status ~= "ok" then
         local reason = type(entry.reason) == "string" and entry.reason or "no reason given"
         return nil, entry.status .. ": " .. reason
@@ -230,6 +239,18 @@ function M.stats(entry, metric)
     if #numbers > 0 then return bench.stats(numbers) end
     if is_number(value) then return bench.stats({ value }) end
     return nil, metric .. (value == nil and " was not measured" or " is not a number")
+end
+
+--- Describes a metric of a case as bench.stats does, from its samples, or from its value where it has none.
+-- @return the statistics; or nil and why there are none
+function M.stats(entry, metric)
+    entry.stats = entry.stats or {}
+    local known = entry.stats[metric]
+    if not known then
+        known = { make_stats(entry, metric) }
+        entry.stats[metric] = known
+    end
+    return known[1], known[2]
 end
 
 --- Sorts entries by axes, in the order of the axes' values.

@@ -58,19 +58,19 @@ local function choose_lines(found, axes)
     return by, facets
 end
 
--- All combinations of the axes' values, as filters.
-local function combinations(found, axes)
-    local list = { {} }
-    for _, name in ipairs(axes) do
-        local longer = {}
-        for _, filter in ipairs(list) do
-            for _, value in ipairs(found.values[name]) do
-                local copy = { [name] = value }
-                for _, key in ipairs(walk.keys(filter)) do copy[key] = filter[key] end
-                longer[#longer + 1] = copy
+-- Filters for the values of the axes that measured cases have, one for each plot.
+local function facet_filters(found, axes, metric)
+    local list, seen = {}, {}
+    for _, entry in ipairs(found.cases) do
+        if results.stats(entry, metric) then
+            local filter, words = {}, {}
+            for i, name in ipairs(axes) do
+                filter[name] = entry.case[name]
+                words[i] = type(entry.case[name]) .. tostring(entry.case[name])
             end
+            local spot = table.concat(words, "\0")
+            if not seen[spot] then seen[spot], list[#list + 1] = true, filter end
         end
-        list = longer
     end
     return list
 end
@@ -100,20 +100,16 @@ local function metric_plots(page, found, metric, op)
         if name ~= x then rest[#rest + 1] = name end
     end
     local by, facets = choose_lines(found, rest)
-    for i, filter in ipairs(combinations(found, facets)) do
+    for i, filter in ipairs(facet_filters(found, facets, metric)) do
         if i > MOST_PLOTS then
             add(page, "<p>More plots of %s are left out; <code>steer plot</code> draws them.</p>", escape(metric))
-            break
+            return
         end
-        local ok, chart = pcall(plots.chart, op, found, { x = x, y = metric, by = by, filter = filter })
-        if ok then
-            scale(chart)
-            page.plots = page.plots + 1
-            local svg = gnuplot.svg(op, chart, WIDTH, HEIGHT)
-            add(page, "<figure>%s</figure>", inline_svg(svg, page.plots, table.concat(chart.title, ", ")))
-        elseif type(chart) ~= "table" or chart.code ~= "invalid_argument" then
-            error(chart, 0)
-        end -- else nothing was measured here: the tables say why
+        local chart = plots.chart(op, found, { x = x, y = metric, by = by, filter = filter })
+        scale(chart)
+        page.plots = page.plots + 1
+        local svg = gnuplot.svg(op, chart, WIDTH, HEIGHT)
+        add(page, "<figure>%s</figure>", inline_svg(svg, page.plots, table.concat(chart.title, ", ")))
     end
 end
 
@@ -124,20 +120,18 @@ local function add_plots(page, found, metrics, op)
         add(page, '<p class="note">%s</p>', escape(page.notes[#page.notes]))
         return
     end
-    for _, metric in ipairs(metrics) do
-        add(page, '<div class="plots">')
-        metric_plots(page, found, metric, op)
-        add(page, "</div>")
-    end
+    add(page, '<div class="plots">')
+    for _, metric in ipairs(metrics) do metric_plots(page, found, metric, op) end
+    add(page, "</div>")
     if page.plots == 0 then add(page, "<p>There is nothing to draw: no axis varies over measured cases.</p>") end
 end
 
 -- ---- Tables --------------------------------------------------------------------------------------------------------
 
 local function add_table(page, head, rows)
-    add(page, '<div class="wide"><table><thead><tr>')
-    for _, cell in ipairs(head) do add(page, "<th>%s</th>", cell) end
-    add(page, "</tr></thead><tbody>")
+    add(page, '<div class="wide"><table>')
+    if head then add(page, "<thead><tr><th>%s</th></tr></thead>", table.concat(head, "</th><th>")) end
+    add(page, "<tbody>")
     for _, row in ipairs(rows) do add(page, "<tr>%s</tr>", table.concat(row)) end
     add(page, "</tbody></table></div>")
 end
@@ -249,7 +243,7 @@ local function add_environment(page, found)
     rows[#rows + 1] = { "<th>seed of the sweep</th>", ("<td>%s</td>"):format(escape(found.header.seed)) }
     add_times(rows, found)
     add(page, "<h2>Environment</h2>")
-    add_table(page, {}, rows)
+    add_table(page, nil, rows)
     rows = {}
     for i, name in ipairs(found.axes) do
         local texts = {}
@@ -257,7 +251,7 @@ local function add_environment(page, found)
         rows[i] = { ("<th>%s</th>"):format(escape(name)), ("<td>%s</td>"):format(table.concat(texts, ", ")) }
     end
     add(page, "<h2>Axes</h2>")
-    add_table(page, {}, rows)
+    add_table(page, nil, rows)
 end
 
 -- ---- The page ------------------------------------------------------------------------------------------------------
@@ -306,7 +300,7 @@ figure svg .gridline { stroke: var(--line); }
 local KNOWN = { out = "string", metric = true, filter = "table", title = "string" }
 
 local function choose_metrics(op, found, wanted)
-    if wanted == nil then return found.metrics end
+    if wanted == nil then return found:main_metrics() end
     local list = type(wanted) == "table" and wanted or { wanted }
     for _, name in ipairs(list) do
         check.type(op, "opts.metric", name, "string", "the name of a metric")
@@ -347,7 +341,7 @@ end
 -- failed ones with their reasons, and the environment. It holds no script and loads nothing.
 -- @tparam string path of the results file
 -- @tparam[opt] table opts out (path of the page, default the results' with .html), metric (a name or a list, default
--- all), filter (map from axis to a value or a list of values), title
+-- all but the quartiles and minima of others), filter (map from axis to a value or a list of values), title
 -- @treturn string path of the page
 -- @treturn table notes: what the page lacks and why, such as plots where gnuplot is missing.
 -- Raises invalid_argument, io, and format for a file that holds no results

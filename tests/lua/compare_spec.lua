@@ -228,10 +228,11 @@ describe("steer compare", function()
     it("exits with 2 for wrong usage and 1 for bad files", function()
         for arguments, message in pairs {
             ["compare"] = "expected two results files, got 0", ["compare a"] = "got 1", ["compare a b c"] = "got 3",
-            ["compare a b --fial-on any"] = "did you mean '%-%-fail%-on'",
+            ["compare a b --fial-on=any"] = "did you mean '%-%-fail%-on'",
             ["compare a b --format xml"] = "csv, markdown",
-            ["compare a b --fail-on worse"] = "any, faster and slower", ["compare a b --gap x"] = "%-%-gap: 'x'",
-            ["compare a b --gap"] = "its value is missing", ["compare a b --higher=1"] = "it takes no value",
+            ["compare a b --fail-on worse"] = "any, faster and slower",
+            ["compare a b --gap x"] = "%-%-gap: expected a number, got 'x'",
+            ["compare a b --gap"] = "a value is missing", ["compare a b --higher=1"] = "it takes no value",
             ["compare a b --filter hidden"] = "expected AXIS=VALUE",
         } do
             local output, errors, status = sweeps.steer(arguments)

@@ -56,4 +56,28 @@ function M.parse(args, known)
     return out
 end
 
+--- Splits "a,b" texts into one list of words; nil stays nil.
+function M.split(texts)
+    if not texts then return nil end
+    local list = {}
+    for _, text in ipairs(texts) do
+        for word in text:gmatch "[^,]+" do list[#list + 1] = word end
+    end
+    return list
+end
+
+--- Reads filters: "hidden=1024,2048" or "hidden=[1024,2048]".
+-- @tparam table texts list of texts, or nil
+-- @treturn table axis -> list of values as text; or nil and what is wrong
+function M.filters(texts)
+    local filters = {}
+    for _, text in ipairs(texts or {}) do
+        local name, values = text:match "^([^=]+)=(.+)$"
+        if not name then return nil, ("--filter: '%s', expected AXIS=VALUE"):format(text) end
+        filters[name] = filters[name] or {}
+        for value in (values:match "^%[(.*)%]$" or values):gmatch "[^,]+" do table.insert(filters[name], value) end
+    end
+    return filters
+end
+
 return M

@@ -1,5 +1,5 @@
 --- `steer compare`: says which cases of a sweep became faster or slower between two results files.
-local arguments = require "steer.cli._arguments"
+local words = require "steer.cli._args"
 
 local M = {}
 
@@ -29,37 +29,37 @@ exit status: 0 compared; 1 a file cannot be read, is of another sweep or shares 
 ]]
 
 local KNOWN = {
-    ["--metric"] = "list", ["--higher"] = "flag", ["--filter"] = "list", ["--gap"] = "value", ["--same"] = "value",
-    ["--format"] = "value", ["--fail-on"] = "value",
+    ["--metric"] = { "metric", "list" }, ["--higher"] = { "higher", "flag" }, ["--filter"] = { "filter", "list" },
+    ["--gap"] = { "gap", "number" }, ["--same"] = { "same", "number" }, ["--format"] = { "format", "text" },
+    ["--fail-on"] = { "fail_on", "text" }, ["--help"] = { "help", "flag" }, ["-h"] = { "help", "flag" },
 }
 
 local function wrong(...)
-    return arguments.wrong("compare", string.format(...), M.usage)
+    io.stderr:write("steer compare: ", string.format(...), "\nsteer compare --help says more\n")
+    return 2
 end
 
 function M.run(args)
-    local given, why = arguments.parse(args, KNOWN)
+    local given, why = words.parse(args, KNOWN)
     if not given then return wrong("%s", why) end
+    if given.help then
+        io.stdout:write(M.usage)
+        return 0
+    end
     if #given ~= 2 then return wrong("expected two results files, got %d", #given) end
-    local filters, bad = arguments.filters(given["--filter"])
+    local filters, bad = words.filters(given.filter)
     if not filters then return wrong("%s", bad) end
-    local numbers = {}
-    for _, name in ipairs { "gap", "same" } do
-        local text = given["--" .. name]
-        numbers[name] = tonumber(text)
-        if text and not numbers[name] then return wrong("--%s: '%s', expected percent", name, text) end
-    end
     local compare, options = require "steer.compare", require "steer._options"
-    local format = compare.formats[given["--format"] or "text"]
+    local format = compare.formats[given.format or "text"]
     if not format then
-        return wrong("--format: '%s', expected %s", given["--format"], options.list(compare.formats))
+        return wrong("--format: '%s', expected %s", given.format, options.list(compare.formats))
     end
-    local what = given["--fail-on"]
+    local what = given.fail_on
     if what and not compare.FAIL_ON[what] then
         return wrong("--fail-on: '%s', expected %s", what, options.list(compare.FAIL_ON))
     end
-    local result = compare.compare(given[1], given[2], { metric = arguments.split(given["--metric"]),
-        higher = given["--higher"], gap = numbers.gap, same = numbers.same, filter = filters })
+    local result = compare.compare(given[1], given[2], { metric = words.split(given.metric), filter = filters,
+        higher = given.higher, gap = given.gap, same = given.same })
     io.stdout:write(format(result))
     return what and result:fails(what) and 3 or 0
 end

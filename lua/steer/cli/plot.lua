@@ -1,5 +1,5 @@
 --- `steer plot`: draws the results of a sweep.
-local arguments = require "steer.cli._arguments"
+local words = require "steer.cli._args"
 
 local M = {}
 
@@ -21,13 +21,15 @@ exit status: 0; 1 where something cannot be read, drawn or written, or gnuplot i
 ]]
 
 local KNOWN = {
-    ["--x"] = "value", ["--y"] = "value", ["--z"] = "value", ["--by"] = "list", ["--filter"] = "list",
-    ["--logx"] = "flag", ["--logy"] = "flag", ["--logz"] = "flag", ["--title"] = "value", ["--out"] = "value",
-    ["--terminal"] = "flag",
+    ["--x"] = { "x", "text" }, ["--y"] = { "y", "text" }, ["--z"] = { "z", "text" }, ["--by"] = { "by", "list" },
+    ["--filter"] = { "filter", "list" }, ["--logx"] = { "logx", "flag" }, ["--logy"] = { "logy", "flag" },
+    ["--logz"] = { "logz", "flag" }, ["--title"] = { "title", "text" }, ["--out"] = { "out", "text" },
+    ["--terminal"] = { "terminal", "flag" }, ["--help"] = { "help", "flag" }, ["-h"] = { "help", "flag" },
 }
 
 local function wrong(...)
-    return arguments.wrong("plot", string.format(...), M.usage)
+    io.stderr:write("steer plot: ", string.format(...), "\nsteer plot --help says more\n")
+    return 2
 end
 
 local function report(drawn, in_terminal)
@@ -44,19 +46,22 @@ local function report(drawn, in_terminal)
 end
 
 function M.run(args)
-    local given, why = arguments.parse(args, KNOWN)
+    local given, why = words.parse(args, KNOWN)
     if not given then return wrong("%s", why) end
+    if given.help then
+        io.stdout:write(M.usage)
+        return 0
+    end
     if #given ~= 1 then return wrong("expected one results file, got %d", #given) end
     for _, name in ipairs { "--x", "--y" } do
-        if not given[name] then return wrong("%s: it is missing", name) end
+        if not given[name:sub(3)] then return wrong("%s: it is missing", name) end
     end
-    local filters, bad = arguments.filters(given["--filter"])
+    local filters, bad = words.filters(given.filter)
     if not filters then return wrong("%s", bad) end
     report(require("steer.plot").plot(given[1], {
-        x = given["--x"], y = given["--y"], z = given["--z"], by = arguments.split(given["--by"]), filter = filters,
-        logx = given["--logx"], logy = given["--logy"], logz = given["--logz"], title = given["--title"],
-        out = given["--out"],
-    }), given["--terminal"])
+        x = given.x, y = given.y, z = given.z, by = words.split(given.by), filter = filters,
+        logx = given.logx, logy = given.logy, logz = given.logz, title = given.title, out = given.out,
+    }), given.terminal)
     return 0
 end
 

@@ -1,5 +1,5 @@
 --- `steer report`: writes the results of a sweep as a web page.
-local arguments = require "steer.cli._arguments"
+local words = require "steer.cli._args"
 
 local M = {}
 
@@ -17,20 +17,28 @@ environment. It opens in a browser without a network. The plots are drawn with g
 exit status: 0; 1 where something cannot be read or written; 2 wrong usage.
 ]]
 
-local KNOWN = { ["--out"] = "value", ["--metric"] = "list", ["--filter"] = "list", ["--title"] = "value" }
+local KNOWN = {
+    ["--out"] = { "out", "text" }, ["--metric"] = { "metric", "list" }, ["--filter"] = { "filter", "list" },
+    ["--title"] = { "title", "text" }, ["--help"] = { "help", "flag" }, ["-h"] = { "help", "flag" },
+}
 
 local function wrong(...)
-    return arguments.wrong("report", string.format(...), M.usage)
+    io.stderr:write("steer report: ", string.format(...), "\nsteer report --help says more\n")
+    return 2
 end
 
 function M.run(args)
-    local given, why = arguments.parse(args, KNOWN)
+    local given, why = words.parse(args, KNOWN)
     if not given then return wrong("%s", why) end
+    if given.help then
+        io.stdout:write(M.usage)
+        return 0
+    end
     if #given ~= 1 then return wrong("expected one results file, got %d", #given) end
-    local filters, bad = arguments.filters(given["--filter"])
+    local filters, bad = words.filters(given.filter)
     if not filters then return wrong("%s", bad) end
-    local out, notes = require("steer.report").report(given[1], { out = given["--out"], filter = filters,
-        metric = arguments.split(given["--metric"]), title = given["--title"] })
+    local out, notes = require("steer.report").report(given[1], { out = given.out, filter = filters,
+        metric = words.split(given.metric), title = given.title })
     for _, note in ipairs(notes) do io.stderr:write("steer report: ", note, "\n") end
     io.stdout:write(out, "\n")
     return 0
