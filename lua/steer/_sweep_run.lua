@@ -1,5 +1,6 @@
 --- Runs the cases of a sweep one after another and writes a line for each.
 local c = require "steer._c"
+local check = require "steer._check"
 local devices = require "steer.device"
 local ffi = require "ffi"
 local json = require "steer._json"
@@ -156,7 +157,10 @@ local function measure(sweep, case, device, seed, bar)
     if reason then return { status = "skipped", reason = reason } end
     if failure then return { status = "failed", reason = "skip: " .. failure.text, traceback = failure.traceback } end
     local ctx = { device = device, seed = seed }
-    function ctx.progress(fraction) bar:part(fraction) end
+    function ctx.progress(fraction)
+        stop_if_interrupted()
+        bar:part(check.number("sweep_progress", "fraction", fraction))
+    end
     function ctx.skip(why) error({ skip = Skip, reason = tostring(why or "ctx.skip said so") }, 0) end
     math.randomseed(seed)
     tensor.seed(seed % 2 ^ 20)

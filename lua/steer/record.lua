@@ -155,6 +155,7 @@ local function parse_cases(op, result, lines)
             result.torn_from = entry.from
             return
         end
+        entry.text = nil -- raw samples make long lines
         why = why or case_fault(line, result.header)
         if why then raise("format", op, "%s: line %d is foreign: %s", result.path, number, why) end
         result.lines[#result.lines + 1] = line

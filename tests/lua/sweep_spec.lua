@@ -1,4 +1,5 @@
 --- steer.sweep and `steer sweep`: results of every kind, resuming, retrying, shards, seeds, merging and bad input.
+-- devices: cpu cuda
 local helper = require "helper"
 local json = require "steer._json"
 local record = require "steer.record"
@@ -17,7 +18,7 @@ local function shell(command)
 end
 
 local function sweep_command(arguments, environment)
-    return shell(("STEER_DEVICE=cpu %s scripts/steer sweep %s"):format(environment or "", arguments))
+    return shell(("STEER_DEVICE=%s %s scripts/steer sweep %s"):format(helper.device, environment or "", arguments))
 end
 
 local function write(name, text)
@@ -43,7 +44,7 @@ end
 local function measure(run, opts, extra)
     local declaration = { name = "trial", axes = { n = "[1:3]" }, run = run }
     for key, value in pairs(extra or {}) do declaration[key] = value end
-    local all = { output = folder .. "/results.jsonl", device = "cpu", progress = false }
+    local all = { output = folder .. "/results.jsonl", device = helper.device, progress = false }
     for key, value in pairs(opts or {}) do all[key] = value end
     local counts = steer.sweep(declaration):start(all)
     local lines = {}
@@ -78,7 +79,7 @@ describe("steer.sweep", function()
 
     it("writes metrics, samples, path, device, versions, seed and time of each case", function()
         local lines, counts = measure(function(case, ctx)
-            assert.equal("cpu", ctx.device.id)
+            assert.equal(helper.device, ctx.device.id)
             return { us = case.n / 10, path = "mixed", samples = { us = { 1, 2 }, other = { 3, 1, 2 } } }
         end, { command = "steer sweep x.lua", seed = 5 })
         assert.same({ ok = 3, skipped = 0, failed = 0, kept = 0, failed_before = 0,
@@ -90,10 +91,10 @@ describe("steer.sweep", function()
         assert.equal(2, line.metrics.other) -- the median of its samples
         assert.same({ 1, 2 }, { unpack(line.samples.us) })
         assert.equal("mixed", line.path)
-        assert.equal("cpu", line.device)
+        assert.equal(helper.device, line.device)
         assert.equal(steer.version, line.versions.steer)
         assert.equal(record.seed(5, { n = 1 }), line.seed)
-        assert.equal("steer sweep x.lua --device cpu --seed 5 --case '{\"n\":1}'", line.command)
+        assert.equal("steer sweep x.lua --device " .. helper.device .. " --seed 5 --case '{\"n\":1}'", line.command)
         assert.is_truthy(line.git:find "^%x+")
         assert.is_truthy(line.time:find "^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%dZ$")
         assert.is_true(line.seconds >= 0)
@@ -102,9 +103,9 @@ describe("steer.sweep", function()
     end)
 
     it("takes what bench.time returns", function()
-        local h = steer.tensor.ones({ 16 }, { device = "cpu" })
+        local h = steer.tensor.ones({ 16 }, { device = helper.device })
         local function time()
-            return steer.bench.time(function() h:add_(h, 0) end, { device = "cpu", max_samples = 20,
+            return steer.bench.time(function() h:add_(h, 0) end, { device = helper.device, max_samples = 20,
                 max_noise = 1e9 })
         end
         local lines = measure(function(case)
@@ -120,6 +121,7 @@ describe("steer.sweep", function()
             assert.is_true(whole.metrics[name] > 0)
             assert.is_true(part.metrics["fast_" .. name] > 0)
         end
+        assert.equal(helper.device ~= "cpu", whole.metrics.gpu_us ~= nil)
         assert.is_nil(whole.metrics.clock_khz)
         assert.equal(7, part.metrics.extra)
         assert.is_true(#part.samples.fast_wall_us >= 10)
@@ -182,7 +184,7 @@ describe("steer.sweep", function()
     it("gives a case the same numbers alone, resumed and sharded", function()
         local function run(_, ctx)
             return { seed = ctx.seed, random = math.random(),
-                normal = steer.tensor.randn({ 3 }, { device = "cpu" }):sum() }
+                normal = steer.tensor.randn({ 3 }, { device = helper.device }):sum() }
         end
         local function numbers(opts, name)
             local lines = measure(run, opts, nil)
@@ -249,7 +251,7 @@ describe("steer.sweep", function()
                 if case.n == 2 then
                     c.C.steer_interrupt_raise()
                     local call = catches and pcall or function(f, ...) return f(...) end
-                    call(steer.tensor.zeros, { 1 }, { device = "cpu" })
+                    call(steer.tensor.zeros, { 1 }, { device = helper.device })
                 end
                 return { x = 1 }
             end
@@ -261,7 +263,7 @@ describe("steer.sweep", function()
     end)
 
     it("ends when its device is gone, after the case's line", function()
-        local device = steer.device "cpu"
+        local device = steer.device(helper.device)
         local methods = getmetatable(device).__index
         local synchronize = methods.synchronize
         local function gone() require("steer._error").raise("device", "device_synchronize", "the device is gone") end
@@ -272,7 +274,8 @@ describe("steer.sweep", function()
         methods.synchronize = synchronize
         assert.is_false(ok)
         assert.equal("device", err.code)
-        has(tostring(err), "cpu no longer works (device: device_synchronize: the device is gone); 1 cases are left")
+        has(tostring(err), helper.device .. " no longer "
+            .. "works (device: device_synchronize: the device is gone); 1 cases are left")
         local cases = record.read(folder .. "/results.jsonl").cases
         assert.equal(2, #cases)
         assert.equal("failed", cases[2].status)
@@ -285,8 +288,8 @@ describe("steer.sweep", function()
                 assert(steer.device() == ctx.device)
                 return { x = 1 }
             end }]])
-        local _, errors, status = shell(("cd %s && %s/scripts/steer sweep s.lua --device cpu"):format(folder,
-            os.getenv "PWD"))
+        local _, errors, status = shell(("cd %s && STEER_DEVICE=cpu %s/scripts/steer sweep s.lua --device %s"):format(
+            folder, os.getenv "PWD", helper.device))
         assert.equal(0, status, errors)
     end)
 end)
@@ -448,7 +451,7 @@ describe("progress", function()
         has(errors, "slow 3/3 100% 0:00 left n=3\n")
         assert.is_nil(errors:find "[\r\27]")
         if os.execute "command -v script >/dev/null" ~= 0 then return pending "script is not installed" end
-        local command = ("TERM=%%s STEER_DEVICE=cpu script -qec 'scripts/steer sweep %s -o %s/%%s' /dev/null"):format(
+        local command = ("TERM=%%s script -qec 'scripts/steer sweep %s -o %s/%%s' /dev/null"):format(
             name, folder)
         local output = shell(command:format("xterm", "bar.jsonl"))
         assert.is_truthy(output:find "\r\27%[Kslow %[=============       %] 2/3  66%% %d:%d%d left n=2", output)
