@@ -12,10 +12,10 @@ local M = {}
 M.MISSING = "gnuplot: it is not on PATH; on Debian and Ubuntu: apt-get install gnuplot-nox; elsewhere: "
     .. "http://www.gnuplot.info"
 
--- Okabe and Ito's colours, told apart by all kinds of colour vision, and point types for those who see none.
+-- Okabe and Ito's colours, told apart by all kinds of colour vision, and point types for those who see none. Their
+-- numbers have no common divisor: 70 lines look different.
 local COLOURS = { "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000" }
 local POINTS = { 7, 5, 9, 13, 11, 6, 4, 8, 12, 10 }
-local DASHES = { 1, 2, 4 }
 
 -- Viridis, dark to light; and blue over white to red for values on both sides of 0.
 local RISING = { "#440154", "#472D7B", "#3B528B", "#2C728E", "#21918C", "#28AE80", "#5EC962", "#ADDC30", "#FDE725" }
@@ -32,14 +32,15 @@ end
 
 -- ---- Ranges and ticks ----------------------------------------------------------------------------------------------
 
-local function range(low, high, log)
+-- Room around the values; from 0 if asked and the values are not far from it.
+local function range(low, high, log, from_zero)
     if log then
         local factor = math.max((high / low) ^ 0.05, 1.05)
         return low / factor, high * factor
     end
-    if low >= 0 and low < high / 2 then low = 0 end
     local pad = high > low and (high - low) * 0.05 or math.max(math.abs(high) * 0.1, 0.5)
-    return low == 0 and 0 or low - pad, high + pad
+    if from_zero and low >= 0 and low < high / 2 then return 0, high + pad end
+    return low - pad, high + pad
 end
 
 -- 1, 2 and 5 of each decade, or the decades alone where there are many.
@@ -79,10 +80,19 @@ end
 
 -- ---- Lines ---------------------------------------------------------------------------------------------------------
 
-local function text_ticks(values)
+-- Ticks for values that stand side by side: at most so many of them.
+local function text_ticks(values, most)
     local list = {}
-    for i, value in ipairs(values) do list[i] = tick(value, i) end
+    for i = 1, #values, math.ceil(#values / most) do list[#list + 1] = tick(values[i], i) end
     return list
+end
+
+local MOST_COLUMNS, MOST_ROWS, MOST_CHARACTERS = 40, 24, 70 -- labels of an axis that fit side by side
+
+local function turn_long(lines, values)
+    local characters = 0
+    for _, value in ipairs(values) do characters = characters + #text_of(value) + 1 end
+    if characters > MOST_CHARACTERS then lines[#lines + 1] = "set xtics rotate by -35" end
 end
 
 local function lines_settings(chart)
@@ -95,15 +105,15 @@ local function lines_settings(chart)
     end
     if chart.text_x then
         set_range(lines, "x", 0.5, #chart.xs + 0.5)
-        set_ticks(lines, "x", text_ticks(chart.xs))
-        if #chart.xs > 8 then lines[#lines + 1] = "set xtics rotate by -35" end
+        set_ticks(lines, "x", text_ticks(chart.xs, MOST_COLUMNS))
+        turn_long(lines, chart.xs)
     else
         local low, high = chart.xs[1], chart.xs[#chart.xs]
         if chart.logx then lines[#lines + 1] = "set logscale x" end
         set_ticks(lines, "x", value_ticks(chart.xs, chart.logx) or chart.logx and log_ticks(low, high))
         set_range(lines, "x", range(low, high, chart.logx))
     end
-    local low, high = range(chart.low, chart.high, chart.logy)
+    local low, high = range(chart.low, chart.high, chart.logy, true)
     if chart.logy then
         lines[#lines + 1] = "set logscale y"
         set_ticks(lines, "y", log_ticks(low, high))
@@ -122,9 +132,9 @@ local function lines_plot(chart, data)
         local shift = (i - (#chart.groups + 1) / 2) * 0.5 / #chart.groups -- so that no bar hides another
         local look = group.look or i
         local x = chart.text_x and ("($1%+.3f)"):format(shift) or "1"
-        parts[i] = ("%s index %d using %s:2%s with %s lc rgb '%s' lw 2 pt %d ps 1 dt %d title %s"):format(data, i - 1,
+        parts[i] = ("%s index %d using %s:2%s with %s lc rgb '%s' lw 2 pt %d ps 1 title %s"):format(data, i - 1,
             x, chart.bars and ":3:4" or "", style, COLOURS[(look - 1) % #COLOURS + 1], POINTS[(look - 1) % #POINTS + 1],
-            DASHES[math.floor((look - 1) / #COLOURS) % #DASHES + 1], quote(group.name))
+            quote(group.name))
     end
     return "plot " .. table.concat(parts, ", \\\n     ")
 end
@@ -174,14 +184,16 @@ local function heatmap_settings(chart)
     local stops = {}
     for i, colour in ipairs(is_signed(chart) and SIGNED or RISING) do stops[i] = ("%d '%s'"):format(i - 1, colour) end
     local low, high = colour_range(chart)
-    local lines = { "unset key", "set tics scale 0", "set palette defined (" .. table.concat(stops, ", ") .. ")",
+    local lines = { "unset key", "set tics scale 0",
+        "set object 1 rectangle from graph 0,0 to graph 1,1 behind fc rgb '#d9d9d9' fs solid noborder", -- no number
+        "set palette defined (" .. table.concat(stops, ", ") .. ")",
         "set cblabel " .. quote(chart.zlabel) }
     set_range(lines, "x", 0.5, #chart.xs + 0.5)
     set_range(lines, "y", 0.5, #chart.ys + 0.5)
     set_range(lines, "cb", low, high)
-    set_ticks(lines, "x", text_ticks(chart.xs))
-    set_ticks(lines, "y", text_ticks(chart.ys))
-    if #chart.xs > 12 then lines[#lines + 1] = "set xtics rotate by -35" end
+    set_ticks(lines, "x", text_ticks(chart.xs, MOST_COLUMNS))
+    set_ticks(lines, "y", text_ticks(chart.ys, MOST_ROWS))
+    turn_long(lines, chart.xs)
     if chart.logz then lines[#lines + 1] = "set logscale cb" end
     set_ticks(lines, "cb", chart.logz and log_ticks(low, high))
     return lines
@@ -199,7 +211,7 @@ end
 
 -- A number's colour that stands out from its cell's: black on light, white on dark.
 local function label_colour(chart, value)
-    if not value then return 0x777777 end
+    if not value then return 0x555555 end
     local low, high = colour_range(chart)
     local share = (value - low) / (high - low)
     if chart.logz then share = math.log(value / low) / math.log(high / low) end
@@ -323,7 +335,7 @@ end
 function M.terminal(op, chart, columns, rows, has_colour)
     local terminal = ("set terminal dumb noenhanced size %d,%d %s"):format(columns, rows,
         has_colour and "ansi256" or "mono")
-    local key = chart.legend and "set key bmargin center horizontal\n" or ""
+    local key = chart.legend and "unset grid\nset key bmargin center horizontal\n" or "unset grid\n"
     return (run_text(op, inline(chart, key .. terminal, true)):gsub("^[%s]*\n", ""):gsub(" +\n", "\n"))
 end
 
