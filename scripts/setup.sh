@@ -24,7 +24,7 @@ build_needs=(
 test_needs=(
     "has_command busted=lua-busted" "has_command luacheck=lua-check" "has_command clang-format-14=clang-format-14"
     "has_command shellcheck=shellcheck" "has_command g++=g++" "has_command pkg-config=pkg-config"
-    "has_numpy=python3-numpy"
+    "has_numpy=python3-numpy" "has_command gnuplot=gnuplot-nox"
 )
 
 # install_missing NEED...: installs the packages of the needs that are not met. Runs nothing when all are met.

@@ -281,7 +281,7 @@ end
 -- The path of the pictures without its extension.
 local function base_of(path, opts)
     if opts.out then return (opts.out:gsub("%.svg$", ""):gsub("%.png$", "")) end
-    local words = { opts.z or opts.y, opts.x, opts.z and opts.y }
+    local words = opts.z and { opts.z, opts.x, opts.y, "map" } or { opts.y, opts.x }
     for _, name in ipairs(type(opts.by) == "table" and opts.by or { opts.by }) do words[#words + 1] = name end
     for _, name in ipairs(results.sort(walk.keys(opts.filter or {}))) do
         local wanted = opts.filter[name]

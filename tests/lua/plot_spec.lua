@@ -86,6 +86,7 @@ describe("steer.plot", function()
 
     drawing("draws a heatmap and says in its cells what is missing", function()
         local drawn = steer.plot(path, { x = "hidden", y = "requests", z = "gpu_us", filter = { path = "uniform" } })
+        assert_found(drawn.files.svg, "%-gpu_us%-hidden%-requests%-map%-path%-uniform%.svg$")
         local svg = files.get(drawn.files.svg)
         for _, word in ipairs { ">skipped<", ">failed<", ">gpu %(µs%)<", ">hidden<", ">requests<" } do
             assert_found(svg, word)
