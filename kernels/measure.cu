@@ -24,7 +24,8 @@ template <> __device__ __forceinline__ uint32_t plus_zero<steer_bf16>(uint32_t w
 /* A block's loads are all issued before its first store. `head` and `tail` bytes at the ends are not whole packs; the
  * first block does them element by element. */
 template <typename E, int PACKS>
-static __global__ void __launch_bounds__(STREAM_THREADS) stream_kernel(char *data, int64_t packs, int head, int tail) {
+static __global__ void __launch_bounds__(STREAM_THREADS)
+    stream_kernel(char *data, int64_t packs, int head, int tail) {
     using pack = steer_pack<uint32_t, 4>; /* words, because packs of half2 are not loaded in one piece */
     pack *body = reinterpret_cast<pack *>(data + head);
     int64_t first = (int64_t)blockIdx.x * (STREAM_THREADS * PACKS) + threadIdx.x;

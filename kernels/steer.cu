@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstdlib>
 
 namespace {
 
@@ -17,7 +16,8 @@ size_t element_bytes(const steer_launch *launch) { return launch->dtype == STEER
 
 bool rows_are_aligned(const steer_launch *launch) {
     size_t element = element_bytes(launch);
-    return (size_t)launch->hidden_size * element % 16 == 0 && is_aligned(launch->hidden, launch->hidden_stride, element) &&
+    return (size_t)launch->hidden_size * element % 16 == 0 &&
+           is_aligned(launch->hidden, launch->hidden_stride, element) &&
            (!launch->residual || is_aligned(launch->residual, launch->residual_stride, element));
 }
 
@@ -31,8 +31,6 @@ int64_t row_bytes(const steer_launch *launch, int threads) {
 bool is_large(const steer_launch *launch, int threads, const steer_cuda_device *gpu) {
     return launch->rows * row_bytes(launch, threads) > gpu->l2_bytes;
 }
-
-int tune(const char *name, int value) { const char *t = getenv(name); return t ? atoi(t) : value; }
 
 /* The fast kernels hold a program's vectors in registers. */
 bool is_fast(const steer_launch *launch, int threads) {
@@ -51,32 +49,36 @@ steer_rows_variant choose(const steer_launch *launch, int threads, const steer_c
     if (!is_fast(launch, threads)) {
         variant.family = STEER_ROWS_GENERAL;
         int64_t most = MAX_TILE_BYTES / row_bytes(launch, threads);
-        variant.tile = !share || !variant.aligned ? 1 : most >= 8 && threads <= STEER_BLOCK_THREADS / 2 ? 8 : most >= 4 ? 4 : 1;
-        if (variant.tile > 1) variant.tile = tune("T_TILE", variant.tile);
+        variant.tile = share && variant.aligned && most >= 4 ? 4 : 1;
         return variant;
     }
     variant.elements = threads * 16 >= launch->hidden_size ? 16 : 32;
     variant.vectors = launch->max_vectors > 2 ? 4 : launch->max_vectors == 2 ? 2 : launch->both;
-    bool walk = is_large(launch, threads, gpu) && (launch->table || variant.vectors > 0) && variant.elements == 16;
+    int together = variant.vectors > 1 ? 2 : 1;
+    bool walk =
+        is_large(launch, threads, gpu) && (launch->table || variant.vectors > 0) && variant.elements == 16 &&
+        together * STEER_STREAM_STEPS * row_bytes(launch, threads) + MAX_STAGE_BYTES <= gpu->shared_bytes;
     variant.family = walk ? STEER_ROWS_STREAM : STEER_ROWS_TILE;
-    variant.tile = share && variant.elements == 16 ? 2 : 1;
+    bool four = variant.vectors == 2 || (variant.vectors == 0 && launch->table);
+    variant.tile = walk ? together : !share || variant.elements > 16 ? 1 : four ? 4 : 2;
     return variant;
 }
 
 /* Shared memory of a launch in bytes, noting in `args` what the general kernel must know of it. */
-int64_t plan_shared(steer_rows_args *args, const steer_launch *launch, int threads, steer_rows_variant variant) {
+int64_t plan_shared(steer_rows_args *args, const steer_launch *launch, int threads,
+                    steer_rows_variant variant) {
     int64_t sums = std::max(4, threads / 32) * (int64_t)sizeof(float); /* of one value, a warp's part each */
     int slots = std::max(1, variant.vectors);
     int64_t stage = slots > 1 ? launch->max_image_bytes : 0;
     if (variant.family == STEER_ROWS_TILE) return variant.tile * slots * sums + stage;
     if (variant.family == STEER_ROWS_STREAM)
-        return STEER_STREAM_ROWS * row_bytes(launch, threads) + 2 * slots * sums + stage;
+        return variant.tile * (STEER_STREAM_STEPS * row_bytes(launch, threads) + 2 * slots * sums) + stage;
     bool any = launch->max_vectors < 0; /* captured: a later batch may hold any program */
     int tile = variant.tile;
     args->vectors = any ? 2 * STEER_MAX_OPS : std::max(launch->max_vectors, 1);
     int64_t words = 2 * (int64_t)tile * args->vectors + 2 * tile;
-    args->stage_at =
-        (int32_t)(tile * row_bytes(launch, threads) + 2 * tile * GENERAL_DOTS * sums + (words * 4 + 15) / 16 * 16);
+    args->stage_at = (int32_t)(tile * row_bytes(launch, threads) + 2 * tile * GENERAL_DOTS * sums +
+                               (words * 4 + 15) / 16 * 16);
     int64_t image = any ? CAPTURED_STAGE_BYTES : launch->max_image_bytes;
     args->stage_bytes = image <= MAX_STAGE_BYTES ? (int32_t)image : 0;
     return args->stage_at + std::max(args->stage_bytes, 16);
@@ -107,6 +109,14 @@ int allow_shared(steer_rows_kernel kernel, const steer_cuda_device *gpu) {
     return STEER_OK;
 }
 
+/* Rows that a block serves: a tile, or where it walks, enough of them to pay for what it loads once. */
+int rows_of_block(steer_rows_args *args, const steer_launch *launch, int threads, steer_rows_variant variant,
+                  const steer_cuda_device *gpu) {
+    if (variant.family == STEER_ROWS_STREAM) return args->turns = variant.vectors > 1 ? 64 : 16;
+    args->turns = variant.family == STEER_ROWS_GENERAL && is_large(launch, threads, gpu) ? 4 : 1;
+    return args->turns * variant.tile;
+}
+
 } // namespace
 
 int steer_cuda_steer(void *device, const steer_launch *launch) {
@@ -127,26 +137,23 @@ int steer_cuda_steer(void *device, const steer_launch *launch) {
     args.hidden_size = (int32_t)launch->hidden_size;
     args.layer = launch->layer;
     if (launch->uniform) args.entry = *launch->uniform;
-    bool large = is_large(launch, threads, gpu);
-    args.turns = !large ? 1 : variant.family == STEER_ROWS_STREAM ? tune("T_STURNS", 8) : tune("T_TURNS", 4);
-    int rows_each = variant.family == STEER_ROWS_STREAM    ? args.turns
-                    : variant.family == STEER_ROWS_GENERAL ? args.turns * variant.tile
-                                                           : variant.tile;
     int64_t shared = plan_shared(&args, launch, threads, variant);
     if (shared > 48 * 1024) STEER_CUDA_CHECK(allow_shared(kernel, gpu));
+    int64_t rows_each = rows_of_block(&args, launch, threads, variant, gpu);
     int64_t blocks = (launch->rows + rows_each - 1) / rows_each;
     if (blocks > INT32_MAX)
-        return STEER_CUDA_FAIL(STEER_E_UNSUPPORTED, "rows: %lld is beyond one launch", (long long)launch->rows);
+        return STEER_CUDA_FAIL(STEER_E_UNSUPPORTED, "rows: %lld is beyond one launch",
+                               (long long)launch->rows);
     cudaLaunchAttribute early = {};
     early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     early.val.programmaticStreamSerializationAllowed = 1;
     cudaLaunchConfig_t config = {};
     config.gridDim = dim3((unsigned)blocks);
-    config.blockDim = dim3(threads);
+    config.blockDim = dim3((unsigned)threads);
     config.dynamicSmemBytes = (size_t)shared;
     config.stream = steer_cuda_stream(gpu);
     config.attrs = &early;
-    config.numAttrs = gpu->compute_major >= 9 ? tune("T_PDL", 1) : 0;
+    config.numAttrs = gpu->compute_major >= 9 ? 1 : 0;
     STEER_CUDA_TRY(cudaLaunchKernelEx(&config, kernel, args));
     return STEER_OK;
 }

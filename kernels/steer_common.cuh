@@ -13,8 +13,9 @@
 
 enum {
     STEER_BLOCK_THREADS = 512, /* most threads of a block */
-    STEER_STREAM_ROWS = 4,     /* stream kernel: rows in shared memory, one in work and the others on their way */
-    GENERAL_DOTS = 8           /* general kernel: most vectors whose dots are taken together */
+    STEER_STREAM_STEPS =
+        4,           /* stream kernel: steps in shared memory, one in work and the others on their way */
+    GENERAL_DOTS = 8 /* general kernel: most vectors whose dots are taken together */
 };
 
 /* What a launch passes to a kernel. */
@@ -42,14 +43,15 @@ enum steer_rows_family { STEER_ROWS_TILE, STEER_ROWS_STREAM, STEER_ROWS_GENERAL 
 struct steer_rows_variant {
     steer_rows_family family;
     int elements; /* tile: per thread and row, 16 or 32 */
-    int tile;     /* rows worked on together: tile 1 or 2, general 1, 4 or 8 */
-    int vectors;  /* tile, stream: 0 (one a program, folded adds or projecting), else with adds beside 1, 2 or 4 */
+    int tile;     /* rows worked on together: tile 1, 2 or 4, stream 1 or 2, general 1 or 4 */
+    int vectors; /* tile, stream: 0 (one a program, folded adds or projecting), else with adds beside 1, 2 or 4 */
     bool aligned; /* general: rows are multiples of 16 bytes */
     bool residual;
 };
 
-template <typename T> steer_rows_kernel steer_rows_tile(steer_rows_variant variant);    /* steer_tile.cuh */
-template <typename T> steer_rows_kernel steer_rows_general(steer_rows_variant variant); /* steer_general.cuh */
+template <typename T> steer_rows_kernel steer_rows_tile(steer_rows_variant variant); /* steer_tile.cuh */
+template <typename T>
+steer_rows_kernel steer_rows_general(steer_rows_variant variant); /* steer_general.cuh */
 
 #ifdef STEER_ROWS_IMPLEMENTATION
 
@@ -65,7 +67,8 @@ struct lane_info {
 };
 
 __device__ __forceinline__ lane_info who() {
-    return {(int)threadIdx.x, (int)blockDim.x, (int)blockDim.x / 32, (int)threadIdx.x / 32, (int)threadIdx.x % 32};
+    return {(int)threadIdx.x, (int)blockDim.x, (int)blockDim.x / 32, (int)threadIdx.x / 32,
+            (int)threadIdx.x % 32};
 }
 
 /* Programmatic dependent launch: the next kernel of the stream may start now, and fetch what no kernel writes (row
@@ -105,9 +108,7 @@ __device__ __forceinline__ steer_entry load_entry(const steer_row &row, int laye
 /* ---- Elements ------------------------------------------------------------------------------------------------ */
 
 /* Elements of a 16-byte chunk. */
-template <typename T> struct chunk_of {
-    static constexpr int N = 16 / (int)sizeof(T);
-};
+template <typename T> struct chunk_of { static constexpr int N = 16 / (int)sizeof(T); };
 
 /* A load that stays where it is written, so that the loads of a row are all on their way before the first use. */
 __device__ __forceinline__ uint4 load_now(const void *from) {
@@ -127,7 +128,8 @@ template <typename T> __device__ __forceinline__ void widen(float (&out)[chunk_o
 
 /* The same of delta + residual. */
 template <typename T>
-__device__ __forceinline__ void widen_sum(float (&out)[chunk_of<T>::N], const uint4 delta, const uint4 residual) {
+__device__ __forceinline__ void widen_sum(float (&out)[chunk_of<T>::N], const uint4 delta,
+                                          const uint4 residual) {
 #pragma unroll
     for (int i = 0; i < chunk_of<T>::N; i++)
         out[i] = __fadd_rn(steer_to_f32(((const T *)&delta)[i]), steer_to_f32(((const T *)&residual)[i]));
@@ -161,7 +163,8 @@ __device__ __forceinline__ void load_vector(float (&v)[N], uint64_t address, int
     }
 }
 
-template <int N> __device__ __forceinline__ float dot_on(float sum, const float (&x)[N], const float (&v)[N]) {
+template <int N>
+__device__ __forceinline__ float dot_on(float sum, const float (&x)[N], const float (&v)[N]) {
 #pragma unroll
     for (int i = 0; i < N; i++) sum = __fmaf_rn(x[i], v[i], sum);
     return sum;
@@ -204,14 +207,16 @@ template <int N> __device__ __forceinline__ void fold(float *v, int lane, int bi
 template <int M> __device__ __forceinline__ float warp_sum(float (&v)[M], int lane) {
     fold<M>(v, lane, 16);
 #pragma unroll
-    for (int bit = 16 / M; bit >= 1; bit /= 2) v[0] = __fadd_rn(v[0], __shfl_xor_sync(0xffffffffu, v[0], bit));
+    for (int bit = 16 / M; bit >= 1; bit /= 2)
+        v[0] = __fadd_rn(v[0], __shfl_xor_sync(0xffffffffu, v[0], bit));
     return v[0];
 }
 
 /* Leaves each warp's part of M sums in `partial` [M][block_stride]; block_get adds the warps in turn after a barrier. */
 __device__ __forceinline__ int block_stride(const lane_info &me) { return me.warps < 4 ? 4 : me.warps; }
 
-template <int M> __device__ __forceinline__ void block_put(float *partial, float (&v)[M], const lane_info &me) {
+template <int M>
+__device__ __forceinline__ void block_put(float *partial, float (&v)[M], const lane_info &me) {
     float sum = warp_sum<M>(v, me.lane);
     if (me.lane % (32 / M) == 0) partial[me.lane / (32 / M) * block_stride(me) + me.warp] = sum;
 }
@@ -232,8 +237,8 @@ __device__ __forceinline__ float block_get(const float *partial, int m, const la
 /* ---- Coefficients -------------------------------------------------------------------------------------------- */
 
 /* What m is scaled by, from P. */
-__device__ __forceinline__ float coefficient(float p, float inv, float bias, float gain, float offset, float lo,
-                                             float hi) {
+__device__ __forceinline__ float coefficient(float p, float inv, float bias, float gain, float offset,
+                                             float lo, float hi) {
     float s = __fmaf_rn(inv, p, bias);
     float c = fminf(fmaxf(__fmaf_rn(gain, s, offset), __fsub_rn(lo, s)), __fsub_rn(hi, s));
     return __fmul_rn(c, inv);
@@ -285,7 +290,9 @@ __device__ __forceinline__ void stage_image(char *stage, uint64_t address, const
     const int words = image_bytes(__ldg(image)) / 16;
     for (int i = me.thread; i < words; i += me.threads) ((int4 *)stage)[i] = __ldg(image + i);
 }
-__device__ __forceinline__ program_parts stage_parts(const char *stage) { return parts_of(*(const int4 *)stage, stage); }
+__device__ __forceinline__ program_parts stage_parts(const char *stage) {
+    return parts_of(*(const int4 *)stage, stage);
+}
 
 /* An operation in a few loads; images are 16-byte aligned. */
 __device__ __forceinline__ steer_op_image read_op(const steer_op_image *op) {
@@ -298,7 +305,8 @@ __device__ __forceinline__ steer_op_image read_op(const steer_op_image *op) {
 
 /* Runs the operations where a lane holds the dot p of one row and vector j, and lane `at` + k that of vector k.
  * Returns what vector j is scaled by. */
-__device__ __forceinline__ float solve_lane(float p, float norm2, const program_parts &program, int at, int j) {
+__device__ __forceinline__ float solve_lane(float p, float norm2, const program_parts &program, int at,
+                                            int j) {
     const float *column = program.gram + (j < program.vectors ? j : 0);
     float C = 0;
     for (int k = 0; k < program.ops; k++) {

@@ -15,9 +15,10 @@ namespace {
 template <typename T> struct general_state {
     const steer_rows_args &args;
     const lane_info &me;
-    int chunks;     /* of a thread and row */
-    uint4 *x, *r;   /* [R][chunks][threads]: rows, residuals */
-    float *partial; /* two buffers of [R * GENERAL_DOTS][block_stride] in turn, so that one barrier a sum is enough */
+    int chunks;   /* of a thread and row */
+    uint4 *x, *r; /* [R][chunks][threads]: rows, residuals */
+    float *
+        partial; /* two buffers of [R * GENERAL_DOTS][block_stride] in turn, so that one barrier a sum is enough */
     int partial_size;
     int turn;
     float *p;     /* [R][vectors] */
@@ -75,7 +76,8 @@ __device__ __forceinline__ void store_chunk(const general_state<T> &s, T *row, i
 
 /* What a program sees of a row: its elements, or delta + residual. */
 template <typename T, bool RESIDUAL>
-__device__ __forceinline__ void seen(float (&h)[chunk_of<T>::N], const general_state<T> &s, int row, int chunk) {
+__device__ __forceinline__ void seen(float (&h)[chunk_of<T>::N], const general_state<T> &s, int row,
+                                     int chunk) {
     if (RESIDUAL)
         widen_sum<T>(h, s.at(s.x, row, chunk), s.at(s.r, row, chunk));
     else
@@ -86,7 +88,8 @@ __device__ __forceinline__ void seen(float (&h)[chunk_of<T>::N], const general_s
 
 /* Dots of rows from .. from + R - 1 with vectors j .. j + D - 1, into s.p. */
 template <typename T, int R, int D, bool ALIGNED, bool RESIDUAL>
-__device__ __forceinline__ void find_some_dots(general_state<T> &s, int from, const program_parts &program, int j) {
+__device__ __forceinline__ void find_some_dots(general_state<T> &s, int from, const program_parts &program,
+                                               int j) {
     constexpr int N = chunk_of<T>::N;
     uint64_t address[D];
     float sums[R * D] = {};
@@ -115,10 +118,10 @@ __device__ __forceinline__ void find_some_dots(general_state<T> &s, int from, co
 /* Dots with all vectors, as many together as registers allow. */
 template <typename T, int R, bool ALIGNED, bool RESIDUAL>
 __device__ __forceinline__ void find_dots(general_state<T> &s, int from, const program_parts &program) {
-    constexpr int MOST = R > 4 ? 4 : GENERAL_DOTS;
     int j = 0;
-    for (; j + MOST <= program.vectors; j += MOST) find_some_dots<T, R, MOST, ALIGNED, RESIDUAL>(s, from, program, j);
-    if (MOST > 4 && j + 4 <= program.vectors) {
+    for (; j + GENERAL_DOTS <= program.vectors; j += GENERAL_DOTS)
+        find_some_dots<T, R, GENERAL_DOTS, ALIGNED, RESIDUAL>(s, from, program, j);
+    if (j + 4 <= program.vectors) {
         find_some_dots<T, R, 4, ALIGNED, RESIDUAL>(s, from, program, j);
         j += 4;
     }
@@ -207,8 +210,8 @@ template <int R> __device__ __forceinline__ void read_coefficients(float (&c)[R]
 }
 
 template <typename T, int R, bool ALIGNED>
-__device__ __forceinline__ void update(const general_state<T> &s, int from, int64_t first, const steer_entry &entry,
-                                       const program_parts &program) {
+__device__ __forceinline__ void update(const general_state<T> &s, int from, int64_t first,
+                                       const steer_entry &entry, const program_parts &program) {
     constexpr int N = chunk_of<T>::N;
     for (int c = 0; c < s.chunks; c++) {
         const int base = s.base(c);
@@ -231,7 +234,8 @@ __device__ __forceinline__ void update(const general_state<T> &s, int from, int6
 #pragma unroll
         for (int i = 0; i < R; i++)
             if (entry.u || s.changed[i])
-                store_chunk<T, ALIGNED>(s, (T *)s.args.hidden + (first + i) * s.args.hidden_stride, base, x[i]);
+                store_chunk<T, ALIGNED>(s, (T *)s.args.hidden + (first + i) * s.args.hidden_stride, base,
+                                        x[i]);
     }
 }
 
@@ -253,8 +257,8 @@ __device__ __forceinline__ program_parts fetch_program(const general_state<T> &s
 
 /* Rows from .. from + R - 1 of the tile, which are rows first .. of the hidden states; all of one entry. */
 template <typename T, int R, bool ALIGNED, bool RESIDUAL>
-__device__ __forceinline__ void steer_rows(general_state<T> &s, int from, int64_t first, const steer_entry &entry,
-                                           const program_parts &program) {
+__device__ __forceinline__ void steer_rows(general_state<T> &s, int from, int64_t first,
+                                           const steer_entry &entry, const program_parts &program) {
     if (!entry.u && !entry.vectors) return;
     __syncthreads(); /* the program is on chip */
     find_dots<T, R, ALIGNED, RESIDUAL>(s, from, program);
@@ -277,7 +281,8 @@ __device__ __forceinline__ void steer_rows(general_state<T> &s, int from, int64_
 }
 
 template <typename T, int R, bool ALIGNED, bool RESIDUAL>
-__global__ void __launch_bounds__(R > 4 ? STEER_BLOCK_THREADS / 2 : STEER_BLOCK_THREADS) steer_general_kernel(const __grid_constant__ steer_rows_args args) {
+__global__ void __launch_bounds__(STEER_BLOCK_THREADS, 1)
+    steer_general_kernel(const __grid_constant__ steer_rows_args args) {
     constexpr int N = chunk_of<T>::N;
     extern __shared__ int4 shared[];
     const lane_info me = who();
@@ -316,7 +321,8 @@ __global__ void __launch_bounds__(R > 4 ? STEER_BLOCK_THREADS / 2 : STEER_BLOCK_
         for (int i = 0; i < count; i++) {
             fetch_row<T, ALIGNED>(s, s.x, i, (const T *)args.hidden + (first + i) * args.hidden_stride);
             if (RESIDUAL)
-                fetch_row<T, ALIGNED>(s, s.r, i, (const T *)args.residual + (first + i) * args.residual_stride);
+                fetch_row<T, ALIGNED>(s, s.r, i,
+                                      (const T *)args.residual + (first + i) * args.residual_stride);
         }
         copies_commit();
         copies_wait<0>(); /* a thread reads only what it copied itself */
@@ -339,8 +345,8 @@ template <typename T, int R, bool ALIGNED> steer_rows_kernel general_of(bool res
 
 template <typename T> steer_rows_kernel steer_rows_general(steer_rows_variant variant) {
     if (!variant.aligned) return general_of<T, 1, false>(variant.residual);
-    if (variant.tile == 8) return general_of<T, 8, true>(variant.residual);
-    return variant.tile == 4 ? general_of<T, 4, true>(variant.residual) : general_of<T, 1, true>(variant.residual);
+    return variant.tile == 4 ? general_of<T, 4, true>(variant.residual)
+                             : general_of<T, 1, true>(variant.residual);
 }
 
 #endif

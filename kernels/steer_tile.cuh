@@ -38,14 +38,14 @@ template <typename T, int E> struct vector_part {
     }
 };
 
-/* The vectors of a program: up to NV projecting ones, and the folded adds. With NV 0 no program of the launch has both:
- * its one vector serves either way. */
+/* The vectors of a program that are wanted twice: up to NV projecting ones. The folded adds are fetched when they are
+ * due. With NV 0 no program of the launch has both: its one vector serves either way. */
 template <typename T, int E, int NV> struct program_vectors {
-    static constexpr int N = chunk_of<T>::N, SLOTS = (NV > 0 ? NV : 1);
+    static constexpr int N = chunk_of<T>::N, SLOTS = NV > 0 ? NV : 1;
     vector_part<T, E> m[SLOTS];
-    vector_part<T, (NV > 0 ? E : N)> u;
 
-    __device__ __forceinline__ void load(const steer_entry &entry, const steer_rows_args &args, const lane_info &me) {
+    __device__ __forceinline__ void load(const steer_entry &entry, const steer_rows_args &args,
+                                         const lane_info &me) {
         const int hidden = args.hidden_size;
         if (NV == 0) {
             if (entry.u || entry.vectors) m[0].load(entry.u ? entry.u : entry.m, hidden, me);
@@ -55,16 +55,16 @@ template <typename T, int E, int NV> struct program_vectors {
 #pragma unroll
         for (int j = 0; j < SLOTS; j++)
             if (j < entry.vectors) m[j].load(entry.image ? __ldg(addresses + j) : entry.m, hidden, me);
-        if (entry.u) u.load(entry.u, hidden, me);
     }
 
     /* h += u_coef u + sum of c_j m_j on chunk i. */
-    __device__ __forceinline__ void add(float (&h)[N], int i, const steer_entry &entry, const float (&c)[SLOTS]) const {
+    __device__ __forceinline__ void add(float (&h)[N], int i, const steer_entry &entry, const float (&u)[N],
+                                        const float (&c)[SLOTS]) const {
         if (NV == 0) {
             axpy<N>(h, entry.u ? entry.u_coef : c[0], m[0].v[i]);
             return;
         }
-        if (entry.u) axpy<N>(h, entry.u_coef, u.v[NV > 0 ? i : 0]);
+        if (entry.u) axpy<N>(h, entry.u_coef, u);
 #pragma unroll
         for (int j = 0; j < SLOTS; j++)
             if (j < entry.vectors) axpy<N>(h, c[j], m[j].v[i]);
@@ -96,25 +96,15 @@ template <typename T, int E, bool RESIDUAL> struct row_pair {
         return sum;
     }
 
-    /* Stores the updated row, unless nothing changes: the bits stay and the traffic is saved. */
+    /* Chunk i of the updated row. */
     template <int NV>
-    __device__ __forceinline__ void update(const steer_rows_args &args, int64_t row, const steer_entry &entry,
-                                           const program_vectors<T, E, NV> &vectors,
-                                           const float (&c)[program_vectors<T, E, NV>::SLOTS],
-                                           const lane_info &me) const {
-        bool changes = entry.u != 0;
-#pragma unroll
-        for (int j = 0; j < program_vectors<T, E, NV>::SLOTS; j++) changes = changes || c[j] != 0;
-        if (!changes) return;
-        T *to = (T *)args.hidden + row * args.hidden_stride;
-#pragma unroll
-        for (int i = 0; i < CHUNKS; i++) {
-            int base = (me.thread + i * me.threads) * N;
-            float h[N];
-            widen<T>(h, x.chunk[i]);
-            vectors.add(h, i, entry, c);
-            if (base < args.hidden_size) *(uint4 *)(to + base) = narrow<T>(h);
-        }
+    __device__ __forceinline__ uint4 updated(int i, const steer_entry &entry,
+                                             const program_vectors<T, E, NV> &vectors, const float (&u)[N],
+                                             const float (&c)[program_vectors<T, E, NV>::SLOTS]) const {
+        float h[N];
+        widen<T>(h, x.chunk[i]);
+        vectors.add(h, i, entry, u, c);
+        return narrow<T>(h);
     }
 };
 
@@ -138,11 +128,39 @@ __device__ __forceinline__ void solve_few(float (&c)[R][NV], const float *partia
         for (int k = 0; k < NV; k++) c[i][k] = __shfl_sync(0xffffffffu, C, i * NV + k);
 }
 
+/* Stores the updated rows; one that does not change keeps its bits and saves the traffic. */
 template <typename T, int E, int R, int NV, bool RESIDUAL>
-__device__ __forceinline__ void steer_together(const row_pair<T, E, RESIDUAL> *rows, int64_t first,
-                                               const steer_entry &entry, const program_vectors<T, E, NV> &vectors,
-                                               const steer_rows_args &args, float *partial, const char *stage,
-                                               const lane_info &me) {
+__device__ __forceinline__ void
+store_together(const row_pair<T, E, RESIDUAL> *rows, int64_t first, const steer_entry &entry,
+               const program_vectors<T, E, NV> &vectors, const steer_rows_args &args,
+               const float (&c)[R][program_vectors<T, E, NV>::SLOTS], const lane_info &me) {
+    constexpr int N = chunk_of<T>::N;
+    bool changes[R];
+#pragma unroll
+    for (int i = 0; i < R; i++) {
+        changes[i] = entry.u != 0;
+#pragma unroll
+        for (int j = 0; j < program_vectors<T, E, NV>::SLOTS; j++) changes[i] = changes[i] || c[i][j] != 0;
+    }
+#pragma unroll
+    for (int k = 0; k < E / N; k++) {
+        const int base = (me.thread + k * me.threads) * N;
+        float u[N] = {};
+        if (NV > 0 && entry.u) load_vector<N, true>(u, entry.u, base, args.hidden_size);
+#pragma unroll
+        for (int i = 0; i < R; i++) {
+            T *to = (T *)args.hidden + (first + i) * args.hidden_stride + base;
+            const uint4 chunk = rows[i].template updated<NV>(k, entry, vectors, u, c[i]);
+            if (changes[i] && base < args.hidden_size) *(uint4 *)to = chunk;
+        }
+    }
+}
+
+template <typename T, int E, int R, int NV, bool RESIDUAL>
+__device__ __forceinline__ void
+steer_together(const row_pair<T, E, RESIDUAL> *rows, int64_t first, const steer_entry &entry,
+               const program_vectors<T, E, NV> &vectors, const steer_rows_args &args, float *partial,
+               const char *stage, const lane_info &me) {
     constexpr int SLOTS = program_vectors<T, E, NV>::SLOTS;
     float c[R][SLOTS] = {};
     if (entry.vectors) {
@@ -161,19 +179,18 @@ __device__ __forceinline__ void steer_together(const row_pair<T, E, RESIDUAL> *r
             for (int i = 0; i < R; i++) c[i][0] = entry_coefficient(block_get(partial, i, me), entry);
         }
     }
-#pragma unroll
-    for (int i = 0; i < R; i++) rows[i].template update<NV>(args, first + i, entry, vectors, c[i], me);
+    store_together<T, E, R, NV, RESIDUAL>(rows, first, entry, vectors, args, c, me);
 }
 
 /* Blocks of 512 threads (or four times as many of 128) that a multiprocessor must hold: what registers suffice for. */
-template <typename T> constexpr int blocks_for(int elements, int vectors, bool residual) {
-    return elements > 16 || vectors > 0 || residual || sizeof(T) > 2 ? 1 : 2;
+template <typename T> constexpr int blocks_for(int elements, int rows, int vectors, bool residual) {
+    return elements > 16 || rows > 2 || vectors > 1 || residual || sizeof(T) > 2 ? 1 : 2;
 }
 
 /* ---- Kernels ------------------------------------------------------------------------------------------------- */
 
 template <typename T, int E, int R, int NV, bool RESIDUAL>
-__global__ void __launch_bounds__(STEER_BLOCK_THREADS, blocks_for<T>(E, NV, RESIDUAL))
+__global__ void __launch_bounds__(STEER_BLOCK_THREADS, blocks_for<T>(E, R, NV, RESIDUAL))
     steer_tile_kernel(const __grid_constant__ steer_rows_args args) {
     constexpr int SLOTS = program_vectors<T, E, NV>::SLOTS;
     extern __shared__ __align__(16) float partial[];
@@ -188,9 +205,12 @@ __global__ void __launch_bounds__(STEER_BLOCK_THREADS, blocks_for<T>(E, NV, RESI
         record = load_row(args.table + first);
 #pragma unroll
         for (int i = 1; i < R; i++)
-            same = load_row_entries(args.table + (first + i < args.rows ? first + i : first)) == record.entries && same;
+            same = load_row_entries(args.table + (first + i < args.rows ? first + i : first)) ==
+                       record.entries &&
+                   same;
     }
-    steer_entry entry = args.table ? load_entry(record, args.layer) : args.entry;
+    steer_entry entry = args.entry;
+    if (args.table) entry = load_entry(record, args.layer);
     program_vectors<T, E, NV> vectors;
     vectors.load(entry, args, me);
     if (NV > 1 && entry.image) stage_image(stage, entry.image, me);
@@ -221,77 +241,124 @@ __global__ void __launch_bounds__(STEER_BLOCK_THREADS, blocks_for<T>(E, NV, RESI
 /* Rows on their way to shared memory, where a thread keeps only what it fetched itself: no barrier is needed. */
 template <typename T, bool RESIDUAL> struct row_ring {
     static constexpr int N = chunk_of<T>::N, CHUNKS = 16 / N, PARTS = RESIDUAL ? 2 : 1;
-    uint4 *slots; /* [STEER_STREAM_ROWS][PARTS][CHUNKS][threads] */
+    uint4 *slots; /* [rows][PARTS][CHUNKS][threads] */
 
     __device__ __forceinline__ uint4 *at(int slot, int part, int c, const lane_info &me) const {
         return slots + ((slot * PARTS + part) * CHUNKS + c) * me.threads + me.thread;
     }
-    __device__ __forceinline__ void fetch(int slot, const steer_rows_args &args, int64_t row, const lane_info &me) const {
+    __device__ __forceinline__ void fetch(int slot, const steer_rows_args &args, int64_t row,
+                                          const lane_info &me) const {
 #pragma unroll
         for (int c = 0; c < CHUNKS; c++) {
             const int base = (me.thread + c * me.threads) * N;
             if (base >= args.hidden_size) continue;
             copy_async(at(slot, 0, c, me), (const T *)args.hidden + row * args.hidden_stride + base);
             if (RESIDUAL)
-                copy_async(at(slot, PARTS - 1, c, me), (const T *)args.residual + row * args.residual_stride + base);
+                copy_async(at(slot, PARTS - 1, c, me),
+                           (const T *)args.residual + row * args.residual_stride + base);
         }
     }
-    __device__ __forceinline__ void read(row_pair<T, 16, RESIDUAL> &row, int slot, int hidden, const lane_info &me) const {
+    __device__ __forceinline__ void read(row_pair<T, 16, RESIDUAL> &row, int slot, int hidden,
+                                         const lane_info &me) const {
 #pragma unroll
         for (int c = 0; c < CHUNKS; c++) {
             const bool inside = (me.thread + c * me.threads) * N < hidden;
             row.x.chunk[c] = inside ? *at(slot, 0, c, me) : make_uint4(0, 0, 0, 0);
-            if (RESIDUAL) row.r.chunk[RESIDUAL ? c : 0] = inside ? *at(slot, PARTS - 1, c, me) : make_uint4(0, 0, 0, 0);
+            if (RESIDUAL)
+                row.r.chunk[RESIDUAL ? c : 0] = inside ? *at(slot, PARTS - 1, c, me) : make_uint4(0, 0, 0, 0);
         }
     }
 };
 
-template <typename T, int NV, bool RESIDUAL>
-__global__ void __launch_bounds__(STEER_BLOCK_THREADS, blocks_for<T>(16, NV, RESIDUAL))
+/* The program in force, and what a block keeps of it from row to row. */
+template <typename T, int NV> struct program_cache {
+    steer_entry entry;
+    uint64_t entries; /* of the row whose program it is */
+    program_vectors<T, 16, NV> vectors;
+
+    __device__ __forceinline__ void load(const steer_rows_args &args, char *stage, const lane_info &me) {
+        vectors.load(entry, args, me);
+        if (NV > 1) {
+            __syncthreads(); /* the rows before are done with the stage */
+            if (entry.image) stage_image(stage, entry.image, me);
+        }
+    }
+    /* Turns to the program of a row with the given entries. */
+    __device__ __forceinline__ void turn_to(uint64_t wanted, int64_t row, const steer_rows_args &args,
+                                            char *stage, const lane_info &me) {
+        if (!args.table || wanted == entries) return;
+        entries = wanted;
+        entry = load_entry(load_row(args.table + row), args.layer);
+        load(args, stage, me);
+    }
+};
+
+template <typename T, int R, int NV, bool RESIDUAL>
+__global__ void __launch_bounds__(STEER_BLOCK_THREADS, blocks_for<T>(16, R, NV, RESIDUAL))
     steer_stream_kernel(const __grid_constant__ steer_rows_args args) {
-    constexpr int E = 16, SLOTS = program_vectors<T, E, NV>::SLOTS, AHEAD = STEER_STREAM_ROWS - 1;
+    constexpr int SLOTS = program_vectors<T, 16, NV>::SLOTS, AHEAD = STEER_STREAM_STEPS - 1;
     extern __shared__ __align__(16) float shared_words[];
     const lane_info me = who();
     const row_ring<T, RESIDUAL> ring = {(uint4 *)shared_words};
-    float *partial = (float *)(ring.slots + STEER_STREAM_ROWS * ring.PARTS * ring.CHUNKS * me.threads);
-    char *stage = (char *)(partial + 2 * SLOTS * block_stride(me));
+    float *partial = (float *)(ring.slots + STEER_STREAM_STEPS * R * ring.PARTS * ring.CHUNKS * me.threads);
+    const int partial_size = R * SLOTS * block_stride(me);
+    char *stage = (char *)(partial + 2 * partial_size);
     const int64_t first = (int64_t)blockIdx.x * args.turns;
     const int64_t end = min(first + args.turns, args.rows);
     let_next_start();
+    if (first >= end) return;
     wait_for_previous();
 #pragma unroll
-    for (int i = 0; i < AHEAD; i++) {
+    for (int i = 0; i < AHEAD * R; i++) {
         if (first + i < end) ring.fetch(i, args, first + i, me);
-        copies_commit();
+        if (i % R == R - 1) copies_commit();
     }
-    row_pair<T, E, RESIDUAL> now;
-    program_vectors<T, E, NV> vectors;
-    steer_entry entry = args.entry;
-    uint64_t entries = 0; /* what `entry` is of */
-    uint64_t wanted = args.table ? load_row_entries(args.table + first) : 0;
-    if (!args.table) {
-        vectors.load(entry, args, me);
-        if (NV > 1 && entry.image) stage_image(stage, entry.image, me);
+    program_cache<T, NV> program;
+    program.entry = args.entry;
+    program.entries = ~0ull; /* of no row */
+    uint64_t next[R] = {};
+    if (args.table) {
+#pragma unroll
+        for (int i = 0; i < R; i++)
+            next[i] = load_row_entries(args.table + (first + i < end ? first + i : first));
+    } else {
+        program.load(args, stage, me);
     }
-    for (int64_t row = first; row < end; row++) {
-        if (args.table && (row == first || wanted != entries)) {
-            entries = wanted;
-            entry = load_entry(load_row(args.table + row), args.layer);
-            vectors.load(entry, args, me);
-            if (NV > 1) {
-                __syncthreads(); /* the row before is done with the stage */
-                if (entry.image) stage_image(stage, entry.image, me);
-            }
-        }
-        if (args.table && row + 1 < end) wanted = load_row_entries(args.table + row + 1);
-        const int turn = (int)(row - first);
+    int buffer = 0; /* two in turn: one barrier a step is enough */
+    for (int64_t row = first; row < end; row += R) {
+        const int slot = (int)((row - first) / R % STEER_STREAM_STEPS),
+                  ahead = (slot + AHEAD) % STEER_STREAM_STEPS;
+        uint64_t wanted[R];
+        row_pair<T, 16, RESIDUAL> now[R];
+        bool same = row + R <= end;
         copies_wait<AHEAD - 1>();
-        ring.read(now, turn % STEER_STREAM_ROWS, args.hidden_size, me);
-        if (row + AHEAD < end) ring.fetch((turn + AHEAD) % STEER_STREAM_ROWS, args, row + AHEAD, me);
+#pragma unroll
+        for (int i = 0; i < R; i++) {
+            wanted[i] = next[i];
+            same = same && wanted[i] == wanted[0];
+            ring.read(now[i], slot * R + i, args.hidden_size, me);
+            const int64_t later = row + AHEAD * R + i;
+            if (later < end) ring.fetch(ahead * R + i, args, later, me);
+            if (args.table && row + R + i < end) next[i] = load_row_entries(args.table + row + R + i);
+        }
         copies_commit();
-        if (entry.u || entry.vectors) /* two buffers in turn: one barrier a row is enough */
-            steer_together<T, E, 1, NV, RESIDUAL>(&now, row, entry, vectors, args,
-                                                  partial + (turn & 1) * SLOTS * block_stride(me), stage, me);
+        if (same) {
+            program.turn_to(wanted[0], row, args, stage, me);
+            if (program.entry.u || program.entry.vectors)
+                steer_together<T, 16, R, NV, RESIDUAL>(now, row, program.entry, program.vectors, args,
+                                                       partial + buffer * partial_size, stage, me);
+            buffer ^= 1;
+            continue;
+        }
+#pragma unroll
+        for (int i = 0; i < R; i++) { /* rows of two programs, or a last one alone */
+            if (row + i >= end) break;
+            program.turn_to(wanted[i], row + i, args, stage, me);
+            if (program.entry.u || program.entry.vectors)
+                steer_together<T, 16, 1, NV, RESIDUAL>(now + i, row + i, program.entry, program.vectors, args,
+                                                       partial + buffer * partial_size, stage, me);
+            buffer ^= 1;
+        }
     }
 }
 
@@ -301,29 +368,27 @@ template <typename T, int E, int R, int NV> steer_rows_kernel tile_of(bool resid
     return residual ? steer_tile_kernel<T, E, R, NV, true> : steer_tile_kernel<T, E, R, NV, false>;
 }
 
-template <typename T, int NV> steer_rows_kernel stream_of(bool residual) {
-    return residual ? steer_stream_kernel<T, NV, true> : steer_stream_kernel<T, NV, false>;
+template <typename T, int R, int NV> steer_rows_kernel stream_of(bool residual) {
+    return residual ? steer_stream_kernel<T, R, NV, true> : steer_stream_kernel<T, R, NV, false>;
 }
 
 } // namespace
 
 template <typename T> steer_rows_kernel steer_rows_tile(steer_rows_variant variant) {
     const bool r = variant.residual;
-    if (variant.family == STEER_ROWS_STREAM)
-        return variant.vectors == 0   ? stream_of<T, 0>(r)
-               : variant.vectors == 1 ? stream_of<T, 1>(r)
-               : variant.vectors == 2 ? stream_of<T, 2>(r)
-                                      : stream_of<T, 4>(r);
-    if (variant.elements == 32) return variant.vectors == 0 ? tile_of<T, 32, 1, 0>(r) : tile_of<T, 32, 1, 1>(r);
-    if (variant.tile == 1)
-        return variant.vectors == 0   ? tile_of<T, 16, 1, 0>(r)
-               : variant.vectors == 1 ? tile_of<T, 16, 1, 1>(r)
-               : variant.vectors == 2 ? tile_of<T, 16, 1, 2>(r)
-                                      : tile_of<T, 16, 1, 4>(r);
-    return variant.vectors == 0   ? tile_of<T, 16, 2, 0>(r)
-           : variant.vectors == 1 ? tile_of<T, 16, 2, 1>(r)
-           : variant.vectors == 2 ? tile_of<T, 16, 2, 2>(r)
-                                  : tile_of<T, 16, 2, 4>(r);
+    const int rows = variant.tile, nv = variant.vectors;
+    if (variant.family == STEER_ROWS_STREAM) {
+        if (nv <= 1) return nv == 0 ? stream_of<T, 1, 0>(r) : stream_of<T, 1, 1>(r);
+        return nv == 2 ? stream_of<T, 2, 2>(r) : stream_of<T, 2, 4>(r);
+    }
+    if (variant.elements == 32) return nv == 0 ? tile_of<T, 32, 1, 0>(r) : tile_of<T, 32, 1, 1>(r);
+    if (nv == 0)
+        return rows == 1   ? tile_of<T, 16, 1, 0>(r)
+               : rows == 2 ? tile_of<T, 16, 2, 0>(r)
+                           : tile_of<T, 16, 4, 0>(r);
+    if (nv == 1) return rows == 1 ? tile_of<T, 16, 1, 1>(r) : tile_of<T, 16, 2, 1>(r);
+    if (nv == 2) return rows == 1 ? tile_of<T, 16, 1, 2>(r) : tile_of<T, 16, 4, 2>(r);
+    return rows == 1 ? tile_of<T, 16, 1, 4>(r) : tile_of<T, 16, 2, 4>(r);
 }
 
 #endif

@@ -122,8 +122,8 @@ typedef struct steer_launch {
         max_vectors; /* most vectors of a program that any row has on this layer, at least 2 for one with an
                                    image; -1: rows may have any program (a graph is being captured) */
     int64_t max_image_bytes;  /* largest image of those programs */
-    int32_t both;               /* 1 if one of those programs has folded adds and a projecting operation */
-    int32_t norm;               /* 1 if one of those programs has a cosine */
+    int32_t both;             /* 1 if one of those programs has folded adds and a projecting operation */
+    int32_t norm;             /* 1 if one of those programs has a cosine */
     int32_t rows_per_program; /* about how many neighbours share a program: chooses the geometry only */
 } steer_launch;
 

@@ -183,7 +183,8 @@ static uint64_t address(const void *pointer) { return (uint64_t)(uintptr_t)point
 
 static int upload_image(steer_program *program, steer_engine *engine, const draft *d) {
     int32_t n = d->vector_count;
-    program->image_bytes = (steer_image_size(n, d->op_count) + 15) / 16 * 16; /* kernels copy 16 bytes at a time */
+    program->image_bytes =
+        (steer_image_size(n, d->op_count) + 15) / 16 * 16; /* kernels copy 16 bytes at a time */
     char *host = calloc(1, program->image_bytes);
     if (!host) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "program: no host memory");
     *(steer_program_image *)(void *)host = (steer_program_image){n, d->updated, d->op_count, d->norm};
