@@ -151,12 +151,13 @@ function M.skip_reason(sweep, case)
 end
 
 -- Runs a case; gives the fields of its line.
-local function measure(sweep, case, device, seed, bar)
+local function measure(job, case, seed)
+    local sweep, device, bar = job.sweep, job.device, job.bar
     local reason, failure = skip_reason(sweep, case)
     stop_if_interrupted(failure)
     if reason then return { status = "skipped", reason = reason } end
     if failure then return { status = "failed", reason = "skip: " .. failure.text, traceback = failure.traceback } end
-    local ctx = { device = device, seed = seed }
+    local ctx = { device = device, seed = seed, cases = job.cases }
     function ctx.progress(fraction)
         stop_if_interrupted()
         bar:part(check.number("sweep_progress", "fraction", fraction))
@@ -205,7 +206,7 @@ local function run_case(job, case, left)
     local bar, text = job.bar, record.text(case, job.order)
     bar:begin(text)
     local seed, from = record.seed(job.seed, case), C.steer_clock()
-    local line, warnings = measure(job.sweep, case, job.device, seed, bar)
+    local line, warnings = measure(job, case, seed)
     for _, key in ipairs(walk.keys(job.fields)) do
         if line[key] == nil then line[key] = job.fields[key] end
     end
@@ -260,7 +261,7 @@ function M.start(sweep, cases, axes, opts)
     local bar = opts.progress == false and progress.silent or progress.new(sweep.name, #rest, C.steer_clock)
     local job = {
         sweep = sweep, order = header.order, device = device, seed = seed, fields = fields, writer = writer,
-        opts = opts, bar = bar,
+        opts = opts, bar = bar, cases = rest,
         counts = { ok = 0, skipped = 0, failed = 0, kept = #cases - #rest, failed_before = failed_before, path = path },
     }
     local ok, err = pcall(run_all, job, rest)

@@ -27,7 +27,8 @@ end
 --   samples= {name = {numbers}} and path= (a string) if it likes; a result of bench.time, alone or as a value, is
 --   gpu_us and wall_us with their quartiles and samples. ctx.device is the device, ctx.seed a number that depends on
 --   the case and the sweep's seed alone (math.random and tensors without a seed begin with it too),
---   ctx.progress(fraction) shows how far the case is, ctx.skip(reason) leaves it out;
+--   ctx.progress(fraction) shows how far the case is, ctx.skip(reason) leaves it out, ctx.cases lists all cases of
+--   this run in their order, for a sweep that measures several at once and remembers them;
 --   skip(case): the reason to leave the case out, or nil (optional);
 --   seed: integer from 0 up (default 0)
 -- @treturn sweep
