@@ -1,4 +1,5 @@
 --- common.lua: what the benchmark scripts share: options, child processes, the environment's description, files.
+local json = require "steer._json"
 local steer = require "steer"
 
 local M = {}
@@ -83,6 +84,13 @@ function M.write(path, text)
     local file = assert(io.open(path, "w"))
     assert(file:write(text))
     assert(file:close())
+end
+
+--- Writes a list of tables as lines of JSON: sorted keys, 17 significant digits, NaN and infinities as null.
+function M.write_lines(path, records)
+    local lines = {}
+    for i, record in ipairs(records) do lines[i] = json.encode(record) end
+    M.write(path, table.concat(lines, "\n") .. "\n")
 end
 
 --- Makes a folder and those above it.

@@ -1,6 +1,6 @@
 --- decode.lua: what does a decoding step cost, one token a request, from 1 request to 1024?
 -- `one`: all requests have the same spec; `distinct`: each has its own.
--- steer sweep bench/decode.lua; steer plot decode.jsonl --x requests --y gpu_us --by hidden,specs
+-- steer sweep bench/decode.lua; steer plot decode.jsonl --x requests --y gpu_us --by hidden,specs --logx --logy
 local here = arg[0]:match("^(.*)/[^/]*$") or "."
 package.path = here .. "/?.lua;" .. here .. "/../tests/lua/?.lua;" .. package.path
 

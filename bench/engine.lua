@@ -397,14 +397,14 @@ local function write_results(folder, rows, list)
     common.make_folder(folder)
     local first = { kind = "environment" }
     for _, entry in ipairs(list) do first[entry[1]] = entry[2] end
-    local lines = { report.json(first) }
-    for _, line in ipairs(records) do lines[#lines + 1] = report.json(line) end
+    local lines = { first }
+    for _, line in ipairs(records) do lines[#lines + 1] = line end
     for _, row in ipairs(rows) do
         local copy = { kind = "row", verdict = report.verdict(row) }
         for key, value in pairs(row) do copy[key] = value end
-        lines[#lines + 1] = report.json(copy)
+        lines[#lines + 1] = copy
     end
-    common.write(folder .. "/engine.jsonl", table.concat(lines, "\n") .. "\n")
+    common.write_lines(folder .. "/engine.jsonl", lines)
     common.write(folder .. "/engine.md", report.markdown(rows, list))
     say("wrote %s/engine.jsonl and %s/engine.md", folder, folder)
 end

@@ -1,7 +1,8 @@
 --- grid.lua: a search over layers x scales x vectors: all of its cases as one batch against one case after the other.
 -- Each case steers its own copy of a prompt at one layer; the time is that of all layers of the whole search, changing
 -- the plan to it included, by the wall clock. Both ways must give the same bits.
--- steer sweep bench/grid.lua; steer plot grid.jsonl --x scales --y wall_us --by how
+-- steer sweep bench/grid.lua; steer plot grid.jsonl --x scales --y wall_us --by how,vectors \
+--   --filter layers=16 --logx --logy
 local here = arg[0]:match("^(.*)/[^/]*$") or "."
 package.path = here .. "/?.lua;" .. here .. "/../tests/lua/?.lua;" .. package.path
 

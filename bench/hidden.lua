@@ -1,6 +1,7 @@
 --- hidden.lua: how do the hidden size and the number of rows show in the time of a cap?
 -- 32 requests with specs of their own share the rows.
--- steer sweep bench/hidden.lua; steer plot hidden.jsonl --x hidden --y gpu_us --by rows
+-- steer sweep bench/hidden.lua; steer plot hidden.jsonl --x hidden --y gpu_us --by rows --filter dtype=bf16 --logx \
+--   --logy
 local here = arg[0]:match("^(.*)/[^/]*$") or "."
 package.path = here .. "/?.lua;" .. here .. "/../tests/lua/?.lua;" .. package.path
 

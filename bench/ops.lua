@@ -1,6 +1,6 @@
 --- ops.lua: what does each further operation of a program cost? Adds fold into one, the others do not.
 -- 32 requests of 64 tokens, hidden 2048, each request with a program and vectors of its own.
--- steer sweep bench/ops.lua; steer plot ops.jsonl --x ops --y gpu_us --by kind
+-- steer sweep bench/ops.lua; steer plot ops.jsonl --x ops --y gpu_us --by kind --logx --logy
 local here = arg[0]:match("^(.*)/[^/]*$") or "."
 package.path = here .. "/?.lua;" .. here .. "/../tests/lua/?.lua;" .. package.path
 

@@ -1,6 +1,6 @@
 --- specs.lua: does time grow with the number of distinct specs in a batch? A sweep from 1 to 256.
 -- `mixed` serves any specs in one launch; `loop` launches once for each request, as a host loop does.
--- steer sweep bench/specs.lua; steer plot specs.jsonl --x specs --y gpu_us --by batch,path
+-- steer sweep bench/specs.lua; steer plot specs.jsonl --x specs --y gpu_us --by batch,path --logx --logy
 local here = arg[0]:match("^(.*)/[^/]*$") or "."
 package.path = here .. "/?.lua;" .. here .. "/../tests/lua/?.lua;" .. package.path
 

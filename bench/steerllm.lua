@@ -5,7 +5,6 @@ package.path = here .. "/?.lua;" .. here .. "/../tests/lua/?.lua;" .. package.pa
 
 local steer = require "steer"
 local common = require "common"
-local report = require "engine.report"
 local sections = require "steerllm.sections"
 local study_page = require "steerllm.study"
 
@@ -168,9 +167,8 @@ if options.out then
     common.make_folder(options.out)
     local first = { kind = "environment" }
     for _, entry in ipairs(list) do first[entry[1]] = entry[2] end
-    local lines = { report.json(first) }
-    for _, record in ipairs(records) do lines[#lines + 1] = report.json(record) end
-    common.write(options.out .. "/steerllm.jsonl", table.concat(lines, "\n") .. "\n")
+    table.insert(records, 1, first)
+    common.write_lines(options.out .. "/steerllm.jsonl", records)
     common.write(options.out .. "/steerllm.md", page)
     say("wrote %s/steerllm.md and %s/steerllm.jsonl", options.out, options.out)
 end

@@ -53,24 +53,9 @@ local MAKE = {
 
 -- ---- The grid as one batch ------------------------------------------------------------------------------------------
 
-local function key(case) return ("%d %s %.17g"):format(case.layer, case.operation, case.scale) end
+local MOST = 1024 -- cases in a batch
 
--- All cases of the grid above and one more, which the command line may have added to it.
-local function all_cases(extra)
-    local list, known = {}, {}
-    local function add(case)
-        if not known[key(case)] then
-            list[#list + 1], known[key(case)] = case, true
-        end
-    end
-    for _, layer in ipairs(LAYERS) do
-        for _, operation in ipairs(OPERATIONS) do
-            for _, scale in ipairs(SCALES) do add { layer = layer, operation = operation, scale = scale } end
-        end
-    end
-    if extra then add(extra) end
-    return list
-end
+local function key(case) return ("%d %s %.17g"):format(case.layer, case.operation, case.scale) end
 
 local function mean(list)
     local sum = 0
@@ -99,13 +84,17 @@ local function measure(layer, before, after)
     return result
 end
 
+local function spec_of(case)
+    local op = MAKE[case.operation](found.directions[case.layer], case.scale, found.about[case.layer])
+    return steer.spec { [case.layer] = { op } }
+end
+
 -- Steers all cases, layer by layer, in one mixed batch; gives key -> metrics.
 local function steer_all(list, device)
     local states, requests = found.states, {}
     local prompts, hidden = states:size(1), states:size(3)
     for i, case in ipairs(list) do
-        local op = MAKE[case.operation](found.directions[case.layer], case.scale, found.about[case.layer])
-        requests[i] = { spec = steer.spec { [case.layer] = { op } }, tokens = prompts }
+        requests[i] = { spec = spec_of(case), tokens = prompts }
     end
     local engine = steer.engine { hidden = hidden, dtype = states.dtype, device = device }
     local plan, results = engine:plan(requests), {}
@@ -128,24 +117,37 @@ local function steer_all(list, device)
     return results
 end
 
-local results = {}
+local function fault(case)
+    if not MAKE[case.operation] then return "no such operation" end
+    if not (type(case.layer) == "number" and LAYERS[case.layer + 1]) then return "no such layer" end
+    if type(case.scale) ~= "number" then return "the scale is not a number" end
+end
 
-local function result_of(case, device)
-    if not results[key(case)] then
-        found = found or load(device)
-        results = steer_all(all_cases(case), device)
+local results = {} -- of the batches so far
+
+-- The metrics of a case, which is steered with those that come after it in `cases`.
+local function result_of(case, cases, device)
+    if results[key(case)] then return results[key(case)] end
+    found = found or load(device)
+    local batch, reached = {}, false
+    for _, other in ipairs(cases) do
+        if not fault(other) then
+            reached = reached or key(other) == key(case)
+            local fits = reached and #batch < MOST
+            if fits and (#batch == 0 or pcall(spec_of, other)) then -- a spec that cannot be fails its own case only
+                batch[#batch + 1] = other
+            end
+        end
     end
+    for name, result in pairs(steer_all(batch, device)) do results[name] = result end
     return results[key(case)]
 end
 
 local sweep = steer.sweep {
     name = "layer_scale",
     axes = { layer = LAYERS, operation = OPERATIONS, scale = SCALES },
-    skip = function(case)
-        if not (case.layer % 1 == 0 and case.layer >= 0 and case.layer < #LAYERS) then return "no such layer" end
-        if not MAKE[case.operation] then return "no such operation" end
-    end,
-    run = function(case, ctx) return result_of(case, ctx.device) end,
+    skip = fault,
+    run = function(case, ctx) return result_of(case, ctx.cases, ctx.device) end,
 }
 if arg[-1] ~= "run" then return sweep end -- `steer sweep` takes it from here
 
@@ -157,24 +159,26 @@ local function cell(share)
     return (" %3.0f%s"):format(100 * share, SHADES[math.floor(share * (#SHADES - 1) + 0.5) + 1])
 end
 
-local function heatmap(operation, device)
+local function heatmap(operation, cases, device)
     local line = { ("%-8s"):format(operation) }
     for i, scale in ipairs(SCALES) do line[i + 1] = ("%5g"):format(scale) end
     print(table.concat(line) .. "   scale")
     for _, layer in ipairs(LAYERS) do
         line = { ("layer %d "):format(layer) }
         for i, scale in ipairs(SCALES) do
-            line[i + 1] = cell(result_of({ layer = layer, operation = operation, scale = scale }, device).verdict)
+            local case = { layer = layer, operation = operation, scale = scale }
+            line[i + 1] = cell(result_of(case, cases, device).verdict)
         end
         print(table.concat(line))
     end
     print()
 end
 
-local device = steer.device()
+local device, cases = steer.device(), sweep:cases()
+found = load(device)
 print(("%d cases of %d prompts in one mixed batch on %s: neutral prompts that a probe calls happy, percent\n"):format(
-    #LAYERS * #OPERATIONS * #SCALES, load(device).states:size(1), device.id))
-for _, operation in ipairs(OPERATIONS) do heatmap(operation, device) end
+    #cases, found.states:size(1), device.id))
+for _, operation in ipairs(OPERATIONS) do heatmap(operation, cases, device) end
 print "The probe's accuracy on pairs that it has not seen, by layer:"
 for _, layer in ipairs(LAYERS) do print(("layer %d  %.3f"):format(layer, found.accuracy[layer])) end
 

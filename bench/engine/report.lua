@@ -1,36 +1,5 @@
---- report.lua: what the engine benchmark writes: the table on the terminal and in markdown, and JSON lines of samples.
+--- report.lua: what the engine benchmark writes: the table on the terminal and in markdown.
 local M = {}
-
--- ---- JSON ----------------------------------------------------------------------------------------------------------
-
-local ESCAPES = { ['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
-
-local function quote(text)
-    return '"' .. text:gsub('[%c"\\]', function(ch) return ESCAPES[ch] or ("\\u%04x"):format(ch:byte()) end) .. '"'
-end
-
---- A value as JSON: numbers with 17 significant digits, NaN and infinities as null, keys in alphabetical order.
-function M.json(value)
-    local kind = type(value)
-    if kind == "number" then
-        if value ~= value or math.abs(value) == math.huge then return "null" end
-        return ("%.17g"):format(value)
-    elseif kind == "string" then
-        return quote(value)
-    elseif kind == "boolean" or kind == "nil" then
-        return tostring(value == nil and "null" or value)
-    end
-    local parts = {}
-    if #value > 0 then
-        for i, x in ipairs(value) do parts[i] = M.json(x) end
-        return "[" .. table.concat(parts, ",") .. "]"
-    end
-    local keys = {}
-    for key in pairs(value) do keys[#keys + 1] = tostring(key) end
-    table.sort(keys)
-    for i, key in ipairs(keys) do parts[i] = quote(key) .. ":" .. M.json(value[key]) end
-    return "{" .. table.concat(parts, ",") .. "}"
-end
 
 -- ---- Rows ----------------------------------------------------------------------------------------------------------
 

@@ -92,6 +92,16 @@ describe("scripts/layer_scale_sweep.lua", function()
         assert.same({ 1, 3 }, { ok, skipped })
     end)
 
+    it("fails the case whose spec cannot be made, and no other", function()
+        local path = files.path "broken.jsonl"
+        local text, status = launch("sweep scripts/layer_scale_sweep.lua -q -a 'scale=[1,1e300,2]' --only layer=5 "
+            .. "--only operation=add -o " .. path)
+        assert.equal(1, status, text)
+        local states = {}
+        for _, line in ipairs(cases_of(path)) do states[line.case.scale] = line.status end
+        assert.same({ [1] = "ok", [1e300] = "failed", [2] = "ok" }, states)
+    end)
+
     it("prints heatmaps and leaves results and pictures in a folder", function()
         os.execute("mkdir '" .. files.path "maps" .. "'")
         local text, status = launch("run scripts/layer_scale_sweep.lua " .. files.path "maps")
