@@ -98,6 +98,13 @@ def caller(function, arguments):
     return lambda: function(*arguments)
 
 
+def repeated(run, count):
+    def launch():
+        for _ in range(count):
+            run()  # its result is dropped at once, as in a model
+    return launch
+
+
 def fresh(function):
     """The function with a code object of its own, so that no other compilation is found for it."""
     return types.FunctionType(function.__code__.replace(co_name=function.__name__ + "_"), function.__globals__,
@@ -141,7 +148,7 @@ class Timer:
             seconds = min(self.seconds_of(run) for _ in range(3))
             counts[name] = min(100, max(4, int(1e-3 / seconds)))
             if not in_graphs:
-                launches[name] = lambda run=run, count=counts[name]: [run() for _ in range(count)] and None
+                launches[name] = repeated(run, counts[name])
                 continue
             try:
                 launches[name] = self.captured(run, counts[name])

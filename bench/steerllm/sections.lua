@@ -23,10 +23,11 @@ function M.shapes(shrink)
     }
 end
 
-local function functions_of(batch, x, path)
+-- The cases as candidates; `forced` names the path that an automatic plan takes outside of a graph.
+local function functions_of(batch, x, forced)
     local list = {}
     for name, case in pairs(batch) do
-        list[name] = cases.functions(path and cases.again(case, case.path) or case, { x })
+        list[name] = cases.functions(forced and cases.again(case, case.path) or case, { x })
     end
     return list
 end
@@ -56,7 +57,7 @@ function M.measure(ctx, shape, makers)
     if ctx.graph then
         rule.gpu, rule.wall, rule.max_samples, rule.graph = true, false, 300, false
         add_times(measured, "queued", "gpu", with_references(functions_of(batch, x)), rule)
-        rule.graph = true -- the path by name: an automatic plan in a graph allows for updates
+        rule.graph = true -- an automatic plan in a graph allows for updates: the path is forced there
         add_times(measured, "graph", "gpu", with_references(functions_of(batch, x, true)), rule)
     end
     exact.finite(x)
