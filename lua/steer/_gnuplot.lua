@@ -32,21 +32,24 @@ end
 
 -- ---- Ranges and ticks ----------------------------------------------------------------------------------------------
 
+local LEAST, MOST = 1e-307, 1e308 -- gnuplot takes no larger or smaller numbers
+
 -- Room around the values; from 0 if asked and the values are not far from it.
 local function range(low, high, log, from_zero)
     if log then
-        local factor = math.max((high / low) ^ 0.05, 1.05)
-        return low / factor, high * factor
+        local factor = math.max(10 ^ (0.05 * (math.log10(high) - math.log10(low))), 1.05)
+        return math.max(low / factor, LEAST), math.min(high * factor, MOST)
     end
-    local pad = high > low and (high - low) * 0.05 or math.max(math.abs(high) * 0.1, 0.5)
+    local pad = high > low and math.min(high - low, MOST) * 0.05 or math.max(math.abs(high) * 0.1, 0.5)
     if from_zero and low >= 0 and low < high / 2 then return 0, high + pad end
-    return low - pad, high + pad
+    return math.max(low - pad, -MOST), math.min(high + pad, MOST)
 end
 
--- 1, 2 and 5 of each decade, or the decades alone where there are many.
+-- 1, 2 and 5 of each decade, or the decades alone, or some of them where there are many.
 local function log_ticks(low, high)
-    local list, steps = {}, high / low > 1000 and { 1 } or { 1, 2, 5 }
-    for decade = math.floor(math.log10(low)), math.ceil(math.log10(high)) do
+    local first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    local list, steps = {}, last - first > 4 and { 1 } or { 1, 2, 5 }
+    for decade = first, last, math.max(1, math.ceil((last - first) / 12)) do
         for _, step in ipairs(steps) do
             local value = step * 10 ^ decade
             if value >= low and value <= high then list[#list + 1] = tick(value, value) end

@@ -16,6 +16,9 @@ local raise = require("steer._error").raise
 
 local M = {}
 
+local Comparison = {}
+Comparison.__index = Comparison
+
 local GAP, SAME = 0.5, 1            -- percent
 local SPREAD, OVERLAP = 0.05, 0.5   -- of the median; of the narrower interval
 local FEWEST = 5                    -- samples of a side below which no verdict rests on its interval
@@ -145,8 +148,8 @@ end
 -- better), gap (percent, 0.5: intervals closer than this are not FASTER or SLOWER), same (percent, 1: medians
 -- further apart are not SAME), filter (map from axis to a value or a list of values)
 -- @treturn table rows ({case, metric, old, new, change, verdict, reason}), counts (per verdict), compared,
--- not_compared, only_old and only_new (lists of cases), notes; tostring gives the text that `steer compare` prints.
--- Raises invalid_argument where the files are of different sweeps or share no case, format or io where one is none
+-- not_compared, only_old and only_new (lists of cases), notes; tostring gives the text that `steer compare` prints
+-- @raise invalid_argument where the files are of different sweeps or share no case, format or io where one is none
 function M.compare(old, new, opts)
     local op = "compare"
     check.type(op, "old", old, "string", "the path of a results file")
@@ -163,7 +166,7 @@ function M.compare(old, new, opts)
     local out = setmetatable({
         old = a, new = b, rows = {}, compared = 0, not_compared = 0, only_old = {}, only_new = {},
         counts = { FASTER = 0, SLOWER = 0, SAME = 0, AMBIGUOUS = 0 }, notes = notes(a, b), higher = rule.higher,
-    }, M.Comparison)
+    }, Comparison)
     local at = {}
     for _, entry in ipairs(a.cases) do at[entry.key] = entry end
     out.metrics = choose_metrics(op, a, b, opts.metric)
@@ -186,10 +189,6 @@ function M.compare(old, new, opts)
 end
 
 -- ---- What fails a check --------------------------------------------------------------------------------------------
-
-local Comparison = {}
-Comparison.__index = Comparison
-M.Comparison = Comparison
 
 --- Verdicts that a check may ask about: slower also covers a case that OLD measured and that failed in NEW; any covers
 -- everything that is not SAME and was measured, and cases of one file only.

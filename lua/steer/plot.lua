@@ -138,55 +138,70 @@ local function set_looks(groups, whole, by)
     end
 end
 
-local function lines_chart(op, found, whole, opts, by)
-    local x, y = opts.x, opts.y
-    local drawn = { x, unpack(by) }
-    local chart = { kind = "lines", groups = {}, xlabel = results.title(x), ylabel = results.title(y),
-        legend = #by > 0 and table.concat(by, ", ") or nil, logx = opts.logx, logy = opts.logy }
-    local groups, at, used, points = {}, {}, {}, 0
-    for i, value in ipairs(found:values_of(x)) do at[value] = i end
-    chart.missing = each_case(op, found, drawn, y, function(entry, stats)
-        if not stats then return end
-        local words, values, order, value = {}, {}, {}, results.field(entry, x)
-        for i, name in ipairs(by) do
-            local field = results.field(entry, name)
-            words[i], values[i] = results.text(field), field
-            for rank, other in ipairs(found:values_of(name)) do
-                if other == field then order[i] = rank end
-            end
+-- The values of a case on the axes of the lines, and their places in the order of these axes.
+local function group_of(found, entry, by)
+    local group, words = { values = {}, order = {}, points = {} }, {}
+    for i, name in ipairs(by) do
+        local value = results.field(entry, name)
+        words[i], group.values[i] = results.text(value), value
+        for rank, other in ipairs(found:values_of(name)) do
+            if other == value then group.order[i] = rank end
         end
-        local name = table.concat(words, ", ")
-        if not groups[name] then groups[name] = { name = name, values = values, order = order, points = {} } end
-        table.insert(groups[name].points, { x = value, stats = stats })
-        used[value], points, chart.bars = true, points + 1, chart.bars or stats.n > 1
-        widen(chart, stats.q1, stats.q3)
-        if opts.logy then check_log(op, "logy", y, stats.q1) end
-    end)
-    require_drawn(op, found, y, points, chart.missing)
-    chart.xs = walk.keys(used)
-    chart.text_x = not is_numeric(chart.xs)
-    table.sort(chart.xs, function(a, b)
-        if chart.text_x then return at[a] < at[b] end
-        return a < b
-    end)
-    if opts.logx and chart.text_x then raise("invalid_argument", op, "logx: %s is not a number in every case", x) end
-    if opts.logx then check_log(op, "logx", x, chart.xs[1]) end
-    for i, value in ipairs(chart.xs) do used[value] = chart.text_x and i or value end
-    for _, name in ipairs(walk.keys(groups)) do
-        local group = groups[name]
-        for _, point in ipairs(group.points) do point.at = used[point.x] end
-        table.sort(group.points, function(a, b) return a.at < b.at end)
-        table.insert(chart.groups, group)
     end
+    group.name = table.concat(words, ", ")
+    return group
+end
+
+-- Fills chart.groups with the measured cases; gives the values of x in use.
+local function collect_lines(op, found, chart, opts, by)
+    local groups, used = {}, {}
+    chart.missing = each_case(op, found, { opts.x, unpack(by) }, opts.y, function(entry, stats)
+        if not stats then return end
+        local group, x = group_of(found, entry, by), results.field(entry, opts.x)
+        local key = table.concat(group.order, " ")
+        if not groups[key] then groups[key], chart.groups[#chart.groups + 1] = group, group end
+        table.insert(groups[key].points, { x = x, stats = stats })
+        used[x], chart.bars = true, chart.bars or stats.n > 1
+        widen(chart, stats.q1, stats.q3)
+        if opts.logy then check_log(op, "logy", opts.y, stats.q1) end
+    end)
+    require_drawn(op, found, opts.y, #chart.groups, chart.missing)
     table.sort(chart.groups, function(a, b)
         for i = 1, #by do
             if a.order[i] ~= b.order[i] then return a.order[i] < b.order[i] end
         end
         return false
     end)
+    return used
+end
+
+-- Puts the points at their places: numbers where they are, words side by side.
+local function place_points(op, found, chart, opts, used)
+    for _, x in ipairs(found:values_of(opts.x)) do
+        if used[x] then chart.xs[#chart.xs + 1] = x end
+    end
+    chart.text_x = not is_numeric(chart.xs)
+    if not chart.text_x then table.sort(chart.xs) end
+    if opts.logx and chart.text_x then
+        raise("invalid_argument", op, "logx: %s is not a number in every case", opts.x)
+    end
+    if opts.logx then check_log(op, "logx", opts.x, chart.xs[1]) end
+    for i, x in ipairs(chart.xs) do used[x] = chart.text_x and i or x end
+    for _, group in ipairs(chart.groups) do
+        for _, point in ipairs(group.points) do point.at = used[point.x] end
+        table.sort(group.points, function(a, b) return a.at < b.at end)
+    end
+end
+
+local function lines_chart(op, found, whole, opts, by)
+    local x, y = results.title(opts.x), results.title(opts.y)
+    local chart = { kind = "lines", groups = {}, xs = {}, xlabel = x, logx = opts.logx, logy = opts.logy,
+        legend = #by > 0 and table.concat(by, ", ") or nil }
+    local used = collect_lines(op, found, chart, opts, by)
+    place_points(op, found, chart, opts, used)
     set_looks(chart.groups, whole, by)
-    if chart.bars then chart.ylabel = chart.ylabel .. ", median and quartiles" end
-    chart.title = titles(found, opts, ("%s against %s"):format(results.title(y), results.title(x)), drawn)
+    chart.ylabel = chart.bars and y .. ", median and quartiles" or y
+    chart.title = titles(found, opts, ("%s against %s"):format(y, x), { opts.x, unpack(by) })
     return chart
 end
 
@@ -299,8 +314,8 @@ end
 -- (axes), z (a metric), logz for a heatmap; filter (map from axis to a value or a list), title, out (path of the
 -- pictures; default beside the results, named after what is drawn). Axes may also be the
 -- fields path, device, device_name, driver, host and git
--- @treturn table files (svg, png, tsv, gp), chart (for terminal), missing (cases not drawn: count per kind).
--- Raises invalid_argument for unknown names, for cases that would fall on one place and for values that a log axis
+-- @treturn table files (svg, png, tsv, gp), chart (for terminal), missing (cases not drawn: count per kind)
+-- @raise invalid_argument for unknown names, for cases that would fall on one place and for values that a log axis
 -- cannot show; not_found where gnuplot is missing (data and script are written all the same), io
 function M.plot(path, opts)
     local op = "plot"

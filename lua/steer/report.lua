@@ -183,8 +183,9 @@ local function add_others(page, found, axes)
         for _, entry in ipairs(found.cases) do
             if entry.status == status then
                 local row = axis_cells(entry, axes)
-                row[#row + 1] = ("<td>%s</td>"):format(escape(results.word(entry.reason) or "no reason given"))
-                row[#row + 1] = ("<td><code>%s</code></td>"):format(escape(results.word(entry.command) or ""))
+                local reason, command = results.word(entry.reason), results.word(entry.command)
+                row[#row + 1] = ('<td class="words">%s</td>'):format(escape(reason or "no reason given"))
+                row[#row + 1] = ('<td class="words"><code>%s</code></td>'):format(escape(command or ""))
                 rows[#rows + 1] = row
             end
         end
@@ -219,7 +220,8 @@ local function add_times(rows, found)
     end
     table.sort(times)
     if #times > 0 then
-        rows[#rows + 1] = { "<th>measured</th>", ("<td>%s to %s</td>"):format(escape(times[1]), escape(times[#times])) }
+        local text = times[1] == times[#times] and times[1] or times[1] .. " to " .. times[#times]
+        rows[#rows + 1] = { "<th>measured</th>", ("<td>%s</td>"):format(escape(text)) }
     end
     rows[#rows + 1] = { "<th>time spent</th>", ("<td>%s s</td>"):format(escape(seconds)) }
 end
@@ -228,7 +230,7 @@ local function add_environment(page, found)
     local rows, versions = {}, {}
     rows[1] = { "<th>results</th>", ("<td>%s</td>"):format(escape(found.path)) }
     for _, name in ipairs(ENVIRONMENT) do
-        add_field(rows, found, results.title(name), function(entry) return entry[name] end)
+        add_field(rows, found, results.title(name):gsub("_", " "), function(entry) return entry[name] end)
     end
     for _, entry in ipairs(found.cases) do
         for _, name in ipairs(type(entry.versions) == "table" and walk.keys(entry.versions) or {}) do
@@ -285,6 +287,7 @@ tbody tr:hover { background: var(--band); }
 small { font-size: .85em; }
 code { font: .9em ui-monospace, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere; }
 .plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%%, 36rem), 1fr)); gap: 1.2rem; }
+.words { min-width: 18rem; }
 figure { margin: 0; }
 figure svg { display: block; width: 100%%; height: auto; color: var(--text); }
 figure svg [color=black] { color: var(--text); }
@@ -343,8 +346,8 @@ end
 -- @tparam[opt] table opts out (path of the page, default the results' with .html), metric (a name or a list, default
 -- all but the quartiles and minima of others), filter (map from axis to a value or a list of values), title
 -- @treturn string path of the page
--- @treturn table notes: what the page lacks and why, such as plots where gnuplot is missing.
--- Raises invalid_argument, io, and format for a file that holds no results
+-- @treturn table notes: what the page lacks and why, such as plots where gnuplot is missing
+-- @raise invalid_argument, io, and format for a file that holds no results
 function M.report(path, opts)
     local op = "report"
     check.type(op, "path", path, "string", "the path of a results file")

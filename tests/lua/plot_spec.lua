@@ -134,6 +134,23 @@ describe("steer.plot", function()
         assert.is_nil(io.open(files.path("pwned")))
     end)
 
+    drawing("copes with equal, extreme and mixed values", function()
+        local function draw(values, opts)
+            local lines = {}
+            for i, pair in ipairs(values) do lines[i] = ok({ a = pair[1] }, { m = pair[2] }) end
+            opts.x, opts.y = "a", "m"
+            local drawn = steer.plot(sweeps.write("values.jsonl", { "a" }, lines), opts)
+            assert_found(files.get(drawn.files.svg), "gnuplot_plot_1")
+        end
+        draw({ { 1, 0 }, { 2, 0 } }, {})
+        draw({ { 1, 5 } }, { logx = true, logy = true })
+        draw({ { -1, -5 }, { -2, -5 } }, {})
+        draw({ { 1e-300, 1e-300 }, { 1, 1 }, { 1e300, 1e300 } }, { logx = true, logy = true })
+        draw({ { -1e300, -1.7e308 }, { 1e300, 1.7e308 } }, {})
+        draw({ { 1, 1e-320 }, { 2, 3e-320 } }, { logy = true })
+        draw({ { 1, 1 }, { "auto", 2 }, { true, 3 }, { "", 4 } }, {})
+    end)
+
     drawing("draws in the terminal", function()
         local drawn = steer.plot(path, { x = "hidden", y = "gpu_us", by = "path", filter = { requests = 1 } })
         local text = require("steer.plot").terminal(drawn.chart, 70, 20)

@@ -79,7 +79,7 @@ describe("steer.report", function()
     end)
 
     it("gives reasons and commands of the skipped and failed cases", function()
-        assert_found(html, "<h2>Failed cases</h2>.*out_of_memory: 8 GiB</td><td><code>"
+        assert_found(html, "<h2>Failed cases</h2>.*out_of_memory: 8 GiB</td><td class=\"words\"><code>"
             .. "steer sweep x.lua %-%-case &#39;{&quot;hidden&quot;:2048}&#39;<")
         assert_found(html, "<h2>Skipped cases</h2>.*no &lt;b&gt;room&lt;/b&gt; &amp; &quot;more&quot;")
     end)
