@@ -116,7 +116,7 @@ local take = {
 local function torch()
     local python = options.python or "python3"
     local words = {
-        "timeout", "-k", 5, options.quick and QUICK_LIMIT_SECONDS or LIMIT_SECONDS, python,
+        "timeout", "--foreground", "-k", 5, options.quick and QUICK_LIMIT_SECONDS or LIMIT_SECONDS, python,
         here .. "/peers/torch_steerllm.py", "--device", device.id, "--dtype", dtype, "--shrink", shrink, "--seconds",
         options.quick and 0.1 or TORCH_SECONDS, "--compile-seconds", COMPILE_SECONDS,
     }

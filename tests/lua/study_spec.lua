@@ -49,7 +49,8 @@ describe("the study", function()
             "**Left open by the quartiles**:\n  - 1472 x 2048, add, compiled, call and wait",
         } do assert(findings:find(part, 1, true), part .. "\nis missing in\n" .. findings) end
         for _, part in ipairs {
-            "Batches need no sorting by spec: distinct specs cost 1.05x", "(the findings list them): add (1472 x 2048).",
+            "Batches need no sorting by spec: distinct specs cost 1.05x",
+            "(the findings list them): add (1472 x 2048).",
             "pays back after up to 50000 calls",
         } do assert(decision:find(part, 1, true), part .. "\nis missing in\n" .. decision) end
     end)
