@@ -59,8 +59,7 @@ steer_rows_variant choose(const steer_launch *launch, int threads, const steer_c
         is_large(launch, threads, gpu) && (launch->table || variant.vectors > 0) && variant.elements == 16 &&
         together * STEER_STREAM_STEPS * row_bytes(launch, threads) + MAX_STAGE_BYTES <= gpu->shared_bytes;
     variant.family = walk ? STEER_ROWS_STREAM : STEER_ROWS_TILE;
-    bool four = variant.vectors == 2 || (variant.vectors == 0 && launch->table);
-    variant.tile = walk ? together : !share || variant.elements > 16 ? 1 : four ? 4 : 2;
+    variant.tile = walk ? together : !share || variant.elements > 16 ? 1 : variant.vectors == 2 ? 4 : 2;
     return variant;
 }
 
@@ -138,6 +137,12 @@ int steer_cuda_steer(void *device, const steer_launch *launch) {
     args.layer = launch->layer;
     if (launch->uniform) args.entry = *launch->uniform;
     int64_t shared = plan_shared(&args, launch, threads, variant);
+    if (shared > gpu->shared_bytes)
+        return STEER_CUDA_FAIL(
+            STEER_E_UNSUPPORTED,
+            "hidden: %lld with programs of %d vectors needs %lld bytes of shared memory, the "
+            "device has %d",
+            (long long)launch->hidden_size, launch->max_vectors, (long long)shared, gpu->shared_bytes);
     if (shared > 48 * 1024) STEER_CUDA_CHECK(allow_shared(kernel, gpu));
     int64_t rows_each = rows_of_block(&args, launch, threads, variant, gpu);
     int64_t blocks = (launch->rows + rows_each - 1) / rows_each;

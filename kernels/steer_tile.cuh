@@ -382,10 +382,7 @@ template <typename T> steer_rows_kernel steer_rows_tile(steer_rows_variant varia
         return nv == 2 ? stream_of<T, 2, 2>(r) : stream_of<T, 2, 4>(r);
     }
     if (variant.elements == 32) return nv == 0 ? tile_of<T, 32, 1, 0>(r) : tile_of<T, 32, 1, 1>(r);
-    if (nv == 0)
-        return rows == 1   ? tile_of<T, 16, 1, 0>(r)
-               : rows == 2 ? tile_of<T, 16, 2, 0>(r)
-                           : tile_of<T, 16, 4, 0>(r);
+    if (nv == 0) return rows == 1 ? tile_of<T, 16, 1, 0>(r) : tile_of<T, 16, 2, 0>(r);
     if (nv == 1) return rows == 1 ? tile_of<T, 16, 1, 1>(r) : tile_of<T, 16, 2, 1>(r);
     if (nv == 2) return rows == 1 ? tile_of<T, 16, 1, 2>(r) : tile_of<T, 16, 4, 2>(r);
     return rows == 1 ? tile_of<T, 16, 1, 4>(r) : tile_of<T, 16, 2, 4>(r);
