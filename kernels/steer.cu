@@ -27,6 +27,11 @@ int64_t row_bytes(const steer_launch *launch, int threads) {
     return (launch->hidden_size + chunk - 1) / chunk * threads * 16 * (launch->residual ? 2 : 1);
 }
 
+/* Bytes of a row in the ring of the stream kernel, where every thread has room for its 16 elements. */
+int64_t ring_bytes(const steer_launch *launch, int threads) {
+    return (int64_t)threads * 16 * (int64_t)element_bytes(launch) * (launch->residual ? 2 : 1);
+}
+
 /* More than the last-level cache keeps. */
 bool is_large(const steer_launch *launch, int threads, const steer_cuda_device *gpu) {
     return launch->rows * row_bytes(launch, threads) > gpu->l2_bytes;
@@ -57,7 +62,7 @@ steer_rows_variant choose(const steer_launch *launch, int threads, const steer_c
     int together = variant.vectors > 1 ? 2 : 1;
     bool walk =
         is_large(launch, threads, gpu) && (launch->table || variant.vectors > 0) && variant.elements == 16 &&
-        together * STEER_STREAM_STEPS * row_bytes(launch, threads) + MAX_STAGE_BYTES <= gpu->shared_bytes;
+        together * STEER_STREAM_STEPS * ring_bytes(launch, threads) + MAX_STAGE_BYTES <= gpu->shared_bytes;
     variant.family = walk ? STEER_ROWS_STREAM : STEER_ROWS_TILE;
     variant.tile = walk ? together : !share || variant.elements > 16 ? 1 : variant.vectors == 2 ? 4 : 2;
     return variant;
@@ -71,7 +76,7 @@ int64_t plan_shared(steer_rows_args *args, const steer_launch *launch, int threa
     int64_t stage = slots > 1 ? launch->max_image_bytes : 0;
     if (variant.family == STEER_ROWS_TILE) return variant.tile * slots * sums + stage;
     if (variant.family == STEER_ROWS_STREAM)
-        return variant.tile * (STEER_STREAM_STEPS * row_bytes(launch, threads) + 2 * slots * sums) + stage;
+        return variant.tile * (STEER_STREAM_STEPS * ring_bytes(launch, threads) + 2 * slots * sums) + stage;
     bool any = launch->max_vectors < 0; /* captured: a later batch may hold any program */
     int tile = variant.tile;
     args->vectors = any ? 2 * STEER_MAX_OPS : std::max(launch->max_vectors, 1);

@@ -1,0 +1,80 @@
+-- Batches larger than a GPU's cache take kernels of their own; a request's bits must be those it has alone.
+-- devices: cpu cuda
+local helper = require "helper"
+local steer = require "steer"
+
+local ELEMENT = { f32 = 4, f16 = 2, bf16 = 2 }
+-- More than the last-level cache of the device under test; the CPU has one path and needs no such size.
+local BYTES = helper.device == "cpu" and 2 ^ 20 or 80 * 2 ^ 20
+
+local function vector(hidden, seed)
+    return steer.tensor.randn({ hidden }, { dtype = "f32", device = helper.device, seed = seed })
+end
+
+-- Programs of one request; what differs is the number of vectors that a kernel holds.
+local programs = {
+    ["add"] = function(v) return { steer.add(v(1), 0.5) } end,
+    ["cap"] = function(v) return { steer.cap(v(1), { min = 1, max = 2 }) } end,
+    ["add and cap"] = function(v) return { steer.add(v(1), 0.5), steer.cap(v(2), { min = 1, max = 2 }) } end,
+    ["add, cap and ablate"] = function(v)
+        return { steer.add(v(1), 0.5), steer.cap(v(2), { max = -1 }), steer.ablate(v(3), 0.25) }
+    end,
+    ["four projections"] = function(v)
+        local first, second = steer.ablate(v(1)), steer.cap(v(2), { min = 3 })
+        return { first, second, steer.ablate(v(3), -1), steer.cap(v(4), { max = 0 }) }
+    end,
+    ["nine operations"] = function(v)
+        local ops = { steer.add(v(0), -0.5) }
+        for i = 1, 8 do ops[i + 1] = steer.cap(v(i), { min = 1, max = 2 }) end
+        return ops
+    end,
+}
+
+local function requests_of(engine_hidden, program, count, tokens)
+    local requests = {}
+    for i = 1, count do
+        local ops = program(function(k) return vector(engine_hidden, 100 * i + k) end)
+        requests[i] = { spec = i % 5 ~= 0 and steer.spec { [3] = ops } or nil, tokens = tokens + i % 3 }
+    end
+    return requests
+end
+
+local function check(dtype, hidden, program, with_residual)
+    local engine = steer.engine { hidden = hidden, dtype = dtype, device = helper.device }
+    local count = 40
+    local tokens = math.ceil(BYTES / (hidden * ELEMENT[dtype]) / count)
+    local requests = requests_of(hidden, program, count, tokens)
+    local plan = engine:plan(requests)
+    local rows = 0
+    for _, request in ipairs(requests) do rows = rows + request.tokens end
+    local before = steer.tensor.randn({ rows, hidden }, helper.on(dtype, { seed = 1 }))
+    local residual = with_residual and steer.tensor.randn({ rows, hidden }, helper.on(dtype, { seed = 2 })) or nil
+    local after = before:clone()
+    plan:apply(3, after, residual and { residual = residual } or nil)
+    local first = 1
+    for i, request in ipairs(requests) do
+        if i % 13 == 1 or not request.spec then
+            local n = math.min(request.tokens, 7) -- the request's first rows, alone
+            local alone = before:narrow(1, first, n):clone()
+            local small = engine:plan { { spec = request.spec, tokens = n } }
+            small:apply(3, alone, residual and { residual = residual:narrow(1, first, n) } or nil)
+            local difference = (after:narrow(1, first, n) - alone):norm()
+            assert.equal(0, difference, ("request %d of %s, hidden %d"):format(i, dtype, hidden))
+            small:close()
+        end
+        first = first + request.tokens
+    end
+    plan:close()
+    engine:close()
+end
+
+describe("a batch larger than the cache", function()
+    for name, program in pairs(programs) do
+        for _, dtype in ipairs { "f32", "f16", "bf16" } do
+            it(("gives %s the bits of a request alone, %s"):format(name, dtype), function()
+                for _, hidden in ipairs { 64, 200, 1536, 8192 } do check(dtype, hidden, program, false) end
+                for _, hidden in ipairs { 1536, 4096 } do check(dtype, hidden, program, true) end
+            end)
+        end
+    end
+end)
