@@ -68,24 +68,35 @@ steer_rows_variant choose(const steer_launch *launch, int threads, const steer_c
     return variant;
 }
 
+/* Shared memory of the general kernel in bytes. A residual that has no room there is read where it lies. */
+int64_t plan_general(steer_rows_args *args, const steer_launch *launch, int threads, int tile,
+                     const steer_cuda_device *gpu) {
+    bool any = launch->max_vectors < 0; /* captured: a later batch may hold any program */
+    args->vectors = any ? 2 * STEER_MAX_OPS : std::max(launch->max_vectors, 1);
+    int64_t sums = std::max(4, threads / 32) * (int64_t)sizeof(float);
+    int64_t words = 2 * (int64_t)tile * args->vectors + 2 * tile;
+    int64_t beside = 2 * tile * GENERAL_DOTS * sums + (words * 4 + 15) / 16 * 16;
+    int64_t image = any ? CAPTURED_STAGE_BYTES : launch->max_image_bytes;
+    args->stage_bytes = image <= MAX_STAGE_BYTES ? (int32_t)image : 0;
+    int64_t stage = std::max(args->stage_bytes, 16), rows = tile * row_bytes(launch, threads);
+    if (launch->residual && tile == 1 && rows + beside + stage > gpu->shared_bytes) {
+        args->residual_away = 1;
+        rows /= 2;
+    }
+    args->stage_at = (int32_t)(rows + beside);
+    return rows + beside + stage;
+}
+
 /* Shared memory of a launch in bytes, noting in `args` what the general kernel must know of it. */
 int64_t plan_shared(steer_rows_args *args, const steer_launch *launch, int threads,
-                    steer_rows_variant variant) {
+                    steer_rows_variant variant, const steer_cuda_device *gpu) {
     int64_t sums = std::max(4, threads / 32) * (int64_t)sizeof(float); /* of one value, a warp's part each */
     int slots = std::max(1, variant.vectors);
     int64_t stage = slots > 1 ? launch->max_image_bytes : 0;
     if (variant.family == STEER_ROWS_TILE) return variant.tile * slots * sums + stage;
     if (variant.family == STEER_ROWS_STREAM)
         return variant.tile * (STEER_STREAM_STEPS * ring_bytes(launch, threads) + 2 * slots * sums) + stage;
-    bool any = launch->max_vectors < 0; /* captured: a later batch may hold any program */
-    int tile = variant.tile;
-    args->vectors = any ? 2 * STEER_MAX_OPS : std::max(launch->max_vectors, 1);
-    int64_t words = 2 * (int64_t)tile * args->vectors + 2 * tile;
-    args->stage_at = (int32_t)(tile * row_bytes(launch, threads) + 2 * tile * GENERAL_DOTS * sums +
-                               (words * 4 + 15) / 16 * 16);
-    int64_t image = any ? CAPTURED_STAGE_BYTES : launch->max_image_bytes;
-    args->stage_bytes = image <= MAX_STAGE_BYTES ? (int32_t)image : 0;
-    return args->stage_at + std::max(args->stage_bytes, 16);
+    return plan_general(args, launch, threads, variant.tile, gpu);
 }
 
 steer_rows_kernel select(steer_dtype dtype, steer_rows_variant variant) {
@@ -141,7 +152,7 @@ int steer_cuda_steer(void *device, const steer_launch *launch) {
     args.hidden_size = (int32_t)launch->hidden_size;
     args.layer = launch->layer;
     if (launch->uniform) args.entry = *launch->uniform;
-    int64_t shared = plan_shared(&args, launch, threads, variant);
+    int64_t shared = plan_shared(&args, launch, threads, variant, gpu);
     if (shared > gpu->shared_bytes)
         return STEER_CUDA_FAIL(
             STEER_E_UNSUPPORTED,

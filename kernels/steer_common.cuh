@@ -28,10 +28,11 @@ struct steer_rows_args {
     const steer_row *table; /* NULL: every row has `entry` */
     int32_t hidden_size;
     int32_t layer;
-    int32_t turns;       /* rows or tiles that a block works through one after the other */
-    int32_t vectors;     /* general kernel: room for dots in shared memory */
-    int32_t stage_bytes; /* general kernel: room for a program image in shared memory */
-    int32_t stage_at;    /* general kernel: where in shared memory it starts */
+    int32_t turns;         /* rows or tiles that a block works through one after the other */
+    int32_t vectors;       /* general kernel: room for dots in shared memory */
+    int32_t residual_away; /* general kernel: 1 if the residual has no room in shared memory */
+    int32_t stage_bytes;   /* general kernel: room for a program image in shared memory */
+    int32_t stage_at;      /* general kernel: where in shared memory it starts */
     steer_entry entry;
 };
 

@@ -15,10 +15,10 @@ namespace {
 template <typename T> struct general_state {
     const steer_rows_args &args;
     const lane_info &me;
-    int chunks;   /* of a thread and row */
-    uint4 *x, *r; /* [R][chunks][threads]: rows, residuals */
-    float *
-        partial; /* two buffers of [R * GENERAL_DOTS][block_stride] in turn, so that one barrier a sum is enough */
+    int chunks;        /* of a thread and row */
+    uint4 *x, *r;      /* [R][chunks][threads]: rows, residuals */
+    const T *residual; /* the row's residual where shared memory has no room for it (R 1), else NULL */
+    float *partial; /* two buffers of [R * GENERAL_DOTS][block_stride] in turn: one barrier a sum is enough */
     int partial_size;
     int turn;
     float *p;     /* [R][vectors] */
@@ -74,12 +74,21 @@ __device__ __forceinline__ void store_chunk(const general_state<T> &s, T *row, i
     }
 }
 
+/* Chunk `chunk` of a residual that did not fit shared memory. */
+template <typename T> __device__ __forceinline__ uint4 residual_chunk(const general_state<T> &s, int chunk) {
+    uint4 words = make_uint4(0, 0, 0, 0);
+#pragma unroll
+    for (int i = 0; i < chunk_of<T>::N; i++)
+        if (s.base(chunk) + i < s.args.hidden_size) ((T *)&words)[i] = s.residual[s.base(chunk) + i];
+    return words;
+}
+
 /* What a program sees of a row: its elements, or delta + residual. */
 template <typename T, bool RESIDUAL>
 __device__ __forceinline__ void seen(float (&h)[chunk_of<T>::N], const general_state<T> &s, int row,
                                      int chunk) {
     if (RESIDUAL)
-        widen_sum<T>(h, s.at(s.x, row, chunk), s.at(s.r, row, chunk));
+        widen_sum<T>(h, s.at(s.x, row, chunk), s.residual ? residual_chunk(s, chunk) : s.at(s.r, row, chunk));
     else
         widen<T>(h, s.at(s.x, row, chunk));
 }
@@ -294,7 +303,8 @@ __global__ void __launch_bounds__(STEER_BLOCK_THREADS, 1)
     s.r = s.x + R * s.chunks * me.threads;
     s.partial_size = R * GENERAL_DOTS * block_stride(me);
     s.turn = 0;
-    s.partial = (float *)(RESIDUAL ? s.r + R * s.chunks * me.threads : s.r);
+    s.residual = nullptr;
+    s.partial = (float *)(RESIDUAL && !args.residual_away ? s.r + R * s.chunks * me.threads : s.r);
     s.C = s.partial + 2 * s.partial_size; /* multiples of 16 bytes up to here */
     s.p = s.C + R * args.vectors;
     s.norm2 = s.p + R * args.vectors;
@@ -320,9 +330,12 @@ __global__ void __launch_bounds__(STEER_BLOCK_THREADS, 1)
         waited = true;
         for (int i = 0; i < count; i++) {
             fetch_row<T, ALIGNED>(s, s.x, i, (const T *)args.hidden + (first + i) * args.hidden_stride);
-            if (RESIDUAL)
-                fetch_row<T, ALIGNED>(s, s.r, i,
-                                      (const T *)args.residual + (first + i) * args.residual_stride);
+            if (!RESIDUAL) continue;
+            const T *residual = (const T *)args.residual + (first + i) * args.residual_stride;
+            if (args.residual_away)
+                s.residual = residual;
+            else
+                fetch_row<T, ALIGNED>(s, s.r, i, residual);
         }
         copies_commit();
         copies_wait<0>(); /* a thread reads only what it copied itself */

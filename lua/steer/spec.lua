@@ -6,7 +6,7 @@
 --              prompt_window = { a, b }, generation_positions = { 0 }, generation_window = { 0, 8 },
 --              token_ids = { ... } }; selectors add up. Positions count from 0, in a prompt negative ones from its
 --              end; windows are half-open. Default: every token
---   exclude    the same keys: tokens taken away from `where`
+--   exclude    the same keys, beside `where` or in it: tokens taken away
 --   when       per token: { vector = g, above = x } or { vector = g, below = x }: the operation acts where h.g (with
 --              cosine = true the cosine of h and g, 0 for h = 0) is beyond x. h is read as the operations before this
 --              one left it
@@ -78,14 +78,32 @@ local function snapshot(vector)
     return vector:to("cpu")
 end
 
+-- The selectors of an operation; `exclude` may stand beside `where` or in it.
+local function selectors(kind, opts)
+    local where, exclude = opts.where, opts.exclude
+    if where and where.exclude ~= nil then
+        if exclude ~= nil then
+            raise("invalid_argument", kind, "exclude: given twice, beside where and in it")
+        end
+        exclude = where.exclude
+        local rest = {}
+        for _, key in ipairs(walk.keys(where)) do
+            if key ~= "exclude" then rest[key] = where[key] end
+        end
+        where = #walk.keys(rest) > 0 and rest or nil
+    end
+    return scope.selector(kind, "where", where), scope.selector(kind, "exclude", exclude)
+end
+
 local function make_op(kind, vector, fields, opts)
     local desc, keep = c.descriptor("steer_op_desc"), {}
     local v = to_vector(kind, "vector", vector)
     local normalize = opts.normalize
     if normalize == nil then normalize = KINDS[kind].normalize end
+    local where, exclude = selectors(kind, opts)
     local self = {
         kind = kind, scale = fields.scale, min = fields.min, max = fields.max, normalize = normalize,
-        where = scope.selector(kind, "where", opts.where), exclude = scope.selector(kind, "exclude", opts.exclude),
+        where = where, exclude = exclude,
     }
     desc.kind, desc.vector, desc.normalize = KINDS[kind].number, tensors.use(v, kind, "vector"), normalize and 1 or 0
     desc.scale, desc.min, desc.max = fields.scale or 1, fields.min or -math.huge, fields.max or math.huge

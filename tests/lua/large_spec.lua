@@ -78,3 +78,20 @@ describe("a batch larger than the cache", function()
         end
     end
 end)
+
+describe("the widest rows", function()
+    for _, dtype in ipairs { "f32", "bf16" } do
+        it(("are steered with a residual as without, %s"):format(dtype), function()
+            local hidden, rows = 32768, 5
+            local engine = steer.engine { hidden = hidden, dtype = dtype, device = helper.device }
+            local spec = steer.spec { [0] = programs["nine operations"](function(k) return vector(hidden, k) end) }
+            local plan = engine:plan { { spec = spec, tokens = rows } }
+            local sum = steer.tensor.randn({ rows, hidden }, helper.on(dtype, { seed = 3 }))
+            local delta, residual = sum:clone(), sum:clone():fill_(0)
+            plan:apply(0, delta, { residual = residual }) -- nothing beside the delta: the bits of the plain form
+            plan:apply(0, sum)
+            assert.equal(0, (delta - sum):norm())
+            assert.is_true(sum:norm() > 0)
+        end)
+    end
+end)
