@@ -23,8 +23,8 @@ bool rows_are_aligned(const steer_launch *launch) {
 
 /* Bytes of a tile row in shared memory. */
 int64_t row_bytes(const steer_launch *launch, int threads) {
-    int64_t chunk = 16 / (int64_t)element_bytes(launch) * threads;
-    return (launch->hidden_size + chunk - 1) / chunk * threads * 16 * (launch->residual ? 2 : 1);
+    int64_t round = (int64_t)threads * 16, elements = (launch->hidden_size + round - 1) / round * round;
+    return elements * (int64_t)element_bytes(launch) * (launch->residual ? 2 : 1);
 }
 
 /* Bytes of a row in the ring of the stream kernel, where every thread has room for its 16 elements. */

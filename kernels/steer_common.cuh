@@ -2,10 +2,11 @@
  *
  *     P_j = h.m_j; s = inv P + bias; c = min(max(gain s + offset, lo - s), hi - s) inv; h += u_coef u + sum of c_j m_j
  *
- * A block has 1/16 of the hidden size of threads, at most 512. Thread t has the 16-byte chunks t,
- * t + threads, ... of it. All arithmetic is explicit (nothing is left to contraction) and every sum has one order: a
- * thread's elements, the lanes of a warp as a butterfly, the warps in turn. A row's bits therefore depend on its values
- * and its program alone, not on its neighbours, the tile it is in, or the kernel that serves it. */
+ * A block has 1/16 of the hidden size of threads, at most 512. Each warp has a slice of 512 columns, in which lane l has
+ * the 16-byte chunks l, l + 32, ...; what is beyond 16 elements a thread starts over with the first warp. All arithmetic
+ * is explicit (nothing is left to contraction) and every sum has one order: a thread's elements, the lanes of a warp as a
+ * butterfly, the warps in turn. A row's bits therefore depend on its values and its program alone, not on its
+ * neighbours, the tile it is in, or the kernel that serves it. */
 #ifndef STEER_KERNELS_STEER_COMMON_CUH
 #define STEER_KERNELS_STEER_COMMON_CUH
 
@@ -110,6 +111,12 @@ __device__ __forceinline__ steer_entry load_entry(const steer_row &row, int laye
 
 /* Elements of a 16-byte chunk. */
 template <typename T> struct chunk_of { static constexpr int N = 16 / (int)sizeof(T); };
+
+/* First column of a thread's chunk c. */
+template <typename T> __device__ __forceinline__ int chunk_base(const lane_info &me, int c) {
+    constexpr int N = chunk_of<T>::N, CHUNKS = 16 / N;
+    return (c / CHUNKS * me.threads + me.warp * 32) * 16 + (c % CHUNKS * 32 + me.lane) * N;
+}
 
 /* A load that stays where it is written, so that the loads of a row are all on their way before the first use. */
 __device__ __forceinline__ uint4 load_now(const void *from) {

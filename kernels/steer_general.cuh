@@ -30,9 +30,7 @@ template <typename T> struct general_state {
     __device__ __forceinline__ uint4 &at(uint4 *tile, int row, int chunk) const {
         return tile[(row * chunks + chunk) * me.threads + me.thread];
     }
-    __device__ __forceinline__ int base(int chunk) const {
-        return (me.thread + chunk * me.threads) * chunk_of<T>::N;
-    }
+    __device__ __forceinline__ int base(int chunk) const { return chunk_base<T>(me, chunk); }
     __device__ __forceinline__ float *next_partial() {
         turn ^= 1;
         return partial + turn * partial_size;
@@ -298,7 +296,7 @@ __global__ void __launch_bounds__(STEER_BLOCK_THREADS, 1)
     let_next_start();
     general_state<T> s = {args, me};
     char *base = (char *)shared;
-    s.chunks = (args.hidden_size + me.threads * N - 1) / (me.threads * N);
+    s.chunks = (args.hidden_size + me.threads * 16 - 1) / (me.threads * 16) * (16 / N);
     s.x = (uint4 *)base;
     s.r = s.x + R * s.chunks * me.threads;
     s.partial_size = R * GENERAL_DOTS * block_stride(me);

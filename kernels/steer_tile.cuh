@@ -20,7 +20,7 @@ template <typename T, int E> struct row_part {
     __device__ __forceinline__ void load(const T *row, int hidden, const lane_info &me) {
 #pragma unroll
         for (int c = 0; c < CHUNKS; c++) {
-            int base = (me.thread + c * me.threads) * N;
+            int base = chunk_base<T>(me, c);
             chunk[c] = base < hidden ? load_now(row + base) : make_uint4(0, 0, 0, 0);
         }
     }
@@ -33,8 +33,7 @@ template <typename T, int E> struct vector_part {
 
     __device__ __forceinline__ void load(uint64_t address, int hidden, const lane_info &me) {
 #pragma unroll
-        for (int c = 0; c < CHUNKS; c++)
-            load_vector<N, true>(v[c], address, (me.thread + c * me.threads) * N, hidden);
+        for (int c = 0; c < CHUNKS; c++) load_vector<N, true>(v[c], address, chunk_base<T>(me, c), hidden);
     }
 };
 
@@ -144,7 +143,7 @@ store_together(const row_pair<T, E, RESIDUAL> *rows, int64_t first, const steer_
     }
 #pragma unroll
     for (int k = 0; k < E / N; k++) {
-        const int base = (me.thread + k * me.threads) * N;
+        const int base = chunk_base<T>(me, k);
         float u[N] = {};
         if (NV > 0 && entry.u) load_vector<N, true>(u, entry.u, base, args.hidden_size);
 #pragma unroll
@@ -250,7 +249,7 @@ template <typename T, bool RESIDUAL> struct row_ring {
                                           const lane_info &me) const {
 #pragma unroll
         for (int c = 0; c < CHUNKS; c++) {
-            const int base = (me.thread + c * me.threads) * N;
+            const int base = chunk_base<T>(me, c);
             if (base >= args.hidden_size) continue;
             copy_async(at(slot, 0, c, me), (const T *)args.hidden + row * args.hidden_stride + base);
             if (RESIDUAL)
@@ -262,7 +261,7 @@ template <typename T, bool RESIDUAL> struct row_ring {
                                          const lane_info &me) const {
 #pragma unroll
         for (int c = 0; c < CHUNKS; c++) {
-            const bool inside = (me.thread + c * me.threads) * N < hidden;
+            const bool inside = chunk_base<T>(me, c) < hidden;
             row.x.chunk[c] = inside ? *at(slot, 0, c, me) : make_uint4(0, 0, 0, 0);
             if (RESIDUAL)
                 row.r.chunk[RESIDUAL ? c : 0] = inside ? *at(slot, PARTS - 1, c, me) : make_uint4(0, 0, 0, 0);
