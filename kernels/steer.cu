@@ -112,15 +112,16 @@ steer_rows_kernel select(steer_dtype dtype, steer_rows_variant variant) {
 /* Lets a kernel use all the shared memory there is, once per device. */
 int allow_shared(steer_rows_kernel kernel, const steer_cuda_device *gpu) {
     static std::atomic<const void *> allowed[STEER_CUDA_MAX_DEVICES][64];
-    for (std::atomic<const void *> &slot : allowed[gpu->index]) {
-        const void *known = slot.load(std::memory_order_relaxed);
+    std::atomic<const void *> *slot = allowed[gpu->index], *const end = slot + 64;
+    for (; slot < end; slot++) {
+        const void *known = slot->load(std::memory_order_relaxed);
         if (known == (const void *)kernel) return STEER_OK;
-        if (known) continue;
-        STEER_CUDA_TRY(cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                            gpu->shared_bytes));
-        slot.store((const void *)kernel, std::memory_order_relaxed); /* two threads may both do it: no harm */
-        return STEER_OK;
+        if (!known) break;
     }
+    STEER_CUDA_TRY(cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                        gpu->shared_bytes));
+    /* Two threads may both do it, and where the table is full it is done each time: no harm. */
+    if (slot < end) slot->store((const void *)kernel, std::memory_order_relaxed);
     return STEER_OK;
 }
 
