@@ -117,25 +117,32 @@ static void drop_capture(steer_plan_graph *graph) {
     graph->captured = NULL;
 }
 
-/* Captures the applies for the plan's batch; on failure nothing is captured. */
-static int capture(steer_plan_graph *graph) {
+static int capture_applies(steer_plan_graph *graph) {
     const steer_device *device = graph->plan->engine->device;
     void *captured;
-    int32_t nodes;
-    drop_capture(graph);
     STEER_TRY(device->backend->graph_begin(device->state));
     int status = STEER_OK;
     for (int32_t i = 0; i < graph->count && status == STEER_OK; i++)
         status = capture_apply(graph->plan, &graph->applies[i]);
-    STEER_TRY(device->backend->graph_end(device->state, &captured, &nodes));
-    if (status != STEER_OK) {
+    STEER_TRY(device->backend->graph_end(device->state, &captured, &graph->stats.nodes));
+    if (status == STEER_OK)
+        graph->captured = captured;
+    else
         device->backend->graph_release(device->state, captured);
+    return status;
+}
+
+/* Captures the applies for the plan's batch. On failure nothing is captured, and the next capture begins with what its
+ * batch needs: what this one wanted may be more than the device can do. */
+static int capture(steer_plan_graph *graph) {
+    drop_capture(graph);
+    int status = capture_applies(graph);
+    if (status != STEER_OK) {
+        for (int32_t i = 0; i < graph->count; i++) graph->applies[i].envelope = (steer_envelope){0};
         return status;
     }
-    graph->captured = captured;
     graph->epoch = graph->plan->epoch;
     graph->stats.captures++;
-    graph->stats.nodes = nodes;
     graph->stats.rows = graph->applies[0].envelope.rows;
     return STEER_OK;
 }
