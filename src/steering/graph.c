@@ -132,13 +132,21 @@ static int capture_applies(steer_plan_graph *graph) {
     return status;
 }
 
-/* Captures the applies for the plan's batch. On failure nothing is captured, and the next capture begins with what its
- * batch needs: what this one wanted may be more than the device can do. */
+static void narrow(steer_plan_graph *graph) {
+    for (int32_t i = 0; i < graph->count; i++) graph->applies[i].envelope = (steer_envelope){0};
+}
+
+/* Captures the applies for the plan's batch; on failure nothing is captured. What this batch and earlier ones need
+ * together may be more than the device can do: then it is captured for this one alone. */
 static int capture(steer_plan_graph *graph) {
     drop_capture(graph);
     int status = capture_applies(graph);
+    if (status == STEER_E_UNSUPPORTED) {
+        narrow(graph);
+        status = capture_applies(graph);
+    }
     if (status != STEER_OK) {
-        for (int32_t i = 0; i < graph->count; i++) graph->applies[i].envelope = (steer_envelope){0};
+        narrow(graph);
         return status;
     }
     graph->epoch = graph->plan->epoch;
