@@ -130,11 +130,13 @@ end
 function Graph:__tostring()
     if self.handle == nil then return "graph (closed)" end
     local stats = self:stats()
-    local text = ("graph: %d layers, %d launches"):format(stats.layers, stats.launches)
+    local function counted(n, word, many) return ("%d %s"):format(n, n == 1 and word or many) end
+    local text = ("graph: %s, %s"):format(counted(stats.layers, "layer", "layers"),
+        counted(stats.launches, "launch", "launches"))
     if not stats.captured then return ("%s, applies one by one: %s"):format(text, stats.why or "not captured") end
     text = ("%s, captured for %d rows"):format(text, stats.rows)
     if stats.recaptures == 0 then return text end
-    return ("%s, %d times anew: %s"):format(text, stats.recaptures, stats.why)
+    return ("%s, anew %s: %s"):format(text, counted(stats.recaptures, "time", "times"), stats.why)
 end
 
 return M

@@ -159,7 +159,7 @@ describe("a captured graph", function()
                 assert.equal(step[2] + 1, stats.captures)
                 if step[3] then assert.equal(step[3], stats.why) end
             end
-            assert.truthy(tostring(graph):find("5 times anew: layer 0: a program needs a cosine", 1, true))
+            assert.truthy(tostring(graph):find("anew 5 times: layer 0: a program needs a cosine", 1, true))
         end
     end)
 
