@@ -92,6 +92,7 @@ end
 --- Steers the tensors of all layers with the batch that the plan has now, in the order of the device's stream.
 -- One launch, which allocates nothing; after an update that left what was captured (more rows than were captured, or
 -- programs that the captured kernels cannot run) the graph is captured anew first.
+-- In a capture begun by somebody else, such as steer.bench.time with graph=true, the applies go into that one by one.
 -- @return the graph
 function Graph:launch()
     local handle = self.handle
