@@ -34,8 +34,7 @@ local function fail_usage(message) common.fail_usage("engine.lua", HELP, message
 local options = common.options(arg, "engine.lua", HELP, FLAGS, VALUES)
 local device = steer.device(options.device)
 local on_cpu = device.id == "cpu"
-local shrink = tonumber(options.shrink or 1)
-if not shrink or shrink < 1 or shrink % 1 ~= 0 then fail_usage("--shrink: expected an integer from 1") end
+local shrink = common.shrink(options, "engine.lua", HELP)
 for _, shape in pairs(cases.SHAPES) do
     shape.rows = math.max(4, math.floor(shape.rows / shrink))
     shape.requests = math.max(2, math.floor(shape.requests / shrink))
