@@ -141,6 +141,31 @@ function M.environment(device, folder)
     return list
 end
 
+--- Functions for M.children that take the lines of a PyTorch process into a study: study.torch_environment, and
+-- study.torch = section -> name -> how -> measurement. log: of M.log.
+function M.torch_lines(study, log)
+    study.torch = {}
+    return {
+        environment = function(line)
+            study.torch_environment = line
+            log.records[#log.records + 1] = line
+        end,
+        variant = function(line)
+            local section = study.torch[line.section] or {}
+            study.torch[line.section] = section
+            section[line.name] = section[line.name] or {}
+            section[line.name][line.how] = line
+            line.kind, line.side, line.unit = "measurement", "torch", "s"
+            log.records[#log.records + 1] = line
+        end,
+        note = function(line)
+            local about = line.section == "all" and "" or table.concat({ line.section, line.name, line.how }, ", ")
+                .. ": "
+            log.note("PyTorch, %s%s", about, line.message)
+        end,
+    }
+end
+
 --- What a PyTorch process said of itself (an `environment` line), appended to the environment's list.
 function M.append_torch(list, found)
     list[#list + 1] = { "PyTorch", ("%s, CUDA %s, Python %s, %s"):format(found.torch, found.cuda or "none",

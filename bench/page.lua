@@ -21,8 +21,9 @@ end
 --- A ratio as text.
 function M.times(ratio) return (ratio >= 10 and "%.0fx" or ratio >= 0.1 and "%.2fx" or "%.2gx"):format(ratio) end
 
---- A table in markdown.
+--- A table in markdown; without rows a sentence that says so.
 function M.table(header, rows)
+    if #rows == 0 then return "Not measured: see the notes." end
     local lines = { "| " .. table.concat(header, " | ") .. " |", "|" .. (" --- |"):rep(#header) }
     for _, row in ipairs(rows) do lines[#lines + 1] = "| " .. table.concat(row, " | ") .. " |" end
     return table.concat(lines, "\n")

@@ -42,7 +42,7 @@ local function shape_text(shape)
 end
 
 local study = {
-    ours = {}, torch = {}, again = {}, notes = log.notes, dtype = dtype, ways = on_gpu and { "wall", "queued", "graph" }
+    ours = {}, again = {}, notes = log.notes, dtype = dtype, ways = on_gpu and { "wall", "queued", "graph" }
         or { "wall" },
     shape_names = { operations = shape_text(shapes.operations), batches = shape_text(shapes.batches),
         second = shape_text(shapes.second) },
@@ -67,29 +67,11 @@ end
 local TORCH_SECONDS, COMPILE_SECONDS, LIMIT_SECONDS = 0.3, 50, 115
 local QUICK_LIMIT_SECONDS = 25
 
--- What the lines of peers/torch_steerllm.py say, by their kind.
-local take = {
-    environment = function(line)
-        study.torch_environment = line
-        records[#records + 1] = line
-    end,
-    variant = function(line)
-        local section = study.torch[line.section] or {}
-        study.torch[line.section] = section
-        section[line.name] = section[line.name] or {}
-        section[line.name][line.how] = line
-        line.kind, line.side, line.unit = "measurement", "torch", "s"
-        records[#records + 1] = line
-    end,
-    again = function(line)
-        study.again[line.how] = line
-        records[#records + 1] = line
-    end,
-    note = function(line)
-        local about = line.section == "all" and "" or table.concat({ line.section, line.name, line.how }, ", ") .. ": "
-        note("PyTorch, %s%s", about, line.message)
-    end,
-}
+local take = common.torch_lines(study, log)
+function take.again(line)
+    study.again[line.how] = line
+    records[#records + 1] = line
+end
 
 local function torch()
     local python = options.python or "python3"

@@ -13,6 +13,15 @@ M.SHAPES = {
     C = { name = "C", rows = 65536, hidden = 8192, requests = 256 },
 }
 
+--- A shape with its rows and requests divided by `shrink`.
+function M.shrunk(name, shrink)
+    local shape = {}
+    for key, value in pairs(M.SHAPES[name]) do shape[key] = value end
+    shape.rows = math.max(4, math.floor(shape.rows / shrink))
+    shape.requests = math.max(2, math.floor(shape.requests / shrink))
+    return shape
+end
+
 local SEED = 20240607
 
 -- Per operation: its arguments in the two turns, for the library and for the oracle alike.
