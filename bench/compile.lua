@@ -18,7 +18,7 @@ usage: steer run bench/compile.lua [OPTIONS]
   --device ID       device to measure (default: the first GPU, else the CPU)
   --dtype NAME      of the hidden states: bf16 (default), f16, f32
   --quick           fewer samples and no torch.compile
-  --seconds N       time for all of it (default 150, with --quick 30): no case begins after its part's share
+  --seconds N       time for all of it (default 150, with --quick 30): no case begins when its part's share is over
   --out DIR         write compile.md (the study) and compile.jsonl (raw samples) there
   --python COMMAND  Python with PyTorch (default: python3); --python none leaves PyTorch out
   --shrink N        divide rows and requests by N: for trying the script, the bars do not hold then
@@ -32,8 +32,11 @@ local dtype = common.dtype(options, "compile.lua", HELP)
 
 local total = tonumber(options.seconds or options.quick and 30 or 150)
 if not total or total <= 0 then common.fail_usage("compile.lua", HELP, "--seconds: expected more than 0") end
-local SHARES = { layers = 0.15, modes = 0.35, costs = 0.15, torch = 0.35 }
-local TORCH_COMPILES = 0.65 -- of PyTorch's share
+local began = steer.bench.clock()
+local ENDS = { layers = 0.2, modes = options.python == "none" and 0.85 or 0.55 } -- when a part is over, of the total
+local FIRST_CALLS, TORCH_COMPILES = 0.1, 0.6 -- of the total for a process, of what is left for PyTorch
+
+local function left() return math.max(10, total - (steer.bench.clock() - began)) end
 
 local say = common.sayer()
 local log = common.log(say)
@@ -72,14 +75,14 @@ local function probe()
         { compile = "default" })
     ctx.compiles = ok
     if ok then return end
-    if type(err) ~= "table" or err.code == "interrupted" then error(err, 0) end
-    study.unsupported = err.message
+    if type(err) == "table" and err.code == "interrupted" then error(err, 0) end
+    study.unsupported = type(err) == "table" and err.message or tostring(err)
     note("there are no specialised kernels here: %s", tostring(err))
 end
 
--- Calls fn for each of a list's entries until the part's time is over; the first failure of an entry is a note.
+-- Calls fn for each of a list's entries until the part's time is over; an entry that fails is a note.
 local function within(part, list, name_of, fn)
-    local ends = steer.bench.clock() + SHARES[part] * total
+    local ends = began + ENDS[part] * total
     for i, entry in ipairs(list) do
         if steer.bench.clock() > ends then
             note("%s: the time for this part was over before %s; it and what follows (%d of %d) were left out", part,
@@ -94,7 +97,7 @@ local function measure_layers()
     local shape, setups, list = shapes.B, {}, {}
     for i, count in ipairs(layers.COUNTS) do list[i] = { count = count, own = false } end
     table.insert(list, 1, table.remove(list, 6)) -- what has a bar comes first
-    list[#list + 1] = { count = 32, own = true }
+    if not options.quick then list[#list + 1] = { count = 32, own = true } end
     if on_gpu then attempt("references", function() study.references = layers.references(ctx, shape) end) end
     within("layers", list, function(entry)
         return entry.count .. (entry.own and ", vectors of their own" or "")
@@ -127,7 +130,7 @@ end
 
 local function measure_costs()
     study.costs = costs.measure({ device = device.id, dtype = dtype, shrink = shrink, seconds = ctx.seconds,
-        caches = caches .. "/first", here = here, limit = math.max(10, SHARES.costs * total) }, note)
+        caches = caches .. "/first", here = here, limit = math.max(10, FIRST_CALLS * total) }, note)
     for temperature, found in pairs(study.costs) do
         for _, line in ipairs(found.first) do record("first calls, " .. temperature, line) end
     end
@@ -140,7 +143,7 @@ local take = common.torch_lines(study, log)
 local function torch()
     local words = {
         options.python or "python3", here .. "/peers/torch_compile.py", "--device", device.id, "--dtype", dtype,
-        "--seconds", ctx.seconds, "--compile-seconds", TORCH_COMPILES * SHARES.torch * total,
+        "--seconds", ctx.seconds, "--compile-seconds", TORCH_COMPILES * left(),
     }
     for _, shape in ipairs(shapes) do
         for _, word in ipairs { "--shape", shape.name, shape.rows, shape.hidden, shape.requests } do
@@ -148,7 +151,7 @@ local function torch()
         end
     end
     if options.quick then words[#words + 1] = "--no-compile" end
-    common.children(words, math.max(10, SHARES.torch * total), take, note)
+    common.children(words, left(), take, note)
 end
 
 -- ---- The run -------------------------------------------------------------------------------------------------------

@@ -14,10 +14,18 @@ local function text(name, s) return ("%s %.4g us (n=%d)"):format(name, s.median 
 
 local function case_name(entry) return ("%s %s, %s"):format(entry.shape.name, entry.name, entry.batch) end
 
---- The times of an entry of study.modes in the device's own time: ordinary and compiled, or nil for what is missing.
+--- Whether specialised kernels were chosen for an entry of study.modes, for both of its layers.
+function M.chosen(entry) return entry.states ~= nil and entry.states[1] == "ready" and entry.states[2] == "ready" end
+
+--- What an entry of study.modes is held to and its time in mode `default`, in the device's own time; nil for what is
+-- missing. Where specialised kernels were chosen, they must beat the ordinary path in a graph of the plan and alone.
 function M.times(study, entry)
     local times = entry.times and entry.times[study.way] or {}
-    return times.ordinary, times.compiled
+    local ordinary = times.ordinary
+    if ordinary and times.alone and M.chosen(entry) and times.alone.median < ordinary.median then
+        ordinary = times.alone
+    end
+    return ordinary, times.compiled
 end
 
 --- The measurement of `count` layers with one vector for all layers of a spec, or nil.
@@ -80,9 +88,6 @@ local function worst_ratio(study, row, keep, ratio_of, worse)
     end
     return row
 end
-
---- Whether a specialised kernel was chosen for an entry of study.modes.
-function M.chosen(entry) return entry.compile ~= nil and entry.compile.state == "ready" end
 
 -- Compilations of a process by their source: the slowest one.
 local function slowest(study, row, temperature, source)

@@ -7,11 +7,12 @@ package.path = bench .. "/?.lua;" .. bench .. "/../tests/lua/?.lua;" .. package.
 
 local steer = require "steer"
 local cases = require "engine.cases"
+local modes = require "compile.modes"
 local json = require "steer._json"
 
 local device, dtype, shrink, seconds = steer.device(arg[1]), arg[2], tonumber(arg[3]), tonumber(arg[4])
 local on_gpu = device.id ~= "cpu"
-local ctx = { device = device, dtype = dtype, graph = on_gpu }
+local ctx = { device = device, dtype = dtype, graph = on_gpu, seconds = seconds, compiles = true }
 
 local function emit(line)
     io.write(json.encode(line), "\n")
@@ -21,7 +22,6 @@ end
 -- Seconds from here to the end of the plan's first apply, and the plan.
 local function first_call(case, turn, x, opts)
     local requests = cases.requests_of(case.shape, case.specs[turn])
-    opts.path = case.asked
     device:synchronize()
     local from = steer.bench.clock()
     local plan = case.engine:plan(requests, opts)
@@ -30,34 +30,23 @@ local function first_call(case, turn, x, opts)
     return steer.bench.clock() - from, plan
 end
 
--- Later calls of both in turn.
-local function later(case, plans, x)
-    local compiled = {}
-    for key, value in pairs(case) do compiled[key] = value end
-    compiled.plans = plans
-    local candidates = { ordinary = cases.functions(case, { x }), compiled = cases.functions(compiled, { x }) }
-    local results = steer.bench.interleave(candidates, { device = device, max_seconds = seconds, max_samples = 300,
-        wall = not on_gpu })
-    local way = on_gpu and "gpu" or "wall"
-    return results.ordinary[way], results.compiled[way]
-end
-
 local function measure(shape, name, kinds, batch)
     local specs = batch == "uniform" and 1 or math.min(shape.requests, 32)
     local case = cases.make(ctx, shape, kinds, { path = batch, specs = specs, compile = "off" })
-    local x = cases.hidden(ctx, shape)
+    local clean = cases.hidden(ctx, shape)
+    local x = clean:clone()
     case.plans[1]:apply(0, x) -- its vectors and the ordinary kernel are on the device from here on
-    local line = { kind = "first", shape = shape.name, name = name, batch = batch, plans = 0 }
-    local plans = {}
+    local line = { kind = "first", shape = shape.name, name = name, batch = batch }
     line.ordinary_first = first_call(case, 1, x, { compile = "off" })
-    for turn, key in ipairs { "first", "second" } do
-        line[key], plans[turn] = first_call(case, turn, x, { compile = "default" })
-        line[key .. "_compile"] = plans[turn]:explain(0).compile
+    for i, key in ipairs { "first", "second", "memory" } do
+        local plan
+        line[key], plan = first_call(case, i == 2 and 2 or 1, x, { compile = "default" })
+        line[key .. "_compile"] = plan:explain(0).compile
     end
-    local again
-    line.memory, again = first_call(case, 1, x, { compile = "default" })
-    line.memory_compile = again:explain(0).compile
-    line.ordinary, line.compiled = later(case, plans, x)
+    local entry = { shape = shape, kinds = kinds }
+    modes.time(ctx, entry, modes.plans(ctx, case), { clean = clean, x = x, y = clean:clone() })
+    local times = entry.times[on_gpu and "graph" or "wall"]
+    line.ordinary, line.compiled = times.alone or times.ordinary, times.compiled
     emit(line)
 end
 

@@ -22,6 +22,7 @@ local function fate(entry)
     local compile = entry.compile
     if not compile then return "-" end
     if bars.chosen(entry) then return entry.used and "yes" or "yes, but it was not launched" end
+    if entry.states[1] ~= entry.states[2] then return table.concat(entry.states, "; ") end
     return compile.state == "not chosen" and "no" or compile.state .. (compile.why and ": " .. compile.why or "")
 end
 
@@ -31,17 +32,18 @@ function M.modes(study, name)
     for _, entry in ipairs(study.modes) do
         if entry.shape.name == name then
             local ordinary, compiled = bars.times(study, entry)
-            local c = entry.compile or {}
+            local c, times = entry.compile or {}, entry.times and entry.times[study.way] or {}
             rows[#rows + 1] = {
-                entry.batch, entry.name, tostring(entry.specs), page.cell(ordinary),
+                entry.batch, entry.name, tostring(entry.specs), page.cell(times.alone), page.cell(times.ordinary),
                 entry.failed and "failed: " .. entry.failed or page.cell(compiled), ratio(ordinary, compiled),
                 fate(entry), number("%.4g", c.ordinary_us) .. " / " .. number("%.4g", c.compiled_us),
                 number("%.3g", c.ms), number("%d", c.pays_back),
             }
         end
     end
-    return page.table({ "batch", "program", "specs", "ordinary, µs", "`default`, µs", "ordinary / `default`",
-        "chosen", "kernels alone, ordinary / specialised, µs", "compiling, ms", "said to pay back after" }, rows)
+    return page.table({ "batch", "program", "specs", "ordinary, alone, µs", "ordinary, µs", "`default`, µs",
+        "ordinary / `default`", "chosen", "kernels alone, ordinary / specialised, µs", "compiling, ms",
+        "said to pay back after" }, rows)
 end
 
 local function candidates(study) return study.unsupported and { "loop", "graph" }

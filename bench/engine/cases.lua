@@ -69,20 +69,20 @@ local function requests_of(shape, specs)
     return requests
 end
 
--- The specs of both turns: `count` of them, which share `sets` sets of vectors in f32.
+-- The specs of both turns: `count` of them, which share `sets` sets of vectors in f32; their operations.
 local function make_specs(shape, count, sets, kinds)
     local pool = steer.tensor.randn({ sets * #kinds, shape.hidden }, { device = "cpu", seed = SEED + 1 })
-    local specs = { {}, {} }
+    local specs, operations = { {}, {} }, { {}, {} }
     for turn = 1, 2 do
         for i = 1, count do
             local ops = {}
             for k, kind in ipairs(kinds) do
                 ops[k] = MAKE[kind](pool:select(1, (i - 1) % sets * #kinds + k), TURNS[kind][turn])
             end
-            specs[turn][i] = steer.spec { [0] = ops }
+            specs[turn][i], operations[turn][i] = steer.spec { [0] = ops }, ops
         end
     end
-    return specs, pool
+    return specs, pool, operations
 end
 
 local engines = {} -- by hidden size, dtype and device
@@ -116,10 +116,10 @@ function M.make(ctx, shape, kinds, opts)
     opts = opts or {}
     local count = opts.specs or shape.requests
     local sets = opts.vectors or count
-    local specs, pool = make_specs(shape, count, sets, kinds)
+    local specs, pool, operations = make_specs(shape, count, sets, kinds)
     return plan_turns({
         ctx = ctx, shape = shape, kinds = kinds, count = count, sets = sets, specs = specs, pool = pool,
-        engine = engine(ctx, shape),
+        operations = operations, engine = engine(ctx, shape),
     }, opts.path or "auto", opts.compile)
 end
 
@@ -128,6 +128,15 @@ function M.again(case, path, compile)
     local other = {}
     for key, value in pairs(case) do other[key] = value end
     return plan_turns(other, path, compile)
+end
+
+--- Requests whose specs have the turns as their layers 0 and 1.
+function M.both_turns(case)
+    local specs = {}
+    for i = 1, case.count do
+        specs[i] = steer.spec { [0] = case.operations[1][i], [1] = case.operations[2][i] }
+    end
+    return requests_of(case.shape, specs)
 end
 
 --- The functions to be timed: the two turns over each of the tensors in `list`, a turn over all of them first.

@@ -19,7 +19,7 @@ end
 local function entry(name, ordinary, compiled, state, same)
     return {
         shape = { name = "A" }, batch = "mixed", name = name, specs = 32, same = same ~= false, used = state == "ready",
-        times = { graph = { ordinary = stats(ordinary), compiled = stats(compiled) } },
+        times = { graph = { ordinary = stats(ordinary), compiled = stats(compiled) } }, states = { state, state },
         compile = { state = state, ms = 150, ordinary_us = ordinary, compiled_us = compiled, source = "compiled" },
     }
 end
@@ -99,6 +99,17 @@ describe("the study of compile modes", function()
         assert.are.equal("met must", select(2, bar(s, "captures anew after an update")))
         r, verdict = bar(s, "results with other bits")
         assert.are.same({ 0, "met must", "6 compared" }, { r.value, verdict, r.from })
+    end)
+
+    it("holds a chosen kernel to the faster of the ordinary paths", function()
+        local s = study { modes = { entry("cap", 4, 3, "ready"), entry("add", 4, 4, "not chosen") } }
+        for _, e in ipairs(s.modes) do e.times.graph.alone = stats(3.15) end
+        local r, verdict = bar(s, "ordinary / specialised, where chosen")
+        assert.are.equal("short", verdict)
+        assert(math.abs(r.value - 1.05) < 1e-9)
+        assert(math.abs(bar(s, "specialised / ordinary, any program").value - 1) < 1e-9)
+        s.modes[1].states[2] = "not chosen"
+        assert.are.equal("not run", select(2, bar(s, "ordinary / specialised, where chosen")))
     end)
 
     it("names what gives other bits or captures anew", function()
