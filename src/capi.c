@@ -21,9 +21,10 @@ size_t steer_sizeof(const char *type) {
         const char *name;
         size_t size;
     } table[] = {
-        SIZED(steer_backend_info), SIZED(steer_device_info), SIZED(steer_memory_info),  SIZED(steer_selector),
-        SIZED(steer_op_desc),      SIZED(steer_engine_desc), SIZED(steer_engine_stats), SIZED(steer_request),
-        SIZED(steer_plan_desc),    SIZED(steer_explain),     SIZED(steer_group),
+        SIZED(steer_backend_info), SIZED(steer_device_info), SIZED(steer_memory_info),
+        SIZED(steer_selector),     SIZED(steer_op_desc),     SIZED(steer_engine_desc),
+        SIZED(steer_engine_stats), SIZED(steer_request),     SIZED(steer_plan_desc),
+        SIZED(steer_explain),      SIZED(steer_group),       SIZED(steer_plan_graph_stats),
     };
 #undef SIZED
     for (size_t i = 0; type && i < sizeof table / sizeof *table; i++)
@@ -201,7 +202,8 @@ int steer_graph_end(steer_graph **out, steer_device *device) {
     STEER_TRY(check_graphs(device));
     steer_graph *graph = malloc(sizeof *graph);
     if (!graph) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "graph: %zu bytes of host memory", sizeof *graph);
-    int status = device->backend->graph_end(device->state, &graph->state);
+    int32_t nodes;
+    int status = device->backend->graph_end(device->state, &graph->state, &nodes);
     if (status != STEER_OK) {
         free(graph);
         return status;

@@ -334,12 +334,25 @@ int64_t steer_spec_hidden(const steer_spec *spec); /* length of its vectors; 0 i
 typedef struct steer_engine steer_engine;
 typedef struct steer_plan steer_plan;
 
+/* How applies are made faster at the cost of compiling first; the bits of the results are the same in every mode. A
+ * plan that inherits is as its engine, an engine as the environment's STEER_COMPILE says: 0, 1, default or
+ * reduce-overhead. Without it there are no specialised kernels, and graphs of plans are captured. */
+typedef enum steer_compile {
+    STEER_COMPILE_INHERIT = 0,
+    STEER_COMPILE_OFF = 1,     /* no specialised kernels; graphs of plans run their applies one by one */
+    STEER_COMPILE_DEFAULT = 2, /* kernels specialised for a plan's programs where they are faster; graphs */
+    STEER_COMPILE_REDUCE_OVERHEAD = 3 /* no specialised kernels; graphs of plans are captured */
+} steer_compile;
+
 typedef struct steer_engine_desc {
     uint32_t struct_size;
     steer_dtype dtype; /* of the hidden states: F32, F16 or BF16 */
     int64_t hidden;    /* 1 .. STEER_MAX_HIDDEN */
     steer_device *device;
-    int64_t vector_bytes; /* budget of the vector bank on the device; 0 means 1 GiB */
+    int64_t vector_bytes;  /* budget of the vector bank on the device; 0 means 1 GiB */
+    steer_compile compile; /* of its plans; DEFAULT is UNSUPPORTED where nothing can be compiled */
+    int32_t
+        compile_background; /* 1: on a thread while ordinary kernels serve; 0, -1: before a plan is back */
 } steer_engine_desc;
 
 typedef struct steer_engine_stats {
@@ -359,7 +372,13 @@ typedef struct steer_engine_stats {
     int64_t launches_uniform;
     int64_t launches_mixed;
     int64_t launches_loop;
-    int64_t applies_none; /* applies that had nothing to do and launched nothing */
+    int64_t applies_none;      /* applies that had nothing to do and launched nothing */
+    int64_t launches_graph;    /* replays of graphs of plans; their applies are not counted one by one */
+    int64_t launches_compiled; /* launches of specialised kernels, replays not counted */
+    int64_t compiles;          /* specialised kernels built */
+    int64_t memory_hits;       /* specialised kernels found in this process */
+    int64_t disk_hits;         /* specialised kernels found in the disk cache */
+    int64_t failures;          /* specialised kernels that could not be built: the ordinary ones serve */
 } steer_engine_stats;
 
 int steer_engine_create(steer_engine **out, const steer_engine_desc *desc);
@@ -391,22 +410,50 @@ typedef struct steer_plan_desc {
     int32_t strict; /* a spec that steers no row is NO_EFFECT */
     int32_t request_count;
     const steer_request *requests;
+    steer_compile compile;
+    int32_t compile_background; /* as in steer_engine_desc; 0: as the engine says */
 } steer_plan_desc;
+
+/* Where the specialised kernel of a layer stands. */
+typedef enum steer_compile_state {
+    STEER_COMPILE_STATE_OFF = 0, /* the mode is off */
+    STEER_COMPILE_STATE_NONE = 1,
+    STEER_COMPILE_STATE_COMPILING = 2,
+    STEER_COMPILE_STATE_READY = 3,      /* it serves the layer */
+    STEER_COMPILE_STATE_NOT_CHOSEN = 4, /* measured and not enough faster: the ordinary kernel serves */
+    STEER_COMPILE_STATE_FAILED = 5
+} steer_compile_state;
+
+typedef enum steer_compile_source {
+    STEER_COMPILE_SOURCE_NONE = 0,
+    STEER_COMPILE_SOURCE_COMPILED = 1, /* built for this plan */
+    STEER_COMPILE_SOURCE_MEMORY = 2,   /* this process had it */
+    STEER_COMPILE_SOURCE_DISK = 3      /* the disk cache had it */
+} steer_compile_source;
 
 typedef struct steer_explain {
     uint32_t struct_size;
     steer_path path;
-    int64_t rows;         /* rows of the plan, padding included */
-    int64_t steered_rows; /* rows that a program of this layer covers */
-    int32_t programs;     /* distinct programs on this layer */
-    int32_t ops;          /* operations on this layer after folding, over the distinct programs */
-    int32_t max_ops;      /* most projecting operations of one program */
-    int32_t groups;       /* runs of neighbouring rows with the same program: see steer_plan_group */
-    int32_t launches;     /* launches of one apply */
-    int32_t idle_specs;   /* specs that steer no row on any layer: see steer_plan_idle_spec */
-    int64_t bytes;        /* least device memory traffic of one apply */
-    double expected_us;   /* bytes at the measured stream bandwidth of the device; 0 if not measured */
-    char why[160];        /* reason for the path */
+    int64_t rows;          /* rows of the plan, padding included */
+    int64_t steered_rows;  /* rows that a program of this layer covers */
+    int32_t programs;      /* distinct programs on this layer */
+    int32_t ops;           /* operations on this layer after folding, over the distinct programs */
+    int32_t max_ops;       /* most projecting operations of one program */
+    int32_t groups;        /* runs of neighbouring rows with the same program: see steer_plan_group */
+    int32_t launches;      /* launches of one apply */
+    int32_t idle_specs;    /* specs that steer no row on any layer: see steer_plan_idle_spec */
+    int64_t bytes;         /* least device memory traffic of one apply */
+    double expected_us;    /* bytes at the measured stream bandwidth of the device; 0 if not measured */
+    char why[160];         /* reason for the path */
+    steer_compile compile; /* mode of the plan, never INHERIT */
+    steer_compile_state compile_state;
+    steer_compile_source compile_source;
+    int32_t reserved;
+    double compile_ms;  /* what it cost to have the specialised kernel; 0 without one */
+    double ordinary_us; /* of one apply with the ordinary kernel, measured; 0 if not */
+    double compiled_us; /* of one apply with the specialised kernel, measured; 0 if not */
+    int64_t pays_back;  /* applies until compiling has paid back; 0: never, or nothing was compiled */
+    char compile_why[160];
 } steer_explain;
 
 typedef struct steer_group {
@@ -432,6 +479,34 @@ int steer_plan_explain(steer_explain *out, steer_plan *plan, int32_t layer);
 int steer_plan_group(steer_group *out, steer_plan *plan, int32_t layer, int32_t index);
 /* Request index whose spec steers nothing, for index < steer_explain.idle_specs. */
 int steer_plan_idle_spec(int32_t *out, steer_plan *plan, int32_t index);
+
+/* Applies of one plan to several layers, captured once and replayed as one launch. */
+typedef struct steer_plan_graph steer_plan_graph;
+
+typedef struct steer_plan_graph_stats {
+    uint32_t struct_size;
+    int32_t captured; /* 0: launches run the applies one by one, `why` says for what reason */
+    int32_t layers;   /* applies of a launch */
+    int32_t nodes;    /* of the captured graph; 0 if not captured */
+    int64_t rows;     /* captured rows of each apply; a batch of more is captured anew */
+    int64_t launches;
+    int64_t captures;   /* the first one included */
+    int64_t recaptures; /* at launches after an update that left what was captured */
+    char why[160];      /* reason for the last recapture, or for captured == 0; else "" */
+} steer_plan_graph_stats;
+
+/* Makes a graph of steer_plan_apply(plan, layers[i], hiddens[i], residuals[i]) for i in 0 .. count - 1, in that order.
+ * `residuals` may be NULL (no apply has one), and so may entries of it. It keeps the plan and the tensors, whose memory
+ * is what a launch steers. On a device without graphs, and where the plan's mode is OFF, launches run the applies one
+ * by one. INVALID_ARGUMENT for a count below 1; UNSUPPORTED while the thread's stream is being captured. */
+int steer_plan_graph_create(steer_plan_graph **out, steer_plan *plan, int32_t count, const int32_t *layers,
+                            steer_tensor *const *hiddens, steer_tensor *const *residuals);
+/* Steers with the batch that the plan has now. Allocates nothing and waits for nothing, unless an update left what was
+ * captured (more rows, or programs that the captured kernels cannot run): then it captures anew first, which a failure
+ * leaves to the next launch. In a capture begun by somebody else the applies go into that one by one. */
+int steer_plan_graph_launch(steer_plan_graph *graph);
+int steer_plan_graph_get_stats(steer_plan_graph_stats *out, steer_plan_graph *graph);
+void steer_plan_graph_release(steer_plan_graph *graph);
 
 /* ---- Measuring ----------------------------------------------------------------------------------------------- */
 

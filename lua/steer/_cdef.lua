@@ -200,12 +200,21 @@ void steer_spec_release(steer_spec *spec);
 int64_t steer_spec_hidden(const steer_spec *spec);
 typedef struct steer_engine steer_engine;
 typedef struct steer_plan steer_plan;
+typedef enum steer_compile {
+    STEER_COMPILE_INHERIT = 0,
+    STEER_COMPILE_OFF = 1,
+    STEER_COMPILE_DEFAULT = 2,
+    STEER_COMPILE_REDUCE_OVERHEAD = 3
+} steer_compile;
 typedef struct steer_engine_desc {
     uint32_t struct_size;
     steer_dtype dtype;
     int64_t hidden;
     steer_device *device;
     int64_t vector_bytes;
+    steer_compile compile;
+    int32_t
+        compile_background;
 } steer_engine_desc;
 typedef struct steer_engine_stats {
     uint32_t struct_size;
@@ -225,6 +234,12 @@ typedef struct steer_engine_stats {
     int64_t launches_mixed;
     int64_t launches_loop;
     int64_t applies_none;
+    int64_t launches_graph;
+    int64_t launches_compiled;
+    int64_t compiles;
+    int64_t memory_hits;
+    int64_t disk_hits;
+    int64_t failures;
 } steer_engine_stats;
 int steer_engine_create(steer_engine **out, const steer_engine_desc *desc);
 void steer_engine_release(steer_engine *engine);
@@ -252,7 +267,23 @@ typedef struct steer_plan_desc {
     int32_t strict;
     int32_t request_count;
     const steer_request *requests;
+    steer_compile compile;
+    int32_t compile_background;
 } steer_plan_desc;
+typedef enum steer_compile_state {
+    STEER_COMPILE_STATE_OFF = 0,
+    STEER_COMPILE_STATE_NONE = 1,
+    STEER_COMPILE_STATE_COMPILING = 2,
+    STEER_COMPILE_STATE_READY = 3,
+    STEER_COMPILE_STATE_NOT_CHOSEN = 4,
+    STEER_COMPILE_STATE_FAILED = 5
+} steer_compile_state;
+typedef enum steer_compile_source {
+    STEER_COMPILE_SOURCE_NONE = 0,
+    STEER_COMPILE_SOURCE_COMPILED = 1,
+    STEER_COMPILE_SOURCE_MEMORY = 2,
+    STEER_COMPILE_SOURCE_DISK = 3
+} steer_compile_source;
 typedef struct steer_explain {
     uint32_t struct_size;
     steer_path path;
@@ -267,6 +298,15 @@ typedef struct steer_explain {
     int64_t bytes;
     double expected_us;
     char why[160];
+    steer_compile compile;
+    steer_compile_state compile_state;
+    steer_compile_source compile_source;
+    int32_t reserved;
+    double compile_ms;
+    double ordinary_us;
+    double compiled_us;
+    int64_t pays_back;
+    char compile_why[160];
 } steer_explain;
 typedef struct steer_group {
     uint32_t struct_size;
@@ -285,6 +325,23 @@ int steer_plan_apply(steer_plan *plan, int32_t layer, steer_tensor *hidden, stee
 int steer_plan_explain(steer_explain *out, steer_plan *plan, int32_t layer);
 int steer_plan_group(steer_group *out, steer_plan *plan, int32_t layer, int32_t index);
 int steer_plan_idle_spec(int32_t *out, steer_plan *plan, int32_t index);
+typedef struct steer_plan_graph steer_plan_graph;
+typedef struct steer_plan_graph_stats {
+    uint32_t struct_size;
+    int32_t captured;
+    int32_t layers;
+    int32_t nodes;
+    int64_t rows;
+    int64_t launches;
+    int64_t captures;
+    int64_t recaptures;
+    char why[160];
+} steer_plan_graph_stats;
+int steer_plan_graph_create(steer_plan_graph **out, steer_plan *plan, int32_t count, const int32_t *layers,
+                            steer_tensor *const *hiddens, steer_tensor *const *residuals);
+int steer_plan_graph_launch(steer_plan_graph *graph);
+int steer_plan_graph_get_stats(steer_plan_graph_stats *out, steer_plan_graph *graph);
+void steer_plan_graph_release(steer_plan_graph *graph);
 typedef struct steer_event steer_event;
 typedef struct steer_graph steer_graph;
 typedef enum steer_reference {

@@ -1,6 +1,7 @@
 --- What a plan does on a layer and what an engine holds, as tables that print themselves.
 local ffi = require "ffi"
 local c = require "steer._c"
+local compile = require "steer._compile"
 
 local C = c.C
 local M = {}
@@ -63,6 +64,7 @@ function Explanation:__tostring()
         fields[5] = { "memory traffic", bytes_text(self.bytes) }
         fields[6] = { "expected time", time }
     end
+    if self.compile.mode ~= "off" then fields[#fields + 1] = { "compile", compile.text(self.compile) } end
     if #self.idle_specs > 0 then
         local shown = table.concat(self.idle_specs, ", ", 1, math.min(SHOWN, #self.idle_specs))
         fields[#fields + 1] = { "idle specs", ("of requests %s%s: they steer nothing"):format(shown,
@@ -108,7 +110,7 @@ function M.plan(handle, layer)
         layer = layer, path = PATHS[tonumber(out.path)], why = ffi.string(out.why), rows = tonumber(out.rows),
         steered_rows = tonumber(out.steered_rows), programs = out.programs, ops = out.ops, max_ops = out.max_ops,
         launches = out.launches, bytes = tonumber(out.bytes),
-        expected_us = out.expected_us > 0 and out.expected_us or nil,
+        expected_us = out.expected_us > 0 and out.expected_us or nil, compile = compile.explain(out),
         groups = groups_of(handle, layer, out.groups), idle_specs = idle_specs_of(handle, out.idle_specs),
     }, Explanation)
 end
@@ -117,7 +119,8 @@ end
 
 local COUNTS = {
     "vectors", "vector_bytes", "vector_budget", "vector_hits", "vector_misses", "vector_evictions", "programs",
-    "program_hits", "plans", "live_plans", "updates", "applies", "applies_none",
+    "program_hits", "plans", "live_plans", "updates", "applies", "applies_none", "launches_graph",
+    "launches_compiled", "compiles", "memory_hits", "disk_hits", "failures",
 }
 
 local Stats = {}
@@ -133,7 +136,10 @@ function Stats:__tostring()
         { "programs", ("%d alive, %d shared"):format(self.programs, self.program_hits) },
         { "plans", ("%d alive, %d made, %d updates"):format(self.live_plans, self.plans, self.updates) },
         { "applies", ("%d, %d had nothing to do"):format(self.applies, self.applies_none) },
-        { "launches", ("uniform %d, mixed %d, loop %d"):format(launches.uniform, launches.mixed, launches.loop) },
+        { "launches", ("uniform %d, mixed %d, loop %d, specialised %d, graphs %d"):format(launches.uniform,
+            launches.mixed, launches.loop, self.launches_compiled, self.launches_graph) },
+        { "compiled kernels", ("%d built, %d found in this process, %d on disk, %d failed"):format(self.compiles,
+            self.memory_hits, self.disk_hits, self.failures) },
     }), "\n")
 end
 

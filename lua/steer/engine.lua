@@ -2,8 +2,10 @@
 local ffi = require "ffi"
 local c = require "steer._c"
 local check = require "steer._check"
+local compile = require "steer._compile"
 local device_module = require "steer.device"
 local explain = require "steer._explain"
+local graph = require "steer._graph"
 local options = require "steer._options"
 local requests_of = require "steer._requests"
 local use = require("steer._tensor").use
@@ -22,7 +24,7 @@ local plan_out = ffi.new("steer_plan *[1]")
 local PATHS = {
     auto = C.STEER_PATH_AUTO, uniform = C.STEER_PATH_UNIFORM, mixed = C.STEER_PATH_MIXED, loop = C.STEER_PATH_LOOP,
 }
-local PLAN_OPTIONS = { path = "string", rows = "number", strict = "boolean" }
+local PLAN_OPTIONS = { path = "string", rows = "number", strict = "boolean", compile = true, wait = "boolean" }
 local ROW_BYTES = 16 -- of a plan's row table on the device, for the soft limit
 local MAX_LAYER = tonumber(C.STEER_MAX_LAYERS) - 1
 local OUT_OF_MEMORY = tonumber(C.STEER_E_OUT_OF_MEMORY)
@@ -62,6 +64,7 @@ local function make_plan(engine, handle, requests, opts)
     local desc = c.descriptor("steer_plan_desc")
     desc.path, desc.strict = PATHS[path], opts.strict and 1 or 0
     if opts.rows then desc.rows = check.integer("plan_create", "rows", opts.rows, 1) end
+    compile.fill("plan_create", desc, opts)
     desc.request_count = requests_of.fill(batch, "plan_create", requests)
     desc.requests = batch.requests
     c.room(device_module.resolve("plan_create", engine.device), ROW_BYTES * requests_of.rows(batch, opts.rows))
@@ -115,7 +118,9 @@ end
 --- Explains what applying the plan to a layer does.
 -- @tparam number layer from 0
 -- @treturn table path, why, rows, steered_rows, programs, ops (after folding), max_ops, launches, bytes (least memory
--- traffic), expected_us (at the device's measured bandwidth, nil if not measured), groups (rows that share a program:
+-- traffic), expected_us (at the device's measured bandwidth, nil if not measured), compile (of the specialised kernel:
+-- mode, state ("off", "none", "compiling", "ready", "not chosen" or "failed"), source ("compiled", "memory" or "disk"),
+-- ms, ordinary_us, compiled_us, pays_back (applies until it has, nil: never), why), groups (rows that share a program:
 -- start from 1, rows, request, program, adds, projections, source_ops), idle_specs (requests, from 1, whose spec
 -- steers nothing); tostring prints it
 function Plan:explain(layer)
@@ -123,7 +128,20 @@ function Plan:explain(layer)
     return explain.plan(self.handle, check.integer("plan_explain", "layer", layer, 0, MAX_LAYER))
 end
 
---- Frees the plan now.
+--- Captures the applies of many layers, so that graph:launch() replays them all as one launch.
+-- After plan:update the same graph steers the new batch. Where the compile option (or STEER_COMPILE) says off, and on
+-- the CPU, its launches run the applies one by one.
+-- @tparam table layers list of layers, in the order of the applies
+-- @param tensors list of as many tensors as plan:apply takes them, or one for all layers; the graph keeps them
+-- @tparam[opt] table opts residual: list of as many tensors, or one for all layers
+-- @return a graph with launch(), stats() and close(); shape_mismatch, dtype_mismatch or device_mismatch if a tensor
+-- does not fit the plan, unsupported while a graph is being captured
+function Plan:graph(layers, tensors, opts)
+    if self.handle == nil then return no_plan(self, "plan_graph") end
+    return graph.graph(self.handle, layers, tensors, opts)
+end
+
+--- Frees the plan now; graphs of it keep what they need.
 function Plan:close()
     if self.handle ~= nil then c.free(self.handle, C.steer_plan_release) end
     self.handle, self.batch = nil, nil
@@ -140,12 +158,15 @@ local Engine = {}
 Engine.__index = Engine
 
 local engine_out = ffi.new("steer_engine *[1]")
-local ENGINE_OPTIONS = { hidden = "number", dtype = "string", device = true, vector_bytes = "number" }
+local ENGINE_OPTIONS = {
+    hidden = "number", dtype = "string", device = true, vector_bytes = "number", compile = true, wait = "boolean",
+}
 local DTYPES = { f32 = C.STEER_F32, f16 = C.STEER_F16, bf16 = C.STEER_BF16 }
 
 --- Makes an engine for the hidden states of one model on one device.
 -- @tparam table opts hidden (columns, 1 to 32768), dtype ("f32", the default, "f16", "bf16"), device (default
--- steer.device()), vector_bytes (budget of the vectors kept on the device, default 1 GiB)
+-- steer.device()), vector_bytes (budget of the vectors kept on the device, default 1 GiB), compile and wait (of its
+-- plans: see engine:plan; default: STEER_COMPILE of the environment, 0, 1, "default" or "reduce-overhead")
 function M.engine(opts)
     opts = options.check("engine", opts, ENGINE_OPTIONS)
     if opts.hidden == nil then
@@ -160,6 +181,7 @@ function M.engine(opts)
     desc.hidden = check.integer("engine", "hidden", opts.hidden, 1, tonumber(C.STEER_MAX_HIDDEN))
     desc.dtype, desc.device = DTYPES[dtype], device.handle
     if opts.vector_bytes then desc.vector_bytes = check.integer("engine", "vector_bytes", opts.vector_bytes, 1) end
+    compile.fill("engine", desc, opts)
     c.room(device, 0)
     c.alloc(C.steer_engine_create, engine_out, desc)
     local owned = c.own(engine_out[0], C.steer_engine_release)
@@ -179,13 +201,18 @@ end
 -- position = of its first row in the sequence, prompt_tokens = length of its prompt, token_ids = list or i32 or i64
 -- tensor on the CPU }
 -- @tparam[opt] table opts path ("auto", "uniform", "mixed" or "loop"; unsupported where it cannot serve), rows (padded
--- rows, default the sum of the tokens), strict (a spec that steers no row is no_effect)
+-- rows, default the sum of the tokens), strict (a spec that steers no row is no_effect), compile (default as the
+-- engine: "default" or true compiles kernels for the plan's programs and uses them where they are faster, unsupported
+-- where there is no compiler; "reduce-overhead" is for plan:graph; "off" or false turns both off), wait (default true;
+-- false compiles on a thread of its own while the ordinary kernels serve)
 -- @return a plan; shape_mismatch if a spec's vectors are not as long as the engine's hidden size
 function Engine:plan(requests, opts) return make_plan(self, engine_handle(self, "plan_create"), requests, opts) end
 
 --- Counts what the engine holds and did.
 -- @treturn table vectors, vector_bytes, vector_budget, vector_hits, vector_misses, vector_evictions, programs,
--- program_hits, plans, live_plans, updates, applies, applies_none, launches = {uniform, mixed, loop}; tostring prints
+-- program_hits, plans, live_plans, updates, applies, applies_none, launches = {uniform, mixed, loop}, launches_graph
+-- (replays of plan graphs), and of specialised kernels launches_compiled, compiles, memory_hits, disk_hits, failures;
+-- tostring prints
 function Engine:stats() return explain.stats(engine_handle(self, "engine_stats")) end
 
 --- Frees the engine now; its plans keep what they need.

@@ -1,5 +1,5 @@
 /* engine.c: makes engines, and compiles specs for them. */
-#include "steering/engine.h"
+#include "steering/compile.h"
 
 /* ---- Compiled specs ------------------------------------------------------------------------------------------ */
 
@@ -132,7 +132,39 @@ static int check_desc(const steer_engine_desc *desc) {
     if (desc->vector_bytes < 0)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "vector_bytes: %lld, expected 0 (1 GiB) or more",
                           (long long)desc->vector_bytes);
-    return STEER_OK;
+    return steer_compile_check(desc->compile, desc->compile_background);
+}
+
+/* The mode that the environment's STEER_COMPILE asks for, INHERIT without one. */
+static int environment_mode(steer_compile *out) {
+    static const struct {
+        const char *text;
+        steer_compile mode;
+    } modes[] = {{"", STEER_COMPILE_INHERIT},
+                 {"0", STEER_COMPILE_OFF},
+                 {"1", STEER_COMPILE_DEFAULT},
+                 {"default", STEER_COMPILE_DEFAULT},
+                 {"reduce-overhead", STEER_COMPILE_REDUCE_OVERHEAD}};
+    const char *text = getenv("STEER_COMPILE");
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        if (strcmp(text ? text : "", modes[i].text) != 0) continue;
+        *out = modes[i].mode;
+        return STEER_OK;
+    }
+    return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
+                      "STEER_COMPILE: \"%.64s\", expected 0, 1, default or reduce-overhead", text);
+}
+
+/* Settles the engine's mode and readies what it needs. */
+static int settle_mode(steer_engine *engine, const steer_engine_desc *desc) {
+    engine->compile = desc->compile;
+    engine->background = desc->compile_background == 1;
+    if (desc->compile == STEER_COMPILE_INHERIT) STEER_TRY(environment_mode(&engine->compile));
+    if (engine->compile != STEER_COMPILE_DEFAULT) return STEER_OK;
+    int status = steer_compile_open(engine);
+    return status != STEER_OK && desc->compile == STEER_COMPILE_INHERIT
+               ? steer_fail_prefix(status, "STEER_COMPILE")
+               : status;
 }
 
 int steer_engine_create(steer_engine **out, const steer_engine_desc *desc) {
@@ -148,12 +180,18 @@ int steer_engine_create(steer_engine **out, const steer_engine_desc *desc) {
     engine->bank.device = desc->device;
     engine->bank.budget = desc->vector_bytes ? desc->vector_bytes : (int64_t)1 << 30;
     engine->sweep_at = 64;
+    int status = settle_mode(engine, desc);
+    if (status != STEER_OK) {
+        steer_engine_release(engine);
+        return status;
+    }
     *out = engine;
     return STEER_OK;
 }
 
 void steer_engine_release(steer_engine *engine) {
     if (!engine || !steer_refs_drop(&engine->refs)) return;
+    steer_compile_close(engine);
     for (size_t i = 0; i < engine->compiled.capacity; i++) {
         for (steer_node *node = engine->compiled.buckets[i], *next; node; node = next) {
             next = node->next;

@@ -25,6 +25,9 @@ struct steer_engine {
     steer_device *device;
     steer_dtype dtype;
     int64_t hidden;
+    steer_compile compile;           /* INHERIT: nobody chose a mode */
+    int background;                  /* compile on a thread */
+    struct steer_compiler *compiler; /* of specialised kernels, made when a mode first asks for them */
     steer_bank bank;
     steer_table programs;
     steer_table compiled;

@@ -1,5 +1,5 @@
 /* explain.c: says what a plan does on a layer, and what it should cost. */
-#include "steering/plan.h"
+#include "steering/compile.h"
 
 #include <stdio.h>
 
@@ -131,6 +131,16 @@ static int count_launches(const steer_plan *plan, int32_t layer, steer_path path
     return launches;
 }
 
+static void explain_mode(steer_explain *out, steer_plan *plan, int32_t layer) {
+    int off = plan->compile == STEER_COMPILE_INHERIT || plan->compile == STEER_COMPILE_OFF;
+    out->compile = off ? STEER_COMPILE_OFF : plan->compile;
+    out->compile_state = off ? STEER_COMPILE_STATE_OFF : STEER_COMPILE_STATE_NONE;
+    if (plan->compile == STEER_COMPILE_DEFAULT)
+        steer_compile_explain(out, plan, layer);
+    else if (!off)
+        snprintf(out->compile_why, sizeof out->compile_why, "this mode has graphs only");
+}
+
 int steer_plan_explain(steer_explain *out, steer_plan *plan, int32_t layer) {
     STEER_ENTER("plan_explain");
     if (!plan) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "plan: NULL");
@@ -154,6 +164,7 @@ int steer_plan_explain(steer_explain *out, steer_plan *plan, int32_t layer) {
         STEER_TRY(measure_bandwidth(&bandwidth, plan->engine->device));
         if (bandwidth > 0) explain.expected_us = (double)explain.bytes / bandwidth * 1e6;
     }
+    explain_mode(&explain, plan, layer);
     *out = explain;
     return STEER_OK;
 }

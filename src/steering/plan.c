@@ -1,5 +1,5 @@
 /* plan.c: turns requests into rows and chooses the path of a layer. */
-#include "steering/plan.h"
+#include "steering/compile.h"
 
 /* ---- Building a batch ---------------------------------------------------------------------------------------- */
 
@@ -186,9 +186,7 @@ int steer_plan_check_layer(int32_t layer) {
 static void choose_auto(steer_layer_choice *choice, const steer_batch *batch, int32_t layer) {
     steer_program *first = NULL;
     int programs = 0, holes = batch->has_unsteered;
-    choice->max_vectors = 0;
-    choice->max_image_bytes = 0;
-    choice->both = choice->norm = 0;
+    steer_envelope needs = {.rows = batch->total};
     for (int32_t i = 0; i < batch->held_count; i++) {
         steer_program *program = steer_compiled_program(batch->helds[i], layer);
         if (!program) {
@@ -197,13 +195,14 @@ static void choose_auto(steer_layer_choice *choice, const steer_batch *batch, in
         }
         if (program != first) programs++;
         if (!first) first = program;
-        if (steer_program_width(program) > choice->max_vectors)
-            choice->max_vectors = steer_program_width(program);
-        if ((int64_t)program->image_bytes > choice->max_image_bytes)
-            choice->max_image_bytes = (int64_t)program->image_bytes;
-        choice->both |= steer_program_has_both(program);
-        choice->norm |= program->norm;
+        if (steer_program_width(program) > needs.max_vectors)
+            needs.max_vectors = steer_program_width(program);
+        if ((int64_t)program->image_bytes > needs.max_image_bytes)
+            needs.max_image_bytes = (int64_t)program->image_bytes;
+        needs.both |= steer_program_has_both(program);
+        needs.norm |= program->norm;
     }
+    choice->needs = needs;
     choice->program = first;
     choice->path = programs == 0             ? STEER_PATH_NONE
                    : programs == 1 && !holes ? STEER_PATH_UNIFORM
@@ -287,8 +286,10 @@ static int update(steer_plan *plan, int32_t count, const steer_request *requests
         if (status != STEER_OK) swap_batches(plan);
     }
     batch_reset(&plan->spare); /* the batch that was, or the one that failed */
-    if (status == STEER_OK) plan->engine->stats.updates++;
-    return status;
+    if (status != STEER_OK) return status;
+    plan->engine->stats.updates++;
+    if (plan->compile == STEER_COMPILE_DEFAULT) steer_compile_prepare(plan);
+    return STEER_OK;
 }
 
 int steer_plan_update(steer_plan *plan, int32_t request_count, const steer_request *requests) {
@@ -334,7 +335,14 @@ static int check_desc(const steer_plan_desc *desc) {
                           desc->request_count, STEER_MAX_REQUESTS);
     if (desc->request_count > 0 && !desc->requests)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "requests: NULL");
-    return STEER_OK;
+    return steer_compile_check(desc->compile, desc->compile_background);
+}
+
+/* Takes the plan's mode from the descriptor or the engine and readies what it needs. */
+static int settle_mode(steer_plan *plan, const steer_plan_desc *desc) {
+    plan->compile = desc->compile ? desc->compile : plan->engine->compile;
+    plan->background = desc->compile_background ? desc->compile_background == 1 : plan->engine->background;
+    return plan->compile == STEER_COMPILE_DEFAULT ? steer_compile_open(plan->engine) : STEER_OK;
 }
 
 static size_t table_bytes(const steer_plan *plan) {
@@ -349,6 +357,7 @@ static void batch_free(steer_batch *batch) {
 }
 
 static void free_plan(steer_plan *plan) {
+    steer_compile_forget(plan);
     batch_free(&plan->batch);
     batch_free(&plan->spare);
     if (plan->table) steer_device_deallocate(plan->engine->device, plan->table, table_bytes(plan));
@@ -375,10 +384,11 @@ int steer_plan_create(steer_plan **out, steer_engine *engine, const steer_plan_d
     plan->rows = rows;
     plan->stage = malloc(table_bytes(plan));
     plan->choices = calloc(STEER_MAX_LAYERS, sizeof *plan->choices);
-    int status =
-        plan->stage && plan->choices
-            ? steer_device_allocate(engine->device, &plan->table, table_bytes(plan), "plan's row table")
-            : STEER_FAIL(STEER_E_OUT_OF_MEMORY, "plan: no host memory for %lld rows", (long long)rows);
+    int status = settle_mode(plan, desc);
+    if (status == STEER_OK && !(plan->stage && plan->choices))
+        status = STEER_FAIL(STEER_E_OUT_OF_MEMORY, "plan: no host memory for %lld rows", (long long)rows);
+    if (status == STEER_OK)
+        status = steer_device_allocate(engine->device, &plan->table, table_bytes(plan), "plan's row table");
     if (status == STEER_OK) status = update(plan, desc->request_count, desc->requests);
     if (status != STEER_OK) {
         free_plan(plan);

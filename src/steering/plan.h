@@ -24,28 +24,39 @@ typedef struct steer_batch {
     int32_t *idles; /* requests whose spec steers nothing, one per spec */
 } steer_batch;
 
+/* What launches by the row table must be able to run; fields as in steer_launch, upper bounds all. */
+typedef struct steer_envelope {
+    int64_t rows;
+    int32_t max_vectors;
+    int64_t max_image_bytes;
+    int32_t both;
+    int32_t norm;
+} steer_envelope;
+
 /* What the batch means for one layer; found when the layer is first asked for after an update. */
 typedef struct steer_layer_choice {
     uint64_t epoch; /* of the batch it was made for */
     steer_path path;
     const char *why;
     steer_program *program; /* path uniform: the one program */
-    int32_t max_vectors;    /* as in steer_launch */
-    int64_t max_image_bytes;
-    int32_t both;
-    int32_t norm;
+    steer_envelope needs;   /* of the batch on this layer */
     int32_t rows_per_program;
 } steer_layer_choice;
+
+typedef struct steer_kernel steer_kernel; /* a specialised kernel, see compile.h */
 
 struct steer_plan {
     steer_refs refs;
     steer_engine *engine; /* retained */
     steer_path forced;    /* STEER_PATH_AUTO: chosen per layer */
     int strict;
-    int64_t rows;             /* padded */
-    void *table;              /* device memory, [rows] steer_row; its address never changes */
-    steer_row *stage;         /* the same on the host */
-    steer_batch batch, spare; /* in force, and the memory that the next update builds in */
+    steer_compile compile;         /* INHERIT: nobody chose a mode */
+    int background;                /* compile on a thread */
+    struct steer_kernels *kernels; /* specialised ones of its layers, see compile.h */
+    int64_t rows;                  /* padded */
+    void *table;                   /* device memory, [rows] steer_row; its address never changes */
+    steer_row *stage;              /* the same on the host */
+    steer_batch batch, spare;      /* in force, and the memory that the next update builds in */
     uint64_t epoch;
     steer_layer_choice *choices; /* [STEER_MAX_LAYERS] */
 };
@@ -53,5 +64,14 @@ struct steer_plan {
 /* The path of a layer: the one place where it is chosen. UNSUPPORTED if a forced path cannot serve. */
 int steer_plan_choose(const steer_layer_choice **out, steer_plan *plan, int32_t layer);
 int steer_plan_check_layer(int32_t layer);
+
+/* What an apply asks of its arguments. */
+int steer_plan_check_apply(const steer_plan *plan, int32_t layer, const steer_tensor *hidden,
+                           const steer_tensor *residual);
+/* Applies with arguments that are checked. */
+int steer_plan_run(steer_plan *plan, int32_t layer, steer_tensor *hidden, steer_tensor *residual);
+/* One launch by the row table that steers every batch within `envelope`; `kernel` is a specialised one, or NULL. */
+int steer_plan_launch(steer_plan *plan, int32_t layer, steer_tensor *hidden, steer_tensor *residual,
+                      const steer_envelope *envelope, const steer_kernel *kernel);
 
 #endif

@@ -1,5 +1,5 @@
 /* run.c: applies a plan to the hidden states of one layer: checks the tensors, fills the launch, counts. */
-#include "steering/plan.h"
+#include "steering/compile.h"
 #include "tensor/tensor.h"
 
 static int check_tensor(const steer_plan *plan, const steer_tensor *tensor, const char *name) {
@@ -61,36 +61,68 @@ static int launch_loop(const steer_plan *plan, const steer_launch *base) {
     return STEER_OK;
 }
 
-static int launch_mixed(const steer_plan *plan, const steer_launch *base, const steer_layer_choice *choice,
-                        int capturing) {
+/* The rows of the envelope by the row table. */
+static int launch_table(const steer_plan *plan, const steer_launch *base, const steer_envelope *envelope,
+                        int32_t rows_per_program, const steer_kernel *kernel) {
     steer_launch launch = *base;
-    launch.rows = plan->rows; /* by padded rows, so that a replay after an update skips none */
+    launch.rows = envelope->rows;
     launch.table = plan->table;
-    launch.max_vectors = capturing && plan->forced == STEER_PATH_AUTO ? -1 : choice->max_vectors;
-    launch.max_image_bytes = choice->max_image_bytes;
-    launch.both = choice->both;
-    launch.norm = choice->norm;
-    launch.rows_per_program = choice->rows_per_program;
-    STEER_TRY(plan->engine->device->backend->steer(plan->engine->device->state, &launch));
-    plan->engine->stats.launches_mixed++;
-    return STEER_OK;
+    launch.max_vectors = envelope->max_vectors;
+    launch.max_image_bytes = envelope->max_image_bytes;
+    launch.both = envelope->both;
+    launch.norm = envelope->norm;
+    launch.rows_per_program = rows_per_program;
+    if (kernel) return steer_compile_launch(kernel, plan, &launch);
+    return plan->engine->device->backend->steer(plan->engine->device->state, &launch);
 }
 
 /* In a graph that an update must not invalidate, nothing of the batch may be baked into the launch: the automatic path
- * is then always the mixed one. */
+ * is then always the mixed one, and runs any program. */
 static steer_path path_to_run(const steer_plan *plan, const steer_layer_choice *choice, int *capturing) {
     const steer_device *device = plan->engine->device;
-    *capturing = device->backend->is_capturing && device->backend->is_capturing(device->state) == 1;
+    *capturing = steer_device_is_capturing(device);
     if (plan->forced == STEER_PATH_AUTO) return *capturing ? STEER_PATH_MIXED : choice->path;
     return choice->path == STEER_PATH_NONE && !*capturing ? STEER_PATH_NONE : plan->forced;
 }
 
-int steer_plan_apply(steer_plan *plan, int32_t layer, steer_tensor *hidden, steer_tensor *residual) {
-    STEER_ENTER("plan_apply");
-    if (!plan) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "plan: NULL");
+static steer_launch base_launch(const steer_plan *plan, int32_t layer, const steer_tensor *hidden,
+                                const steer_tensor *residual) {
+    return (steer_launch){.hidden = hidden->view.data,
+                          .residual = residual ? residual->view.data : NULL,
+                          .hidden_stride = hidden->view.stride[0],
+                          .residual_stride = residual ? residual->view.stride[0] : 0,
+                          .hidden_size = plan->engine->hidden,
+                          .dtype = plan->engine->dtype,
+                          .layer = layer};
+}
+
+int steer_plan_check_apply(const steer_plan *plan, int32_t layer, const steer_tensor *hidden,
+                           const steer_tensor *residual) {
     STEER_TRY(steer_plan_check_layer(layer));
     STEER_TRY(check_tensor(plan, hidden, "hidden"));
-    if (residual) STEER_TRY(check_tensor(plan, residual, "residual"));
+    return residual ? check_tensor(plan, residual, "residual") : STEER_OK;
+}
+
+int steer_plan_launch(steer_plan *plan, int32_t layer, steer_tensor *hidden, steer_tensor *residual,
+                      const steer_envelope *envelope, const steer_kernel *kernel) {
+    const steer_layer_choice *choice;
+    STEER_TRY(steer_plan_choose(&choice, plan, layer));
+    const steer_launch base = base_launch(plan, layer, hidden, residual);
+    return launch_table(plan, &base, envelope, choice->rows_per_program, kernel);
+}
+
+/* By the row table, padding included, so that a replay after an update skips no row. */
+static int run_mixed(steer_plan *plan, const steer_launch *base, const steer_layer_choice *choice,
+                     int capturing) {
+    steer_envelope envelope = choice->needs;
+    envelope.rows = plan->rows;
+    if (capturing && plan->forced == STEER_PATH_AUTO) envelope.max_vectors = -1;
+    STEER_TRY(launch_table(plan, base, &envelope, choice->rows_per_program, NULL));
+    plan->engine->stats.launches_mixed++;
+    return STEER_OK;
+}
+
+int steer_plan_run(steer_plan *plan, int32_t layer, steer_tensor *hidden, steer_tensor *residual) {
     const steer_layer_choice *choice;
     STEER_TRY(steer_plan_choose(&choice, plan, layer));
     steer_engine_stats *stats = &plan->engine->stats;
@@ -101,17 +133,26 @@ int steer_plan_apply(steer_plan *plan, int32_t layer, steer_tensor *hidden, stee
         stats->applies_none++;
         return STEER_OK;
     }
-    const steer_launch base = {.hidden = hidden->view.data,
-                               .residual = residual ? residual->view.data : NULL,
-                               .hidden_stride = hidden->view.stride[0],
-                               .residual_stride = residual ? residual->view.stride[0] : 0,
-                               .hidden_size = plan->engine->hidden,
-                               .dtype = plan->engine->dtype,
-                               .layer = layer};
+    const steer_launch base = base_launch(plan, layer, hidden, residual);
+    const steer_kernel *kernel = NULL;
+    if (plan->compile == STEER_COMPILE_DEFAULT && plan->forced == STEER_PATH_AUTO && !capturing)
+        kernel = steer_compile_kernel(plan, layer, residual != NULL);
+    if (kernel) {
+        STEER_TRY(launch_table(plan, &base, &choice->needs, choice->rows_per_program, kernel));
+        stats->launches_compiled++;
+        return STEER_OK;
+    }
     if (path == STEER_PATH_LOOP) return launch_loop(plan, &base);
-    if (path == STEER_PATH_MIXED) return launch_mixed(plan, &base, choice, capturing);
+    if (path == STEER_PATH_MIXED) return run_mixed(plan, &base, choice, capturing);
     if (!choice->program) return STEER_OK; /* uniform, captured, and nothing to do */
     STEER_TRY(launch_rows(plan, &base, 0, plan->batch.total, choice->program));
     stats->launches_uniform++;
     return STEER_OK;
+}
+
+int steer_plan_apply(steer_plan *plan, int32_t layer, steer_tensor *hidden, steer_tensor *residual) {
+    STEER_ENTER("plan_apply");
+    if (!plan) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "plan: NULL");
+    STEER_TRY(steer_plan_check_apply(plan, layer, hidden, residual));
+    return steer_plan_run(plan, layer, hidden, residual);
 }

@@ -1,0 +1,38 @@
+/* compile.h: kernels specialised for the programs of a plan's layers: built with a batch, used where they are faster.
+ * Asked only for plans of mode STEER_COMPILE_DEFAULT. */
+#ifndef STEER_STEERING_COMPILE_H
+#define STEER_STEERING_COMPILE_H
+
+#include "steering/plan.h"
+
+/* INVALID_ARGUMENT unless they are values of a descriptor. */
+static inline int steer_compile_check(steer_compile mode, int32_t background) {
+    if ((unsigned)mode > STEER_COMPILE_REDUCE_OVERHEAD)
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "compile: %d, expected a steer_compile", (int)mode);
+    if (background < -1 || background > 1)
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "compile_background: %d, expected -1, 0 or 1",
+                          (int)background);
+    return STEER_OK;
+}
+
+/* Readies the engine's compiler, once. UNSUPPORTED if its device or this machine has none, saying what was looked for. */
+int steer_compile_open(steer_engine *engine);
+/* Ends what runs in the background and frees the kernels: at the engine's last release. */
+void steer_compile_close(steer_engine *engine);
+
+/* Finds, builds or begins to build the kernels of every layer of the plan's new batch, whose row table is on its way to
+ * the device. A kernel that cannot be built, or that the user interrupts, is no failure of the plan: the ordinary one
+ * serves, and an interrupt stays pending. */
+void steer_compile_prepare(steer_plan *plan);
+/* Frees what is kept for a plan: at its last release. */
+void steer_compile_forget(steer_plan *plan);
+
+/* The kernel that serves a layer of the plan's batch, NULL: the ordinary one. It lives as long as its engine, and a
+ * captured launch of it stays right for all batches for which this gives the same kernel. */
+const steer_kernel *steer_compile_kernel(steer_plan *plan, int32_t layer, int residual);
+/* Launches it; `launch` is filled in as for the mixed path. */
+int steer_compile_launch(const steer_kernel *kernel, const steer_plan *plan, const steer_launch *launch);
+/* Fills in the compile_* fields, but for the mode. */
+void steer_compile_explain(steer_explain *out, steer_plan *plan, int32_t layer);
+
+#endif
