@@ -372,11 +372,11 @@ end
 --   device (default steer.device());
 --   mode "hot" (default) or "cold", which takes a list of functions;
 --   gpu (default true on a GPU): time by events; graph (default true): over a replay of a captured graph, else over
---   plain launches; per_graph: launches between two events (default: about a millisecond of them);
+--     plain launches; per_graph: launches between two events (default: about a millisecond of them);
 --   wall (default true): time of one call and the wait for it; sync=false leaves the wait out of the time;
 --   warmup: calls before the first sample (default: 0.05 s of them, at most 200);
 --   the stop rule: at least min_samples (10), until the deviation is below max_noise (0.5) percent of the mean, or
---   max_samples (10000) or max_seconds (15, for each of gpu and wall) are reached
+--     max_samples (10000) or max_seconds (15, for each of gpu and wall) are reached
 -- @treturn table gpu and wall (what bench.stats returns, and `stop`: "noise", "samples" or "time"; nil if not
 -- measured), unit ("s"), mode, device, name, driver, clock_khz; tostring prints it
 function M.time(fn, opts)
