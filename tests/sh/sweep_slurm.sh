@@ -63,7 +63,7 @@ slurmctld -D -c >"$dir/slurmctld.log" 2>&1 &
 pids+=($!)
 slurmd -D >"$dir/slurmd.log" 2>&1 &
 pids+=($!)
-for _ in {1..100}; do
+for _ in {1..300}; do
     if sinfo -h -o %T 2>/dev/null | grep -q idle; then break; fi
     sleep 0.2
 done
