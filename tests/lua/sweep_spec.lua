@@ -418,10 +418,12 @@ describe("steer sweep", function()
             ["return 5"] = "expected it to return steer.sweep{...}, got 5", [""] = "got nothing",
             ["return {}"] = "got a table", ["x = = 1"] = "unexpected symbol",
             ["error 'in the file'"] = ":1: in the file",
-            ["return require('steer').sweep{}"] = "invalid_argument: sweep: name: ",
+            ["return require('steer').sweep{}"] = "bad.lua: invalid_argument: sweep: name: ",
+            ["error({})"] = "bad.lua:1: in main chunk",
         } do
             local _, errors, status = sweep_command(write("bad.lua", text))
             has(errors, message)
+            assert.is_nil(errors:find("steer/cli/", 1, true), errors)
             assert.equal(1, status, text)
         end
         local _, errors, status = sweep_command(file .. " --device cuda:99")
