@@ -44,10 +44,19 @@ describe("steer", function()
     end)
 
     it("prints its version", function()
-        local output, errors, status = steer "--version"
-        assert_found(output, "^steer %d+%.%d+%.%d+\n$")
-        assert.equal("", errors)
-        assert.equal(0, status)
+        for _, option in ipairs { "--version", "-v" } do
+            local output, errors, status = steer(option)
+            assert_found(output, "^steer %d+%.%d+%.%d+\n$")
+            assert.equal("", errors)
+            assert.equal(0, status)
+        end
+    end)
+
+    it("lets threads that wait spin a short while only, unless the user decides", function()
+        local command = "env -u OMP_WAIT_POLICY -u GOMP_SPINCOUNT %s scripts/steer -e \"os.getenv 'GOMP_SPINCOUNT'\""
+        assert.equal('"1000"\n', (shell(command:format "")))
+        assert.equal('"5"\n', (shell(command:format "GOMP_SPINCOUNT=5")))
+        assert.equal("nil\n", (shell(command:format "OMP_WAIT_POLICY=active")))
     end)
 
     it("without a command reads inputs", function()
