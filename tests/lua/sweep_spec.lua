@@ -294,7 +294,7 @@ describe("steer.sweep", function()
                 assert(steer.device() == ctx.device)
                 return { x = 1 }
             end }]])
-        local _, errors, status = shell(("cd %s && STEER_DEVICE=cpu %s/scripts/steer sweep s.lua --device %s"):format(
+        local _, errors, status = shell(("cd %s && STEER_DEVICE=cpu '%s/scripts/steer' sweep s.lua --device %s"):format(
             folder, os.getenv "PWD", helper.device))
         assert.equal(0, status, errors)
     end)
@@ -488,7 +488,7 @@ describe("steer merge", function()
     end
 
     local function merge(files)
-        local words = { "cd " .. folder .. " && " .. os.getenv "PWD" .. "/scripts/steer merge -o all.jsonl" }
+        local words = { "cd " .. folder .. " && '" .. os.getenv "PWD" .. "/scripts/steer' merge -o all.jsonl" }
         for i, name in ipairs(files) do words[i + 1] = name end
         return shell(table.concat(words, " "))
     end
