@@ -84,8 +84,10 @@ configure_and_build() {
         say "CUDA compiler found: building the CPU runtime and the CUDA module"
     fi
     mkdir -p "$build"
+    local configure=(cmake -S "$root" -B "$build" -DSTEER_CUDA="$cuda" -DSTEER_BUILD_TESTS="$1")
     if ! {
-        cmake -S "$root" -B "$build" -DSTEER_CUDA="$cuda" -DSTEER_BUILD_TESTS="$1" &&
+        # What an earlier run found may be gone: a tree that was moved, a compiler that was removed.
+        { "${configure[@]}" || { find "$build" -maxdepth 2 -name CMakeCache.txt -delete && "${configure[@]}"; }; } &&
         cmake --build "$build" -j "$jobs"
     } >"$log" 2>&1; then
         cat "$log" >&2
