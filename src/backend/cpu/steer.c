@@ -1,8 +1,9 @@
 /* steer.c: applies compiled programs to rows of hidden states on the CPU: the readable reference of backend.h.
  *
  * A row is widened to f32 once, all dots are taken, the coefficients follow from them, the row is updated and rounded
- * once. Sums run in 16 fixed lanes, so a row's bits depend on its values and its program alone, not on the number of
- * threads or the width of the machine's vectors. */
+ * once. A program of one vector does the same arithmetic where the row lies, without a copy of it. Sums run in 16 fixed
+ * lanes, so a row's bits depend on its values and its program alone, not on the number of threads or the width of the
+ * machine's vectors. */
 #include "backend/cpu/cpu.h"
 #include "tensor/dtype.h"
 
@@ -11,18 +12,26 @@
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC optimize("O3")
 #endif
-/* Wider vectors where the machine has them; the sanitizers cannot run the resolver. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) &&     \
-    !defined(__SANITIZE_THREAD__)
-#define WIDE __attribute__((target_clones("avx2", "default")))
+/* Wider vectors where the machine has them and GCC, from 12 on, knows the name; the sanitizers cannot run the resolver. */
+#if defined(__x86_64__) && __GNUC__ >= 12 && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define WIDE __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
 #else
 #define WIDE
 #endif
 
 enum { LANES = 16, MAX_VECTORS = 2 * STEER_MAX_OPS };
 
-/* ---- Rows as f32 --------------------------------------------------------------------------------------------- */
+/* ---- Rows ---------------------------------------------------------------------------------------------------- */
 
+/* The sum of the lanes, as a tree. */
+static inline float sum_lanes(float *lanes) {
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int l = 0; l < half; l++) lanes[l] += lanes[l + half];
+    return lanes[0];
+}
+
+/* What a row of a dtype can do: be widened, alone or with a residual added, be rounded, give its dot with a vector, and
+ * have a vector added. */
 #define ROW_FUNCTIONS(name, type, to_f32, from_f32)                                                          \
     WIDE static void load_##name(float *x, const void *row, int64_t n) {                                     \
         const type *h = row;                                                                                 \
@@ -35,6 +44,19 @@ enum { LANES = 16, MAX_VECTORS = 2 * STEER_MAX_OPS };
     WIDE static void store_##name(void *row, const float *x, int64_t n) {                                    \
         type *h = row;                                                                                       \
         for (int64_t i = 0; i < n; i++) h[i] = from_f32(x[i]);                                               \
+    }                                                                                                        \
+    WIDE static float dot_##name(const void *row, const float *m, int64_t n) {                               \
+        const type *h = row;                                                                                 \
+        float lanes[LANES] = {0};                                                                            \
+        int64_t i = 0;                                                                                       \
+        for (; i + LANES <= n; i += LANES)                                                                   \
+            for (int l = 0; l < LANES; l++) lanes[l] += to_f32(h[i + l]) * m[i + l];                         \
+        for (int l = 0; i + l < n; l++) lanes[l] += to_f32(h[i + l]) * m[i + l];                             \
+        return sum_lanes(lanes);                                                                             \
+    }                                                                                                        \
+    WIDE static void add_##name(void *row, float coef, const float *restrict m, int64_t n) {                 \
+        type *h = row;                                                                                       \
+        for (int64_t i = 0; i < n; i++) h[i] = from_f32(to_f32(h[i]) + coef * m[i]);                         \
     }
 
 #define SAME(x) (x)
@@ -46,30 +68,17 @@ typedef struct row_functions {
     void (*load)(float *x, const void *row, int64_t n);
     void (*load_sum)(float *x, const void *row, const void *residual, int64_t n);
     void (*store)(void *row, const float *x, int64_t n);
+    float (*dot)(const void *row, const float *m, int64_t n);
+    void (*add)(void *row, float coef, const float *m, int64_t n);
 } row_functions;
 
 static const row_functions row_table[STEER_DTYPE_COUNT] = {
-    [STEER_F32] = {load_f32, load_sum_f32, store_f32},
-    [STEER_F16] = {load_f16, load_sum_f16, store_f16},
-    [STEER_BF16] = {load_bf16, load_sum_bf16, store_bf16},
+    [STEER_F32] = {load_f32, load_sum_f32, store_f32, dot_f32, add_f32},
+    [STEER_F16] = {load_f16, load_sum_f16, store_f16, dot_f16, add_f16},
+    [STEER_BF16] = {load_bf16, load_sum_bf16, store_bf16, dot_bf16, add_bf16},
 };
 
 /* ---- Arithmetic ---------------------------------------------------------------------------------------------- */
-
-WIDE static float dot(const float *x, const float *m, int64_t n) {
-    float lanes[LANES] = {0};
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (int l = 0; l < LANES; l++) lanes[l] += x[i + l] * m[i + l];
-    for (int l = 0; i + l < n; l++) lanes[l] += x[i + l] * m[i + l];
-    for (int half = LANES / 2; half > 0; half /= 2)
-        for (int l = 0; l < half; l++) lanes[l] += lanes[l + half];
-    return lanes[0];
-}
-
-WIDE static void add_scaled(float *x, float coef, const float *m, int64_t n) {
-    for (int64_t i = 0; i < n; i++) x[i] += coef * m[i];
-}
 
 static const float *vector_at(uint64_t address) { return (const float *)(uintptr_t)address; }
 
@@ -112,31 +121,35 @@ static const uint64_t *vectors_of(const steer_program_image *image) {
     return (const uint64_t *)(const void *)((const char *)image + steer_image_vectors_at());
 }
 
+/* What m is scaled by in a program that its entry states whole, from p = h.m. */
+static float entry_coefficient(const steer_entry *entry, float p) {
+    return coefficient(entry->inv * p + entry->bias, entry->gain, 0, entry->lo, entry->hi) * entry->inv;
+}
+
 /* What each vector of the program is scaled by, from the row x. */
 static void find_coefficients(float *C, const float *x, const steer_entry *entry, int64_t n) {
     if (!entry->vectors) return;
     if (!entry->image) {
-        float s = entry->inv * dot(x, vector_at(entry->m), n) + entry->bias;
-        C[0] = coefficient(s, entry->gain, 0, entry->lo, entry->hi) * entry->inv;
+        C[0] = entry_coefficient(entry, dot_f32(x, vector_at(entry->m), n));
         return;
     }
     const steer_program_image *image = image_of(entry);
     const uint64_t *vectors = vectors_of(image);
     float p[MAX_VECTORS];
-    for (int32_t j = 0; j < image->vectors; j++) p[j] = dot(x, vector_at(vectors[j]), n);
-    solve(C, p, image->norm ? dot(x, x, n) : 0, image);
+    for (int32_t j = 0; j < image->vectors; j++) p[j] = dot_f32(x, vector_at(vectors[j]), n);
+    solve(C, p, image->norm ? dot_f32(x, x, n) : 0, image);
 }
 
 static void update(float *x, const float *C, const steer_entry *entry, int64_t n) {
-    if (entry->u) add_scaled(x, entry->u_coef, vector_at(entry->u), n);
+    if (entry->u) add_f32(x, entry->u_coef, vector_at(entry->u), n);
     if (!entry->vectors) return;
     const uint64_t *vectors = entry->image ? vectors_of(image_of(entry)) : &entry->m;
     int32_t updated = entry->image ? image_of(entry)->updated : 1;
     for (int32_t j = 0; j < updated; j++)
-        if (C[j] != 0) add_scaled(x, C[j], vector_at(vectors[j]), n);
+        if (C[j] != 0) add_f32(x, C[j], vector_at(vectors[j]), n);
 }
 
-/* ---- Rows ---------------------------------------------------------------------------------------------------- */
+/* ---- Launches ------------------------------------------------------------------------------------------------ */
 
 static const steer_entry *entry_of(const steer_launch *launch, int64_t row) {
     if (launch->uniform) return launch->uniform;
@@ -154,6 +167,12 @@ static void steer_row_at(const steer_launch *launch, int64_t row, size_t element
     const row_functions *functions = &row_table[launch->dtype];
     char *h = (char *)launch->hidden + (size_t)row * (size_t)launch->hidden_stride * element;
     int64_t n = launch->hidden_size;
+    if (!launch->residual && !entry->image && !(entry->u && entry->vectors)) {
+        const float *v = vector_at(entry->u ? entry->u : entry->m);
+        float c = entry->u ? entry->u_coef : entry_coefficient(entry, functions->dot(h, v, n));
+        if (c != 0) functions->add(h, c, v, n);
+        return;
+    }
     float C[MAX_VECTORS];
     if (launch->residual) { /* dots of the sum; the update goes to the delta alone, so nothing cancels */
         const char *r =
