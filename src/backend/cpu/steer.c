@@ -125,15 +125,21 @@ static inline uint32_t round_upper(float value) {
     return bits + 0x7fffu + ((bits >> 16) & 1u);
 }
 
-/* For finite rows and coefficients: their sum is no NaN. */
+/* For finite rows and coefficients: their sum is no NaN. Arithmetic bounds it, so it fetches the next row meanwhile for
+ * the dot, which memory bounds. */
 WIDE static void add_pairs(uint16_t *restrict h, float coef, const float *restrict even,
                            const float *restrict odd, int64_t n) {
-    for (int64_t k = 0; k < n / 2; k++) {
-        uint32_t word = load_pair(h + 2 * k);
-        uint32_t low = round_upper(MUL_ADD(coef, even[k], even_of(word)));
-        uint32_t high = round_upper(MUL_ADD(coef, odd[k], odd_of(word)));
-        word = low >> 16 | (high & 0xffff0000u);
-        memcpy(h + 2 * k, &word, sizeof word);
+    enum { BLOCK = 128, LINE = 32 }; /* pairs; elements of a cache line */
+    for (int64_t start = 0; start < n / 2; start += BLOCK) {
+        int64_t end = start + BLOCK < n / 2 ? start + BLOCK : n / 2;
+        for (int64_t i = 2 * start; i < 2 * end; i += LINE) __builtin_prefetch(h + n + i);
+        for (int64_t k = start; k < end; k++) {
+            uint32_t word = load_pair(h + 2 * k);
+            uint32_t low = round_upper(MUL_ADD(coef, even[k], even_of(word)));
+            uint32_t high = round_upper(MUL_ADD(coef, odd[k], odd_of(word)));
+            word = low >> 16 | (high & 0xffff0000u);
+            memcpy(h + 2 * k, &word, sizeof word);
+        }
     }
     if (n % 2) h[n - 1] = steer_f32_to_bf16(MUL_ADD(coef, even[n / 2], steer_bf16_to_f32(h[n - 1])));
 }
