@@ -10,7 +10,12 @@
 #ifndef STEER_KERNELS_STEER_COMMON_CUH
 #define STEER_KERNELS_STEER_COMMON_CUH
 
+#ifdef __CUDACC_RTC__
+#include "backend/image.h"
+#include "element.cuh"
+#else
 #include "cuda.cuh"
+#endif
 
 enum {
     STEER_BLOCK_THREADS = 512, /* most threads of a block */
