@@ -159,7 +159,7 @@ void steer_cuda_event_release(void *device, void *event);
 int steer_cuda_event_record(void *device, void *event);
 int steer_cuda_event_elapsed(void *device, double *seconds, void *start, void *stop);
 int steer_cuda_graph_begin(void *device);
-int steer_cuda_graph_end(void *device, void **out);
+int steer_cuda_graph_end(void *device, void **out, int32_t *nodes);
 int steer_cuda_graph_launch(void *device, void *graph);
 void steer_cuda_graph_release(void *device, void *graph);
 

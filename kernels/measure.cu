@@ -140,7 +140,7 @@ int steer_cuda_graph_begin(void *handle) {
     return STEER_OK;
 }
 
-int steer_cuda_graph_end(void *handle, void **out) {
+int steer_cuda_graph_end(void *handle, void **out, int32_t *nodes) {
     auto *device = static_cast<steer_cuda_device *>(handle);
     steer_cuda_choice *choice = steer_cuda_chosen(device);
     STEER_CUDA_CHECK(steer_cuda_enter(device));
@@ -152,9 +152,12 @@ int steer_cuda_graph_end(void *handle, void **out) {
     cudaStreamDestroy(choice->capture);
     choice->capture = nullptr;
     STEER_CUDA_TRY(error);
-    error = cudaGraphInstantiate(&made, graph, 0);
+    size_t count = 0;
+    error = cudaGraphGetNodes(graph, nullptr, &count);
+    if (error == cudaSuccess) error = cudaGraphInstantiate(&made, graph, 0);
     cudaGraphDestroy(graph);
     STEER_CUDA_TRY(error);
+    *nodes = (int32_t)count;
     *out = made;
     return STEER_OK;
 }

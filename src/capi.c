@@ -202,7 +202,8 @@ int steer_graph_end(steer_graph **out, steer_device *device) {
     STEER_TRY(check_graphs(device));
     steer_graph *graph = malloc(sizeof *graph);
     if (!graph) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "graph: %zu bytes of host memory", sizeof *graph);
-    int status = device->backend->graph_end(device->state, &graph->state);
+    int32_t nodes;
+    int status = device->backend->graph_end(device->state, &graph->state, &nodes);
     if (status != STEER_OK) {
         free(graph);
         return status;

@@ -5,6 +5,7 @@ local check = require "steer._check"
 local compile = require "steer._compile"
 local device_module = require "steer.device"
 local explain = require "steer._explain"
+local graph = require "steer._graph"
 local options = require "steer._options"
 local requests_of = require "steer._requests"
 local use = require("steer._tensor").use
@@ -127,7 +128,20 @@ function Plan:explain(layer)
     return explain.plan(self.handle, check.integer("plan_explain", "layer", layer, 0, MAX_LAYER))
 end
 
---- Frees the plan now.
+--- Captures the applies of many layers, so that graph:launch() replays them all as one launch.
+-- After plan:update the same graph steers the new batch. Where the compile option (or STEER_COMPILE) says off, and on
+-- the CPU, its launches run the applies one by one.
+-- @tparam table layers list of layers, in the order of the applies
+-- @param tensors list of as many tensors as plan:apply takes them, or one for all layers; the graph keeps them
+-- @tparam[opt] table opts residual: list of as many tensors, or one for all layers
+-- @return a graph with launch(), stats() and close(); shape_mismatch, dtype_mismatch or device_mismatch if a tensor
+-- does not fit the plan, unsupported while a graph is being captured
+function Plan:graph(layers, tensors, opts)
+    if self.handle == nil then return no_plan(self, "plan_graph") end
+    return graph.graph(self.handle, layers, tensors, opts)
+end
+
+--- Frees the plan now; graphs of it keep what they need.
 function Plan:close()
     if self.handle ~= nil then c.free(self.handle, C.steer_plan_release) end
     self.handle, self.batch = nil, nil

@@ -14,7 +14,7 @@
 extern "C" {
 #endif
 
-enum { STEER_BACKEND_ABI = 1 };
+enum { STEER_BACKEND_ABI = 2 };
 
 /* Where the elements of a tensor are. Strides in elements, 0 for a broadcast dimension. */
 typedef struct steer_view {
@@ -131,8 +131,8 @@ typedef struct steer_backend {
     void (*event_release)(void *device, void *event);
     int (*event_record)(void *device, void *event);
     int (*event_elapsed)(void *device, double *seconds, void *start, void *stop);
-    int (*graph_begin)(void *device); /* (optional, with the next three) */
-    int (*graph_end)(void *device, void **out);
+    int (*graph_begin)(void *device);                           /* (optional, with the next three) */
+    int (*graph_end)(void *device, void **out, int32_t *nodes); /* nodes: how many the graph has */
     int (*graph_launch)(void *device, void *graph);
     void (*graph_release)(void *device, void *graph);
 } steer_backend;

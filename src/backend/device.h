@@ -24,6 +24,11 @@ static inline int steer_device_is_cpu(const steer_device *device) {
     return device->id[0] == 'c' && device->id[1] == 'p';
 }
 
+/* 1 while the calling thread's stream is being captured into a graph. */
+static inline int steer_device_is_capturing(const steer_device *device) {
+    return device->backend->is_capturing && device->backend->is_capturing(device->state);
+}
+
 /* The device of a backend slot (registry.h), opened at the first call. Borrowed: devices live on. */
 int steer_device_get(steer_device **out, int32_t slot, int32_t index);
 /* What steer_device_open does, without a reference. */

@@ -80,7 +80,7 @@ static int launch_table(const steer_plan *plan, const steer_launch *base, const 
  * is then always the mixed one, and runs any program. */
 static steer_path path_to_run(const steer_plan *plan, const steer_layer_choice *choice, int *capturing) {
     const steer_device *device = plan->engine->device;
-    *capturing = device->backend->is_capturing && device->backend->is_capturing(device->state) == 1;
+    *capturing = steer_device_is_capturing(device);
     if (plan->forced == STEER_PATH_AUTO) return *capturing ? STEER_PATH_MIXED : choice->path;
     return choice->path == STEER_PATH_NONE && !*capturing ? STEER_PATH_NONE : plan->forced;
 }

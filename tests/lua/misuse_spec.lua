@@ -17,11 +17,13 @@ local JUNK = {
 }
 local KEYS = {
     "where", "when", "exclude", "vector", "above", "normalize", "min", "max", "spec", "tokens", "phase", "position",
-    "path", "rows", "strict", "hidden", "dtype", "device", "residual", "token_ids",
+    "path", "rows", "strict", "hidden", "dtype", "device", "residual", "token_ids", "compile", "wait",
 }
 
+local KINDS = { "op", "spec", "engine", "plan", "graph" }
+
 -- What earlier calls made, at most 20 of each kind.
-local made = { op = {}, spec = {}, engine = {}, plan = {} }
+local made = { op = {}, spec = {}, engine = {}, plan = {}, graph = {} }
 local function keep(kind, thing)
     local list = made[kind]
     list[#list < 20 and #list + 1 or random(20)] = thing
@@ -29,7 +31,7 @@ end
 local function any(kind) return made[kind][random(math.max(1, #made[kind]))] end
 
 local function junk()
-    if chance(0.2) then return any(choose { "op", "spec", "engine", "plan" }) end
+    if chance(0.2) then return any(choose(KINDS)) end
     if chance(0.1) then return nil end
     return choose(JUNK)
 end
@@ -105,7 +107,10 @@ local CALLS = {
     function()
         keep("plan", any("engine"):plan(list(request, 4), maybe(function()
             local path = choose { "auto", "mixed", "loop", "uniform" }
-            return { rows = maybe(function() return random(20) end), path = path }
+            local compile = choose { "off", false, "reduce-overhead" }
+            return { rows = maybe(function() return random(20) end), path = path, compile = maybe(function()
+                return compile
+            end) }
         end)))
     end,
     function() any("plan"):update(list(request, 4)) end,
@@ -115,9 +120,19 @@ local CALLS = {
         local h = maybe(function() return T.ones({ rows, N }, { device = B.device, dtype = plan.dtype }) end)
         plan:apply(maybe(function() return random(0, 3) end), h, chance(0.2) and { residual = junk() } or nil)
     end,
+    function()
+        local plan = any "plan"
+        local shape = { plan:explain(0).rows, N }
+        local function hidden() return T.ones(shape, { device = B.device, dtype = plan.dtype }) end
+        local layers, one = list(function() return random(0, 3) end, 3), hidden()
+        local hiddens = chance(0.5) and one or list(hidden, 3)
+        keep("graph", plan:graph(layers, hiddens, chance(0.2) and { residual = maybe(hidden) } or nil))
+    end,
+    function() any("graph"):launch() end,
+    function() return tostring(any "graph") .. tostring(any("graph"):stats().why) end,
     function() return tostring(any("plan"):explain(junk())) end,
     function() return tostring(any "spec") .. tostring(any "op") .. tostring(any("engine"):stats()) end,
-    function() if chance(0.05) then any(choose { "op", "spec", "engine", "plan" }):close() end end,
+    function() if chance(0.05) then any(choose(KINDS)):close() end end,
 }
 
 describe("misuse", function()
@@ -126,6 +141,7 @@ describe("misuse", function()
         keep("spec", steer.spec { [0] = { any "op" } })
         keep("engine", steer.engine { hidden = N, device = B.device })
         keep("plan", any("engine"):plan { { spec = any "spec", tokens = 2 } })
+        keep("graph", any("plan"):graph({ 0 }, T.ones({ 2, N }, { device = B.device })))
         B.rounds(4, function()
             local worked, refused = 0, 0
             for _ = 1, 2000 do

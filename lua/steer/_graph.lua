@@ -1,0 +1,143 @@
+--- Graphs of plans: the applies of many layers, captured once and replayed as one launch. Made by plan:graph.
+local ffi = require "ffi"
+local c = require "steer._c"
+local check = require "steer._check"
+local options = require "steer._options"
+local tensors = require "steer._tensor"
+
+local C = c.C
+local raise = require("steer._error").raise
+
+local M = {}
+
+-- ---- Making --------------------------------------------------------------------------------------------------------
+
+local Graph = {}
+Graph.__index = Graph
+
+local OPTIONS = { residual = true }
+local MAX_LAYER = tonumber(C.STEER_MAX_LAYERS) - 1
+local OUT_OF_MEMORY = tonumber(C.STEER_E_OUT_OF_MEMORY)
+local graph_out = ffi.new("steer_plan_graph *[1]")
+local stats_out = c.descriptor("steer_plan_graph_stats")
+
+-- Layers of a list, as an array.
+local function layer_array(layers)
+    check.type("plan_graph", "layers", layers, "table", "a list of layers")
+    local count = #layers
+    if count == 0 then raise("invalid_argument", "plan_graph", "layers: the list is empty") end
+    local array = ffi.new("int32_t[?]", count)
+    for i = 1, count do
+        array[i - 1] = check.integer("plan_graph", ("layers[%d]"):format(i), layers[i], 0, MAX_LAYER)
+    end
+    return array, count
+end
+
+-- Handles of a list of `count` tensors, or of one tensor for all, as an array.
+local function tensor_array(name, value, count)
+    local array = ffi.new("steer_tensor *[?]", count)
+    if tensors.is(value) then
+        for i = 0, count - 1 do array[i] = tensors.use(value, "plan_graph", name) end
+        return array
+    end
+    check.type("plan_graph", name, value, "table", "a tensor or a list of tensors")
+    if #value ~= count then
+        raise("invalid_argument", "plan_graph", "%s: %d tensors for %d layers", name, #value, count)
+    end
+    for i = 1, count do array[i - 1] = tensors.use(value[i], "plan_graph", ("%s[%d]"):format(name, i)) end
+    return array
+end
+
+-- Raises the library's last error; the library counts applies from 0 and calls a tensor hidden.
+local function raise_last(status)
+    local _, err = pcall(c.check, status)
+    err.op = "plan_graph"
+    err.message = err.message:gsub("^apply (%d+): (%l+)", function(i, name)
+        local argument = ({ hidden = "tensors", residual = "opts.residual", layer = "layers" })[name] or name
+        return ("%s[%d]"):format(argument, i + 1)
+    end)
+    error(err, 0)
+end
+
+--- Makes the graph of a plan, for plan:graph.
+function M.graph(plan, layers, hiddens, opts)
+    opts = options.check("plan_graph", opts, OPTIONS)
+    local layer_list, count = layer_array(layers)
+    local hidden_list = tensor_array("tensors", hiddens, count)
+    local residual_list = opts.residual ~= nil and tensor_array("opts.residual", opts.residual, count) or nil
+    local function create()
+        return C.steer_plan_graph_create(graph_out, plan, count, layer_list, hidden_list, residual_list)
+    end
+    local status = create()
+    if status == OUT_OF_MEMORY then
+        collectgarbage()
+        collectgarbage()
+        status = create()
+    end
+    if status ~= 0 then raise_last(status) end
+    local owned = c.own(graph_out[0], C.steer_plan_graph_release)
+    return setmetatable({ handle = owned }, Graph)
+end
+
+-- ---- The object ----------------------------------------------------------------------------------------------------
+
+-- Calls on a closed graph or without one end here.
+local function no_graph(self, op)
+    if getmetatable(self) ~= Graph then
+        raise("invalid_argument", op, "self: expected a graph of a plan, got %s", check.describe(self))
+    end
+    return raise("closed", op, "graph: it is closed")
+end
+
+--- Steers the tensors of all layers with the batch that the plan has now, in the order of the device's stream.
+-- One launch, which allocates nothing; after an update that left what was captured (more rows than were captured, or
+-- programs that the captured kernels cannot run) the graph is captured anew first.
+-- In a capture begun by somebody else, such as steer.bench.time with graph=true, the applies go into that one by one.
+-- @return the graph
+function Graph:launch()
+    local handle = self.handle
+    if handle == nil then return no_graph(self, "graph_launch") end
+    local status = C.steer_plan_graph_launch(handle)
+    if status ~= 0 then
+        if status ~= OUT_OF_MEMORY then c.check(status) end
+        c.alloc(C.steer_plan_graph_launch, handle)
+    end
+    return self
+end
+
+--- Counts what the graph holds and did.
+-- @treturn table captured (false: launches run the applies one by one), layers, nodes (of the captured graph), rows
+-- (captured rows of each apply), launches, captures, recaptures, why (reason of the last recapture or for not
+-- capturing, or nil)
+function Graph:stats()
+    local handle = self.handle
+    if handle == nil then return no_graph(self, "graph_stats") end
+    c.check(C.steer_plan_graph_get_stats(stats_out, handle))
+    local why = ffi.string(stats_out.why)
+    return {
+        captured = stats_out.captured == 1, layers = stats_out.layers, nodes = stats_out.nodes,
+        rows = tonumber(stats_out.rows), launches = tonumber(stats_out.launches),
+        captures = tonumber(stats_out.captures), recaptures = tonumber(stats_out.recaptures),
+        why = why ~= "" and why or nil,
+    }
+end
+
+--- Frees the graph now; it keeps the plan and the tensors until then.
+function Graph:close()
+    if self.handle ~= nil then c.free(self.handle, C.steer_plan_graph_release) end
+    self.handle = nil
+end
+
+function Graph:__tostring()
+    if self.handle == nil then return "graph (closed)" end
+    local stats = self:stats()
+    local function counted(n, word, many) return ("%d %s"):format(n, n == 1 and word or many) end
+    local text = ("graph: %s, %s"):format(counted(stats.layers, "layer", "layers"),
+        counted(stats.launches, "launch", "launches"))
+    if not stats.captured then return ("%s, applies one by one: %s"):format(text, stats.why or "not captured") end
+    text = ("%s, captured for %d rows"):format(text, stats.rows)
+    if stats.recaptures == 0 then return text end
+    return ("%s, anew %s: %s"):format(text, counted(stats.recaptures, "time", "times"), stats.why)
+end
+
+return M

@@ -1,0 +1,162 @@
+/* replay_backend.c: a backend named cuda for machines without a GPU: the CPU backend, with graphs that record steering
+ * launches and replay them. It refuses what a GPU refuses during a capture, and every launch of programs that the
+ * kernel chosen by the launch's bounds could not run, so that a stale graph is an error here and not a wrong result. */
+#include "backend/backend.h"
+#include "core/status.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_VECTORS = 64 }; /* a GPU has limits too, set by its shared memory */
+
+/* A graph, growing while it is captured. */
+typedef struct replay {
+    int32_t count;
+    steer_launch *launches;
+    steer_entry *uniforms; /* of the launches that have one */
+} replay;
+
+static const steer_host *host;
+static _Thread_local replay *capture; /* of this thread, or NULL */
+
+/* What the CPU backend's sources report failures with. */
+int steer_fail(int code, const char *file, int line, const char *format, ...) {
+    char text[512];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    return host->fail(code, file, line, "%s", text);
+}
+
+static int refuse_capture(const char *what) {
+    return capture ? STEER_FAIL(STEER_E_UNSUPPORTED, "%s: a graph is being captured", what) : STEER_OK;
+}
+
+/* ---- Launches ------------------------------------------------------------------------------------------------ */
+
+static const steer_entry *entry_of(const steer_launch *launch, int64_t row) {
+    if (launch->uniform) return launch->uniform;
+    const steer_row *record = &launch->table[row];
+    int32_t at = launch->layer - record->first;
+    return at >= 0 && at < record->count ? (const steer_entry *)(uintptr_t)record->entries + at : NULL;
+}
+
+/* Whether a kernel that is chosen by the launch's bounds can run the program. */
+static int is_within(const steer_launch *launch, const steer_entry *entry) {
+    if (launch->max_vectors < 0) return 1;
+    if (entry->u && entry->vectors && !launch->both) return 0;
+    if (!entry->image) return entry->vectors <= launch->max_vectors;
+    const steer_program_image *image = (const steer_program_image *)(uintptr_t)entry->image;
+    return (image->vectors > 2 ? image->vectors : 2) <= launch->max_vectors &&
+           (int64_t)steer_image_size(image->vectors, image->ops) <= launch->max_image_bytes &&
+           image->norm <= launch->norm;
+}
+
+static int run_launch(void *device, const steer_launch *launch) {
+    for (int64_t row = 0; row < launch->rows; row++) {
+        const steer_entry *entry = entry_of(launch, row);
+        if (entry && !is_within(launch, entry))
+            return STEER_FAIL(STEER_E_DEVICE, "layer %d, row %lld: a program beyond the launch's bounds",
+                              launch->layer, (long long)row);
+    }
+    return steer_backend_cpu()->steer(device, launch);
+}
+
+static int record_launch(const steer_launch *launch) {
+    size_t count = (size_t)capture->count + 1;
+    steer_launch *launches = realloc(capture->launches, count * sizeof *launches);
+    if (launches) capture->launches = launches;
+    steer_entry *uniforms = realloc(capture->uniforms, count * sizeof *uniforms);
+    if (uniforms) capture->uniforms = uniforms;
+    if (!launches || !uniforms) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "graph: no host memory");
+    launches[capture->count] = *launch;
+    if (launch->uniform) uniforms[capture->count] = *launch->uniform;
+    capture->count++;
+    return STEER_OK;
+}
+
+static int replay_steer(void *device, const steer_launch *launch) {
+    if (launch->max_vectors > MAX_VECTORS)
+        return STEER_FAIL(STEER_E_UNSUPPORTED, "programs of %d vectors, at most %d", launch->max_vectors,
+                          MAX_VECTORS);
+    return capture ? record_launch(launch) : run_launch(device, launch);
+}
+
+/* ---- Graphs -------------------------------------------------------------------------------------------------- */
+
+static int is_capturing(void *device) { return capture != NULL; }
+
+static int graph_begin(void *device) {
+    STEER_TRY(refuse_capture("beginning a graph"));
+    capture = calloc(1, sizeof *capture);
+    return capture ? STEER_OK : STEER_FAIL(STEER_E_OUT_OF_MEMORY, "graph: no host memory");
+}
+
+static int graph_end(void *device, void **out, int32_t *nodes) {
+    if (!capture) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "device: this thread captures no graph on it");
+    *out = capture;
+    *nodes = capture->count;
+    capture = NULL;
+    return STEER_OK;
+}
+
+static int graph_launch(void *device, void *graph) {
+    const replay *made = graph;
+    STEER_TRY(refuse_capture("a graph in a graph"));
+    for (int32_t i = 0; i < made->count; i++) {
+        steer_launch launch = made->launches[i];
+        if (launch.uniform) launch.uniform = &made->uniforms[i];
+        STEER_TRY(run_launch(device, &launch));
+    }
+    return STEER_OK;
+}
+
+static void graph_release(void *device, void *graph) {
+    replay *made = graph;
+    if (!made) return;
+    free(made->launches);
+    free(made->uniforms);
+    free(made);
+}
+
+/* ---- What else a capture refuses ----------------------------------------------------------------------------- */
+
+static int replay_allocate(void *device, void **out, size_t bytes) {
+    STEER_TRY(refuse_capture("allocating memory"));
+    return steer_backend_cpu()->allocate(device, out, bytes);
+}
+
+static int replay_upload(void *device, void *dst, const void *src, size_t bytes) {
+    STEER_TRY(refuse_capture("copying to the device"));
+    return steer_backend_cpu()->upload(device, dst, src, bytes);
+}
+
+static int replay_download(void *device, void *dst, const void *src, size_t bytes) {
+    STEER_TRY(refuse_capture("copying to the host"));
+    return steer_backend_cpu()->download(device, dst, src, bytes);
+}
+
+static int replay_synchronize(void *device) { return refuse_capture("synchronize"); }
+
+__attribute__((visibility("default"))) const steer_backend *steer_backend_entry(const steer_host *given);
+
+const steer_backend *steer_backend_entry(const steer_host *given) {
+    static steer_backend backend;
+    host = given;
+    backend = *steer_backend_cpu();
+    backend.name = "cuda";
+    backend.allocate = replay_allocate;
+    backend.upload = replay_upload;
+    backend.download = replay_download;
+    backend.synchronize = replay_synchronize;
+    backend.is_capturing = is_capturing;
+    backend.steer = replay_steer;
+    backend.graph_begin = graph_begin;
+    backend.graph_end = graph_end;
+    backend.graph_launch = graph_launch;
+    backend.graph_release = graph_release;
+    return &backend;
+}
