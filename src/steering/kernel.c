@@ -5,6 +5,7 @@
 #include "core/interrupt.h"
 #include "core/status.h"
 
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <time.h>
@@ -27,7 +28,8 @@ typedef struct loaded_code {
 } loaded_code;
 
 static pthread_mutex_t loaded_lock = PTHREAD_MUTEX_INITIALIZER;
-static steer_table loaded_table; /* nothing leaves it: work that uses the code may be anywhere on the device */
+static steer_table
+    loaded_table; /* nothing leaves it: work that uses the code may be anywhere on the device */
 
 static void *find_loaded(const steer_device *device, steer_hash key) {
     void *kernel = NULL;
@@ -93,7 +95,8 @@ static int build(steer_kernel *kernel, steer_compiler *compiler, steer_hash key,
 }
 
 /* Finds or builds the code of a text. A damaged or foreign entry of the disk cache is built again. */
-static int get_code(steer_kernel *kernel, steer_compiler *compiler, steer_hash key, const char *text, int own) {
+static int get_code(steer_kernel *kernel, steer_compiler *compiler, steer_hash key, const char *text,
+                    int own) {
     steer_device *device = compiler->device;
     kernel->loaded = find_loaded(device, key);
     if (kernel->loaded) {
@@ -117,8 +120,10 @@ static int get_code(steer_kernel *kernel, steer_compiler *compiler, steer_hash k
 static int times_key(steer_hash *out, const steer_kernel *kernel, steer_device *device, steer_hash code) {
     steer_device_info info = {.struct_size = sizeof info};
     STEER_TRY(device->backend->describe(device->state, &info));
-    int64_t batch[] = {kernel->launch.rows, kernel->launch.rows_per_program, kernel->uniform, kernel->programs,
-                       info.processors, info.l2_bytes, info.clock_khz};
+    int64_t batch[] = {kernel->launch.rows, kernel->launch.rows_per_program,
+                       kernel->uniform,     kernel->programs,
+                       info.processors,     info.l2_bytes,
+                       info.clock_khz};
     *out = steer_hash_bytes(code, "times", 5);
     *out = steer_hash_bytes(*out, batch, sizeof batch);
     *out = steer_hash_bytes(*out, info.name, strlen(info.name));
@@ -163,10 +168,10 @@ static int make(steer_kernel *kernel, steer_compiler *compiler, int own) {
 static void say_gain(steer_kernel *kernel, int chosen) {
     char rest[sizeof kernel->why];
     memcpy(rest, kernel->why, sizeof rest);
-    double gain = (1 - kernel->compiled_us / kernel->ordinary_us) * 100;
-    snprintf(kernel->why, sizeof kernel->why, "%.0f %% %s than the ordinary kernel%s%s%.100s",
-             gain < 0 ? -gain : gain, gain < 0 ? "slower" : "faster",
-             chosen ? "" : ", at least 10 % is asked for", *rest ? "; " : "", rest);
+    int gain = (int)lrint((1 - kernel->compiled_us / kernel->ordinary_us) * 100);
+    snprintf(kernel->why, sizeof kernel->why, "%d %% %s than the ordinary kernel%s%s%.80s", abs(gain),
+             gain < 0 ? "slower" : "faster", chosen ? "" : ", at least 10 % is asked for", *rest ? "; " : "",
+             rest);
 }
 
 static void make_and_say(steer_kernel *kernel, steer_compiler *compiler, int own) {
@@ -188,9 +193,7 @@ static void make_and_say(steer_kernel *kernel, steer_compiler *compiler, int own
     atomic_store(&kernel->state, chosen ? STEER_COMPILE_STATE_READY : STEER_COMPILE_STATE_NOT_CHOSEN);
 }
 
-void steer_kernel_make(steer_kernel *kernel, steer_compiler *compiler) {
-    make_and_say(kernel, compiler, 0);
-}
+void steer_kernel_make(steer_kernel *kernel, steer_compiler *compiler) { make_and_say(kernel, compiler, 0); }
 
 /* ---- The thread ------------------------------------------------------------------------------------------------ */
 
@@ -246,7 +249,8 @@ static void register_exit(void) { atexit(stop_all_at_exit); }
 /* Signals are for the program's own threads. */
 static int start_thread(steer_compiler *compiler) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, register_exit); /* by now the compiler is loaded, so exit stops threads before it goes */
+    pthread_once(&once,
+                 register_exit); /* by now the compiler is loaded, so exit stops threads before it goes */
     sigset_t blocked, before;
     sigfillset(&blocked);
     pthread_sigmask(SIG_SETMASK, &blocked, &before);

@@ -12,14 +12,15 @@
 typedef struct steer_kernel {
     steer_node node; /* in the compiler's table, by `key` */
     steer_hash key;
-    steer_hash structure; /* of its programs; {0, 0}: they differ */
+    steer_hash programs_shape; /* {0, 0}: they differ */
     steer_shape shape;
     steer_launch launch; /* like those that it is for, without addresses */
     int residual;        /* they have one */
     int uniform;         /* they have one program */
-    int32_t programs;    /* of their batch */
+    int32_t programs;    /* of their batch, about */
 
-    _Atomic int state; /* a steer_compile_state; what is below is set before it says READY, NOT_CHOSEN or FAILED */
+    _Atomic int
+        state; /* a steer_compile_state; what is below is set before it says READY, NOT_CHOSEN or FAILED */
     steer_compile_source source;
     double ms, ordinary_us, compiled_us;
     void *loaded; /* the backend's */

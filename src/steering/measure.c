@@ -167,8 +167,9 @@ static int launch_once(const trial *t, int specialised) {
     if (!specialised) return backend->steer(t->device->state, &launch);
     int served;
     STEER_TRY(backend->kernel_launch(t->device->state, t->kernel->loaded, &launch, &served));
-    return served ? STEER_OK
-                  : STEER_FAIL(STEER_E_UNSUPPORTED, "compile: the kernel does not serve what it was built for");
+    return served
+               ? STEER_OK
+               : STEER_FAIL(STEER_E_UNSUPPORTED, "compile: the kernel does not serve what it was built for");
 }
 
 /* A graph of launches, so that the host's time per launch does not count. */
@@ -178,7 +179,8 @@ static int capture(void **graph, const trial *t, int specialised) {
     STEER_TRY(backend->graph_begin(t->device->state));
     int status = STEER_OK;
     for (int i = 0; i < LAUNCHES && status == STEER_OK; i++) status = launch_once(t, specialised);
-    int ended = backend->graph_end(t->device->state, graph);
+    int32_t nodes;
+    int ended = backend->graph_end(t->device->state, graph, &nodes);
     return status == STEER_OK ? ended : status;
 }
 
