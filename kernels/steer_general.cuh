@@ -187,8 +187,9 @@ __device__ __forceinline__ void solve_many(const general_state<T> &s, const prog
         bool changed = false;
         for (int j = lane; j < n; j += 32) s.C[j * R + row] = 0;
         __syncwarp();
+        STEER_UNROLL_BAKED
         for (int k = 0; k < program.ops; k++) {
-            const steer_op_image op = read_op(program.op + k);
+            const steer_op_image op = read_op(program.op, k);
             float dot = p[op.dot];
             float c = op.gate >= 0 && !gate_open(op, p[op.gate], norm2) ? 0 : op_coefficient(op, dot);
             const float *gram = program.gram + (size_t)op.dot * n;
@@ -288,8 +289,7 @@ __device__ __forceinline__ void steer_rows(general_state<T> &s, int from, int64_
 }
 
 template <typename T, int R, bool ALIGNED, bool RESIDUAL>
-__global__ void __launch_bounds__(STEER_BLOCK_THREADS, 1)
-    steer_general_kernel(const __grid_constant__ steer_rows_args args) {
+__device__ __forceinline__ void general_block(const steer_rows_args &args) {
     constexpr int N = chunk_of<T>::N;
     extern __shared__ int4 shared[];
     const lane_info me = who();
@@ -346,6 +346,12 @@ __global__ void __launch_bounds__(STEER_BLOCK_THREADS, 1)
             }
         }
     }
+}
+
+template <typename T, int R, bool ALIGNED, bool RESIDUAL>
+__global__ void __launch_bounds__(STEER_BLOCK_THREADS, 1)
+    steer_general_kernel(const __grid_constant__ steer_rows_args args) {
+    general_block<T, R, ALIGNED, RESIDUAL>(args);
 }
 
 template <typename T, int R, bool ALIGNED> steer_rows_kernel general_of(bool residual) {

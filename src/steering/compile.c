@@ -159,27 +159,35 @@ static steer_shape shape_of(const layer_request *request, int values) {
     return shape;
 }
 
+/* Stands for addresses that a launch has. */
+static const _Alignas(16) steer_row somewhere[1];
+
 /* A kernel to be made for the layer; NULL when memory is out. */
 static steer_kernel *add_kernel(const steer_plan *plan, const layer_request *request, int residual) {
     const steer_engine *engine = plan->engine;
     steer_compiler *compiler = engine->compiler;
     const steer_layer_choice *choice = request->choice;
-    int values = may_bake_values(compiler, request);
+    int values = may_bake_values(compiler, request), uniform = choice->path == STEER_PATH_UNIFORM;
+    int32_t rows = plan->rows > INT32_MAX ? INT32_MAX : (int32_t)plan->rows;
     steer_kernel *kernel = steer_table_reserve(&compiler->kernels) ? calloc(1, sizeof *kernel) : NULL;
     if (!kernel) return NULL;
     kernel->key = key_of(request, plan->rows, residual, values);
     if (request->same_shape) kernel->programs_shape = request->first->shape;
     kernel->shape = shape_of(request, values);
-    kernel->launch = (steer_launch){.hidden_size = engine->hidden,
+    kernel->launch = (steer_launch){.residual = residual ? somewhere : NULL,
+                                    .table = uniform ? NULL : somewhere,
+                                    .hidden_stride = engine->hidden,
+                                    .residual_stride = engine->hidden,
+                                    .hidden_size = engine->hidden,
                                     .rows = plan->rows,
                                     .dtype = engine->dtype,
                                     .max_vectors = choice->needs.max_vectors,
                                     .max_image_bytes = choice->needs.max_image_bytes,
                                     .both = choice->needs.both,
                                     .norm = choice->needs.norm,
-                                    .rows_per_program = choice->rows_per_program};
+                                    .rows_per_program = uniform ? rows : choice->rows_per_program};
     kernel->residual = residual;
-    kernel->uniform = choice->path == STEER_PATH_UNIFORM;
+    kernel->uniform = uniform;
     kernel->programs = request->programs;
     atomic_init(&kernel->state, STEER_COMPILE_STATE_NONE);
     steer_table_add(&compiler->kernels, &kernel->node, kernel->key.lo);

@@ -14,7 +14,7 @@ typedef struct steer_kernel {
     steer_hash key;
     steer_hash programs_shape; /* {0, 0}: they differ */
     steer_shape shape;
-    steer_launch launch; /* like those that it is for, without addresses */
+    steer_launch launch; /* like those that it is for; of addresses only tells which there are */
     int residual;        /* they have one */
     int uniform;         /* they have one program */
     int32_t programs;    /* of their batch, about */
