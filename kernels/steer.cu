@@ -128,10 +128,8 @@ int steer_cuda_allow_shared(const void *kernel, const steer_cuda_device *gpu) {
         if (known == kernel) return STEER_OK;
         if (!known) break;
     }
-    cudaFuncAttributes own;
-    STEER_CUDA_TRY(cudaFuncGetAttributes(&own, kernel));
-    STEER_CUDA_TRY(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                        gpu->shared_bytes - (int)own.sharedSizeBytes));
+    STEER_CUDA_TRY(
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, gpu->shared_bytes));
     /* Two threads may both do it, and where the table is full it is done each time: no harm. */
     if (slot < end) slot->store(kernel, std::memory_order_relaxed);
     return STEER_OK;

@@ -126,6 +126,7 @@ __device__ __forceinline__ void find_some_dots(general_state<T> &s, int from, co
 template <typename T, int R, bool ALIGNED, bool RESIDUAL>
 __device__ __forceinline__ void find_dots(general_state<T> &s, int from, const program_parts &program) {
     int j = 0;
+#pragma unroll 1
     for (; j + GENERAL_DOTS <= program.vectors; j += GENERAL_DOTS)
         find_some_dots<T, R, GENERAL_DOTS, ALIGNED, RESIDUAL>(s, from, program, j);
     if (j + 4 <= program.vectors) {

@@ -49,7 +49,7 @@ typedef struct steer_launch {
 } steer_launch;
 
 /* What all programs of a launch have in common; -1 where they differ. A row without a program may be among the rows. */
-enum { STEER_SHAPE_OPS = 16 };
+enum { STEER_SHAPE_OPS = 8 }; /* more are not unrolled */
 typedef struct steer_shape {
     int32_t adds;  /* 1: each has folded adds, 0: none has */
     int32_t image; /* 1: each has an image, 0: none has */
