@@ -37,14 +37,19 @@ __device__ __forceinline__ steer_entry baked_entry(steer_entry entry) {
     return entry;
 }
 
+/* The counts of a program that steers. */
+__device__ __forceinline__ void baked_counts(int *vectors, int *updated, int *ops, int *norm) {
+#ifdef STEER_BAKED
+    if (STEER_BAKED_VECTORS >= 0) *vectors = STEER_BAKED_VECTORS;
+    if (STEER_BAKED_UPDATED >= 0) *updated = STEER_BAKED_UPDATED;
+    if (STEER_BAKED_OPS >= 0) *ops = STEER_BAKED_OPS;
+    if (STEER_BAKED_NORM >= 0) *norm = STEER_BAKED_NORM;
+#endif
+}
+
 /* The header of a program image. */
 __device__ __forceinline__ int4 baked_head(int4 head) {
-#ifdef STEER_BAKED
-    if (STEER_BAKED_VECTORS >= 0) head.x = STEER_BAKED_VECTORS;
-    if (STEER_BAKED_UPDATED >= 0) head.y = STEER_BAKED_UPDATED;
-    if (STEER_BAKED_OPS >= 0) head.z = STEER_BAKED_OPS;
-    if (STEER_BAKED_NORM >= 0) head.w = STEER_BAKED_NORM;
-#endif
+    baked_counts(&head.x, &head.y, &head.z, &head.w);
     return head;
 }
 

@@ -125,10 +125,10 @@ __device__ __forceinline__ void find_some_dots(general_state<T> &s, int from, co
 /* Dots with all vectors, as many together as registers allow. */
 template <typename T, int R, bool ALIGNED, bool RESIDUAL>
 __device__ __forceinline__ void find_dots(general_state<T> &s, int from, const program_parts &program) {
-    int j = 0;
+    int j = program.vectors / GENERAL_DOTS * GENERAL_DOTS;
 #pragma unroll 1
-    for (; j + GENERAL_DOTS <= program.vectors; j += GENERAL_DOTS)
-        find_some_dots<T, R, GENERAL_DOTS, ALIGNED, RESIDUAL>(s, from, program, j);
+    for (int i = 0; i < j; i += GENERAL_DOTS)
+        find_some_dots<T, R, GENERAL_DOTS, ALIGNED, RESIDUAL>(s, from, program, i);
     if (j + 4 <= program.vectors) {
         find_some_dots<T, R, 4, ALIGNED, RESIDUAL>(s, from, program, j);
         j += 4;
@@ -267,8 +267,10 @@ __device__ __forceinline__ program_parts fetch_program(const general_state<T> &s
 /* Rows from .. from + R - 1 of the tile, which are rows first .. of the hidden states; all of one entry. */
 template <typename T, int R, bool ALIGNED, bool RESIDUAL>
 __device__ __forceinline__ void steer_rows(general_state<T> &s, int from, int64_t first,
-                                           const steer_entry &entry, const program_parts &program) {
+                                           const steer_entry &entry, const program_parts &fetched) {
     if (!entry.u && !entry.vectors) return;
+    program_parts program = fetched;
+    baked_counts(&program.vectors, &program.updated, &program.ops, &program.norm);
     __syncthreads(); /* the program is on chip */
     find_dots<T, R, ALIGNED, RESIDUAL>(s, from, program);
     if (program.norm) find_norms<T, R, RESIDUAL>(s, from);
