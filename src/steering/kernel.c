@@ -10,8 +10,6 @@
 #include <stdio.h>
 #include <time.h>
 
-static const double CHOSEN = 0.9; /* most of the ordinary kernel's time that a specialised one may take */
-
 static double now_ms(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -165,13 +163,14 @@ static int make(steer_kernel *kernel, steer_compiler *compiler, int own) {
 }
 
 /* Puts how it compares before what stands in `why`. */
-static void say_gain(steer_kernel *kernel, int chosen) {
+static void say_gain(steer_kernel *kernel, double least_gain, int chosen) {
     char rest[sizeof kernel->why];
     memcpy(rest, kernel->why, sizeof rest);
     int gain = (int)lrint((1 - kernel->compiled_us / kernel->ordinary_us) * 100);
-    snprintf(kernel->why, sizeof kernel->why, "%d %% %s than the ordinary kernel%s%s%.80s", abs(gain),
-             gain < 0 ? "slower" : "faster", chosen ? "" : ", at least 10 % is asked for", *rest ? "; " : "",
-             rest);
+    char asked[48] = "";
+    if (!chosen) snprintf(asked, sizeof asked, ", at least %.3g %% is asked for", least_gain * 100);
+    snprintf(kernel->why, sizeof kernel->why, "%d %% %s than the ordinary kernel%s%s%.60s", abs(gain),
+             gain < 0 ? "slower" : "faster", asked, *rest ? "; " : "", rest);
 }
 
 static void make_and_say(steer_kernel *kernel, steer_compiler *compiler, int own) {
@@ -188,8 +187,8 @@ static void make_and_say(steer_kernel *kernel, steer_compiler *compiler, int own
         atomic_store(&kernel->state, STEER_COMPILE_STATE_FAILED);
         return;
     }
-    int chosen = kernel->compiled_us <= CHOSEN * kernel->ordinary_us;
-    say_gain(kernel, chosen);
+    int chosen = kernel->compiled_us <= (1 - compiler->least_gain) * kernel->ordinary_us;
+    say_gain(kernel, compiler->least_gain, chosen);
     atomic_store(&kernel->state, chosen ? STEER_COMPILE_STATE_READY : STEER_COMPILE_STATE_NOT_CHOSEN);
 }
 
@@ -280,10 +279,25 @@ void steer_kernel_make_later(steer_kernel *kernel, steer_compiler *compiler) {
 
 /* ---- Compilers ------------------------------------------------------------------------------------------------- */
 
+static int read_least_gain(double *out) {
+    const char *text = getenv("STEER_COMPILE_GAIN");
+    char *end;
+    *out = 0.1;
+    if (!text || !*text) return STEER_OK;
+    *out = strtod(text, &end) / 100;
+    if (*end || !isfinite(*out))
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
+                          "STEER_COMPILE_GAIN: \"%.64s\", expected a number of percent", text);
+    return STEER_OK;
+}
+
 int steer_compiler_create(steer_compiler **out, steer_device *device) {
+    double gain;
+    STEER_TRY(read_least_gain(&gain));
     steer_compiler *compiler = calloc(1, sizeof *compiler);
     if (!compiler) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "compile: no host memory");
     compiler->device = device;
+    compiler->least_gain = gain;
     pthread_mutex_init(&compiler->lock, NULL);
     pthread_cond_init(&compiler->wake, NULL);
     pthread_mutex_lock(&all_lock);

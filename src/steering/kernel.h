@@ -31,6 +31,7 @@ typedef struct steer_kernel {
 /* What an engine builds kernels with. */
 typedef struct steer_compiler {
     steer_device *device;
+    double least_gain;   /* how much faster a kernel must be to be chosen; 0.1: a tenth */
     steer_table kernels; /* the engine's thread alone uses it */
     atomic_int_fast64_t compiles, memory_hits, disk_hits, failures;
 
@@ -43,6 +44,7 @@ typedef struct steer_compiler {
     struct steer_compiler *older; /* in the list of all, for exit */
 } steer_compiler;
 
+/* INVALID_ARGUMENT if STEER_COMPILE_GAIN is not a number of percent. */
 int steer_compiler_create(steer_compiler **out, steer_device *device);
 /* Ends what is under way, soon, and frees the compiler with its kernels. */
 void steer_compiler_free(steer_compiler *compiler);

@@ -37,6 +37,9 @@ static void settle_shape(trial *t) {
     t->has_image = shape->image >= 0 ? shape->image : launch->max_image_bytes > 0;
     t->adds = shape->adds >= 0 ? shape->adds : 1;
     if (shape->adds < 0 && !launch->both && t->vectors > 0) t->adds = 0;
+    while (shape->ops < 0 && t->ops > 1 &&
+           (int64_t)steer_image_size(t->vectors, t->ops) > launch->max_image_bytes)
+        t->ops--;
 }
 
 static void lay_out(trial *t) {

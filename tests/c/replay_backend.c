@@ -154,6 +154,12 @@ static int event_elapsed(void *device, double *seconds, void *start, void *stop)
     return STEER_OK;
 }
 
+/* What bandwidth is measured with. */
+static int reference(void *device, void *data, size_t bytes, steer_dtype dtype, steer_reference kind) {
+    clock_us += 100;
+    return STEER_OK;
+}
+
 /* ---- What else a capture refuses ----------------------------------------------------------------------------- */
 
 static int replay_allocate(void *device, void **out, size_t bytes) {
@@ -191,6 +197,7 @@ const steer_backend *steer_backend_entry(const steer_host *given) {
     backend.kernel_build = replay_kernel_build;
     backend.kernel_load = replay_kernel_load;
     backend.kernel_launch = replay_kernel_launch;
+    backend.reference = reference;
     backend.event_create = event_create;
     backend.event_release = event_release;
     backend.event_record = event_record;
