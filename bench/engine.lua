@@ -34,12 +34,7 @@ local function fail_usage(message) common.fail_usage("engine.lua", HELP, message
 local options = common.options(arg, "engine.lua", HELP, FLAGS, VALUES)
 local device = steer.device(options.device)
 local on_cpu = device.id == "cpu"
-local shrink = tonumber(options.shrink or 1)
-if not shrink or shrink < 1 or shrink % 1 ~= 0 then fail_usage("--shrink: expected an integer from 1") end
-for _, shape in pairs(cases.SHAPES) do
-    shape.rows = math.max(4, math.floor(shape.rows / shrink))
-    shape.requests = math.max(2, math.floor(shape.requests / shrink))
-end
+local shrink = common.shrink(options, "engine.lua", HELP)
 
 local ctx = { device = device, dtype = options.dtype or "bf16", graph = not on_cpu and not options["no-graph"] }
 local has_gpu_times = not on_cpu or options["no-graph"]
@@ -236,7 +231,7 @@ local function torch(shape)
 end
 
 local function measure_a()
-    local shape = cases.SHAPES.A
+    local shape = cases.shrunk("A", shrink)
     section("A hot", function()
         local makers = paths(shape)
         makers.automatic, makers.loop = maker(shape, { "cap" }), maker(shape, { "cap" }, { path = "loop" })
@@ -298,7 +293,7 @@ local function update_times(shape)
 end
 
 local function measure_b()
-    local shape = cases.SHAPES.B
+    local shape = cases.shrunk("B", shrink)
     section("B hot", function() return hot(shape, paths(shape), rule(2)) end)
     section("B wall", function()
         return wall(shape, { distinct = maker(shape, { "cap" }) }, wall_rule(2))
@@ -308,7 +303,7 @@ local function measure_b()
 end
 
 local function measure_c()
-    local shape = cases.SHAPES.C
+    local shape = cases.shrunk("C", shrink)
     section("C", function()
         local makers = { ["cap, one spec"] = maker(shape, { "cap" }, { path = "uniform", specs = 1 }) }
         for _, case in ipairs(bars.C_CASES) do makers[case.name] = maker(shape, case.kinds, { path = "mixed" }) end
@@ -319,7 +314,8 @@ end
 
 -- The CPU's own bar: a cap against the stream that the machine's memory can do.
 local function measure_cpu()
-    local shape = { name = "cpu", rows = cases.SHAPES.A.rows, hidden = 2048, requests = cases.SHAPES.A.requests }
+    local shape = cases.shrunk("A", shrink)
+    shape.name = "cpu"
     for _, dtype in ipairs { "f32", "bf16" } do
         section("CPU " .. dtype, function()
             local here_ctx = { device = device, dtype = dtype, graph = false }

@@ -5,6 +5,7 @@ package.path = here .. "/?.lua;" .. here .. "/../tests/lua/?.lua;" .. package.pa
 
 local steer = require "steer"
 local common = require "common"
+local page = require "page"
 local sections = require "steerllm.sections"
 local study_page = require "steerllm.study"
 
@@ -23,16 +24,11 @@ local FLAGS = { quick = true, ["no-compile"] = true }
 local VALUES = { device = true, dtype = true, out = true, python = true, shrink = true }
 
 local options = common.options(arg, "steerllm.lua", HELP, FLAGS, VALUES)
-local shrink = tonumber(options.shrink or 1)
-if not shrink or shrink < 1 or shrink % 1 ~= 0 then
-    common.fail_usage("steerllm.lua", HELP, "--shrink: expected an integer from 1")
-end
-local dtype = options.dtype or "bf16"
-if not ({ bf16 = true, f16 = true, f32 = true })[dtype] then
-    common.fail_usage("steerllm.lua", HELP, "--dtype: expected bf16, f16 or f32")
-end
+local shrink = common.shrink(options, "steerllm.lua", HELP)
+local dtype = common.dtype(options, "steerllm.lua", HELP)
 
 local say = common.sayer()
+local log = common.log(say)
 local opening = steer.bench.clock()
 local device = steer.device(options.device)
 device:synchronize()
@@ -46,30 +42,12 @@ local function shape_text(shape)
 end
 
 local study = {
-    ours = {}, torch = {}, again = {}, notes = {}, dtype = dtype, ways = on_gpu and { "wall", "queued", "graph" }
+    ours = {}, again = {}, notes = log.notes, dtype = dtype, ways = on_gpu and { "wall", "queued", "graph" }
         or { "wall" },
     shape_names = { operations = shape_text(shapes.operations), batches = shape_text(shapes.batches),
         second = shape_text(shapes.second) },
 }
-local records = {} -- lines of steerllm.jsonl
-
-local function note(...)
-    local text = string.format(...)
-    study.notes[#study.notes + 1] = text
-    records[#records + 1] = { kind = "note", message = text }
-    say("note: %s", text)
-end
-
--- Runs fn; a failure is a note and the rest goes on.
-local function attempt(name, fn)
-    say("%s", name)
-    collectgarbage()
-    collectgarbage()
-    local ok, err = pcall(fn)
-    if ok then return end
-    if type(err) == "table" and err.code == "interrupted" then error(err, 0) end
-    note("%s failed: %s", name, tostring(err))
-end
+local records, note, attempt = log.records, log.note, log.attempt
 
 -- ---- Steer ---------------------------------------------------------------------------------------------------------
 
@@ -89,48 +67,20 @@ end
 local TORCH_SECONDS, COMPILE_SECONDS, LIMIT_SECONDS = 0.3, 50, 115
 local QUICK_LIMIT_SECONDS = 25
 
--- What the lines of peers/torch_steerllm.py say, by their kind.
-local take = {
-    environment = function(line)
-        study.torch_environment = line
-        records[#records + 1] = line
-    end,
-    variant = function(line)
-        local section = study.torch[line.section] or {}
-        study.torch[line.section] = section
-        section[line.name] = section[line.name] or {}
-        section[line.name][line.how] = line
-        line.kind, line.side, line.unit = "measurement", "torch", "s"
-        records[#records + 1] = line
-    end,
-    again = function(line)
-        study.again[line.how] = line
-        records[#records + 1] = line
-    end,
-    note = function(line)
-        local about = line.section == "all" and "" or table.concat({ line.section, line.name, line.how }, ", ") .. ": "
-        note("PyTorch, %s%s", about, line.message)
-    end,
-}
+local take = common.torch_lines(study, log)
+function take.again(line)
+    study.again[line.how] = line
+    records[#records + 1] = line
+end
 
 local function torch()
     local python = options.python or "python3"
     local words = {
-        "timeout", "--foreground", "-k", 5, options.quick and QUICK_LIMIT_SECONDS or LIMIT_SECONDS, python,
-        here .. "/peers/torch_steerllm.py", "--device", device.id, "--dtype", dtype, "--shrink", shrink, "--seconds",
-        options.quick and 0.1 or TORCH_SECONDS, "--compile-seconds", COMPILE_SECONDS,
+        python, here .. "/peers/torch_steerllm.py", "--device", device.id, "--dtype", dtype, "--shrink", shrink,
+        "--seconds", options.quick and 0.1 or TORCH_SECONDS, "--compile-seconds", COMPILE_SECONDS,
     }
     if options.quick or options["no-compile"] then words[#words + 1] = "--no-compile" end
-    local pipe, json = assert(io.popen(common.command(words) .. "; echo status $?")), require "dkjson"
-    local status = "unknown"
-    for text in pipe:lines() do
-        local line = json.decode(text, 1, nil) -- null becomes nil
-        status = text:match("^status (%d+)$") or status
-        if type(line) == "table" and take[line.kind] then take[line.kind](line) end
-    end
-    pipe:close()
-    if status == "124" then note("PyTorch was stopped when its time was over: what it had measured by then is here") end
-    if status ~= "0" and status ~= "124" then note("%s ended with status %s", python, status) end
+    common.children(words, options.quick and QUICK_LIMIT_SECONDS or LIMIT_SECONDS, take, note)
 end
 
 -- ---- The run -------------------------------------------------------------------------------------------------------
@@ -150,25 +100,9 @@ if not on_gpu then note("the CPU has the wall clock only: nothing among many cal
 local list = common.environment(device, here)
 list[#list + 1] = { "dtype", dtype }
 list[#list + 1] = { "sampling", options.quick and "quick" or "full" }
-list[#list + 1] = { "Steer opens the device", study_page.duration(opening) }
-local found = study.torch_environment
-if found then
-    list[#list + 1] = { "PyTorch", ("%s, CUDA %s, Python %s, %s"):format(found.torch, found.cuda or "none",
-        found.python, found.name) }
-    list[#list + 1] = { "PyTorch's import and first use of the device", study_page.duration(found.import_seconds)
-        .. " and " .. study_page.duration(found.device_seconds) }
-end
+list[#list + 1] = { "Steer opens the device", page.duration(opening) }
+if study.torch_environment then common.append_torch(list, study.torch_environment) end
 if shrink > 1 then list[#list + 1] = { "shrunk", ("rows and requests divided by %d"):format(shrink) } end
 study.environment = list
 
-local page = study_page.markdown(study)
-io.write(page)
-if options.out then
-    common.make_folder(options.out)
-    local first = { kind = "environment" }
-    for _, entry in ipairs(list) do first[entry[1]] = entry[2] end
-    table.insert(records, 1, first)
-    common.write_lines(options.out .. "/steerllm.jsonl", records)
-    common.write(options.out .. "/steerllm.md", page)
-    say("wrote %s/steerllm.md and %s/steerllm.jsonl", options.out, options.out)
-end
+common.publish(options.out, "steerllm", study_page.markdown(study), list, records, say)

@@ -184,6 +184,7 @@ for _, layer in ipairs(LAYERS) do print(("layer %d  %.3f"):format(layer, found.a
 
 local folder = arg[1]
 if folder then
+    assert(os.execute("mkdir -p '" .. folder:gsub("'", "'\\''") .. "'") == 0, "cannot make the folder " .. folder)
     local path = folder .. "/layer_scale.jsonl"
     sweep:start { output = path, device = device, folder = scripts, progress = false }
     print("\nresults: " .. path)

@@ -14,17 +14,30 @@ die() { printf '%s\n' "$*" >&2; exit 1; }
 has_command() { command -v "$1" >/dev/null 2>&1; }
 has_header() { has_command cc && printf '#include <%s>\n' "$1" | cc -E - >/dev/null 2>&1; }
 has_lua_module() { has_command luajit && luajit -e "require '$1'" >/dev/null 2>&1; }
+has_openblas() { # cblas.h alone may be another library's
+    has_header cblas.h && [ "$(cc -print-file-name=libopenblas.so)" != libopenblas.so ]
+}
 has_numpy() { [ -x /usr/bin/python3 ] && /usr/bin/python3 -c 'import numpy' >/dev/null 2>&1; }
+# Ubuntu's chromium comes as a snap only: there the test of reports in a browser is skipped unless one is installed.
+has_browser() {
+    has_command chromium || has_command chromium-browser || has_command google-chrome ||
+        ! grep -qx 'ID=debian' /etc/os-release 2>/dev/null
+}
+# The test under Slurm starts a cluster of its own, for which it must be root: others need no Slurm.
+has_slurm() {
+    [ "$(id -u)" != 0 ] || { [ -x /usr/sbin/slurmctld ] && [ -x /usr/sbin/slurmd ] && [ -x /usr/sbin/munged ]; }
+}
 
 # What is needed: a check and the package of Debian 12 and Ubuntu 24.04 that satisfies it.
 build_needs=(
     "has_command cc=gcc" "has_header stdio.h=libc6-dev" "has_command cmake=cmake" "has_command make=make"
-    "has_command luajit=luajit" "has_lua_module dkjson=lua-dkjson" "has_header cblas.h=libopenblas-dev"
+    "has_command luajit=luajit" "has_lua_module dkjson=lua-dkjson" "has_openblas=libopenblas-dev"
 )
 test_needs=(
     "has_command busted=lua-busted" "has_command luacheck=lua-check" "has_command clang-format-14=clang-format-14"
     "has_command shellcheck=shellcheck" "has_command g++=g++" "has_command pkg-config=pkg-config"
-    "has_numpy=python3-numpy" "has_command gnuplot=gnuplot-nox"
+    "has_numpy=python3-numpy" "has_command gnuplot=gnuplot-nox" "has_command parallel=parallel"
+    "has_browser=chromium" "has_slurm=slurm-wlm" "has_slurm=munge"
 )
 
 # install_missing NEED...: installs the packages of the needs that are not met. Runs nothing when all are met.
@@ -71,8 +84,10 @@ configure_and_build() {
         say "CUDA compiler found: building the CPU runtime and the CUDA module"
     fi
     mkdir -p "$build"
+    local configure=(cmake -S "$root" -B "$build" -DSTEER_CUDA="$cuda" -DSTEER_BUILD_TESTS="$1")
     if ! {
-        cmake -S "$root" -B "$build" -DSTEER_CUDA="$cuda" -DSTEER_BUILD_TESTS="$1" &&
+        # What an earlier run found may be gone: a tree that was moved, a compiler that was removed.
+        { "${configure[@]}" || { find "$build" -maxdepth 2 -name CMakeCache.txt -delete && "${configure[@]}"; }; } &&
         cmake --build "$build" -j "$jobs"
     } >"$log" 2>&1; then
         cat "$log" >&2

@@ -67,7 +67,7 @@ const char *steer_version(void);
 size_t steer_sizeof(const char *type);
 
 /* Last failure on this thread. The strings live until the next failing call on this thread. */
-int steer_error_code(void);
+int steer_error_code(void);            /* a steer_status */
 const char *steer_error_op(void);      /* the public operation, such as "tensor_create" */
 const char *steer_error_message(void); /* what was wrong and what was expected */
 const char *steer_error_where(void);   /* file:line in the library's source */
@@ -124,10 +124,13 @@ typedef struct steer_memory_info {
     int64_t total_allocations;
 } steer_memory_info;
 
+/* Backends that this version knows, found here or not. */
 int32_t steer_backend_count(void);
+/* Says what was found on backend `index`. */
 int steer_backend_describe(steer_backend_info *out, int32_t index);
 /* Devices of all backends: the CPU first, then the GPUs. */
 int32_t steer_device_count(void);
+/* Says what device `index` is. */
 int steer_device_describe(steer_device_info *out, int32_t index);
 
 /* Opens "cpu" or "cuda:N"; NULL or "" means STEER_DEVICE, else the first GPU, else the CPU.
@@ -135,9 +138,10 @@ int steer_device_describe(steer_device_info *out, int32_t index);
 int steer_device_open(steer_device **out, const char *id);
 steer_device *steer_device_retain(steer_device *device);
 void steer_device_release(steer_device *device);
-const char *steer_device_id(const steer_device *device);
+const char *steer_device_id(const steer_device *device); /* "cuda:0" */
 /* Waits for all work on the device's stream. */
 int steer_device_synchronize(steer_device *device);
+/* Says what this process holds on the device. */
 int steer_device_memory(steer_memory_info *out, steer_device *device);
 /* Orders the calling thread's later work on this device on a caller's CUDA stream (a cudaStream_t); NULL returns to
  * the device's own stream. The caller orders his own work across the switch. UNSUPPORTED on the CPU. */
@@ -182,25 +186,27 @@ int steer_tensor_create(steer_tensor **out, steer_device *device, steer_dtype dt
  * whose strides let elements share memory can be read, not written. */
 int steer_tensor_wrap(steer_tensor **out, steer_device *device, steer_dtype dtype, int32_t ndim,
                       const int64_t *shape, const int64_t *strides, void *data);
-/* DLPack 0.8: takes over a DLManagedTensor (its deleter runs at the last release; on failure it stays the caller's) or
- * makes one. */
+/* Takes over a DLManagedTensor of DLPack 0.8: its deleter runs at the last release; on failure it stays the caller's. */
 int steer_tensor_from_dlpack(steer_tensor **out, void *managed);
+/* Makes a DLManagedTensor, which keeps the tensor alive until its consumer calls the deleter. */
 int steer_tensor_to_dlpack(void **out, steer_tensor *tensor);
 steer_tensor *steer_tensor_retain(steer_tensor *tensor);
 void steer_tensor_release(steer_tensor *tensor);
 
-int32_t steer_tensor_ndim(const steer_tensor *tensor);
+int32_t steer_tensor_ndim(const steer_tensor *tensor);                /* number of dimensions */
 int64_t steer_tensor_size(const steer_tensor *tensor, int32_t dim);   /* -1 if dim is out of range */
 int64_t steer_tensor_stride(const steer_tensor *tensor, int32_t dim); /* 0 if dim is out of range */
-int64_t steer_tensor_numel(const steer_tensor *tensor);
-steer_dtype steer_tensor_dtype(const steer_tensor *tensor);
-steer_device *steer_tensor_device(const steer_tensor *tensor); /* borrowed */
-void *steer_tensor_data(const steer_tensor *tensor);           /* device address of the first element */
-int32_t steer_tensor_is_contiguous(const steer_tensor *tensor);
+int64_t steer_tensor_numel(const steer_tensor *tensor);               /* number of elements */
+steer_dtype steer_tensor_dtype(const steer_tensor *tensor);           /* type of its elements */
+steer_device *steer_tensor_device(const steer_tensor *tensor);        /* borrowed */
+void *steer_tensor_data(const steer_tensor *tensor);            /* device address of the first element */
+int32_t steer_tensor_is_contiguous(const steer_tensor *tensor); /* 1: row-major without gaps */
 
-/* Views: they share the storage of `tensor` and keep it alive. */
+/* Views share the storage of `tensor` and keep it alive. This one: `length` indices of dim from `start` on. */
 int steer_tensor_narrow(steer_tensor **out, steer_tensor *tensor, int32_t dim, int64_t start, int64_t length);
+/* A view without dim, at one index of it. */
 int steer_tensor_select(steer_tensor **out, steer_tensor *tensor, int32_t dim, int64_t index);
+/* A view with two dimensions exchanged. */
 int steer_tensor_transpose(steer_tensor **out, steer_tensor *tensor, int32_t dim0, int32_t dim1);
 /* Same elements, another shape; one dimension may be -1. UNSUPPORTED if the strides do not allow a view. */
 int steer_tensor_reshape(steer_tensor **out, steer_tensor *tensor, int32_t ndim, const int64_t *shape);
@@ -209,6 +215,7 @@ int steer_tensor_reshape(steer_tensor **out, steer_tensor *tensor, int32_t ndim,
  * integer truncates and saturates, NaN becomes 0; integer to integer keeps the low bits. Waits for the GPU only when
  * dst is on the CPU. */
 int steer_tensor_copy(steer_tensor *dst, steer_tensor *src);
+/* Every element = value, converted as by steer_tensor_copy; an integer dtype takes only integers. */
 int steer_tensor_fill(steer_tensor *dst, double value);
 /* dst[i] = start + i * step over a one-dimensional tensor. */
 int steer_tensor_arange(steer_tensor *dst, double start, double step);
@@ -227,12 +234,14 @@ int steer_tensor_scalar(steer_tensor *dst, steer_tensor *a, steer_binary op, dou
 int steer_tensor_reduce(steer_tensor *dst, steer_tensor *src, steer_reduce op, int32_t dim);
 /* dst = src / |src| along dim (-1: the whole); a zero norm is INVALID_ARGUMENT on the CPU and gives NaN on a GPU. */
 int steer_tensor_normalize(steer_tensor *dst, steer_tensor *src, int32_t dim);
+/* dst = softmax of src along dim (-1: the whole), of src's shape. Float dtypes only. */
 int steer_tensor_softmax(steer_tensor *dst, steer_tensor *src, int32_t dim);
 /* dst = a @ b for [m,k]@[k,n], [k]@[k,n], [m,k]@[k], [k]@[k] and batches [b,m,k]@[b,k,n]; float dtypes, all equal;
  * products accumulate in f32 (cuBLAS or CBLAS). */
 int steer_tensor_matmul(steer_tensor *dst, steer_tensor *a, steer_tensor *b);
 /* One element, index of ndim entries. Waits for the GPU. i64 beyond 2^53 rounds. */
 int steer_tensor_get(double *out, steer_tensor *tensor, const int64_t *index);
+/* Sets one element, as steer_tensor_fill does. */
 int steer_tensor_set(steer_tensor *tensor, const int64_t *index, double value);
 
 /* ---- Files --------------------------------------------------------------------------------------------------- */
@@ -240,10 +249,11 @@ int steer_tensor_set(steer_tensor *tensor, const int64_t *index, double value);
 typedef struct steer_map steer_map;   /* a file mapped for reading */
 typedef struct steer_file steer_file; /* a file being written, invisible until it is committed */
 
+/* Maps a file for reading. NOT_FOUND, IO; a folder is IO. */
 int steer_map_open(steer_map **out, const char *path);
 void steer_map_release(steer_map *map);
 const uint8_t *steer_map_data(const steer_map *map); /* NULL for an empty file */
-int64_t steer_map_size(const steer_map *map);
+int64_t steer_map_size(const steer_map *map);        /* bytes */
 /* A CPU tensor over the file's bytes from `offset`; private: writing to it does not change the file. Keeps the map
  * alive. FORMAT if it would reach past the end; an offset that is not aligned to the dtype is copied out. */
 int steer_map_tensor(steer_tensor **out, steer_map *map, steer_dtype dtype, int32_t ndim,
@@ -251,6 +261,7 @@ int steer_map_tensor(steer_tensor **out, steer_map *map, steer_dtype dtype, int3
 
 /* Writes beside `path` under a temporary name. */
 int steer_file_create(steer_file **out, const char *path);
+/* Appends bytes. After an error, such as a full disk (IO), the file is gone and further writes are CLOSED. */
 int steer_file_write(steer_file *file, const void *data, int64_t size);
 /* Elements of a tensor in row-major order, little-endian, from any device. */
 int steer_file_write_tensor(steer_file *file, steer_tensor *tensor);
@@ -381,8 +392,10 @@ typedef struct steer_engine_stats {
     int64_t failures;          /* specialised kernels that could not be built: the ordinary ones serve */
 } steer_engine_stats;
 
+/* Makes an engine, which keeps the device. INVALID_ARGUMENT names the field at fault. */
 int steer_engine_create(steer_engine **out, const steer_engine_desc *desc);
 void steer_engine_release(steer_engine *engine);
+/* Says what the engine has done and holds. */
 int steer_engine_get_stats(steer_engine_stats *out, steer_engine *engine);
 
 typedef struct steer_request {
@@ -475,7 +488,9 @@ int steer_plan_update(steer_plan *plan, int32_t request_count, const steer_reque
 /* Steers hidden [rows, hidden] in place. With residual, of the same shape, the operations see hidden + residual and
  * their update goes to hidden. Allocates nothing, waits for nothing. */
 int steer_plan_apply(steer_plan *plan, int32_t layer, steer_tensor *hidden, steer_tensor *residual);
+/* Says what applying the plan to a layer does, and why so. */
 int steer_plan_explain(steer_explain *out, steer_plan *plan, int32_t layer);
+/* Run `index` of the layer's rows, index < steer_explain.groups. */
 int steer_plan_group(steer_group *out, steer_plan *plan, int32_t layer, int32_t index);
 /* Request index whose spec steers nothing, for index < steer_explain.idle_specs. */
 int steer_plan_idle_spec(int32_t *out, steer_plan *plan, int32_t index);
@@ -519,14 +534,18 @@ typedef enum steer_reference {
     STEER_REFERENCE_STREAM = 1 /* R1: every element loaded, + 0, stored in place */
 } steer_reference;
 
+/* Makes an event; it is at no point yet. */
 int steer_event_create(steer_event **out, steer_device *device);
 void steer_event_release(steer_event *event);
+/* Puts the event behind the work that this thread has issued to the device so far. */
 int steer_event_record(steer_event *event);
 /* Seconds from `start` to `stop`, waiting for `stop`. */
 int steer_event_elapsed(double *out, steer_event *start, steer_event *stop);
 /* Captures this thread's later work on the device instead of running it. UNSUPPORTED on the CPU. */
 int steer_graph_begin(steer_device *device);
+/* Ends the capture. */
 int steer_graph_end(steer_graph **out, steer_device *device);
+/* Issues the captured work. */
 int steer_graph_launch(steer_graph *graph);
 void steer_graph_release(steer_graph *graph);
 /* Runs a reference once over a contiguous float tensor. */

@@ -13,6 +13,15 @@ M.SHAPES = {
     C = { name = "C", rows = 65536, hidden = 8192, requests = 256 },
 }
 
+--- A shape with its rows and requests divided by `shrink`.
+function M.shrunk(name, shrink)
+    local shape = {}
+    for key, value in pairs(M.SHAPES[name]) do shape[key] = value end
+    shape.rows = math.max(4, math.floor(shape.rows / shrink))
+    shape.requests = math.max(2, math.floor(shape.requests / shrink))
+    return shape
+end
+
 local SEED = 20240607
 
 -- Per operation: its arguments in the two turns, for the library and for the oracle alike.
@@ -60,20 +69,20 @@ local function requests_of(shape, specs)
     return requests
 end
 
--- The specs of both turns: `count` of them, which share `sets` sets of vectors in f32.
+-- The specs of both turns: `count` of them, which share `sets` sets of vectors in f32; their operations.
 local function make_specs(shape, count, sets, kinds)
     local pool = steer.tensor.randn({ sets * #kinds, shape.hidden }, { device = "cpu", seed = SEED + 1 })
-    local specs = { {}, {} }
+    local specs, operations = { {}, {} }, { {}, {} }
     for turn = 1, 2 do
         for i = 1, count do
             local ops = {}
             for k, kind in ipairs(kinds) do
                 ops[k] = MAKE[kind](pool:select(1, (i - 1) % sets * #kinds + k), TURNS[kind][turn])
             end
-            specs[turn][i] = steer.spec { [0] = ops }
+            specs[turn][i], operations[turn][i] = steer.spec { [0] = ops }, ops
         end
     end
-    return specs, pool
+    return specs, pool, operations
 end
 
 local engines = {} -- by hidden size, dtype and device
@@ -84,39 +93,50 @@ local function engine(ctx, shape)
     return engines[key]
 end
 
---- Makes a case: a batch of a shape in which `specs` distinct specs of the operations `kinds` take turns.
--- ctx: device, dtype. opts: specs (default: one for each request), vectors (sets of vectors that the specs share;
--- default: a set for each spec), path ("auto").
--- Returns shape, kinds, count, path, why, plans (of the two turns), and apply(turn, x).
-function M.make(ctx, shape, kinds, opts)
-    local count = opts and opts.specs or shape.requests
-    local path = opts and opts.path or "auto"
-    local sets = opts and opts.vectors or count
-    local specs, pool = make_specs(shape, count, sets, kinds)
-    local case = {
-        ctx = ctx, shape = shape, kinds = kinds, count = count, sets = sets, specs = specs, pool = pool,
-        asked = path, plans = {}, engine = engine(ctx, shape),
-    }
+-- Plans the two turns of a case's specs and takes over what they explain.
+local function plan_turns(case, path, compile)
+    case.asked, case.plans = path, {}
     for turn = 1, 2 do
-        case.plans[turn] = case.engine:plan(requests_of(shape, specs[turn]), { path = path })
+        local requests = requests_of(case.shape, case.specs[turn])
+        case.plans[turn] = case.engine:plan(requests, { path = path, compile = compile })
     end
     local explanation = case.plans[1]:explain(0)
-    case.path, case.why, case.launches = explanation.path, explanation.why, explanation.launches
-    case.programs, case.bytes = explanation.programs, explanation.bytes
+    for _, key in ipairs { "path", "why", "launches", "programs", "bytes", "compile" } do
+        case[key] = explanation[key]
+    end
     return case
 end
 
---- The same specs in a plan of another path.
-function M.again(case, path)
+--- Makes a case: a batch of a shape in which `specs` distinct specs of the operations `kinds` take turns.
+-- ctx: device, dtype. opts: specs (default: one for each request), vectors (sets of vectors that the specs share;
+-- default: a set for each spec), path ("auto"), compile (a mode of compilation, default the environment's).
+-- Returns shape, kinds, count, plans (of the two turns), and path, why, launches, programs, bytes and compile as
+-- plan:explain gives them.
+function M.make(ctx, shape, kinds, opts)
+    opts = opts or {}
+    local count = opts.specs or shape.requests
+    local sets = opts.vectors or count
+    local specs, pool, operations = make_specs(shape, count, sets, kinds)
+    return plan_turns({
+        ctx = ctx, shape = shape, kinds = kinds, count = count, sets = sets, specs = specs, pool = pool,
+        operations = operations, engine = engine(ctx, shape),
+    }, opts.path or "auto", opts.compile)
+end
+
+--- The same specs in plans of another path, or compiled in another mode.
+function M.again(case, path, compile)
     local other = {}
     for key, value in pairs(case) do other[key] = value end
-    other.asked, other.plans = path, {}
-    for turn = 1, 2 do
-        other.plans[turn] = case.engine:plan(requests_of(case.shape, case.specs[turn]), { path = path })
+    return plan_turns(other, path, compile)
+end
+
+--- Requests whose specs have the turns as their layers 0 and 1.
+function M.both_turns(case)
+    local specs = {}
+    for i = 1, case.count do
+        specs[i] = steer.spec { [0] = case.operations[1][i], [1] = case.operations[2][i] }
     end
-    local explanation = other.plans[1]:explain(0)
-    other.path, other.why, other.launches = explanation.path, explanation.why, explanation.launches
-    return other
+    return requests_of(case.shape, specs)
 end
 
 --- The functions to be timed: the two turns over each of the tensors in `list`, a turn over all of them first.
@@ -173,6 +193,25 @@ function M.layered_specs(shape, n, seed)
         local layers, op = {}, steer.cap(pool:select(1, i), { min = -1, max = 1 })
         for layer = 0, 31 do layers[layer] = { op } end
         specs[i] = steer.spec(layers)
+    end
+    return specs
+end
+
+--- Specs for the layers 0 to `layers` - 1, one for each of n requests: caps whose bounds change from layer to layer, so
+-- that each changes every row. A spec has one vector, or with `own` one for each layer; vectors that no other seed has.
+function M.deep_specs(shape, n, layers, seed, own)
+    local each = own and layers or 1
+    local pool = steer.tensor.randn({ n * each, shape.hidden }, { device = "cpu", seed = SEED + 1000 + seed })
+    local specs = {}
+    for i = 1, n do
+        local at_layers, ops = {}, {}
+        for layer = 0, layers - 1 do
+            local key = own and layer or layer % 2
+            ops[key] = ops[key] or steer.cap(pool:select(1, (i - 1) * each + (own and layer or 0) + 1),
+                TURNS.cap[layer % 2 + 1])
+            at_layers[layer] = { ops[key] }
+        end
+        specs[i] = steer.spec(at_layers)
     end
     return specs
 end

@@ -1,4 +1,6 @@
---- report.lua: what the engine benchmark writes: the table on the terminal and in markdown.
+--- report.lua: bars and what was measured: their table on the terminal and in markdown, and verdicts.
+local page = require "page"
+
 local M = {}
 
 -- ---- Rows ----------------------------------------------------------------------------------------------------------
@@ -66,19 +68,19 @@ function M.text(rows)
     return table.concat(lines, "\n") .. "\n"
 end
 
+--- The rows as a table in markdown.
+function M.table(rows)
+    local lines = {}
+    for i, row in ipairs(rows) do
+        lines[i] = cells_of(row)
+        for k, cell in ipairs(lines[i]) do lines[i][k] = cell:gsub("|", "\\|"):gsub("\n", " ") end
+    end
+    return page.table(header(), lines)
+end
+
 --- The rows and the environment as markdown.
 function M.markdown(rows, environment)
-    local lines = { "# Engine benchmark", "" }
-    for _, entry in ipairs(environment) do lines[#lines + 1] = ("- %s: %s"):format(entry[1], entry[2]) end
-    lines[#lines + 1] = ""
-    lines[#lines + 1] = "| " .. table.concat(header(), " | ") .. " |"
-    lines[#lines + 1] = "|" .. (" --- |"):rep(#COLUMNS)
-    for _, row in ipairs(rows) do
-        local cells = cells_of(row)
-        for i, cell in ipairs(cells) do cells[i] = cell:gsub("|", "\\|"):gsub("\n", " ") end
-        lines[#lines + 1] = "| " .. table.concat(cells, " | ") .. " |"
-    end
-    return table.concat(lines, "\n") .. "\n"
+    return ("# Engine benchmark\n\n%s\n\n%s\n"):format(page.environment(environment), M.table(rows))
 end
 
 return M

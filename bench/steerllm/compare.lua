@@ -1,7 +1,9 @@
---- compare.lua: which of the study's measurements do the same work, how they compare, and what a compilation costs.
+--- compare.lua: which of the study's measurements do the same work, and how they compare.
 --
 -- A study is { ours = section -> name -> measurement, torch = section -> name -> how -> measurement, again = how ->
 -- {first_calls}, ways = list of the ways of timing, notes = list of texts }; a measurement has bench.stats by way.
+local page = require "page"
+
 local M = {}
 
 --- PyTorch's variants in the order of the tables: what they are called, and Steer's measurement of the same work.
@@ -34,13 +36,6 @@ function M.ours(study, section, name) return (study.ours[section] or {})[name] e
 --- PyTorch's measurement, or nil.
 function M.torch(study, section, name, how) return ((study.torch[section] or {})[name] or {})[how] end
 
---- "faster", "slower" or "open": what a is beside b, where their quartiles separate.
-function M.verdict(a, b)
-    if a.q3 < b.q1 then return "faster" end
-    if a.q1 > b.q3 then return "slower" end
-    return "open"
-end
-
 --- Lists every pair that does the same work, timed in the same way: {section, name, label, how, way, ours, theirs,
 -- ratio (theirs over ours), verdict (of Steer)}.
 function M.pairs(study)
@@ -54,7 +49,7 @@ function M.pairs(study)
                     if a and b then
                         list[#list + 1] = { section = section, name = variant[1], label = variant[2], how = how,
                             way = way, same = variant[3], ours = a, theirs = b, ratio = b.median / a.median,
-                            verdict = M.verdict(a, b) }
+                            verdict = page.verdict(a, b) }
                     end
                 end
             end
@@ -70,15 +65,6 @@ function M.fastest(list, keep)
         if keep(pair) and (not best or pair.theirs.median < best.theirs.median) then best = pair end
     end
     return best
-end
-
---- Calls after which a first cost is paid back: `first` is a list of the seconds of the first calls, `later` and
--- `eager` the bench.stats of a call. Returns math.huge where a later call is not measurably faster.
-function M.amortised(first, later, eager)
-    if M.verdict(later, eager) ~= "faster" then return math.huge end
-    local cost = 0
-    for _, seconds in ipairs(first) do cost = cost + seconds - later.median end
-    return math.max(#first, math.ceil(cost / (eager.median - later.median)))
 end
 
 return M

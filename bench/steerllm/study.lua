@@ -1,6 +1,7 @@
 --- study.lua: writes the study as markdown: objective, machine, method, four tables, findings, decision.
 -- Every sentence with a number is made from the measurements; what they leave open is said to be open.
 local compare = require "steerllm.compare"
+local page = require "page"
 
 local M = {}
 
@@ -8,23 +9,7 @@ local WAYS = { wall = "call and wait", queued = "among many calls", graph = "in 
 
 -- ---- Text ----------------------------------------------------------------------------------------------------------
 
---- A time in a unit that suits it.
-function M.duration(seconds)
-    if seconds < 1e-3 then return ("%.4g µs"):format(seconds * 1e6) end
-    if seconds < 1 then return ("%.3g ms"):format(seconds * 1e3) end
-    return ("%.3g s"):format(seconds)
-end
-
--- Microseconds, without an exponent.
-local function us(seconds) return ((seconds < 1e-3 and "%.4g" or "%.0f"):format(seconds * 1e6)) end
-
-local function cell(stats)
-    return stats and ("%s (%s to %s)"):format(us(stats.median), us(stats.q1), us(stats.q3)) or "-"
-end
-
-local function times(ratio)
-    return (ratio >= 10 and "%.0fx" or ratio >= 0.1 and "%.2fx" or "%.2gx"):format(ratio)
-end
+local us, cell, times = page.us, page.cell, page.times
 
 -- PyTorch's time over Steer's, marked where the quartiles leave open which is faster.
 local function ratio_cell(pair)
@@ -35,12 +20,6 @@ local function each_way(study, prefix)
     local names = {}
     for _, way in ipairs(study.ways) do names[#names + 1] = prefix .. WAYS[way] end
     return names
-end
-
-local function table_of(header, rows)
-    local lines = { "| " .. table.concat(header, " | ") .. " |", "|" .. (" --- |"):rep(#header) }
-    for _, row in ipairs(rows) do lines[#lines + 1] = "| " .. table.concat(row, " | ") .. " |" end
-    return table.concat(lines, "\n")
 end
 
 local function find(list, section, name, how, way)
@@ -63,7 +42,7 @@ local function operations_table(study, list)
             rows[#rows + 1] = row
         end
     end
-    return table_of({ "operation", "timed", "Steer, µs", "PyTorch eager, µs", "compiled, µs",
+    return page.table({ "operation", "timed", "Steer, µs", "PyTorch eager, µs", "compiled, µs",
         "reduce-overhead, µs", "fastest PyTorch / Steer" }, rows)
 end
 
@@ -100,7 +79,7 @@ local function batches_table(study, list)
     for _, name in ipairs(each_way(study, "")) do header[#header + 1] = name .. ", µs" end
     header[#header + 1] = "PyTorch / Steer's same work: " .. WAYS.wall
         .. (#study.ways > 1 and "; " .. WAYS[study.ways[#study.ways]] or "")
-    return table_of(header, rows)
+    return page.table(header, rows)
 end
 
 local function off(measured) return measured and measured.off and ("%.3f %%"):format(measured.off) or "-" end
@@ -129,11 +108,7 @@ local function second_table(study, list)
     local header = { "implementation" }
     for _, name in ipairs(each_way(study, "")) do header[#header + 1] = name .. ", µs" end
     header[#header + 1], header[#header + 2] = "not the exact rounding", "PyTorch / Steer, " .. WAYS.wall
-    return table_of(header, rows)
-end
-
-local function calls_text(calls)
-    return calls == math.huge and "never: a later call is not measurably faster" or ("%.0f"):format(calls)
+    return page.table(header, rows)
 end
 
 -- The rows of compiled PyTorch functions: label, first calls, later call, eager call.
@@ -165,19 +140,19 @@ local function warmup_table(study)
     } do
         local first = compare.ours(study, "warmup", own[1])
         if first and later then
-            rows[#rows + 1] = { own[2], M.duration(first.wall.median), "-", M.duration(later.wall.median),
-                eager and calls_text(compare.amortised({ first.wall.median }, later.wall, eager.wall)) or "-" }
+            rows[#rows + 1] = { own[2], page.duration(first.wall.median), "-", page.duration(later.wall.median),
+                eager and page.calls(page.amortised({ first.wall.median }, later.wall, eager.wall)) or "-" }
         end
     end
-    if eager then rows[#rows + 1] = { "PyTorch cap, eager", "-", "-", M.duration(eager.wall.median), "-" } end
+    if eager then rows[#rows + 1] = { "PyTorch cap, eager", "-", "-", page.duration(eager.wall.median), "-" } end
     for _, row in ipairs(compiled_rows(study)) do
         local rest = {}
-        for i = 2, #row.first do rest[#rest + 1] = M.duration(row.first[i]) end
-        rows[#rows + 1] = { row.label, M.duration(row.first[1]), table.concat(rest, ", "),
-            M.duration(row.later.median),
-            calls_text(compare.amortised(row.first, row.later, row.eager)) }
+        for i = 2, #row.first do rest[#rest + 1] = page.duration(row.first[i]) end
+        rows[#rows + 1] = { row.label, page.duration(row.first[1]), table.concat(rest, ", "),
+            page.duration(row.later.median),
+            page.calls(page.amortised(row.first, row.later, row.eager)) }
     end
-    return table_of({ "what", "first call", "calls after it", "later call", "calls until eager PyTorch costs more" },
+    return page.table({ "what", "first call", "calls after it", "later call", "calls until eager PyTorch costs more" },
         rows)
 end
 
@@ -250,7 +225,7 @@ local function compile_findings(study, add)
                 if compiled and eager then
                     local text = ("%s (%s, %s) %s"):format(variant[1], section, how,
                         ratio_text(compiled.wall, eager.wall))
-                    local verdict = compare.verdict(compiled.wall, eager.wall)
+                    local verdict = page.verdict(compiled.wall, eager.wall)
                     if verdict == "faster" then gains[#gains + 1] = text end
                     if verdict == "slower" then losses[#losses + 1] = text end
                 end
@@ -348,7 +323,7 @@ function M.decision(study)
     local worst, never = 0, {}
     local rows = compiled_rows(study)
     for _, row in ipairs(rows) do
-        local calls = compare.amortised(row.first, row.later, row.eager)
+        local calls = page.amortised(row.first, row.later, row.eager)
         if calls == math.huge then never[#never + 1] = row.label else worst = math.max(worst, calls) end
     end
     if #rows > 0 then
@@ -361,12 +336,6 @@ function M.decision(study)
 end
 
 -- ---- The page ------------------------------------------------------------------------------------------------------
-
-local function bullets(texts)
-    local lines = {}
-    for i, text in ipairs(texts) do lines[i] = "- " .. text end
-    return table.concat(lines, "\n")
-end
 
 local METHOD = [[
 - Every time is a median in microseconds with its quartiles; lower is better. A ratio is called ambiguous where the
@@ -393,8 +362,6 @@ local function published(section) return "\n\nPublished by steerllm, µs: " .. P
 --- The study as markdown.
 function M.markdown(study)
     local list = compare.pairs(study)
-    local environment = {}
-    for i, entry in ipairs(study.environment) do environment[i] = ("%s: %s"):format(entry[1], entry[2]) end
     local function references(section)
         local parts = {}
         for _, name in ipairs { "launch", "stream" } do
@@ -412,7 +379,7 @@ function M.markdown(study)
         "## Objective\n\nWhat steering costs per layer: one operation on a batch, requests with a spec of their own, a "
             .. "second implementation\nof the same arithmetic, and the first call; in Steer and in PyTorch, eager and "
             .. "compiled, in one run.",
-        "## Hardware and versions\n\n" .. bullets(environment), "## Method\n\n" .. METHOD,
+        "## Hardware and versions\n\n" .. page.environment(study.environment), "## Method\n\n" .. METHOD,
         ("## 1. Operations (%s)\n\n"):format(study.shape_names.operations) .. operations_table(study, list)
             .. references "operations" .. published "operations",
         ("## 2. Uniform and heterogeneous batches (%s)\n\n"):format(study.shape_names.batches)
@@ -421,9 +388,9 @@ function M.markdown(study)
             .. second_table(study, list) .. references "second" .. published "second"
             .. "\n\nThe first formulation is a matrix product and a clamp, the second sums products along the row.",
         "## 4. Warm-up and amortisation\n\n" .. warmup_table(study) .. published "warmup",
-        "## Findings\n\n" .. bullets(M.findings(study)), "## Decision\n\n" .. bullets(M.decision(study)),
+        "## Findings\n\n" .. page.bullets(M.findings(study)), "## Decision\n\n" .. page.bullets(M.decision(study)),
     }
-    if #study.notes > 0 then parts[#parts + 1] = "## Notes\n\n" .. bullets(study.notes) end
+    if #study.notes > 0 then parts[#parts + 1] = "## Notes\n\n" .. page.bullets(study.notes) end
     return table.concat(parts, "\n\n") .. "\n"
 end
 

@@ -8,7 +8,8 @@ local VECTOR = { limit = 100, edge = 5 }
 local COLUMNS = { limit = 12, edge = 5 }
 local ROWS = { limit = 20, edge = 5 }
 local OUTER = { limit = 6, edge = 3 }
-local PER_LINE = 10 -- elements of a vector on a line
+local PER_LINE = 10  -- elements of a vector on a line, if they fit
+local LINE_WIDTH = 80
 
 local function rule_of(d, ndim)
     if ndim == 1 then return VECTOR end
@@ -95,12 +96,28 @@ local function gap_of(list)
     return list[2] and list[1][2] + 1 or nil
 end
 
+--- Gives how many numbers fit on a line.
+local function fitting(width)
+    return math.max(2, math.floor((LINE_WIDTH + 1) / (width + 2)))
+end
+
+--- Writes a row on one line: what does not fit is left out of its middle.
+local function row_line(row, gap, format, width)
+    local fit = fitting(width)
+    if #row + (gap and 1 or 0) <= fit then return line(row, 1, #row, gap, format, width) end
+    local ends, edge = {}, math.max(1, math.floor((fit - 1) / 2)) -- "..." takes the place of a number
+    for i = 1, edge do ends[i], ends[edge + i] = row[i], row[#row - edge + i] end
+    return line(ends, 1, 2 * edge, edge + 1, format, width)
+end
+
 local function vector_lines(lines, row, gap, format, width)
-    local first = 1
-    while first <= #row do
-        local last = math.min(first + PER_LINE - 1, #row)
-        lines[#lines + 1] = line(row, first, last, gap, format, width)
-        first = last + 1
+    if gap then
+        lines[#lines + 1] = row_line(row, gap, format, width)
+        return
+    end
+    local per_line = math.min(PER_LINE, fitting(width))
+    for first = 1, #row, per_line do
+        lines[#lines + 1] = line(row, first, math.min(first + per_line - 1, #row), nil, format, width)
     end
 end
 
@@ -118,7 +135,7 @@ local function slices(lines, values, ranges, d, heading, format, width)
     if heading ~= "" then lines[#lines + 1] = "(" .. heading .. ":, :)" end
     for i = 1, #values do
         if i == gap then lines[#lines + 1] = " ..." end
-        lines[#lines + 1] = line(values[i], 1, #values[i], gap_of(ranges[d + 1]), format, width)
+        lines[#lines + 1] = row_line(values[i], gap_of(ranges[d + 1]), format, width)
     end
 end
 

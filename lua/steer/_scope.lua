@@ -12,6 +12,9 @@ local SELECTOR = {
     prompt = "string", generation = "string", prompt_positions = "table", generation_positions = "table",
     prompt_window = "table", generation_window = "table", token_ids = "table",
 }
+-- `exclude` may stand in `where`, see spec.lua, which takes it out first.
+local KNOWN = { where = { exclude = "table" }, exclude = SELECTOR }
+for _, key in ipairs(walk.keys(SELECTOR)) do KNOWN.where[key] = SELECTOR[key] end
 local GATE = { vector = true, above = "number", below = "number", cosine = "boolean" }
 
 --- Checks that `list` is a Lua list without holes and returns its length.
@@ -41,7 +44,7 @@ end
 -- prompt_window, generation_window and token_ids, or nil
 function M.selector(op, name, selector)
     if selector == nil then return nil end
-    options.check(op, selector, SELECTOR, name)
+    options.check(op, selector, KNOWN[name], name)
     local copy = {}
     for _, key in ipairs(walk.keys(selector)) do
         local label, value = name .. "." .. key, selector[key]

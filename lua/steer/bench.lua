@@ -372,11 +372,11 @@ end
 --   device (default steer.device());
 --   mode "hot" (default) or "cold", which takes a list of functions;
 --   gpu (default true on a GPU): time by events; graph (default true): over a replay of a captured graph, else over
---   plain launches; per_graph: launches between two events (default: about a millisecond of them);
+--     plain launches; per_graph: launches between two events (default: about a millisecond of them);
 --   wall (default true): time of one call and the wait for it; sync=false leaves the wait out of the time;
 --   warmup: calls before the first sample (default: 0.05 s of them, at most 200);
 --   the stop rule: at least min_samples (10), until the deviation is below max_noise (0.5) percent of the mean, or
---   max_samples (10000) or max_seconds (15, for each of gpu and wall) are reached
+--     max_samples (10000) or max_seconds (15, for each of gpu and wall) are reached
 -- @treturn table gpu and wall (what bench.stats returns, and `stop`: "noise", "samples" or "time"; nil if not
 -- measured), unit ("s"), mode, device, name, driver, clock_khz; tostring prints it
 function M.time(fn, opts)
@@ -404,13 +404,25 @@ end
 
 -- ---- References ----------------------------------------------------------------------------------------------------
 
+local References = {}
+
+function References:__tostring()
+    local lines = {}
+    for _, name in ipairs { "R0", "R1", "R1_cold", "W0", "W1" } do
+        if self[name] then lines[#lines + 1] = section_text(name, self[name]) end
+    end
+    lines[#lines + 1] = ("stream of %.0f bytes of %s on %s: %.4g GB/s"):format(self.bytes, self.dtype, self.device,
+        self.bytes_per_second / 1e9)
+    return table.concat(lines, "\n")
+end
+
 --- Measures what times are compared with, for hidden states of a shape.
 -- @tparam table shape {rows, hidden}
 -- @tparam[opt] table opts dtype ("bf16"), device and the options of bench.time
 -- @treturn table R0 (GPU time of a kernel that does nothing), R1 (of an in-place stream over the same hidden states),
 -- R1_cold (over a rotation of at least five caches), W0 and W1 (wall time of launch and wait of the two), each as
 -- bench.stats returns, in seconds; bytes (of the hidden states), bytes_per_second (read and written by the stream);
--- on the CPU R0, R1 and R1_cold are nil
+-- on the CPU R0, R1 and R1_cold are nil; tostring prints it
 function M.references(shape, opts)
     local op, rest = "bench_references", {}
     check.type(op, "shape", shape, "table", "{rows, hidden}")
@@ -434,7 +446,7 @@ function M.references(shape, opts)
         rest.mode, rest.wall = "cold", false
         out.R1_cold = M.time(streams, rest).gpu
     end
-    return out
+    return setmetatable(out, References)
 end
 
 return M

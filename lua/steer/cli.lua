@@ -44,7 +44,7 @@ local function main(args)
     elseif is_help(word) or word == "help" then
         io.stdout:write(help())
         return 0
-    elseif word == "--version" or word == "version" then
+    elseif word == "--version" or word == "-v" or word == "version" then
         io.stdout:write("steer ", require("steer").version, "\n")
         return 0
     end

@@ -3,10 +3,10 @@
 -- After nvbench-compare-robust: the centre of a side is the median of its raw samples, its interval goes from the
 -- minimum to the third quartile, since noise only ever makes work slower. (Where higher is better, from the first
 -- quartile to the maximum.)
---   FASTER, SLOWER  the intervals lie apart by at least `gap`
---   SAME            they overlap by at least half of the narrower one, the medians are within `same`, and neither
+--   FASTER, SLOWER: the intervals lie apart by at least `gap`
+--   SAME:           they overlap by at least half of the narrower one, the medians are within `same`, and neither
 --                   side's quartiles are further apart than SPREAD
---   AMBIGUOUS       anything else, with the reason, also where a side has too few samples to tell
+--   AMBIGUOUS:      anything else, with the reason, also where a side has too few samples to tell
 local check = require "steer._check"
 local options = require "steer._options"
 local record = require "steer.record"

@@ -87,7 +87,7 @@ end
 -- @tparam string path
 -- @tparam[opt] table opts device ("cpu"); only: list of the names (layers) to load, not for .npy; layer_offset: for
 -- .gguf, added to N of direction.N
--- Errors: not_found, io, format (malformed), unsupported (pickles, other formats).
+-- @raise not_found, io, format (malformed), unsupported (pickles, other formats)
 function M.load(path, opts)
     local map = file.open(path)
     local format = detect(map)
@@ -104,7 +104,7 @@ end
 -- @param value what to save, on any device
 -- @tparam[opt] table metadata
 -- @tparam[opt] table opts layer_offset: for .gguf, layer N is written as direction.(N + layer_offset)
--- Errors: invalid_argument, shape_mismatch, dtype_mismatch, unsupported, io, not_found (no such folder).
+-- @raise invalid_argument, shape_mismatch, dtype_mismatch, unsupported, io, not_found (no such folder)
 function M.save(path, value, metadata, opts)
     check.type("save", "path", path, "string", "the name of a file")
     local ext = extension(path)

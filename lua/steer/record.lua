@@ -1,10 +1,11 @@
 --- Results files of sweeps: one JSON object a line, a header first and then a line for each finished case.
 --
--- Header: {"steer_sweep":1, "name", "axes":{axis:[values]}, "order":[axes], "seed", "version"}.
--- Case: {"case":{axis:value}, "key":(hash of the case), "status":"ok" | "skipped" | "failed", "metrics":{name:number},
--- "samples":{name:[numbers]}, "path", "device", "device_name", "driver", "clock_khz", "versions":{}, "git", "host",
--- "seed", "seconds", "time", "reason", "traceback", "command"}; what does not apply is left out. Numbers have 17
--- significant digits, NaN and infinities are null.
+--   Header: {"steer_sweep":1, "name", "axes":{axis:[values]}, "order":[axes], "seed", "version"}.
+--   Case: {"case":{axis:value}, "key":(hash of the case), "status":"ok" | "skipped" | "failed",
+--     "metrics":{name:number}, "samples":{name:[numbers]}, "path", "device", "device_name", "driver", "clock_khz",
+--     "versions":{}, "git", "host", "seed", "seconds", "time", "reason", "traceback", "command"}; what does not apply
+--     is left out.
+-- Numbers have 17 significant digits, NaN and infinities are null.
 local ffi = require "ffi"
 local append_only = require "steer._append"
 local check = require "steer._check"

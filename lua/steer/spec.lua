@@ -1,13 +1,13 @@
 --- Steering operations and specs: what is done to the hidden states of each layer, checked when it is written down.
 --
 -- h is one hidden-state row, v the vector, p = h.v. Operations of a layer run in the order given. Options of each:
---   normalize  divide v by its norm, in float64: the default of cap and ablate; add takes v as it is
---   where      which tokens: { prompt = "all", generation = "all", prompt_positions = { 0, -1 },
+--   normalize: divide v by its norm, in float64: the default of cap and ablate; add takes v as it is
+--   where:     which tokens: { prompt = "all", generation = "all", prompt_positions = { 0, -1 },
 --              prompt_window = { a, b }, generation_positions = { 0 }, generation_window = { 0, 8 },
 --              token_ids = { ... } }; selectors add up. Positions count from 0, in a prompt negative ones from its
 --              end; windows are half-open. Default: every token
---   exclude    the same keys, beside `where` or in it: tokens taken away
---   when       per token: { vector = g, above = x } or { vector = g, below = x }: the operation acts where h.g (with
+--   exclude:   the same keys, beside `where` or in it: tokens taken away
+--   when:      per token: { vector = g, above = x } or { vector = g, below = x }: the operation acts where h.g (with
 --              cosine = true the cosine of h and g, 0 for h = 0) is beyond x. h is read as the operations before this
 --              one left it
 local ffi = require "ffi"

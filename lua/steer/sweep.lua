@@ -22,13 +22,13 @@ end
 -- @tparam table declaration
 --   name: of letters, digits, _, . and -, the results file is called after it;
 --   axes: name -> list of numbers, strings or booleans, or text as nvbench has it, {"hidden[pow2]=[10:13:1]",
---   "requests=[1,8,32]"}; texts keep their order, the last axis changes fastest;
+--     "requests=[1,8,32]"}; texts keep their order, the last axis changes fastest;
 --   run(case, ctx): measures one case, a table axis -> value. Returns metrics (name -> number), beside them
---   samples= {name = {numbers}} and path= (a string) if it likes; a result of bench.time, alone or as a value, is
---   gpu_us and wall_us with their quartiles and samples. ctx.device is the device, ctx.seed a number that depends on
---   the case and the sweep's seed alone (math.random and tensors without a seed begin with it too),
---   ctx.progress(fraction) shows how far the case is, ctx.skip(reason) leaves it out, ctx.cases lists all cases of
---   this run in their order, for a sweep that measures several at once and remembers them;
+--     samples= {name = {numbers}} and path= (a string) if it likes; a result of bench.time, alone or as a value, is
+--     gpu_us and wall_us with their quartiles and samples. ctx.device is the device, ctx.seed a number that depends on
+--     the case and the sweep's seed alone (math.random and tensors without a seed begin with it too),
+--     ctx.progress(fraction) shows how far the case is, ctx.skip(reason) leaves it out, ctx.cases lists all cases of
+--     this run in their order, for a sweep that measures several at once and remembers them;
 --   skip(case): the reason to leave the case out, or nil (optional);
 --   seed: integer from 0 up (default 0)
 -- @treturn sweep
@@ -127,8 +127,10 @@ local RUN = { output = "string", resume = "boolean", retry_failed = "boolean", d
 --- Runs the sweep's cases and writes a line for each to a results file (see record.lua).
 -- @tparam[opt] table opts what sweep:cases takes, and
 --   output: the results file (default NAME.jsonl; with a shard NAME.IofN.jsonl, also where it is given), "-" prints the
---   lines; resume: go on with an existing file, leaving out the cases it holds; retry_failed: the same, but cases that
---   failed run again; device (default steer.device()); seed (default the sweep's); progress=false shows none
+--     lines;
+--   resume: go on with an existing file, leaving out the cases it holds;
+--   retry_failed: the same, but cases that failed run again;
+--   device (default steer.device()); seed (default the sweep's); progress=false shows none
 -- @treturn table path and how many cases were ok, skipped, failed, and kept from before (failed_before of them failed)
 -- @raise invalid_argument; io (a file that exists without resume, a full disk); format (a file of another sweep);
 -- device (it is gone); interrupted. Results so far stay.

@@ -87,6 +87,10 @@ static int allocate(steer_spec **out, int32_t count) {
     steer_refs_init(&spec->refs);
     spec->uid = atomic_fetch_add(&next_uid, 1);
     spec->life = calloc(1, sizeof *spec->life);
+    if (spec->life) {
+        steer_refs_init(&spec->life->refs);
+        atomic_init(&spec->life->alive, 1);
+    }
     spec->ops = calloc(n, sizeof *spec->ops);
     spec->op_scope = calloc(n, sizeof *spec->op_scope);
     spec->layers = calloc(n < STEER_MAX_LAYERS ? n : STEER_MAX_LAYERS, sizeof *spec->layers);
@@ -94,8 +98,6 @@ static int allocate(steer_spec **out, int32_t count) {
         free_spec(spec);
         return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "spec: no host memory for %d operations", count);
     }
-    steer_refs_init(&spec->life->refs);
-    atomic_init(&spec->life->alive, 1);
     *out = spec;
     return STEER_OK;
 }

@@ -26,25 +26,30 @@ static inline uint16_t steer_f32_to_bf16(float value) {
     return (uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
+/* a where the condition holds, else b, without a branch: so that loops over f16 become vector instructions. */
+static inline uint32_t steer_select(int condition, uint32_t a, uint32_t b) {
+    uint32_t mask = 0u - (uint32_t)condition;
+    return (a & mask) | (b & ~mask);
+}
+
 static inline float steer_f16_to_f32(uint16_t h) {
     uint32_t sign = (uint32_t)(h & 0x8000u) << 16;
     uint32_t magnitude = (uint32_t)(h & 0x7fffu) << 13;
-    if (magnitude >= 0x0f800000u) return steer_bits_float(sign | (magnitude + 0x70000000u)); /* Inf, NaN */
     /* 2^112 moves the exponent bias from 15 to 127, subnormals included. */
-    return steer_bits_float(sign | steer_float_bits(steer_bits_float(magnitude) * 5.192296858534828e33f));
+    uint32_t finite = steer_float_bits(steer_bits_float(magnitude) * 5.192296858534828e33f);
+    uint32_t special = magnitude + 0x70000000u; /* Inf, NaN */
+    return steer_bits_float(sign | steer_select(magnitude >= 0x0f800000u, special, finite));
 }
 
 static inline uint16_t steer_f32_to_f16(float value) {
-    uint32_t bits = steer_float_bits(value);
-    uint32_t sign = (bits >> 16) & 0x8000u;
-    bits &= 0x7fffffffu;
-    if (bits > 0x7f800000u) return (uint16_t)0x7fffu;           /* the GPU's NaN */
-    if (bits >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u); /* rounds to infinity */
-    if (bits < 0x38800000u) {                                   /* subnormal: let the FPU round at 2^-24 */
-        float rounded = steer_bits_float(bits) + 0.5f;
-        return (uint16_t)(sign | (steer_float_bits(rounded) - 0x3f000000u));
-    }
-    return (uint16_t)(sign | ((bits - 0x38000000u + 0xfffu + ((bits >> 13) & 1u)) >> 13));
+    uint32_t bits = steer_float_bits(value) & 0x7fffffffu;
+    uint32_t sign = (steer_float_bits(value) >> 16) & 0x8000u;
+    uint32_t normal = (bits - 0x38000000u + 0xfffu + ((bits >> 13) & 1u)) >> 13;
+    /* Subnormal: let the FPU round at 2^-24. */
+    uint32_t subnormal = steer_float_bits(steer_bits_float(bits) + 0.5f) - 0x3f000000u;
+    uint32_t half = steer_select(bits < 0x38800000u, subnormal, normal);
+    half = sign | steer_select(bits >= 0x477ff000u, 0x7c00u, half);   /* rounds to infinity */
+    return (uint16_t)steer_select(bits > 0x7f800000u, 0x7fffu, half); /* the GPU's NaN */
 }
 
 static inline int steer_dtype_is_known(steer_dtype dtype) {

@@ -181,6 +181,9 @@ describe("the references", function()
         for _, name in ipairs { "R0", "R1", "R1_cold" } do
             if on_gpu then sane(r[name]) else assert.is_nil(r[name]) end
         end
+        local text = tostring(r)
+        assert.is_truthy(text:find("W1 [%d.e+]+ us %(.-\nstream of 32768 bytes of f16 on " .. device), text)
+        assert.are.equal(on_gpu, text:find "R1_cold" ~= nil)
     end)
 
     it("leave the values as they are", function()

@@ -16,22 +16,24 @@ local function ones_spec() return steer.spec { [0] = { steer.add(T.ones({ N }, {
 describe("the bits of a row", function()
     local function request(spec, tokens) return { spec = spec, tokens = tokens } end
 
-    it("depend on its values and its program alone", function()
+    local function invariant(lengths, with_residual)
         B.rounds(6, function()
-            local n = B.choose { 1, 7, 64, 200, 1000 }
+            local n = B.choose { 1, 7, 64, 200, 1000, 2049 }
             for _, dtype in ipairs(B.dtypes) do
                 local e = engine(dtype, n)
-                local spec = B.spec(B.random_ops(n, math.random(5), { gates = 0.3 }))
+                local spec = B.spec(B.random_ops(n, B.choose(lengths), { gates = 0.3 }))
                 local other = B.spec(B.random_ops(n, 2))
                 local tokens = math.random(5)
-                local rows = B.hidden(tokens, n, dtype)
+                local rows, residual = B.hidden(tokens, n, dtype), B.hidden(tokens, n, dtype)
                 -- The bytes of `rows` after a batch in which they come after `before` other rows.
                 local function steered(before, requests, opts)
                     local total = 0
                     for _, r in ipairs(requests) do total = total + r.tokens end
                     local h = B.hidden((opts or {}).rows or total, n, dtype)
+                    local r = with_residual and B.hidden(h:size(1), n, dtype) or nil
                     h:narrow(1, before + 1, tokens):copy_(rows)
-                    e:plan(requests, opts):apply(0, h)
+                    if r then r:narrow(1, before + 1, tokens):copy_(residual) end
+                    e:plan(requests, opts):apply(0, h, { residual = r })
                     return B.bytes(h:narrow(1, before + 1, tokens))
                 end
                 local me = request(spec, tokens)
@@ -48,6 +50,28 @@ describe("the bits of a row", function()
                     assert(alone == steered(way[1], way[2], way[3]),
                         ("%s, hidden %d: other bits in way %d"):format(dtype, n, i))
                 end
+            end
+        end)
+    end
+
+    it("depend on its values and its program alone", function() invariant({ 1, 2, 3, 4, 5 }) end)
+    it("do so under long programs", function() invariant { 9, 17, 40 } end)
+    it("do so with a residual", function() invariant({ 1, 2, 5, 20 }, true) end)
+
+    it("are those of the row itself where the residual is zero", function()
+        B.rounds(10, function()
+            for _, dtype in ipairs(B.dtypes) do
+                local n, rows = B.choose { 1, 2, 31, 64, 65, 333, 2048, 2049 }, 6
+                local e = engine(dtype, n)
+                local plan = e:plan { { spec = B.spec(B.random_ops(n, B.choose { 1, 1, 2, 3 })), tokens = rows } }
+                local h = B.hidden(rows, n, dtype)
+                h:set(2, n, 0 / 0)
+                h:set(3, 1, 1 / 0)
+                h[4]:mul_(dtype == "f16" and 2 ^ 13 or 2 ^ 126) -- its update may overflow
+                local delta, residual = h:clone(), h:clone():fill_(0)
+                plan:apply(0, h)
+                plan:apply(0, delta, { residual = residual })
+                assert(B.bytes(h) == B.bytes(delta), ("%s, hidden %d"):format(dtype, n))
             end
         end)
     end)

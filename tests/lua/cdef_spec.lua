@@ -26,6 +26,20 @@ describe("the generated declarations", function()
         assert.is_false(status == 0 or status == true)
     end)
 
+    it("stand beside a comment for every function", function()
+        local before, count = "", 0
+        for line in io.lines(root .. "src/steer.h") do
+            local name = line:match "^[%w_][%w_ ]-[ *](steer_[%w_]+)%("
+            if name then
+                local said = before:find "%*/$" and not before:find "^%a[^/]*;" or line:find "/%*"
+                assert(said or name:find "_retain$" or name:find "_release$", name .. " has no comment in src/steer.h")
+                count = count + 1
+            end
+            before = line
+        end
+        assert.is_true(count > 80, count)
+    end)
+
     it("load once, whatever is loaded again", function()
         local c = require "steer._c"
         package.loaded["steer._c"] = nil

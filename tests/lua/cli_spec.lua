@@ -44,10 +44,19 @@ describe("steer", function()
     end)
 
     it("prints its version", function()
-        local output, errors, status = steer "--version"
-        assert_found(output, "^steer %d+%.%d+%.%d+\n$")
-        assert.equal("", errors)
-        assert.equal(0, status)
+        for _, option in ipairs { "--version", "-v" } do
+            local output, errors, status = steer(option)
+            assert_found(output, "^steer %d+%.%d+%.%d+\n$")
+            assert.equal("", errors)
+            assert.equal(0, status)
+        end
+    end)
+
+    it("lets threads that wait spin a short while only, unless the user decides", function()
+        local command = "env -u OMP_WAIT_POLICY -u GOMP_SPINCOUNT %s scripts/steer -e \"os.getenv 'GOMP_SPINCOUNT'\""
+        assert.equal('"1000"\n', (shell(command:format "")))
+        assert.equal('"5"\n', (shell(command:format "GOMP_SPINCOUNT=5")))
+        assert.equal("nil\n", (shell(command:format "OMP_WAIT_POLICY=active")))
     end)
 
     it("without a command reads inputs", function()
@@ -71,7 +80,7 @@ describe("steer", function()
 
     it("runs through a link and from another folder", function()
         local link = os.tmpname()
-        local output, _, status = shell(("ln -sf $PWD/scripts/steer %s && cd / && %s --version"):format(link, link))
+        local output, _, status = shell(("ln -sf \"$PWD/scripts/steer\" %s && cd / && %s --version"):format(link, link))
         os.remove(link)
         assert_found(output, "^steer %d")
         assert.equal(0, status)
@@ -81,7 +90,7 @@ end)
 describe("steer info", function()
     it("lists backends and devices", function()
         local output, errors, status = steer "info"
-        assert_found(output, "\nlibrary +%S+libsteer")
+        assert_found(output, "\nlibrary +/[^\n]+libsteer")
         assert_found(output, "\nluajit +LuaJIT 2%.1")
         assert_found(output, "\n  cpu +1 device: .*threads, matrix products")
         assert_found(output, "\n  cuda +%S+ devices?")

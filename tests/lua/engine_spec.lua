@@ -127,6 +127,33 @@ describe("sharing", function()
         assert.is_true(stats.vectors <= 8)
     end)
 
+    it("drops the vector whose last user went first, and counts hits, misses and evictions", function()
+        local n, vectors = 256, {}
+        for i = 1, 4 do vectors[i] = B.tensor({ n }, "f32", B.randn) end
+        local e = engine(n, { vector_bytes = 3 * 4 * n })
+        local plan = e:plan({}, { rows = 1 })
+        -- Steers with vector i once; no spec uses it afterwards.
+        local function use(i)
+            local spec = steer.spec { [0] = { steer.add(vectors[i]) } }
+            plan:update { { spec = spec, tokens = 1 } }
+            plan:update {}
+            spec:close()
+            local s = e:stats()
+            return { s.vectors, s.vector_hits, s.vector_misses, s.vector_evictions }
+        end
+        assert.same({ 1, 0, 1, 0 }, use(1))
+        assert.same({ 2, 0, 2, 0 }, use(2))
+        assert.same({ 3, 0, 3, 0 }, use(3))
+        assert.same({ 3, 1, 3, 0 }, use(1)) -- still there; 2 is the oldest now
+        assert.same({ 3, 1, 4, 1 }, use(4)) -- in place of 2
+        assert.same({ 3, 2, 4, 1 }, use(3))
+        assert.same({ 3, 3, 4, 1 }, use(1))
+        assert.same({ 3, 3, 5, 2 }, use(2)) -- in place of 4
+        assert.same({ 3, 3, 6, 3 }, use(4)) -- in place of 3
+        assert.same({ 3, 4, 6, 3 }, use(1))
+        assert.equal(3 * 4 * n, e:stats().vector_bytes)
+    end)
+
     it("says out_of_memory when the budget is full of vectors in use, and works on", function()
         local n = 256
         local e = engine(n, { vector_bytes = 4 * 1024 })
@@ -175,6 +202,35 @@ describe("sharing", function()
         first:close()
         q:apply(0, g)
         assert.equal(B.bytes(h), B.bytes(g))
+    end)
+end)
+
+describe("two engines on one device", function()
+    it("of different dtypes and hidden sizes take turns and give the bits that each gives alone", function()
+        B.rounds(4, function()
+            local sides = {}
+            for i, shape in ipairs { { "f32", 40 }, { "bf16", 72 } } do
+                local dtype, n = shape[1], shape[2]
+                local pool = {}
+                for k = 1, 4 do pool[k] = { spec = B.spec(B.random_ops(n, k, { gates = 0.3, scopes = 0.3 })) } end
+                local plan = engine(n, { dtype = dtype }):plan({}, { rows = 60 })
+                sides[i] = { dtype = dtype, n = n, plan = plan, pool = pool }
+            end
+            for _ = 1, 10 do
+                for _, side in ipairs(sides) do
+                    side.requests = B.random_requests(side.pool, 6, 8)
+                    side.before = B.hidden(60, side.n, side.dtype)
+                    side.after = side.before:clone()
+                    side.plan:update(side.requests)
+                end
+                for _, side in ipairs(sides) do side.plan:apply(0, side.after) end
+                for _, side in ipairs(sides) do
+                    local alone = engine(side.n, { dtype = side.dtype }):plan(side.requests, { rows = 60 })
+                    alone:apply(0, side.before)
+                    assert.equal(B.bytes(side.before), B.bytes(side.after))
+                end
+            end
+        end)
     end)
 end)
 

@@ -95,3 +95,49 @@ describe("the widest rows", function()
         end)
     end
 end)
+
+describe("the limits", function()
+    it("hold 1,024 layers, each with a program of its own", function()
+        local v, layers = steer.tensor.ones({ 4 }), {}
+        for layer = 0, 1023 do layers[layer] = { steer.add(v, layer + 1) } end
+        local spec = steer.spec(layers)
+        assert.equal(1024, #spec:layers())
+        local engine = steer.engine { hidden = 4, device = helper.device }
+        local plan = engine:plan { { tokens = 1 }, { spec = spec, tokens = 2 } }
+        assert.equal(1024, engine:stats().programs)
+        local h = steer.tensor.zeros({ 3, 4 }, helper.on("f32"))
+        for layer = 0, 1023 do plan:apply(layer, h) end
+        assert.same({ 0, 1024 * 1025 / 2, 1024 * 1025 / 2 }, h:select(2, 4):totable())
+    end)
+
+    it("hold more than 2^31 elements of hidden states: the last rows get the bits that they get alone", function()
+        local hidden, rows = 32768, 65536 + 5 -- 2^31 elements and some, 2^32 bytes and some, of bf16
+        for _, info in ipairs(steer.devices()) do
+            if info.id == steer.device(helper.device).id and info.total_bytes < 12 * 2 ^ 30 then
+                return pending("needs 12 GiB of memory")
+            end
+        end
+        local engine = steer.engine { hidden = hidden, dtype = "bf16", device = helper.device }
+        local h = steer.tensor.empty({ rows, hidden }, helper.on("bf16")) -- of the CPU's only what is touched is real
+        local residual = steer.tensor.empty({ rows, hidden }, helper.on("bf16"))
+        local tail, added = h:narrow(1, rows - 2, 3), residual:narrow(1, rows - 2, 3)
+        added:copy_(steer.tensor.randn({ 3, hidden }, helper.on("bf16", { seed = 6 })))
+        for name, program in pairs(programs) do
+            local spec = steer.spec { [0] = program(function(k) return vector(hidden, k) end) }
+            local alone = engine:plan { { spec = spec, tokens = 2 } }
+            for _, path in ipairs { "mixed", "loop" } do
+                local plan = engine:plan({ { tokens = rows - 2 }, { spec = spec, tokens = 2 } }, { path = path })
+                for _, r in ipairs { false, residual } do
+                    local start = steer.tensor.randn({ 3, hidden }, helper.on("bf16", { seed = 5 }))
+                    tail:copy_(start)
+                    plan:apply(0, h, r and { residual = r } or nil)
+                    alone:apply(0, start:narrow(1, 2, 2), r and { residual = added:narrow(1, 2, 2) } or nil)
+                    assert(helper.bytes(start) == helper.bytes(tail), name .. ", path " .. path)
+                end
+                plan:close()
+            end
+        end
+        h:close()
+        residual:close()
+    end)
+end)

@@ -103,7 +103,6 @@ describe("scripts/layer_scale_sweep.lua", function()
     end)
 
     it("prints heatmaps and leaves results and pictures in a folder", function()
-        os.execute("mkdir '" .. files.path "maps" .. "'")
         local text, status = launch("run scripts/layer_scale_sweep.lua " .. files.path "maps")
         assert(status == 0, text)
         assert(text:find("216 cases of 64 prompts in one mixed batch", 1, true), text)

@@ -1,9 +1,23 @@
---- The README's first script prints what the README says, and the paths that the README names exist.
+--- The README's Lua runs and prints what the README says, its commands have the options that it shows, and the paths
+-- that it names exist.
 local function read(path)
     local file = assert(io.open(path))
     local text = file:read("*a")
     file:close()
     return text
+end
+
+-- What a command prints for an input.
+local function run(input, command)
+    local path = os.tmpname()
+    local file = io.open(path, "w")
+    file:write(input)
+    file:close()
+    local pipe = io.popen(("STEER_DEVICE=cpu %s <%s 2>&1"):format(command, path))
+    local printed = pipe:read("*a")
+    pipe:close()
+    os.remove(path)
+    return printed
 end
 
 describe("README.md", function()
@@ -13,15 +27,49 @@ describe("README.md", function()
     it("has a first script of at most 15 lines with its real output", function()
         local _, lines = script:gsub("\n", "")
         assert.is_true(lines > 1 and lines <= 15, lines .. " lines")
-        local path = os.tmpname()
-        local file = io.open(path, "w")
-        file:write(script)
-        file:close()
-        local pipe = io.popen("STEER_DEVICE=cpu scripts/steer run " .. path .. " 2>&1")
-        local printed = pipe:read("*a")
-        pipe:close()
-        os.remove(path)
-        assert.equal(output, printed)
+        assert.equal(output, run(script, "scripts/steer run /dev/stdin"))
+    end)
+
+    it("shows a session as it is", function()
+        local session = readme:match("## An interactive session.-```\n(.-)```")
+        local inputs, outputs = {}, {}
+        for line in session:gmatch "[^\n]*\n" do
+            local input = line:match "^steer> (.*)"
+            table.insert(input and inputs or outputs, input or line)
+        end
+        assert.is_true(#inputs > 5)
+        assert.equal(table.concat(outputs), run(table.concat(inputs), "scripts/steer"))
+    end)
+
+    it("has examples that run", function()
+        local prelude = [[
+            local steer = require "steer"
+            local v, g = steer.tensor.randn({ 8 }, { seed = 1 }), steer.tensor.randn({ 8 }, { seed = 2 })
+            local function some(seed) return steer.tensor.randn({ 20, 8 }, { seed = seed }) end
+            local happy, sad, other_happy, other_sad = some(3) + v, some(4), some(5) + v, some(6)
+            local requests = { { spec = steer.spec{ [5] = { steer.add(v) } }, tokens = 3 } }
+            local plan = steer.engine{ hidden = 8 }:plan(requests)
+            local _ = g, happy, sad, other_happy, other_sad
+        ]]
+        for _, heading in ipairs { "Finding a direction", "Which tokens, and when" } do
+            local text = assert(readme:match("## " .. heading .. ".-\n```\n(.-)```"), heading)
+            text = text:gsub("\nsteer%.", "\nlocal _ = steer."):gsub("^steer%.", "local _ = steer.")
+            local printed = run(prelude .. text, "scripts/steer run /dev/stdin")
+            assert.is_nil(printed:find "stack traceback", heading .. ": " .. printed)
+            assert.is_truthy(printed:find "%d", heading)
+        end
+    end)
+
+    it("shows options that the commands have", function()
+        local usages, count = {}, 0
+        for command, rest in readme:gmatch "\n[%w/]-steer (%l+) ([^\n]*)" do
+            usages[command] = usages[command] or run("", "scripts/steer " .. command .. " --help")
+            for option in rest:gsub("#.*", ""):gmatch "%-%-?%a[%w-]*" do
+                assert.is_truthy(usages[command]:find(option, 1, true), command .. " " .. option)
+                count = count + 1
+            end
+        end
+        assert.is_true(count > 10)
     end)
 
     it("names files and folders that exist", function()

@@ -181,6 +181,25 @@ describe("help", function()
         assert.is_nil(docs.describe("no_such_thing", 80))
     end)
 
+    it("keeps the items of a list apart", function()
+        local text = docs.describe("load", 80)
+        assert_found(text, "\n    .npy: returns a tensor\n    .gguf: control vectors")
+        assert_found(docs.describe("bench.time", 100), '\n           mode "hot" (default)')
+        assert.is_nil(text:find " \n")
+    end)
+
+    it("of a function holds what the head of its file says", function()
+        assert_found(docs.describe("spec", 80), "\n    exclude: the same keys")
+        assert_found(docs.describe("compare", 80), "\n    AMBIGUOUS: anything else")
+    end)
+
+    it("finds the topics that mention a word", function()
+        assert.same({ "plan:apply" }, docs.mentions "residual")
+        assert.same({}, docs.mentions "no such word")
+        local output = pipe ":help exclude\n"
+        for _, topic in ipairs { "add", "cap", "ablate", "spec" } do assert_found(output, topic) end
+    end)
+
     it("is laid out to the width", function()
         for line in docs.describe("engine:plan", 60):gmatch("[^\n]+") do assert.is_true(#line <= 60, line) end
     end)

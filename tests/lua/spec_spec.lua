@@ -131,6 +131,8 @@ describe("operations", function()
         fails("invalid_argument", with { prompt_window = { 3, 1 } }, "prompt_window")
         fails("invalid_argument", with { generation_positions = { -1 } }, "generation_positions", "-1")
         fails("invalid_argument", with { generation_window = { -1, 2 } }, "generation_window")
+        fails("invalid_argument", with { excluded = { prompt = "all" } }, "where", 'did you mean "exclude"?')
+        fails("invalid_argument", with { exclude = { exclude = {} } }, "exclude", "unknown option")
     end)
 
     it("close twice", function()

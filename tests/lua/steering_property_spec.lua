@@ -122,15 +122,40 @@ describe("random batches", function()
         end
     end
 
-    it("of thousands of rows", function()
-        B.rounds(1, function()
-            for _, dtype in ipairs(B.dtypes) do check(random_batch(32, dtype, 3, 150, 40)) end
+    for _, path in ipairs { "auto", "mixed", "loop" } do
+        it("of thousands of rows, path " .. path, function()
+            B.rounds(1, function()
+                for _, dtype in ipairs(B.dtypes) do check(random_batch(32, dtype, 3, 150, 40), path) end
+            end)
         end)
-    end)
 
-    it("with up to 64 operations", function()
-        B.rounds(2, function()
-            for _, dtype in ipairs(B.dtypes) do check(random_batch(40, dtype, 64, 6, 5)) end
+        it("with up to 64 operations, path " .. path, function()
+            B.rounds(6, function()
+                for _, dtype in ipairs(B.dtypes) do check(random_batch(math.random(80), dtype, 64, 6, 5), path) end
+            end)
+        end)
+
+        it("with a residual, path " .. path, function()
+            B.rounds(8, function()
+                for _, dtype in ipairs(B.dtypes) do
+                    local batch = random_batch(math.random(150), dtype, B.choose { 3, 20 }, math.random(0, 8), 6)
+                    batch.residual = B.hidden(batch.rows, batch.hidden, dtype)
+                    check(batch, path)
+                end
+            end)
+        end)
+    end
+
+    it("of one row", function()
+        B.rounds(40, function()
+            for _, dtype in ipairs(B.dtypes) do
+                local n = math.random(300)
+                local ops = B.random_ops(n, B.choose { 1, 2, 5 }, { gates = 0.4 })
+                check {
+                    hidden = n, dtype = dtype, requests = { { spec = B.spec(ops), tokens = 1 } }, programs = { ops },
+                    rows = 1, before = B.hidden(1, n, dtype),
+                }
+            end
         end)
     end)
 
@@ -162,6 +187,19 @@ describe("random batches", function()
                 end
             end
         end)
+    end)
+end)
+
+describe("a failing random case", function()
+    it("names the seed that repeats it", function()
+        local drawn
+        local ok, message = pcall(B.rounds, 3, function()
+            drawn = math.random()
+            assert(drawn < 0, "never")
+        end)
+        assert.is_false(ok)
+        math.randomseed(tonumber(message:match("STEER_TEST_SEED=(%d+)")))
+        assert.equal(drawn, math.random())
     end)
 end)
 

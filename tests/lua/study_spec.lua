@@ -2,6 +2,7 @@
 -- devices: cpu cuda
 package.path = "bench/?.lua;" .. package.path
 local compare = require "steerllm.compare"
+local amortised = require("page").amortised
 local study_page = require "steerllm.study"
 local json = require "dkjson"
 
@@ -73,10 +74,10 @@ describe("the study", function()
     end)
 
     it("counts the calls that pay a compilation back", function()
-        assert.are.equal(101, compare.amortised({ 1e-3 + 1e-5 }, stats(10), stats(19.91)))
-        assert.are.equal(5, compare.amortised({ 2e-5, 1e-5, 1e-5, 1e-5, 1e-5 }, stats(10), stats(1000)))
-        assert.are.equal(math.huge, compare.amortised({ 1 }, stats(10), stats(10)))
-        assert.are.equal(math.huge, compare.amortised({ 1 }, stats(10), stats(9)))
+        assert.are.equal(101, amortised({ 1e-3 + 1e-5 }, stats(10), stats(19.91)))
+        assert.are.equal(5, amortised({ 2e-5, 1e-5, 1e-5, 1e-5, 1e-5 }, stats(10), stats(1000)))
+        assert.are.equal(math.huge, amortised({ 1 }, stats(10), stats(10)))
+        assert.are.equal(math.huge, amortised({ 1 }, stats(10), stats(9)))
     end)
 end)
 

@@ -294,7 +294,7 @@ describe("steer.sweep", function()
                 assert(steer.device() == ctx.device)
                 return { x = 1 }
             end }]])
-        local _, errors, status = shell(("cd %s && STEER_DEVICE=cpu %s/scripts/steer sweep s.lua --device %s"):format(
+        local _, errors, status = shell(("cd %s && STEER_DEVICE=cpu '%s/scripts/steer' sweep s.lua --device %s"):format(
             folder, os.getenv "PWD", helper.device))
         assert.equal(0, status, errors)
     end)
@@ -418,10 +418,12 @@ describe("steer sweep", function()
             ["return 5"] = "expected it to return steer.sweep{...}, got 5", [""] = "got nothing",
             ["return {}"] = "got a table", ["x = = 1"] = "unexpected symbol",
             ["error 'in the file'"] = ":1: in the file",
-            ["return require('steer').sweep{}"] = "invalid_argument: sweep: name: ",
+            ["return require('steer').sweep{}"] = "bad.lua: invalid_argument: sweep: name: ",
+            ["error({})"] = "bad.lua:1: in main chunk",
         } do
             local _, errors, status = sweep_command(write("bad.lua", text))
             has(errors, message)
+            assert.is_nil(errors:find("steer/cli/", 1, true), errors)
             assert.equal(1, status, text)
         end
         local _, errors, status = sweep_command(file .. " --device cuda:99")
@@ -438,6 +440,7 @@ describe("the README's sweep", function()
         assert.equal(0, status, errors)
         local line = json.decode(output:match "\n(.*)\n$")
         assert.equal("ok", line.status)
+        assert.equal("uniform", line.path)
         assert.is_true(line.metrics.wall_us > 0)
     end)
 end)
@@ -485,7 +488,7 @@ describe("steer merge", function()
     end
 
     local function merge(files)
-        local words = { "cd " .. folder .. " && " .. os.getenv "PWD" .. "/scripts/steer merge -o all.jsonl" }
+        local words = { "cd " .. folder .. " && '" .. os.getenv "PWD" .. "/scripts/steer' merge -o all.jsonl" }
         for i, name in ipairs(files) do words[i + 1] = name end
         return shell(table.concat(words, " "))
     end

@@ -350,6 +350,17 @@ describe("tostring", function()
         assert.truthy(tostring(T.arange(101, on("i32"))):find("4  ...   96", 1, true))
         assert.truthy(tostring(T.zeros({ 9, 2, 2 }, on())):find("...\n(7, :, :)", 1, true))
     end)
+
+    it("fits on a terminal of 80 columns", function()
+        check(" 1.5000  1.5000  1.5000  1.5000  ...  1.5000  1.5000  1.5000  2.5000\n[tensor 1x12 f32 DEVICE]",
+            T.full({ 1, 12 }, 1.5, on()):add_(T.from({ { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1 } }, on())))
+        for _, shape in ipairs { { 12 }, { 99 }, { 101 }, { 3, 9 }, { 3, 12 }, { 3, 13 }, { 2, 3, 40 } } do
+            for _, scale in ipairs { 1, 1e9, 2 ^ -20 } do
+                local text = tostring(T.randn(shape, { device = helper.device, seed = 1 }) * scale)
+                for l in text:gmatch("[^\n]+") do assert(#l <= 80, l) end
+            end
+        end
+    end)
 end)
 
 describe("foreign memory", function()

@@ -55,16 +55,19 @@ ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
 ReturnToService=2
+SchedulerParameters=bf_interval=1,sched_interval=1
 NodeName=$host NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN
 PartitionName=test Nodes=$host Default=YES State=UP
 CONF
+# Nothing here needs control groups; this plugin starts where there are none too, as in a container.
+echo CgroupPlugin=cgroup/v1 >"$dir/cgroup.conf"
 export SLURM_CONF=$dir/slurm.conf
 slurmctld -D -c >"$dir/slurmctld.log" 2>&1 &
 pids+=($!)
 slurmd -D >"$dir/slurmd.log" 2>&1 &
 pids+=($!)
-for _ in {1..100}; do
-    if sinfo -h -o %T 2>/dev/null | grep -q idle; then break; fi
+for _ in {1..300}; do
+    if sinfo -h -o %T 2>/dev/null | grep -q idle || ! kill -0 "${pids[2]}" 2>/dev/null; then break; fi
     sleep 0.2
 done
 sinfo -h -o %T 2>/dev/null | grep -q idle || skip "slurmd does not start here: $(tail -n 3 "$dir/slurmd.log")"

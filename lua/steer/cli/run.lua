@@ -1,4 +1,5 @@
 --- `steer run`: runs a Lua script with errors, Ctrl-C and exit status as a shell user expects.
+local failures = require "steer.cli._failure"
 local walk = require "steer._walk"
 
 local M = {}
@@ -29,16 +30,6 @@ local function script_arguments()
     return shifted
 end
 
-local own_frames = "\n\t[C]: in function 'xpcall'\n\t" .. debug.getinfo(1, "S").short_src .. ":"
-
--- What a failed script prints: the message and the script's part of the stack.
-local function report(err)
-    local text = debug.traceback(tostring(err), 2)
-    local ends = text:find(own_frames, 1, true)
-    return { text = ends and text:sub(1, ends - 1) or text,
-        interrupted = type(err) == "table" and err.code == "interrupted" }
-end
-
 function M.run(args)
     local path = args[1]
     if not path or path:sub(1, 1) == "-" then
@@ -55,10 +46,10 @@ function M.run(args)
     c.check(c.C.steer_interrupt_install(EXIT_AFTER_MS))
     io.stdout:setvbuf("line")
     _G.arg = script_arguments()
-    local ok, failure = xpcall(chunk, report, unpack(args, 2))
+    local ok, failure = xpcall(chunk, failures.report, unpack(args, 2))
     if ok then return 0 end
     io.stdout:flush()
-    if type(failure) ~= "table" then failure = { text = tostring(failure) } end -- the report itself failed
+    failure = failures.of(failure)
     say(failure.interrupted and "interrupted\n" or "", failure.text)
     return failure.interrupted and 130 or 1
 end

@@ -1,4 +1,6 @@
 --- `steer sweep`: runs the cases of a sweep file, alone, resumed, or as one of many shards.
+local failures = require "steer.cli._failure"
+
 local M = {}
 
 M.usage = [[
@@ -64,11 +66,6 @@ end
 
 -- ---- The sweep file ------------------------------------------------------------------------------------------------
 
-local function report(err)
-    return { text = debug.traceback(tostring(err), 2), interrupted = type(err) == "table" and err.code == "interrupted",
-        message = type(err) == "table" and tostring(err) or nil }
-end
-
 -- The sweep of a file; or nil and the exit status.
 local function load_sweep(path)
     local chunk, why = loadfile(path)
@@ -77,10 +74,11 @@ local function load_sweep(path)
         return nil, why:find "^cannot " and 2 or 1
     end
     _G.arg = { [0] = path }
-    local ok, value = xpcall(chunk, report)
+    local ok, value = xpcall(chunk, failures.report)
     if not ok then
-        say(type(value) == "table" and value.text or tostring(value))
-        return nil, type(value) == "table" and value.interrupted and 130 or 1
+        value = failures.of(value)
+        say(value.message and path .. ": " or "", value.text) -- the stack lacks the file where it returned the call
+        return nil, value.interrupted and 130 or 1
     end
     if not require("steer.sweep").is(value) then
         say(("%s: expected it to return steer.sweep{...}, got %s"):format(path,
@@ -131,11 +129,13 @@ local function start(sweep, given, path)
         command = table.concat(words, " "), folder = path:match "^(.*)/[^/]*$", progress = not given.quiet,
     }
     if given.case and not given.output then opts.output, opts.progress = "-", false end
-    local ok, result = xpcall(sweep.start, report, sweep, opts)
+    local ok, result = xpcall(sweep.start, failures.report, sweep, opts)
     if ok then
         if opts.progress then say(sweep.name, ": ", summary(result)) end
         return result.failed + result.failed_before > 0 and 1 or 0
-    elseif result.interrupted then
+    end
+    result = failures.of(result)
+    if result.interrupted then
         say("interrupted; results so far are kept, --resume goes on")
         return 130
     end

@@ -5,6 +5,7 @@ local devices = require "steer.device"
 local docs = require "steer.repl.docs"
 local evaluate = require "steer.repl.evaluate"
 local ffi = require "ffi"
+local layout = require "steer.repl.layout"
 local options = require "steer._options"
 local terminal = require "steer.repl.terminal"
 
@@ -44,10 +45,22 @@ local function overview()
     end
     print [[
 
-An expression prints its value; a semicolon at the end mutes it. _ is the last result, until the next input that does
-not mention it. Locals of an input stay for the next ones. Ctrl-C drops the line or stops the work, Ctrl-D leaves,
-Tab completes, Ctrl-R searches earlier inputs, Alt-Enter begins a new line.]]
+An expression prints its value; a semicolon at the end mutes it. _ is the last
+result, until the next input that does not mention it. Locals of an input stay
+for the next ones. Ctrl-C drops the line or stops the work, Ctrl-D leaves, Tab
+completes, Ctrl-R searches earlier inputs, Alt-Enter begins a new line.]]
     print("\n" .. docs.describe("steer", (terminal.size())))
+end
+
+-- A word that is no topic, such as an option's name: the topics that mention it.
+local function elsewhere(word, width)
+    local list = docs.mentions(word)
+    if #list == 0 then
+        raise("not_found", "help", "topic: nothing is known of '%s', did you mean '%s'?", word,
+            options.nearest(word, docs.topics()))
+    end
+    return ("There is no topic '%s', but these mention it:\n  %s"):format(word,
+        table.concat(layout.columns(list, width - 2, 40), "\n  "))
 end
 
 local function help(session, topic)
@@ -60,11 +73,7 @@ local function help(session, topic)
         local value = complete.value(session.env, topic)
         text = type(value) == "function" and docs.of_function(value, topic, width) or docs.describe(topic, width)
     end
-    if not text then
-        raise("not_found", "help", "topic: nothing is known of '%s', did you mean '%s'?", topic,
-            options.nearest(topic, docs.topics()))
-    end
-    print(text)
+    print(text or elsewhere(topic, width))
 end
 
 -- ---- Measuring -----------------------------------------------------------------------------------------------------

@@ -143,7 +143,15 @@ local function add_loaded()
     for name in pairs(base.getters) do add("tensor." .. name, { name = name }) end
 end
 
---- Gives the index: topic -> definition (see read).
+-- What a file's own comment says after its first paragraph, or nil.
+local function second_part(head)
+    for i, line in ipairs(head or {}) do
+        if line == "" then return { unpack(head, i + 1) } end
+    end
+end
+
+--- Gives the index: topic -> definition (see read); `more` stands in the head of the file, for the function after which
+-- it is named.
 function M.topics()
     if index then return index end
     index = {}
@@ -152,6 +160,7 @@ function M.topics()
         local found, head, returns = M.read(path)
         for _, entry in ipairs(found) do
             entry.source = "@" .. path
+            if entry.name == module:match("[^.]+$") then entry.more = second_part(head) end
             add(topic_of(entry, module, returns, public), entry)
         end
         if module == "steer." then add("steer", { doc = head }) end
@@ -210,32 +219,40 @@ local function read_tag(text)
     return names[tag] or tag, rest
 end
 
+-- Adds a line of a comment to its paragraphs {indent=, text=}. An indented line is an item of a list, and deeper ones
+-- go on with it; other lines make one paragraph until a blank one.
+local function add_line(paragraphs, line)
+    local indent, last = #line:match("^ *"), paragraphs[#paragraphs]
+    local goes_on = last and line ~= "" and (last.indent > 0 and indent > last.indent or indent + last.indent == 0)
+    if goes_on then
+        last.text = last.text .. " " .. line
+    else
+        paragraphs[#paragraphs + 1] = { indent = indent, text = line }
+    end
+end
+
+local function append_filled(lines, paragraph, first, rest, width)
+    if paragraph.indent > 0 then first, rest = rest .. "  ", rest .. "    " end
+    if not paragraph.text:find("%S") and not first:find("%S") then return end
+    for _, line in ipairs(fill(paragraph.text, first, rest, width)) do lines[#lines + 1] = line end
+end
+
 --- Lays a doc comment out: the text, then the arguments, results and errors in columns.
 local function doc_lines(doc, width)
-    local text, tags = { "" }, {}
+    local text, tags, lines, widest = {}, {}, {}, 0
     for _, line in ipairs(doc) do
-        if line:find("^@") then
-            tags[#tags + 1] = line
-        elseif #tags > 0 then
-            tags[#tags] = tags[#tags] .. " " .. line
-        elseif line == "" then
-            text[#text + 1] = ""
-        else
-            text[#text] = text[#text] .. " " .. line
-        end
+        if line:find("^@") then tags[#tags + 1] = {} end
+        add_line(tags[#tags] or text, line)
     end
-    local lines, widest, rows = {}, 0, {}
-    for _, paragraph in ipairs(text) do
-        for _, line in ipairs(fill(paragraph, "  ", "  ", width)) do lines[#lines + 1] = line end
+    for _, paragraph in ipairs(text) do append_filled(lines, paragraph, "  ", "  ", width) end
+    for _, tag in ipairs(tags) do
+        tag.name, tag[1].text = read_tag(tag[1].text)
+        widest = math.max(widest, #tag.name)
     end
-    for i, tag in ipairs(tags) do
-        rows[i] = { read_tag(tag) }
-        widest = math.max(widest, #rows[i][1])
-    end
-    if #rows > 0 then lines[#lines + 1] = "" end
-    for _, row in ipairs(rows) do
-        local first = "  " .. row[1] .. (" "):rep(widest - #row[1] + 2)
-        for _, line in ipairs(fill(row[2], first, (" "):rep(widest + 4), width)) do lines[#lines + 1] = line end
+    if #tags > 0 then lines[#lines + 1] = "" end
+    for _, tag in ipairs(tags) do
+        local first, rest = "  " .. tag.name .. (" "):rep(widest - #tag.name + 2), (" "):rep(widest + 4)
+        for i, paragraph in ipairs(tag) do append_filled(lines, paragraph, i == 1 and first or rest, rest, width) end
     end
     return lines
 end
@@ -269,6 +286,10 @@ local function describe(topic, entry, width)
     else
         for _, line in ipairs(doc_lines(entry.doc, width)) do lines[#lines + 1] = line end
     end
+    if entry.more then
+        lines[#lines + 1] = ""
+        for _, line in ipairs(doc_lines(entry.more, width)) do lines[#lines + 1] = line end
+    end
     if #members(topic) > 0 then
         lines[#lines + 1] = ""
         append_members(lines, topic, width)
@@ -286,6 +307,17 @@ function M.of_function(fn, name, width)
     local lines = doc_lines(entry.doc, width)
     table.insert(lines, 1, name .. "(" .. (entry.arguments or "") .. ")")
     return table.concat(lines, "\n")
+end
+
+--- Lists the topics whose comments hold a word, in order.
+function M.mentions(word)
+    local list, pattern = {}, "%f[%w_]" .. word:gsub("%W", "%%%0") .. "%f[^%w_]"
+    for topic, entry in pairs(M.topics()) do
+        local text = table.concat(entry.doc or {}, "\n") .. "\n" .. table.concat(entry.more or {}, "\n")
+        if text:find(pattern) then list[#list + 1] = topic end
+    end
+    table.sort(list)
+    return list
 end
 
 --- Describes a topic; nil if there is none of that name. A bare name finds methods, fields and classes too.

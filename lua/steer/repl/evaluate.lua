@@ -115,6 +115,8 @@ local function user_frames(level, hide_library)
 end
 
 local function report(err)
+    -- There is no room left to walk the stack; running out of it here, some versions of LuaJIT lose the error.
+    if type(err) == "string" and err:find("stack overflow$") then return err end
     local known = error_object.is(err)
     local ok, text = pcall(type(err) == "table" and show.text or tostring, err)
     if not ok or type(text) ~= "string" then text = "an error whose tostring fails" end

@@ -97,7 +97,7 @@ end
 local function guarded(self, fn, ...)
     local ok, why = evaluate.run(fn, self, ...)
     io.stdout:flush()
-    if not ok then self:complain(why) end
+    if not ok then self:complain(tostring(why)) end
     return ok
 end
 
