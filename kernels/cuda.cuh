@@ -157,8 +157,8 @@ int steer_cuda_kernel_ready(void *device, int own);
 int steer_cuda_kernel_text(void *device, char **out, const steer_launch *launch, const steer_shape *shape);
 int steer_cuda_kernel_build(void *device, void **code, size_t *size, const char *text, int (*stop)(void *),
                             void *context);
-int steer_cuda_kernel_load(void *device, void **out, const steer_launch *launch, const void *code,
-                           size_t size);
+int steer_cuda_kernel_load(void *device, void **out, const steer_launch *launch, const steer_shape *shape,
+                           const void *code, size_t size);
 int steer_cuda_kernel_launch(void *device, void *kernel, const steer_launch *launch, int *served);
 /* measure.cu */
 int steer_cuda_reference(void *device, void *data, size_t bytes, steer_dtype dtype, steer_reference kind);

@@ -119,8 +119,8 @@ typedef struct steer_backend {
     int (*kernel_build)(void *device, void **code, size_t *size, const char *text, int (*stop)(void *),
                         void *context);
     /* Makes code ready to be launched; it stays so for the life of the process. */
-    int (*kernel_load)(void *device, void **kernel, const steer_launch *launch, const void *code,
-                       size_t size);
+    int (*kernel_load)(void *device, void **kernel, const steer_launch *launch, const steer_shape *shape,
+                       const void *code, size_t size);
     /* Launches it if it serves the launch (*served 1): not where steer() would take another kernel than for the launch
      * that it was built for. */
     int (*kernel_launch)(void *device, void *kernel, const steer_launch *launch, int *served);

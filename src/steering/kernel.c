@@ -70,11 +70,16 @@ static void store(steer_kernel *kernel, steer_hash key, const void *data, size_t
         snprintf(kernel->why, sizeof kernel->why, "not cached on disk: %.120s", steer_error_message());
 }
 
+static int load(steer_kernel *kernel, steer_device *device, const void *code, size_t size) {
+    return device->backend->kernel_load(device->state, &kernel->loaded, &kernel->launch, &kernel->shape, code,
+                                        size);
+}
+
 static int load_from_disk(steer_kernel *kernel, steer_device *device, steer_hash key) {
     void *code;
     size_t size;
     STEER_TRY(steer_cache_get(&code, &size, key));
-    int status = device->backend->kernel_load(device->state, &kernel->loaded, &kernel->launch, code, size);
+    int status = load(kernel, device, code, size);
     free(code);
     return status;
 }
@@ -86,7 +91,7 @@ static int build(steer_kernel *kernel, steer_compiler *compiler, steer_hash key,
     size_t size;
     STEER_TRY(
         backend->kernel_build(device->state, &code, &size, text, own ? end_stops : user_stops, compiler));
-    int status = backend->kernel_load(device->state, &kernel->loaded, &kernel->launch, code, size);
+    int status = load(kernel, device, code, size);
     if (status == STEER_OK) store(kernel, key, code, size);
     free(code);
     return status;

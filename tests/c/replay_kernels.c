@@ -57,8 +57,8 @@ int replay_kernel_build(void *device, void **code, size_t *size, const char *tex
     return STEER_OK;
 }
 
-int replay_kernel_load(void *device, void **kernel, const steer_launch *launch, const void *code,
-                       size_t size) {
+int replay_kernel_load(void *device, void **kernel, const steer_launch *launch, const steer_shape *given,
+                       const void *code, size_t size) {
     size_t begins = sizeof code_begins - 1;
     steer_shape *shape = malloc(sizeof *shape); /* stays, as a GPU's kernels do */
     if (!shape) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "compile: no host memory");

@@ -144,10 +144,10 @@ int main(int count, char **words) {
             test_sizes(compute, STEER_BF16, 1, residual, residual);
             test_sizes(compute, STEER_BF16, 2, 0, residual);
         }
-        for (int32_t vectors = 1; vectors <= 64; vectors *= 4) {
+        for (int32_t vectors = 1; vectors <= 64; vectors *= 2) {
             steer_shape shape = caps(vectors, 1);
             for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++) {
-                steer_launch launch = launch_of(dtypes[i], 4096, 2048, &shape);
+                steer_launch launch = launch_of(dtypes[i], 4096, vectors < 16 ? 256 : 2048, &shape);
                 check_one(compute, &launch, &shape);
             }
         }
