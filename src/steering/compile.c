@@ -224,9 +224,8 @@ static void prepare_layer(steer_plan *plan, int32_t layer) {
             atomic_fetch_add(&compiler->memory_hits, 1);
         else if (plan->background)
             steer_kernel_make_later(kernel, compiler);
-        else if (
-            !steer_interrupt_pending()) /* the next call says so; ordinary kernels serve until an update */
-            steer_kernel_make(kernel, compiler);
+        else if (!steer_interrupt_pending() && !steer_device_is_capturing(compiler->device))
+            steer_kernel_make(kernel, compiler); /* else at a later update; ordinary kernels serve */
     }
 }
 
