@@ -1,13 +1,11 @@
-/* cuda.cuh: what every kernel file shares: the device state, error reporting, streams, scratch memory,
- * element types. */
+/* cuda.cuh: what every kernel file shares: the device state, error reporting, streams, scratch memory. */
 #ifndef STEER_KERNELS_CUDA_CUH
 #define STEER_KERNELS_CUDA_CUH
 
 #include "backend/backend.h"
+#include "element.cuh"
 
 #include <cublas_v2.h>
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
 #include <mutex>
@@ -154,6 +152,14 @@ int steer_cuda_softmax(void *device, const steer_view *dst, const steer_view *sr
 int steer_cuda_matmul(void *device, const steer_view *dst, const steer_view *a, const steer_view *b);
 /* steer.cu */
 int steer_cuda_steer(void *device, const steer_launch *launch);
+/* compile.cu */
+int steer_cuda_kernel_ready(void *device, int own);
+int steer_cuda_kernel_text(void *device, char **out, const steer_launch *launch, const steer_shape *shape);
+int steer_cuda_kernel_build(void *device, void **code, size_t *size, const char *text, int (*stop)(void *),
+                            void *context);
+int steer_cuda_kernel_load(void *device, void **out, const steer_launch *launch, const steer_shape *shape,
+                           const void *code, size_t size);
+int steer_cuda_kernel_launch(void *device, void *kernel, const steer_launch *launch, int *served);
 /* measure.cu */
 int steer_cuda_reference(void *device, void *data, size_t bytes, steer_dtype dtype, steer_reference kind);
 int steer_cuda_event_create(void *device, void **out);
@@ -164,28 +170,5 @@ int steer_cuda_graph_begin(void *device);
 int steer_cuda_graph_end(void *device, void **out, int32_t *nodes);
 int steer_cuda_graph_launch(void *device, void *graph);
 void steer_cuda_graph_release(void *device, void *graph);
-
-/* ---- Elements
- * ------------------------------------------------------------------------------------------------ */
-
-typedef __half steer_f16;
-typedef __nv_bfloat16 steer_bf16;
-
-/* V elements that are loaded and stored together. */
-template <typename T, int V> struct alignas(sizeof(T) * V) steer_pack { T at[V]; };
-
-/* Float elements to f32 (exact) and back (to nearest even, NaN becomes 0x7fff in f16 and bf16). */
-__device__ __forceinline__ float steer_to_f32(float x) { return x; }
-__device__ __forceinline__ float steer_to_f32(steer_f16 x) { return __half2float(x); }
-__device__ __forceinline__ float steer_to_f32(steer_bf16 x) { return __bfloat162float(x); }
-
-template <typename T> __device__ __forceinline__ T steer_from_f32(float x);
-template <> __device__ __forceinline__ float steer_from_f32<float>(float x) { return x; }
-template <> __device__ __forceinline__ steer_f16 steer_from_f32<steer_f16>(float x) {
-    return __float2half_rn(x);
-}
-template <> __device__ __forceinline__ steer_bf16 steer_from_f32<steer_bf16>(float x) {
-    return __float2bfloat16_rn(x);
-}
 
 #endif

@@ -33,6 +33,11 @@ steer_backend_entry(const steer_host *host) {
     backend.softmax = steer_cuda_softmax;
     backend.matmul = steer_cuda_matmul;
     backend.steer = steer_cuda_steer;
+    backend.kernel_ready = steer_cuda_kernel_ready;
+    backend.kernel_text = steer_cuda_kernel_text;
+    backend.kernel_build = steer_cuda_kernel_build;
+    backend.kernel_load = steer_cuda_kernel_load;
+    backend.kernel_launch = steer_cuda_kernel_launch;
     backend.reference = steer_cuda_reference;
     backend.event_create = steer_cuda_event_create;
     backend.event_release = steer_cuda_event_release;

@@ -109,22 +109,6 @@ steer_rows_kernel select(steer_dtype dtype, steer_rows_variant variant) {
                                 : steer_rows_tile<steer_bf16>(variant);
 }
 
-/* Lets a kernel use all the shared memory there is, once per device. */
-int allow_shared(steer_rows_kernel kernel, const steer_cuda_device *gpu) {
-    static std::atomic<const void *> allowed[STEER_CUDA_MAX_DEVICES][64];
-    std::atomic<const void *> *slot = allowed[gpu->index], *const end = slot + 64;
-    for (; slot < end; slot++) {
-        const void *known = slot->load(std::memory_order_relaxed);
-        if (known == (const void *)kernel) return STEER_OK;
-        if (!known) break;
-    }
-    STEER_CUDA_TRY(cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                        gpu->shared_bytes));
-    /* Two threads may both do it, and where the table is full it is done each time: no harm. */
-    if (slot < end) slot->store((const void *)kernel, std::memory_order_relaxed);
-    return STEER_OK;
-}
-
 /* Rows that a block serves: a tile, or where it walks, enough of them to pay for what it loads once. */
 int rows_of_block(steer_rows_args *args, const steer_launch *launch, int threads, steer_rows_variant variant,
                   const steer_cuda_device *gpu) {
@@ -135,14 +119,25 @@ int rows_of_block(steer_rows_args *args, const steer_launch *launch, int threads
 
 } // namespace
 
-int steer_cuda_steer(void *device, const steer_launch *launch) {
-    steer_cuda_device *gpu = (steer_cuda_device *)device;
-    STEER_CUDA_CHECK(steer_cuda_enter(gpu));
-    if (launch->rows == 0) return STEER_OK;
+/* Lets a kernel use all the shared memory there is, once per device. */
+int steer_cuda_allow_shared(const void *kernel, const steer_cuda_device *gpu) {
+    static std::atomic<const void *> allowed[STEER_CUDA_MAX_DEVICES][64];
+    std::atomic<const void *> *slot = allowed[gpu->index], *const end = slot + 64;
+    for (; slot < end; slot++) {
+        const void *known = slot->load(std::memory_order_relaxed);
+        if (known == kernel) return STEER_OK;
+        if (!known) break;
+    }
+    STEER_CUDA_TRY(
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, gpu->shared_bytes));
+    /* Two threads may both do it, and where the table is full it is done each time: no harm. */
+    if (slot < end) slot->store(kernel, std::memory_order_relaxed);
+    return STEER_OK;
+}
+
+int steer_cuda_plan_rows(steer_rows_plan *plan, const steer_launch *launch, const steer_cuda_device *gpu) {
     int threads = 32;
     while (threads < STEER_BLOCK_THREADS && threads * 16 < launch->hidden_size) threads *= 2;
-    steer_rows_variant variant = choose(launch, threads, gpu);
-    steer_rows_kernel kernel = select(launch->dtype, variant);
     steer_rows_args args = {};
     args.hidden = launch->hidden;
     args.residual = launch->residual;
@@ -153,6 +148,7 @@ int steer_cuda_steer(void *device, const steer_launch *launch) {
     args.hidden_size = (int32_t)launch->hidden_size;
     args.layer = launch->layer;
     if (launch->uniform) args.entry = *launch->uniform;
+    steer_rows_variant variant = choose(launch, threads, gpu);
     int64_t shared = plan_shared(&args, launch, threads, variant, gpu);
     if (shared > gpu->shared_bytes)
         return STEER_CUDA_FAIL(
@@ -160,22 +156,21 @@ int steer_cuda_steer(void *device, const steer_launch *launch) {
             "hidden: %lld with programs of %d vectors needs %lld bytes of shared memory, the "
             "device has %d",
             (long long)launch->hidden_size, launch->max_vectors, (long long)shared, gpu->shared_bytes);
-    if (shared > 48 * 1024) STEER_CUDA_CHECK(allow_shared(kernel, gpu));
     int64_t rows_each = rows_of_block(&args, launch, threads, variant, gpu);
     int64_t blocks = (launch->rows + rows_each - 1) / rows_each;
     if (blocks > INT32_MAX)
         return STEER_CUDA_FAIL(STEER_E_UNSUPPORTED, "rows: %lld is beyond one launch",
                                (long long)launch->rows);
-    cudaLaunchAttribute early = {};
-    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    early.val.programmaticStreamSerializationAllowed = 1;
-    cudaLaunchConfig_t config = {};
-    config.gridDim = dim3((unsigned)blocks);
-    config.blockDim = dim3((unsigned)threads);
-    config.dynamicSmemBytes = (size_t)shared;
-    config.stream = steer_cuda_stream(gpu);
-    config.attrs = &early;
-    config.numAttrs = gpu->compute_major >= 9 ? 1 : 0;
-    STEER_CUDA_TRY(cudaLaunchKernelEx(&config, kernel, args));
+    *plan = {variant, args, (unsigned)blocks, threads, (int)shared};
     return STEER_OK;
+}
+
+int steer_cuda_steer(void *device, const steer_launch *launch) {
+    steer_cuda_device *gpu = (steer_cuda_device *)device;
+    steer_rows_plan plan;
+    STEER_CUDA_CHECK(steer_cuda_enter(gpu));
+    if (launch->rows == 0) return STEER_OK;
+    STEER_CUDA_CHECK(steer_cuda_plan_rows(&plan, launch, gpu));
+    return steer_cuda_launch_rows(gpu, select(launch->dtype, plan.variant), plan.args, plan.blocks,
+                                  plan.threads, plan.shared);
 }

@@ -10,7 +10,13 @@
 #ifndef STEER_KERNELS_STEER_COMMON_CUH
 #define STEER_KERNELS_STEER_COMMON_CUH
 
+#ifdef __CUDACC_RTC__
+#include "backend/image.h"
+#include "element.cuh"
+#else
 #include "cuda.cuh"
+#endif
+#include "steer_baked.cuh"
 
 enum {
     STEER_BLOCK_THREADS = 512, /* most threads of a block */
@@ -55,6 +61,41 @@ template <typename T> steer_rows_kernel steer_rows_tile(steer_rows_variant varia
 template <typename T>
 steer_rows_kernel steer_rows_general(steer_rows_variant variant); /* steer_general.cuh */
 
+#ifndef __CUDACC_RTC__
+
+/* All that a launch is: how steer.cu serves it. */
+struct steer_rows_plan {
+    steer_rows_variant variant;
+    steer_rows_args args;
+    unsigned blocks;
+    int threads;
+    int shared; /* bytes */
+};
+int steer_cuda_plan_rows(steer_rows_plan *plan, const steer_launch *launch, const steer_cuda_device *gpu);
+
+int steer_cuda_allow_shared(const void *kernel, const steer_cuda_device *gpu);
+
+/* Launches a steering kernel, which may start before the kernel ahead of it has ended. */
+template <typename Args>
+int steer_cuda_launch_rows(steer_cuda_device *gpu, void (*kernel)(const Args), const Args &args,
+                           unsigned blocks, int threads, int shared) {
+    if (shared > 48 * 1024) STEER_CUDA_CHECK(steer_cuda_allow_shared((const void *)kernel, gpu));
+    cudaLaunchAttribute early = {};
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = dim3(blocks);
+    config.blockDim = dim3((unsigned)threads);
+    config.dynamicSmemBytes = (size_t)shared;
+    config.stream = steer_cuda_stream(gpu);
+    config.attrs = &early;
+    config.numAttrs = gpu->compute_major >= 9 ? 1 : 0;
+    STEER_CUDA_TRY(cudaLaunchKernelEx(&config, kernel, args));
+    return STEER_OK;
+}
+
+#endif
+
 #ifdef STEER_ROWS_IMPLEMENTATION
 
 namespace {
@@ -69,8 +110,8 @@ struct lane_info {
 };
 
 __device__ __forceinline__ lane_info who() {
-    return {(int)threadIdx.x, (int)blockDim.x, (int)blockDim.x / 32, (int)threadIdx.x / 32,
-            (int)threadIdx.x % 32};
+    const int threads = baked_threads();
+    return {(int)threadIdx.x, threads, threads / 32, (int)threadIdx.x / 32, (int)threadIdx.x % 32};
 }
 
 /* Programmatic dependent launch: the next kernel of the stream may start now, and fetch what no kernel writes (row
@@ -104,7 +145,7 @@ __device__ __forceinline__ steer_entry load_entry(const steer_row &row, int laye
 #pragma unroll
         for (int i = 0; i < 4; i++) words[i] = __ldg(from + i);
     }
-    return *(const steer_entry *)words;
+    return baked_entry(*(const steer_entry *)words);
 }
 
 /* ---- Elements ------------------------------------------------------------------------------------------------ */
@@ -278,7 +319,8 @@ struct program_parts {
 };
 
 /* The parts of an image whose header is known. */
-__device__ __forceinline__ program_parts parts_of(int4 head, const char *image) {
+__device__ __forceinline__ program_parts parts_of(int4 header, const char *image) {
+    const int4 head = baked_head(header);
     return {head.x,
             head.y,
             head.z,
@@ -288,7 +330,8 @@ __device__ __forceinline__ program_parts parts_of(int4 head, const char *image) 
             (const float *)(image + steer_image_gram_at(head.x, head.z))};
 }
 
-__device__ __forceinline__ int image_bytes(int4 head) {
+__device__ __forceinline__ int image_bytes(int4 header) {
+    const int4 head = baked_head(header);
     return (int)((steer_image_size(head.x, head.z) + 15) / 16 * 16);
 }
 
@@ -303,12 +346,12 @@ __device__ __forceinline__ program_parts stage_parts(const char *stage) {
 }
 
 /* An operation in a few loads; images are 16-byte aligned. */
-__device__ __forceinline__ steer_op_image read_op(const steer_op_image *op) {
+__device__ __forceinline__ steer_op_image read_op(const steer_op_image *op, int k) {
     int4 words[4];
 #pragma unroll
-    for (int i = 0; i < 3; i++) words[i] = ((const int4 *)op)[i];
+    for (int i = 0; i < 3; i++) words[i] = ((const int4 *)(op + k))[i];
     words[3] = make_int4(0, 0, 0, 0);
-    return *(const steer_op_image *)words;
+    return baked_op(*(const steer_op_image *)words, k);
 }
 
 /* Runs the operations where a lane holds the dot p of one row and vector j, and lane `at` + k that of vector k.
@@ -317,8 +360,9 @@ __device__ __forceinline__ float solve_lane(float p, float norm2, const program_
                                             int j) {
     const float *column = program.gram + (j < program.vectors ? j : 0);
     float C = 0;
+    STEER_UNROLL_BAKED
     for (int k = 0; k < program.ops; k++) {
-        const steer_op_image op = read_op(program.op + k);
+        const steer_op_image op = read_op(program.op, k);
         const float mj = column[op.dot * program.vectors];
         const float dot = __shfl_sync(0xffffffffu, p, at + op.dot);
         float c = op_coefficient(op, dot);

@@ -125,9 +125,10 @@ __device__ __forceinline__ void find_some_dots(general_state<T> &s, int from, co
 /* Dots with all vectors, as many together as registers allow. */
 template <typename T, int R, bool ALIGNED, bool RESIDUAL>
 __device__ __forceinline__ void find_dots(general_state<T> &s, int from, const program_parts &program) {
-    int j = 0;
-    for (; j + GENERAL_DOTS <= program.vectors; j += GENERAL_DOTS)
-        find_some_dots<T, R, GENERAL_DOTS, ALIGNED, RESIDUAL>(s, from, program, j);
+    int j = program.vectors / GENERAL_DOTS * GENERAL_DOTS;
+#pragma unroll 1
+    for (int i = 0; i < j; i += GENERAL_DOTS)
+        find_some_dots<T, R, GENERAL_DOTS, ALIGNED, RESIDUAL>(s, from, program, i);
     if (j + 4 <= program.vectors) {
         find_some_dots<T, R, 4, ALIGNED, RESIDUAL>(s, from, program, j);
         j += 4;
@@ -187,8 +188,9 @@ __device__ __forceinline__ void solve_many(const general_state<T> &s, const prog
         bool changed = false;
         for (int j = lane; j < n; j += 32) s.C[j * R + row] = 0;
         __syncwarp();
+        STEER_UNROLL_BAKED
         for (int k = 0; k < program.ops; k++) {
-            const steer_op_image op = read_op(program.op + k);
+            const steer_op_image op = read_op(program.op, k);
             float dot = p[op.dot];
             float c = op.gate >= 0 && !gate_open(op, p[op.gate], norm2) ? 0 : op_coefficient(op, dot);
             const float *gram = program.gram + (size_t)op.dot * n;
@@ -265,8 +267,10 @@ __device__ __forceinline__ program_parts fetch_program(const general_state<T> &s
 /* Rows from .. from + R - 1 of the tile, which are rows first .. of the hidden states; all of one entry. */
 template <typename T, int R, bool ALIGNED, bool RESIDUAL>
 __device__ __forceinline__ void steer_rows(general_state<T> &s, int from, int64_t first,
-                                           const steer_entry &entry, const program_parts &program) {
+                                           const steer_entry &entry, const program_parts &fetched) {
     if (!entry.u && !entry.vectors) return;
+    program_parts program = fetched;
+    baked_counts(&program.vectors, &program.updated, &program.ops, &program.norm);
     __syncthreads(); /* the program is on chip */
     find_dots<T, R, ALIGNED, RESIDUAL>(s, from, program);
     if (program.norm) find_norms<T, R, RESIDUAL>(s, from);
@@ -288,8 +292,7 @@ __device__ __forceinline__ void steer_rows(general_state<T> &s, int from, int64_
 }
 
 template <typename T, int R, bool ALIGNED, bool RESIDUAL>
-__global__ void __launch_bounds__(STEER_BLOCK_THREADS, 1)
-    steer_general_kernel(const __grid_constant__ steer_rows_args args) {
+__device__ __forceinline__ void general_block(const steer_rows_args &args) {
     constexpr int N = chunk_of<T>::N;
     extern __shared__ int4 shared[];
     const lane_info me = who();
@@ -346,6 +349,12 @@ __global__ void __launch_bounds__(STEER_BLOCK_THREADS, 1)
             }
         }
     }
+}
+
+template <typename T, int R, bool ALIGNED, bool RESIDUAL>
+__global__ void __launch_bounds__(STEER_BLOCK_THREADS, 1)
+    steer_general_kernel(const __grid_constant__ steer_rows_args args) {
+    general_block<T, R, ALIGNED, RESIDUAL>(args);
 }
 
 template <typename T, int R, bool ALIGNED> steer_rows_kernel general_of(bool residual) {

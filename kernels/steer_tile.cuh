@@ -189,8 +189,7 @@ template <typename T> constexpr int blocks_for(int elements, int rows, int vecto
 /* ---- Kernels ------------------------------------------------------------------------------------------------- */
 
 template <typename T, int E, int R, int NV, bool RESIDUAL>
-__global__ void __launch_bounds__(STEER_BLOCK_THREADS, blocks_for<T>(E, R, NV, RESIDUAL))
-    steer_tile_kernel(const __grid_constant__ steer_rows_args args) {
+__device__ __forceinline__ void tile_block(const steer_rows_args &args) {
     constexpr int SLOTS = program_vectors<T, E, NV>::SLOTS;
     extern __shared__ __align__(16) float partial[];
     const lane_info me = who();
@@ -293,8 +292,7 @@ template <typename T, int NV> struct program_cache {
 };
 
 template <typename T, int R, int NV, bool RESIDUAL>
-__global__ void __launch_bounds__(STEER_BLOCK_THREADS, blocks_for<T>(16, R, NV, RESIDUAL))
-    steer_stream_kernel(const __grid_constant__ steer_rows_args args) {
+__device__ __forceinline__ void stream_block(const steer_rows_args &args) {
     constexpr int SLOTS = program_vectors<T, 16, NV>::SLOTS, AHEAD = STEER_STREAM_STEPS - 1;
     extern __shared__ __align__(16) float shared_words[];
     const lane_info me = who();
@@ -359,6 +357,18 @@ __global__ void __launch_bounds__(STEER_BLOCK_THREADS, blocks_for<T>(16, R, NV, 
             buffer ^= 1;
         }
     }
+}
+
+template <typename T, int E, int R, int NV, bool RESIDUAL>
+__global__ void __launch_bounds__(STEER_BLOCK_THREADS, blocks_for<T>(E, R, NV, RESIDUAL))
+    steer_tile_kernel(const __grid_constant__ steer_rows_args args) {
+    tile_block<T, E, R, NV, RESIDUAL>(args);
+}
+
+template <typename T, int R, int NV, bool RESIDUAL>
+__global__ void __launch_bounds__(STEER_BLOCK_THREADS, blocks_for<T>(16, R, NV, RESIDUAL))
+    steer_stream_kernel(const __grid_constant__ steer_rows_args args) {
+    stream_block<T, R, NV, RESIDUAL>(args);
 }
 
 /* ---- Selection ----------------------------------------------------------------------------------------------- */

@@ -20,8 +20,8 @@ int steer_compile_open(steer_engine *engine);
 /* Ends what runs in the background and frees the kernels: at the engine's last release. */
 void steer_compile_close(steer_engine *engine);
 
-/* Finds, builds or begins to build the kernels of every layer of the plan's new batch, whose row table is on its way to
- * the device. A kernel that cannot be built, or that the user interrupts, is no failure of the plan: the ordinary one
+/* Finds, builds or begins to build the kernels of every layer of the plan's new batch, those of the residual form for
+ * layers that were applied in it. A kernel that cannot be built, or that the user interrupts, is no failure of the plan: the ordinary one
  * serves, and an interrupt stays pending. */
 void steer_compile_prepare(steer_plan *plan);
 /* Frees what is kept for a plan: at its last release. */
@@ -30,9 +30,11 @@ void steer_compile_forget(steer_plan *plan);
 /* The kernel that serves a layer of the plan's batch, NULL: the ordinary one. It lives as long as its engine, and a
  * captured launch of it stays right for all batches for which this gives the same kernel. */
 const steer_kernel *steer_compile_kernel(steer_plan *plan, int32_t layer, int residual);
-/* Launches it; `launch` is filled in as for the mixed path. */
+/* Launches it and counts the launch; the ordinary kernel where it does not serve tensors laid out like these. */
 int steer_compile_launch(const steer_kernel *kernel, const steer_plan *plan, const steer_launch *launch);
 /* Fills in the compile_* fields, but for the mode. */
 void steer_compile_explain(steer_explain *out, steer_plan *plan, int32_t layer);
+/* Fills in what an engine's statistics say of kernels built and found. */
+void steer_compile_count(steer_engine_stats *out, const steer_engine *engine);
 
 #endif

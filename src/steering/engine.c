@@ -222,5 +222,6 @@ int steer_engine_get_stats(steer_engine_stats *out, steer_engine *engine) {
     out->vector_misses = bank->misses;
     out->vector_evictions = bank->evictions;
     out->programs = (int64_t)engine->programs.count;
+    steer_compile_count(out, engine);
     return STEER_OK;
 }

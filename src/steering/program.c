@@ -8,7 +8,6 @@
 
 #include "steering/engine.h"
 
-#include <float.h>
 #include <math.h>
 
 /* ---- Source: operations by content --------------------------------------------------------------------------- */
@@ -203,7 +202,29 @@ static int upload_image(steer_program *program, steer_engine *engine, const draf
     return status;
 }
 
-static int load(steer_program *program, steer_engine *engine, const draft *d) {
+/* A value as far as it belongs to the shape. */
+static float shape_value(float value) { return steer_value_is_shape(value) ? value : NAN; }
+
+/* Programs with equal hashes can be served by one specialised kernel. */
+static void hash_shape(steer_program *program) {
+    const steer_entry *entry = &program->entry;
+    int32_t counts[] = {entry->u != 0,    program->image != NULL, entry->vectors,
+                        program->updated, program->projections,   program->norm};
+    steer_hash shape = steer_hash_bytes((steer_hash){0, 0}, counts, sizeof counts), values = {0, 0};
+    for (int32_t k = 0; k < program->projections && program->projections <= STEER_SHAPE_OPS; k++) {
+        const steer_op_image *op = &program->ops[k];
+        int32_t indices[] = {op->dot, op->gate, (int32_t)op->flags};
+        float all[] = {op->gain, op->offset, op->lo, op->hi}, known[4];
+        for (int i = 0; i < 4; i++) known[i] = shape_value(all[i]);
+        shape = steer_hash_bytes(shape, indices, sizeof indices);
+        shape = steer_hash_bytes(shape, known, sizeof known);
+        values = steer_hash_bytes(values, all, sizeof all);
+    }
+    program->shape = shape;
+    program->values = values;
+}
+
+static int load(steer_program *program, steer_engine *engine, draft *d) {
     program->residents = calloc((size_t)d->vector_count + 1, sizeof(steer_resident *));
     if (!program->residents) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "program: no host memory");
     for (int32_t i = 0; i < d->vector_count + (d->add ? 1 : 0); i++) {
@@ -234,7 +255,11 @@ static int load(steer_program *program, steer_engine *engine, const draft *d) {
         entry->image = address(program->image);
     }
     program->projections = d->op_count;
+    program->updated = d->updated;
     program->norm = d->norm;
+    program->ops = d->ops;
+    d->ops = NULL; /* the program's now */
+    hash_shape(program);
     return STEER_OK;
 }
 
@@ -242,6 +267,7 @@ static void free_program(steer_engine *engine, steer_program *program) {
     for (int32_t i = 0; i < program->resident_count; i++)
         steer_bank_release(&engine->bank, program->residents[i]);
     free(program->residents);
+    free(program->ops);
     if (program->image) steer_device_deallocate(engine->device, program->image, program->image_bytes);
     source_release(program->source, program->source_count);
     free(program);

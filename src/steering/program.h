@@ -5,6 +5,8 @@
 #include "steering/bank.h"
 #include "steering/op.h"
 
+#include <float.h>
+
 typedef struct steer_engine steer_engine;
 
 /* An operation stated by content alone: what is hashed and compared. */
@@ -31,7 +33,11 @@ typedef struct steer_program {
     size_t image_bytes;
     steer_entry entry;
     int32_t projections; /* operations left on the device */
+    int32_t updated;     /* vectors that are added to h, folded adds not counted */
     int32_t norm;        /* 1 if a cosine asks for |h| */
+    steer_op_image *ops; /* [projections] */
+    steer_hash shape;    /* of all that a specialised kernel may have baked in, but for ... */
+    steer_hash values;   /* ... gains, offsets and bounds */
 } steer_program;
 
 /* As steer_launch.max_vectors counts it. */
@@ -42,6 +48,11 @@ static inline int32_t steer_program_width(const steer_program *program) {
 /* As steer_launch.both tells it. */
 static inline int32_t steer_program_has_both(const steer_program *program) {
     return program->entry.u != 0 && program->entry.vectors > 0;
+}
+
+/* 1 if a value of an operation belongs to its shape: a bound that there is not, a gain or offset that cap or add has. */
+static inline int steer_value_is_shape(float value) {
+    return value == 0 || value > FLT_MAX || value < -FLT_MAX;
 }
 
 /* The program of the given operations in the order given, with one more user; *out is NULL if they do nothing. */

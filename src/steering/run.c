@@ -31,14 +31,19 @@ static void *row_address(void *data, int64_t row, int64_t stride, steer_dtype dt
     return (char *)data + (size_t)row * (size_t)stride * steer_dtype_size(dtype);
 }
 
+static int start(const steer_plan *plan, const steer_launch *launch, const steer_kernel *kernel) {
+    if (kernel) return steer_compile_launch(kernel, plan, launch);
+    return plan->engine->device->backend->steer(plan->engine->device->state, launch);
+}
+
 /* One launch over rows that share an entry. */
-static int launch_rows(const steer_plan *plan, const steer_launch *base, int64_t start, int64_t rows,
-                       const steer_program *program) {
+static int launch_rows(const steer_plan *plan, const steer_launch *base, int64_t first, int64_t rows,
+                       const steer_program *program, const steer_kernel *kernel) {
     steer_launch launch = *base;
-    launch.hidden = row_address(base->hidden, start, base->hidden_stride, base->dtype);
+    launch.hidden = row_address(base->hidden, first, base->hidden_stride, base->dtype);
     if (base->residual)
         launch.residual =
-            row_address((void *)(uintptr_t)base->residual, start, base->residual_stride, base->dtype);
+            row_address((void *)(uintptr_t)base->residual, first, base->residual_stride, base->dtype);
     launch.rows = rows;
     launch.uniform = &program->entry;
     launch.max_vectors = steer_program_width(program);
@@ -46,7 +51,7 @@ static int launch_rows(const steer_plan *plan, const steer_launch *base, int64_t
     launch.both = steer_program_has_both(program);
     launch.norm = program->norm;
     launch.rows_per_program = rows > INT32_MAX ? INT32_MAX : (int32_t)rows;
-    return plan->engine->device->backend->steer(plan->engine->device->state, &launch);
+    return start(plan, &launch, kernel);
 }
 
 static int launch_loop(const steer_plan *plan, const steer_launch *base) {
@@ -55,7 +60,7 @@ static int launch_loop(const steer_plan *plan, const steer_launch *base) {
         const steer_program *program =
             segment->compiled ? steer_compiled_program(segment->compiled, base->layer) : NULL;
         if (!program || segment->rows == 0) continue;
-        STEER_TRY(launch_rows(plan, base, segment->start, segment->rows, program));
+        STEER_TRY(launch_rows(plan, base, segment->start, segment->rows, program, NULL));
         plan->engine->stats.launches_loop++;
     }
     return STEER_OK;
@@ -72,8 +77,7 @@ static int launch_table(const steer_plan *plan, const steer_launch *base, const 
     launch.both = envelope->both;
     launch.norm = envelope->norm;
     launch.rows_per_program = rows_per_program;
-    if (kernel) return steer_compile_launch(kernel, plan, &launch);
-    return plan->engine->device->backend->steer(plan->engine->device->state, &launch);
+    return start(plan, &launch, kernel);
 }
 
 /* In a graph that an update must not invalidate, nothing of the batch may be baked into the launch: the automatic path
@@ -137,15 +141,13 @@ int steer_plan_run(steer_plan *plan, int32_t layer, steer_tensor *hidden, steer_
     const steer_kernel *kernel = NULL;
     if (plan->compile == STEER_COMPILE_DEFAULT && plan->forced == STEER_PATH_AUTO && !capturing)
         kernel = steer_compile_kernel(plan, layer, residual != NULL);
-    if (kernel) {
-        STEER_TRY(launch_table(plan, &base, &choice->needs, choice->rows_per_program, kernel));
-        stats->launches_compiled++;
-        return STEER_OK;
-    }
+    if (kernel && path == STEER_PATH_MIXED)
+        return launch_table(plan, &base, &choice->needs, choice->rows_per_program, kernel);
+    if (kernel) return launch_rows(plan, &base, 0, plan->batch.total, choice->program, kernel);
     if (path == STEER_PATH_LOOP) return launch_loop(plan, &base);
     if (path == STEER_PATH_MIXED) return run_mixed(plan, &base, choice, capturing);
     if (!choice->program) return STEER_OK; /* uniform, captured, and nothing to do */
-    STEER_TRY(launch_rows(plan, &base, 0, plan->batch.total, choice->program));
+    STEER_TRY(launch_rows(plan, &base, 0, plan->batch.total, choice->program, NULL));
     stats->launches_uniform++;
     return STEER_OK;
 }

@@ -1,13 +1,12 @@
 /* replay_backend.c: a backend named cuda for machines without a GPU: the CPU backend, with graphs that record steering
- * launches and replay them. It refuses what a GPU refuses during a capture, and every launch of programs that the
- * kernel chosen by the launch's bounds could not run, so that a stale graph is an error here and not a wrong result. */
-#include "backend/backend.h"
-#include "core/status.h"
+ * launches and replay them, and specialised kernels (replay_kernels.c). It refuses what a GPU refuses during a capture,
+ * and every launch of programs that the kernel chosen by the launch's bounds could not run, so that a stale graph is an
+ * error here and not a wrong result. Its events tell what launches cost by its own reckoning. */
+#include "replay_backend.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 enum { MAX_VECTORS = 64 }; /* a GPU has limits too, set by its shared memory */
 
@@ -16,10 +15,12 @@ typedef struct replay {
     int32_t count;
     steer_launch *launches;
     steer_entry *uniforms; /* of the launches that have one */
+    void **kernels;        /* specialised ones, NULL: the ordinary kernel */
 } replay;
 
 static const steer_host *host;
 static _Thread_local replay *capture; /* of this thread, or NULL */
+static _Thread_local double clock_us; /* what this thread's launches have cost */
 
 /* What the CPU backend's sources report failures with. */
 int steer_fail(int code, const char *file, int line, const char *format, ...) {
@@ -55,9 +56,11 @@ static int is_within(const steer_launch *launch, const steer_entry *entry) {
            image->norm <= launch->norm;
 }
 
-static int run_launch(void *device, const steer_launch *launch) {
+static int run_launch(void *device, const steer_launch *launch, void *kernel) {
+    clock_us += kernel ? replay_kernel_us() : ORDINARY_US;
     for (int64_t row = 0; row < launch->rows; row++) {
         const steer_entry *entry = entry_of(launch, row);
+        if (entry && kernel) STEER_TRY(replay_kernel_check(kernel, entry));
         if (entry && !is_within(launch, entry))
             return STEER_FAIL(STEER_E_DEVICE, "layer %d, row %lld: a program beyond the launch's bounds",
                               launch->layer, (long long)row);
@@ -65,14 +68,17 @@ static int run_launch(void *device, const steer_launch *launch) {
     return steer_backend_cpu()->steer(device, launch);
 }
 
-static int record_launch(const steer_launch *launch) {
+static int record_launch(const steer_launch *launch, void *kernel) {
     size_t count = (size_t)capture->count + 1;
     steer_launch *launches = realloc(capture->launches, count * sizeof *launches);
     if (launches) capture->launches = launches;
     steer_entry *uniforms = realloc(capture->uniforms, count * sizeof *uniforms);
     if (uniforms) capture->uniforms = uniforms;
-    if (!launches || !uniforms) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "graph: no host memory");
+    void **kernels = realloc(capture->kernels, count * sizeof *kernels);
+    if (kernels) capture->kernels = kernels;
+    if (!launches || !uniforms || !kernels) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "graph: no host memory");
     launches[capture->count] = *launch;
+    kernels[capture->count] = kernel;
     if (launch->uniform) uniforms[capture->count] = *launch->uniform;
     capture->count++;
     return STEER_OK;
@@ -82,7 +88,13 @@ static int replay_steer(void *device, const steer_launch *launch) {
     if (launch->max_vectors > MAX_VECTORS)
         return STEER_FAIL(STEER_E_UNSUPPORTED, "programs of %d vectors, at most %d", launch->max_vectors,
                           MAX_VECTORS);
-    return capture ? record_launch(launch) : run_launch(device, launch);
+    return capture ? record_launch(launch, NULL) : run_launch(device, launch, NULL);
+}
+
+static int replay_kernel_launch(void *device, void *kernel, const steer_launch *launch, int *served) {
+    *served = (uintptr_t)launch->hidden % 16 == 0; /* as a GPU kernel for aligned rows */
+    if (!*served) return STEER_OK;
+    return capture ? record_launch(launch, kernel) : run_launch(device, launch, kernel);
 }
 
 /* ---- Graphs -------------------------------------------------------------------------------------------------- */
@@ -109,7 +121,7 @@ static int graph_launch(void *device, void *graph) {
     for (int32_t i = 0; i < made->count; i++) {
         steer_launch launch = made->launches[i];
         if (launch.uniform) launch.uniform = &made->uniforms[i];
-        STEER_TRY(run_launch(device, &launch));
+        STEER_TRY(run_launch(device, &launch, made->kernels[i]));
     }
     return STEER_OK;
 }
@@ -119,7 +131,33 @@ static void graph_release(void *device, void *graph) {
     if (!made) return;
     free(made->launches);
     free(made->uniforms);
+    free(made->kernels);
     free(made);
+}
+
+/* ---- Events -------------------------------------------------------------------------------------------------- */
+
+static int event_create(void *device, void **out) {
+    *out = calloc(1, sizeof(double));
+    return *out ? STEER_OK : STEER_FAIL(STEER_E_OUT_OF_MEMORY, "event: no host memory");
+}
+
+static void event_release(void *device, void *event) { free(event); }
+
+static int event_record(void *device, void *event) {
+    *(double *)event = clock_us;
+    return STEER_OK;
+}
+
+static int event_elapsed(void *device, double *seconds, void *start, void *stop) {
+    *seconds = (*(double *)stop - *(double *)start) * 1e-6;
+    return STEER_OK;
+}
+
+/* What bandwidth is measured with. */
+static int reference(void *device, void *data, size_t bytes, steer_dtype dtype, steer_reference kind) {
+    clock_us += 100;
+    return STEER_OK;
 }
 
 /* ---- What else a capture refuses ----------------------------------------------------------------------------- */
@@ -154,6 +192,16 @@ const steer_backend *steer_backend_entry(const steer_host *given) {
     backend.synchronize = replay_synchronize;
     backend.is_capturing = is_capturing;
     backend.steer = replay_steer;
+    backend.kernel_ready = replay_kernel_ready;
+    backend.kernel_text = replay_kernel_text;
+    backend.kernel_build = replay_kernel_build;
+    backend.kernel_load = replay_kernel_load;
+    backend.kernel_launch = replay_kernel_launch;
+    backend.reference = reference;
+    backend.event_create = event_create;
+    backend.event_release = event_release;
+    backend.event_record = event_record;
+    backend.event_elapsed = event_elapsed;
     backend.graph_begin = graph_begin;
     backend.graph_end = graph_end;
     backend.graph_launch = graph_launch;

@@ -122,6 +122,8 @@ end)
 
 describe("every mode", function()
     local LAYERS = 3
+    setup(function() ffi.C.setenv("STEER_COMPILE_GAIN", "-1000", 1) end) -- specialised kernels serve, fast or not
+    teardown(function() ffi.C.unsetenv "STEER_COMPILE_GAIN" end)
 
     -- A pool of specs over all layers; ops[layer] is what the oracle needs of one.
     local function random_pool(n, most_ops)

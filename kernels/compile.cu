@@ -1,0 +1,272 @@
+/* compile.cu: specialised steering kernels: writes down what a launch lets be known beforehand (steer_baked.cuh), compiles
+ * the headers of the ordinary kernels with it, and launches the result as the ordinary kernel would be. */
+#include "nvrtc.cuh"
+#include "steer_common.cuh"
+#include "steer_sources.h" /* the headers' text, written by CMake */
+
+#include <math.h>
+#include <new>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <string>
+
+namespace {
+
+enum { EIGHT_THREADS = 256 }; /* most threads of a block whose registers hold eight vectors */
+const int64_t EIGHT_IMAGE_BYTES = 16 * 1024;
+
+/* How a specialised kernel is launched. */
+struct special_plan {
+    steer_rows_plan ordinary; /* the launch that it stands in for */
+    steer_rows_plan own;
+    bool
+        eight; /* a tile kernel for programs of 5 to 8 vectors, where the ordinary one is the general kernel */
+};
+
+/* A loaded kernel. */
+struct special_kernel {
+    void (*kernel)(const steer_rows_args);
+    steer_rows_variant ordinary;
+    bool eight;
+};
+
+bool same_variant(const steer_rows_variant &a, const steer_rows_variant &b) {
+    return a.family == b.family && a.elements == b.elements && a.tile == b.tile && a.vectors == b.vectors &&
+           a.aligned == b.aligned && a.residual == b.residual;
+}
+
+/* With the number of vectors and threads known, registers hold more of a program than an ordinary tile kernel's. */
+bool holds_eight(const steer_rows_plan &plan, const steer_launch *launch, const steer_shape *shape) {
+    return plan.variant.family == STEER_ROWS_GENERAL && plan.variant.aligned && plan.variant.tile == 1 &&
+           plan.args.turns == 1 && plan.threads <= EIGHT_THREADS &&
+           plan.threads * 16 >= launch->hidden_size && launch->max_image_bytes <= EIGHT_IMAGE_BYTES &&
+           shape->image == 1 && shape->norm == 0 && shape->vectors > 4 && shape->vectors <= 8 &&
+           shape->updated == shape->vectors;
+}
+
+/* Turns the plan of a general kernel into one of a tile kernel for eight vectors. */
+void plan_eight(steer_rows_plan *plan, const steer_launch *launch) {
+    plan->variant.family = STEER_ROWS_TILE;
+    plan->variant.elements = 16;
+    plan->variant.vectors = 8;
+    plan->shared = 8 * (plan->threads > 128 ? plan->threads / 32 : 4) * (int)sizeof(float) +
+                   (int)launch->max_image_bytes;
+}
+
+int plan_special(special_plan *plan, const steer_launch *launch, const steer_cuda_device *gpu,
+                 const steer_shape *shape) {
+    STEER_CUDA_CHECK(steer_cuda_plan_rows(&plan->ordinary, launch, gpu));
+    plan->own = plan->ordinary;
+    plan->eight = holds_eight(plan->ordinary, launch, shape);
+    if (plan->eight) plan_eight(&plan->own, launch);
+    return STEER_OK;
+}
+
+/* ---- Text ------------------------------------------------------------------------------------------------------ */
+
+__attribute__((format(printf, 2, 3))) void append(std::string *text, const char *format, ...) {
+    char line[512];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(line, sizeof line, format, arguments);
+    va_end(arguments);
+    *text += line;
+}
+
+/* A value that is the same in all programs: one that belongs to their shape, or any where all values do. */
+void append_value(std::string *text, const char *name, float value, const steer_shape *shape) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    if (shape->values == 1 || value == 0 || isinf(value))
+        append(text, " %s = __uint_as_float(0x%08xu);", name, (unsigned)bits);
+}
+
+void append_values(std::string *text, const char *of, const steer_op_image *op, const steer_shape *shape,
+                   bool with_offset) {
+    char name[32];
+    const struct {
+        const char *field;
+        float value;
+    } values[] = {{"gain", op->gain}, {"lo", op->lo}, {"hi", op->hi}, {"offset", op->offset}};
+    for (int i = 0; i < (with_offset ? 4 : 3); i++) {
+        snprintf(name, sizeof name, "%s.%s", of, values[i].field);
+        append_value(text, name, values[i].value, shape);
+    }
+}
+
+void append_ops(std::string *text, const steer_shape *shape) {
+    *text += "#define STEER_BAKED_ENTRY(entry)";
+    if (shape->image == 0 && shape->vectors == 1 && shape->ops == 1)
+        append_values(text, "entry", &shape->op[0], shape, false);
+    *text += "\n#define STEER_BAKED_OP(op, k)";
+    if (shape->image == 1 && shape->ops > 0) {
+        *text += " switch (k) {";
+        for (int k = 0; k < shape->ops; k++) {
+            const steer_op_image *op = &shape->op[k];
+            append(text, " case %d: op.dot = %d; op.gate = %d; op.flags = %uu;", k, (int)op->dot,
+                   (int)op->gate, (unsigned)op->flags);
+            append_values(text, "op", op, shape, true);
+            *text += " break;";
+        }
+        *text += " }";
+    }
+    *text += "\n";
+}
+
+const char *type_name(steer_dtype dtype) {
+    return dtype == STEER_F32 ? "float" : dtype == STEER_F16 ? "steer_f16" : "steer_bf16";
+}
+
+/* The kernel itself, of as many registers as the ordinary one. */
+void append_kernel(std::string *text, const steer_launch *launch, const special_plan &special) {
+    const steer_rows_plan &plan = special.own;
+    const steer_rows_variant &v = plan.variant;
+    const char *type = type_name(launch->dtype), *residual = v.residual ? "true" : "false";
+    const char *aligned = v.aligned ? "true" : "false";
+    char block[128], blocks[128] = "1";
+    if (v.family == STEER_ROWS_TILE) {
+        snprintf(block, sizeof block, "tile_block<%s, %d, %d, %d, %s>", type, v.elements, v.tile, v.vectors,
+                 residual);
+        snprintf(blocks, sizeof blocks, "blocks_for<%s>(%d, %d, %d, %s)", type, v.elements, v.tile, v.vectors,
+                 residual);
+    } else if (v.family == STEER_ROWS_STREAM) {
+        snprintf(block, sizeof block, "stream_block<%s, %d, %d, %s>", type, v.tile, v.vectors, residual);
+        snprintf(blocks, sizeof blocks, "blocks_for<%s>(16, %d, %d, %s)", type, v.tile, v.vectors, residual);
+    } else {
+        snprintf(block, sizeof block, "general_block<%s, %d, %s, %s>", type, v.tile, aligned, residual);
+    }
+    append(text, "#include \"%s\"\n",
+           v.family == STEER_ROWS_GENERAL ? "steer_general.cuh" : "steer_tile.cuh");
+    append(text,
+           "extern \"C\" __global__ void __launch_bounds__(%d, %d * %s)\n"
+           "    steer_kernel(const __grid_constant__ steer_rows_args given) {\n"
+           "    steer_rows_args args = given;\n"
+           "    args.hidden_size = STEER_BAKED_HIDDEN;\n"
+           "    args.entry = baked_entry(args.entry);\n"
+           "    %s(args);\n"
+           "}\n",
+           plan.threads, special.eight ? 1 : STEER_BLOCK_THREADS / plan.threads, blocks, block);
+}
+
+/* Options a line each, an empty line, the source. What else the code depends on stands in a comment. */
+std::string write_text(const steer_cuda_device *gpu, const steer_launch *launch, const steer_shape *shape,
+                       const special_plan &plan) {
+    std::string text;
+    const int version = steer_nvrtc_version();
+    append(&text, "-arch=sm_%d%d\n-std=c++17\n--fmad=true\n-default-device\n", gpu->compute_major,
+           gpu->compute_minor);
+    if (version >= 12008) text += "-minimal\n"; /* halves the time for what a small kernel does not need */
+    append(&text, "\n/* NVRTC %d, driver %d, headers %016llx */\n", version, gpu->driver,
+           (unsigned long long)STEER_SOURCES_HASH);
+    append(&text, "#define STEER_ROWS_IMPLEMENTATION 1\n#define STEER_BAKED 1\n");
+    append(&text, "#define STEER_BAKED_HIDDEN %lld\n#define STEER_BAKED_THREADS %d\n",
+           (long long)launch->hidden_size, plan.own.threads);
+    append(&text, "#define STEER_BAKED_ADDS %d\n#define STEER_BAKED_IMAGE %d\n", (int)shape->adds,
+           (int)shape->image);
+    append(&text, "#define STEER_BAKED_VECTORS %d\n#define STEER_BAKED_UPDATED %d\n", (int)shape->vectors,
+           (int)shape->updated);
+    append(&text, "#define STEER_BAKED_OPS %d\n#define STEER_BAKED_NORM %d\n", (int)shape->ops,
+           (int)shape->norm);
+    append_ops(&text, shape);
+    append_kernel(&text, launch, plan);
+    return text;
+}
+
+int describe(char **out, const steer_cuda_device *gpu, const steer_launch *launch, const steer_shape *shape) {
+    special_plan plan;
+    STEER_CUDA_CHECK(steer_nvrtc_load());
+    STEER_CUDA_CHECK(plan_special(&plan, launch, gpu, shape));
+    *out = strdup(write_text(gpu, launch, shape, plan).c_str());
+    return *out ? STEER_OK : STEER_CUDA_FAIL(STEER_E_OUT_OF_MEMORY, "compile: no host memory");
+}
+
+int build(void **code, size_t *size, const char *text, int (*stop)(void *), void *context) {
+    const char *source = strstr(text, "\n\n");
+    const std::string options(text, source + 1);
+    return steer_nvrtc_compile(code, size, source + 2, options.c_str(), steer_sources,
+                               sizeof steer_sources / sizeof *steer_sources, stop, context);
+}
+
+/* ---- Loading --------------------------------------------------------------------------------------------------- */
+
+/* Loading must not break a capture that another thread of the program has begun. */
+struct relaxed_capture {
+    cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+    relaxed_capture() { cudaThreadExchangeStreamCaptureMode(&mode); }
+    ~relaxed_capture() { cudaThreadExchangeStreamCaptureMode(&mode); }
+};
+
+int load(special_kernel *out, const steer_cuda_device *gpu, const void *code) {
+    relaxed_capture relaxed;
+    cudaLibrary_t library;
+    cudaKernel_t kernel;
+    STEER_CUDA_TRY(cudaLibraryLoadData(&library, code, nullptr, nullptr, 0, nullptr, nullptr, 0));
+    STEER_CUDA_TRY(cudaLibraryGetKernel(&kernel, library, "steer_kernel"));
+    out->kernel = (void (*)(const steer_rows_args))kernel;
+    if (steer_cuda_allow_shared((const void *)out->kernel, gpu) != STEER_OK) return STEER_E_DEVICE;
+    return STEER_OK;
+}
+
+} // namespace
+
+int steer_cuda_kernel_ready(void *device, int own) {
+    STEER_CUDA_CHECK(steer_nvrtc_load());
+    STEER_CUDA_CHECK(steer_cuda_enter((steer_cuda_device *)device));
+    cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+    if (own) STEER_CUDA_TRY(cudaThreadExchangeStreamCaptureMode(&mode));
+    return STEER_OK;
+}
+
+int steer_cuda_kernel_text(void *device, char **out, const steer_launch *launch, const steer_shape *shape) {
+    return describe(out, (const steer_cuda_device *)device, launch, shape);
+}
+
+int steer_cuda_kernel_build(void *device, void **code, size_t *size, const char *text, int (*stop)(void *),
+                            void *context) {
+    return build(code, size, text, stop, context);
+}
+
+int steer_cuda_kernel_load(void *device, void **out, const steer_launch *launch, const steer_shape *shape,
+                           const void *code, size_t size) {
+    steer_cuda_device *gpu = (steer_cuda_device *)device;
+    special_plan plan;
+    STEER_CUDA_CHECK(steer_cuda_enter(gpu));
+    STEER_CUDA_CHECK(plan_special(&plan, launch, gpu, shape));
+    special_kernel loaded = {nullptr, plan.ordinary.variant, plan.eight};
+    STEER_CUDA_CHECK(load(&loaded, gpu, code));
+    *out = new (std::nothrow) special_kernel(loaded);
+    return *out ? STEER_OK : STEER_CUDA_FAIL(STEER_E_OUT_OF_MEMORY, "compile: no host memory");
+}
+
+int steer_cuda_kernel_launch(void *device, void *kernel, const steer_launch *launch, int *served) {
+    steer_cuda_device *gpu = (steer_cuda_device *)device;
+    const special_kernel *own = (const special_kernel *)kernel;
+    steer_rows_plan plan;
+    STEER_CUDA_CHECK(steer_cuda_enter(gpu));
+    STEER_CUDA_CHECK(steer_cuda_plan_rows(&plan, launch, gpu));
+    *served = launch->rows == 0 ||
+              (same_variant(plan.variant, own->ordinary) && (!own->eight || plan.args.turns == 1));
+    if (!*served || launch->rows == 0) return STEER_OK;
+    if (own->eight) plan_eight(&plan, launch);
+    return steer_cuda_launch_rows(gpu, own->kernel, plan.args, plan.blocks, plan.threads, plan.shared);
+}
+
+/* For tests and packagers, on machines without a device: compiles what an H200 with the given compute capability would
+ * be given. */
+extern "C" __attribute__((visibility("default"))) int steer_cuda_trial_compile(void **code, size_t *size,
+                                                                               int compute,
+                                                                               const steer_launch *launch,
+                                                                               const steer_shape *shape) {
+    steer_cuda_device gpu = {};
+    char *text;
+    gpu.multiprocessors = 132;
+    gpu.shared_bytes = 227 * 1024;
+    gpu.l2_bytes = 60 << 20;
+    gpu.compute_major = compute / 10;
+    gpu.compute_minor = compute % 10;
+    STEER_CUDA_CHECK(describe(&text, &gpu, launch, shape));
+    int status = build(code, size, text, nullptr, nullptr);
+    free(text);
+    return status;
+}

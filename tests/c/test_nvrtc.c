@@ -1,0 +1,159 @@
+/* test_nvrtc.c: the source of every kind of specialised kernel compiles, for both architectures, without a device.
+ * Argument: the CUDA module. Exit status 77 (skipped) where the run-time compiler is missing. */
+#include "backend/backend.h"
+#include "check.h"
+
+#include <dlfcn.h>
+#include <stdarg.h>
+#include <time.h>
+
+typedef int (*trial_compile)(void **code, size_t *size, int compute, const steer_launch *launch,
+                             const steer_shape *shape);
+
+static const _Alignas(16) steer_row somewhere[1]; /* stands for addresses: nothing is launched */
+static trial_compile compile;
+static double slowest_ms;
+
+static int record(int code, const char *file, int line, const char *format, ...) {
+    char text[512];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    fprintf(stderr, "%s:%d: %s\n", file, line, text);
+    return code;
+}
+
+static steer_op_image cap(int32_t dot) {
+    return (steer_op_image){.dot = dot, .gate = -1, .inv = 1, .lo = -INFINITY, .hi = 1.5f};
+}
+
+/* Programs of `vectors` caps. */
+static steer_shape caps(int32_t vectors, int32_t adds) {
+    steer_shape shape = {adds, vectors > 1, vectors, vectors, vectors, 0, 1, {{0}}};
+    for (int32_t k = 0; k < vectors && k < STEER_SHAPE_OPS; k++) shape.op[k] = cap(k);
+    if (vectors > STEER_SHAPE_OPS) shape.ops = -1;
+    return shape;
+}
+
+static steer_launch launch_of(steer_dtype dtype, int64_t hidden, int64_t rows, const steer_shape *shape) {
+    int32_t vectors = shape->vectors < 0 ? 4 : shape->vectors;
+    return (steer_launch){.hidden_stride = hidden,
+                          .residual_stride = hidden,
+                          .hidden_size = hidden,
+                          .rows = rows,
+                          .dtype = dtype,
+                          .table = somewhere,
+                          .max_vectors = shape->image ? (vectors > 2 ? vectors : 2) : vectors,
+                          .max_image_bytes = shape->image ? (int64_t)steer_image_size(vectors, vectors) : 0,
+                          .both = shape->adds != 0 && vectors > 0,
+                          .norm = shape->norm != 0,
+                          .rows_per_program = 64};
+}
+
+static void check_one(int compute, const steer_launch *launch, const steer_shape *shape) {
+    struct timespec start, end;
+    void *code = NULL;
+    size_t size = 0;
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    int status = compile(&code, &size, compute, launch, shape);
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    double ms = (double)(end.tv_sec - start.tv_sec) * 1e3 + (double)(end.tv_nsec - start.tv_nsec) * 1e-6;
+    if (ms > slowest_ms) slowest_ms = ms;
+    CHECK(status == STEER_OK);
+    CHECK(status != STEER_OK || (size > 1000 && memcmp(code, "\177ELF", 4) == 0));
+    if (getenv("STEER_TEST_VERBOSE"))
+        fprintf(stderr, "sm_%d hidden %lld rows %lld dtype %d vectors %d residual %d: %zu bytes, %.0f ms\n",
+                compute, (long long)launch->hidden_size, (long long)launch->rows, (int)launch->dtype,
+                shape->vectors, launch->residual != NULL, size, ms);
+    free(code);
+}
+
+/* Tiles of one and several rows, wide rows, the walk of batches beyond the cache, rows that are not aligned. */
+static const int64_t sizes[][2] = {{2048, 256}, {2048, 2048},  {4096, 256},
+                                   {16384, 64}, {8192, 65536}, {100, 7}};
+static const steer_dtype dtypes[] = {STEER_BF16, STEER_F16, STEER_F32};
+
+static void test_sizes(int compute, steer_dtype dtype, int32_t vectors, int32_t adds, int residual) {
+    steer_shape shape = caps(vectors, adds);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        steer_launch launch = launch_of(dtype, sizes[i][0], sizes[i][1], &shape);
+        launch.residual = residual ? somewhere : NULL;
+        check_one(compute, &launch, &shape);
+    }
+}
+
+/* Gates of both kinds, and a conditional add. */
+static void test_gates(int compute) {
+    steer_shape shape = {0, 1, 3, 2, 2, 1, 0, {{0}}};
+    shape.op[0] = cap(0);
+    shape.op[0].gate = 2;
+    shape.op[0].flags = STEER_OP_IMAGE_COSINE;
+    shape.op[1] = (steer_op_image){.dot = 1, .gate = 0, .offset = 2, .lo = -INFINITY, .hi = INFINITY};
+    shape.op[1].flags = STEER_OP_IMAGE_BELOW;
+    steer_launch launch = launch_of(STEER_BF16, 2048, 256, &shape);
+    check_one(compute, &launch, &shape);
+}
+
+/* Programs that have nothing in common. */
+static void test_mixed(int compute) {
+    steer_shape shape = {-1, -1, -1, -1, -1, -1, 0, {{0}}};
+    for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++) {
+        steer_launch launch = launch_of(dtypes[i], 2048, 256, &shape);
+        check_one(compute, &launch, &shape);
+        launch.norm = 0;
+        check_one(compute, &launch, &shape);
+    }
+}
+
+static int open_module(const char *path) {
+    static const steer_host host = {STEER_BACKEND_ABI, record};
+    void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (!module) {
+        fprintf(stderr, "%s\n", dlerror());
+        return 0;
+    }
+    void *entry = dlsym(module, STEER_BACKEND_ENTRY), *trial = dlsym(module, "steer_cuda_trial_compile");
+    steer_backend_entry_fn open_backend;
+    memcpy(&open_backend, &entry, sizeof entry);
+    memcpy(&compile, &trial, sizeof trial);
+    return entry && trial && open_backend(&host) != NULL;
+}
+
+/* 1 if the compiler is there. */
+static int has_compiler(void) {
+    steer_shape shape = caps(1, 0);
+    steer_launch launch = launch_of(STEER_BF16, 2048, 256, &shape);
+    void *code = NULL;
+    size_t size;
+    int status = compile(&code, &size, 90, &launch, &shape);
+    free(code);
+    return status != STEER_E_UNSUPPORTED;
+}
+
+int main(int count, char **words) {
+    CHECK(count == 2 && open_module(words[1]));
+    if (!compile) return check_result();
+    if (!has_compiler()) {
+        fprintf(stderr, "skipped: the run-time compiler is missing\n");
+        return 77;
+    }
+    for (int compute = 80; compute <= 90; compute += 10) {
+        for (int residual = 0; residual < 2; residual++) {
+            test_sizes(compute, STEER_BF16, 0, 1, residual);
+            test_sizes(compute, STEER_BF16, 1, residual, residual);
+            test_sizes(compute, STEER_BF16, 2, 0, residual);
+        }
+        for (int32_t vectors = 1; vectors <= 64; vectors *= 2) {
+            steer_shape shape = caps(vectors, 1);
+            for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++) {
+                steer_launch launch = launch_of(dtypes[i], 4096, vectors < 16 ? 256 : 2048, &shape);
+                check_one(compute, &launch, &shape);
+            }
+        }
+        test_gates(compute);
+        test_mixed(compute);
+    }
+    fprintf(stderr, "slowest: %.0f ms\n", slowest_ms);
+    return check_result();
+}
