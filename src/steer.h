@@ -74,8 +74,9 @@ const char *steer_error_where(void);   /* file:line in the library's source */
 /* Name of a status: "invalid_argument", "shape_mismatch", ...; "unknown" for anything else. */
 const char *steer_status_name(int status);
 
-/* Makes SIGINT set the interrupt flag instead of ending the process. When exit_after_ms > 0 and no call has noticed
- * the flag that long after the signal, the process ends with status 130. Safe to call again with another value. */
+/* Makes SIGINT set the interrupt flag instead of ending the process. When exit_after_ms > 0, the process ends with status
+ * 130 where no call has noticed the flag that long after the signal, and at a second signal within five seconds. Safe
+ * to call again with another value. */
 int steer_interrupt_install(uint32_t exit_after_ms);
 /* Sets the flag, as the signal does. */
 void steer_interrupt_raise(void);

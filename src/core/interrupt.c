@@ -1,4 +1,5 @@
-/* interrupt.c: SIGINT sets a flag; a timer ends a process whose script never looks at it. */
+/* interrupt.c: SIGINT sets a flag; a timer ends a process whose script never looks at it, a second SIGINT one that
+ * goes on. */
 #include "core/interrupt.h"
 #include "core/status.h"
 
@@ -12,14 +13,21 @@ static volatile sig_atomic_t deadline_ms; /* 0: never end the process */
 static timer_t deadline_timer;
 static int have_timer;
 
+/* Whoever sends two signals means it: a terminal and a parent that passes Ctrl-C on are not as far apart. */
+#define TWICE_FROM 0.1
+#define TWICE_TO   5.0
+static double last_interrupt = -TWICE_TO; /* seconds */
+
+static void end_process(const char *text) {
+    ssize_t ignored = write(STDERR_FILENO, text, strlen(text));
+    (void)ignored;
+    _exit(130);
+}
+
 static void on_deadline(int sig) {
     (void)sig;
     if (!steer_interrupt_flag) return; /* somebody noticed in time */
-    static const char text[] =
-        "steer: interrupted; the script made no library call, so the process was ended\n";
-    ssize_t ignored = write(STDERR_FILENO, text, sizeof text - 1);
-    (void)ignored;
-    _exit(130);
+    end_process("steer: interrupted; the script made no library call, so the process was ended\n");
 }
 
 static void on_interrupt(int sig) {
@@ -27,6 +35,12 @@ static void on_interrupt(int sig) {
     int saved = errno;
     steer_interrupt_flag = 1;
     if (deadline_ms > 0) {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        double seconds = (double)now.tv_sec + 1e-9 * (double)now.tv_nsec, since = seconds - last_interrupt;
+        if (since > TWICE_FROM && since < TWICE_TO)
+            end_process("steer: interrupted twice, so the process was ended\n");
+        last_interrupt = seconds;
         struct itimerspec when = {
             .it_value = {.tv_sec = deadline_ms / 1000, .tv_nsec = (long)(deadline_ms % 1000) * 1000000L}};
         timer_settime(deadline_timer, 0, &when, NULL);

@@ -330,6 +330,11 @@ describe("steer sweep", function()
         has(output, "sweep grid, 2 axes:\n  hidden           8, 16, 32\n  path             a, b\n\n"
             .. "usage: steer sweep")
         assert.equal(0, status)
+        output, errors, status = sweep_command(write("odd.lua", SWEEP:gsub("and \"too small\"", "and error 'odd'"))
+            .. " --list")
+        has(output, "     2  hidden=8 path=b  (skip fails: ")
+        has(output, "odd)\n     3  hidden=16 path=a\n")
+        assert.same({ "", 1 }, { errors, status })
     end)
 
     it("runs, resumes and retries, and says what there is", function()

@@ -7,9 +7,10 @@ dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 failed=0
 
-# check NAME EXPECTED_TEXT < SCRIPT: the script prints "ready" when it is where the signal should hit it.
+# check NAME EXPECTED_TEXT [TIMES] < SCRIPT: the script prints "ready" when it is where the signal should hit it. It ends
+# after as many signals, not before.
 check() {
-    local name=$1 expected=$2 status=0 start
+    local name=$1 expected=$2 times=${3:-1} status=0 start
     cat >"$dir/$name.lua"
     "$steer" run "$dir/$name.lua" >"$dir/out" 2>"$dir/err" &
     local pid=$!
@@ -18,8 +19,13 @@ check() {
         sleep 0.05
     done
     sleep 0.3 # let the loop compile
+    while [ "$times" -gt 1 ]; do
+        kill -INT "$pid"
+        sleep 1.5
+        times=$((times - 1))
+    done
     start=$(date +%s%N)
-    kill -INT "$pid"
+    kill -INT "$pid" || true # it is gone: what it said shows
     wait "$pid" || status=$?
     local ms=$((($(date +%s%N) - start) / 1000000))
     echo "$name: status $status after $ms ms"
@@ -49,6 +55,12 @@ check one_long_call 'interrupted' <<'LUA'
 local a = require("steer").tensor.ones({4000, 4000})
 print "ready"
 while true do a:matmul(a) end
+LUA
+
+check caught 'interrupted twice' 2 <<'LUA'
+local steer = require "steer"
+print "ready"
+while true do pcall(steer.tensor.zeros, {10}) end
 LUA
 
 exit $failed

@@ -12,7 +12,7 @@ Standard output is flushed at the end of each line.
 
 exit status: 0, or what the script passes to os.exit; 1 after an error, with the traceback on standard error;
 2 if the file cannot be read; 130 after Ctrl-C. Ctrl-C raises an error with the code `interrupted` in the next library
-call; a script that catches it goes on.
+call; a script that catches it goes on, and a second Ctrl-C within five seconds ends it.
 ]]
 
 -- A script that makes no library call for this long after Ctrl-C is ended by the library's timer.

@@ -95,15 +95,21 @@ local function show_axes(sweep)
     io.stdout:write("\n", M.usage)
 end
 
+-- Gives the exit status: 1 where the skip function fails.
 local function show_cases(sweep, cases)
     local record, run = require "steer.record", require "steer._sweep_run"
-    local order, skipped = sweep:order(), 0
+    local order, skipped, failed = sweep:order(), 0, 0
     for i, case in ipairs(cases) do
-        local reason = run.skip_reason(sweep, case)
-        if reason then skipped = skipped + 1 end
-        print(("%6d  %s%s"):format(i, record.text(case, order), reason and "  (skipped: " .. reason .. ")" or ""))
+        local ok, reason = pcall(run.skip_reason, sweep, case)
+        if not ok then
+            failed, reason = failed + 1, "  (skip fails: " .. tostring(reason) .. ")"
+        elseif reason then
+            skipped, reason = skipped + 1, "  (skipped: " .. reason .. ")"
+        end
+        print(("%6d  %s%s"):format(i, record.text(case, order), reason or ""))
     end
     print(("%d cases, %d of them skipped"):format(#cases, skipped))
+    return failed > 0 and 1 or 0
 end
 
 -- ---- Running -------------------------------------------------------------------------------------------------------
@@ -172,8 +178,7 @@ function M.run(args)
         { axis = given.axis, only = given.only, case = given.case, shard = given.shard })
     if not ok then return wrong(tostring(cases)) end
     if given.list then
-        show_cases(sweep, cases)
-        return 0
+        return show_cases(sweep, cases)
     end
     return start(sweep, given, given[1])
 end
