@@ -520,7 +520,9 @@ int steer_plan_graph_create(steer_plan_graph **out, steer_plan *plan, int32_t co
  * captured (more rows, or programs that the captured kernels cannot run): then it captures anew first, which a failure
  * leaves to the next launch. In a capture begun by somebody else the applies go into that one by one. */
 int steer_plan_graph_launch(steer_plan_graph *graph);
+/* Says what is captured and what was launched; waits for nothing. */
 int steer_plan_graph_get_stats(steer_plan_graph_stats *out, steer_plan_graph *graph);
+/* What a launch of it still does on the device is not cut short. */
 void steer_plan_graph_release(steer_plan_graph *graph);
 
 /* ---- Measuring ----------------------------------------------------------------------------------------------- */

@@ -194,7 +194,7 @@ describe("help", function()
     end)
 
     it("finds the topics that mention a word", function()
-        assert.same({ "plan:apply" }, docs.mentions "residual")
+        assert.same({ "plan:apply", "plan:graph" }, docs.mentions "residual")
         assert.same({}, docs.mentions "no such word")
         local output = pipe ":help exclude\n"
         for _, topic in ipairs { "add", "cap", "ablate", "spec" } do assert_found(output, topic) end

@@ -37,8 +37,8 @@ for signal in KILL KILL INT KILL KILL INT KILL KILL KILL INT KILL KILL; do
     wait $! || status=$?
     if [ "$status" = 0 ]; then break; fi
     if [ "$signal" = INT ] && [ "$status" != 130 ]; then fail "status $status after Ctrl-C: $(cat errors)"; fi
-    # What a kill in the middle of a write leaves.
-    if [ "$signal" = KILL ]; then printf '{"case":{"n":%d' $((RANDOM % cases)) >>killed.jsonl; fi
+    # What a kill in the middle of a write leaves; one that came before the header left nothing.
+    if [ "$signal" = KILL ] && [ -s killed.jsonl ]; then printf '{"case":{"n":%d' $((RANDOM % cases)) >>killed.jsonl; fi
 done
 "$steer" sweep sweep.lua -q --resume
 
