@@ -198,19 +198,24 @@ struct relaxed_capture {
 };
 
 int load(special_kernel *out, const steer_cuda_device *gpu, const void *code) {
+#if CUDART_VERSION >= 12080
     relaxed_capture relaxed;
     cudaLibrary_t library;
     cudaKernel_t kernel;
     STEER_CUDA_TRY(cudaLibraryLoadData(&library, code, nullptr, nullptr, 0, nullptr, nullptr, 0));
     STEER_CUDA_TRY(cudaLibraryGetKernel(&kernel, library, "steer_kernel"));
     out->kernel = (void (*)(const steer_rows_args))kernel;
-    if (steer_cuda_allow_shared((const void *)out->kernel, gpu) != STEER_OK) return STEER_E_DEVICE;
-    return STEER_OK;
+    return steer_cuda_allow_shared((const void *)out->kernel, gpu);
+#else
+    return STEER_CUDA_FAIL(STEER_E_UNSUPPORTED, "compile: built with a CUDA toolkit before 12.8");
+#endif
 }
 
 } // namespace
 
 int steer_cuda_kernel_ready(void *device, int own) {
+    if (CUDART_VERSION < 12080)
+        return STEER_CUDA_FAIL(STEER_E_UNSUPPORTED, "compile: built with a CUDA toolkit before 12.8");
     STEER_CUDA_CHECK(steer_nvrtc_load());
     STEER_CUDA_CHECK(steer_cuda_enter((steer_cuda_device *)device));
     cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
