@@ -13,54 +13,15 @@
 
 namespace {
 
-enum { EIGHT_THREADS = 256 }; /* most threads of a block whose registers hold eight vectors */
-const int64_t EIGHT_IMAGE_BYTES = 16 * 1024;
-
-/* How a specialised kernel is launched. */
-struct special_plan {
-    steer_rows_plan ordinary; /* the launch that it stands in for */
-    steer_rows_plan own;
-    bool
-        eight; /* a tile kernel for programs of 5 to 8 vectors, where the ordinary one is the general kernel */
-};
-
 /* A loaded kernel. */
 struct special_kernel {
     void (*kernel)(const steer_rows_args);
-    steer_rows_variant ordinary;
-    bool eight;
+    steer_rows_variant variant; /* of the ordinary one that it stands in for */
 };
 
 bool same_variant(const steer_rows_variant &a, const steer_rows_variant &b) {
     return a.family == b.family && a.elements == b.elements && a.tile == b.tile && a.vectors == b.vectors &&
            a.aligned == b.aligned && a.residual == b.residual;
-}
-
-/* With the number of vectors and threads known, registers hold more of a program than an ordinary tile kernel's. */
-bool holds_eight(const steer_rows_plan &plan, const steer_launch *launch, const steer_shape *shape) {
-    return plan.variant.family == STEER_ROWS_GENERAL && plan.variant.aligned && plan.variant.tile == 1 &&
-           plan.args.turns == 1 && plan.threads <= EIGHT_THREADS &&
-           plan.threads * 16 >= launch->hidden_size && launch->max_image_bytes <= EIGHT_IMAGE_BYTES &&
-           shape->image == 1 && shape->norm == 0 && shape->vectors > 4 && shape->vectors <= 8 &&
-           shape->updated == shape->vectors;
-}
-
-/* Turns the plan of a general kernel into one of a tile kernel for eight vectors. */
-void plan_eight(steer_rows_plan *plan, const steer_launch *launch) {
-    plan->variant.family = STEER_ROWS_TILE;
-    plan->variant.elements = 16;
-    plan->variant.vectors = 8;
-    plan->shared = 8 * (plan->threads > 128 ? plan->threads / 32 : 4) * (int)sizeof(float) +
-                   (int)launch->max_image_bytes;
-}
-
-int plan_special(special_plan *plan, const steer_launch *launch, const steer_cuda_device *gpu,
-                 const steer_shape *shape) {
-    STEER_CUDA_CHECK(steer_cuda_plan_rows(&plan->ordinary, launch, gpu));
-    plan->own = plan->ordinary;
-    plan->eight = holds_eight(plan->ordinary, launch, shape);
-    if (plan->eight) plan_eight(&plan->own, launch);
-    return STEER_OK;
 }
 
 /* ---- Text ------------------------------------------------------------------------------------------------------ */
@@ -119,8 +80,7 @@ const char *type_name(steer_dtype dtype) {
 }
 
 /* The kernel itself, of as many registers as the ordinary one. */
-void append_kernel(std::string *text, const steer_launch *launch, const special_plan &special) {
-    const steer_rows_plan &plan = special.own;
+void append_kernel(std::string *text, const steer_launch *launch, const steer_rows_plan &plan) {
     const steer_rows_variant &v = plan.variant;
     const char *type = type_name(launch->dtype), *residual = v.residual ? "true" : "false";
     const char *aligned = v.aligned ? "true" : "false";
@@ -146,12 +106,13 @@ void append_kernel(std::string *text, const steer_launch *launch, const special_
            "    args.entry = baked_entry(args.entry);\n"
            "    %s(args);\n"
            "}\n",
-           plan.threads, special.eight ? 1 : STEER_BLOCK_THREADS / plan.threads, blocks, block);
+           plan.threads, (v.vectors > 4 ? STEER_EIGHT_THREADS : STEER_BLOCK_THREADS) / plan.threads, blocks,
+           block);
 }
 
 /* Options a line each, an empty line, the source. What else the code depends on stands in a comment. */
 std::string write_text(const steer_cuda_device *gpu, const steer_launch *launch, const steer_shape *shape,
-                       const special_plan &plan) {
+                       const steer_rows_plan &plan) {
     std::string text;
     const int version = steer_nvrtc_version();
     append(&text, "-arch=sm_%d%d\n-std=c++17\n--fmad=true\n-default-device\n", gpu->compute_major,
@@ -161,7 +122,7 @@ std::string write_text(const steer_cuda_device *gpu, const steer_launch *launch,
            (unsigned long long)STEER_SOURCES_HASH);
     append(&text, "#define STEER_ROWS_IMPLEMENTATION 1\n#define STEER_BAKED 1\n");
     append(&text, "#define STEER_BAKED_HIDDEN %lld\n#define STEER_BAKED_THREADS %d\n",
-           (long long)launch->hidden_size, plan.own.threads);
+           (long long)launch->hidden_size, plan.threads);
     append(&text, "#define STEER_BAKED_ADDS %d\n#define STEER_BAKED_IMAGE %d\n", (int)shape->adds,
            (int)shape->image);
     append(&text, "#define STEER_BAKED_VECTORS %d\n#define STEER_BAKED_UPDATED %d\n", (int)shape->vectors,
@@ -174,9 +135,9 @@ std::string write_text(const steer_cuda_device *gpu, const steer_launch *launch,
 }
 
 int describe(char **out, const steer_cuda_device *gpu, const steer_launch *launch, const steer_shape *shape) {
-    special_plan plan;
+    steer_rows_plan plan;
     STEER_CUDA_CHECK(steer_nvrtc_load());
-    STEER_CUDA_CHECK(plan_special(&plan, launch, gpu, shape));
+    STEER_CUDA_CHECK(steer_cuda_plan_rows(&plan, launch, gpu));
     *out = strdup(write_text(gpu, launch, shape, plan).c_str());
     return *out ? STEER_OK : STEER_CUDA_FAIL(STEER_E_OUT_OF_MEMORY, "compile: no host memory");
 }
@@ -235,10 +196,10 @@ int steer_cuda_kernel_build(void *device, void **code, size_t *size, const char 
 int steer_cuda_kernel_load(void *device, void **out, const steer_launch *launch, const steer_shape *shape,
                            const void *code, size_t size) {
     steer_cuda_device *gpu = (steer_cuda_device *)device;
-    special_plan plan;
+    steer_rows_plan plan;
     STEER_CUDA_CHECK(steer_cuda_enter(gpu));
-    STEER_CUDA_CHECK(plan_special(&plan, launch, gpu, shape));
-    special_kernel loaded = {nullptr, plan.ordinary.variant, plan.eight};
+    STEER_CUDA_CHECK(steer_cuda_plan_rows(&plan, launch, gpu));
+    special_kernel loaded = {nullptr, plan.variant};
     STEER_CUDA_CHECK(load(&loaded, gpu, code));
     *out = new (std::nothrow) special_kernel(loaded);
     return *out ? STEER_OK : STEER_CUDA_FAIL(STEER_E_OUT_OF_MEMORY, "compile: no host memory");
@@ -250,10 +211,8 @@ int steer_cuda_kernel_launch(void *device, void *kernel, const steer_launch *lau
     steer_rows_plan plan;
     STEER_CUDA_CHECK(steer_cuda_enter(gpu));
     STEER_CUDA_CHECK(steer_cuda_plan_rows(&plan, launch, gpu));
-    *served = launch->rows == 0 ||
-              (same_variant(plan.variant, own->ordinary) && (!own->eight || plan.args.turns == 1));
+    *served = launch->rows == 0 || same_variant(plan.variant, own->variant);
     if (!*served || launch->rows == 0) return STEER_OK;
-    if (own->eight) plan_eight(&plan, launch);
     return steer_cuda_launch_rows(gpu, own->kernel, plan.args, plan.blocks, plan.threads, plan.shared);
 }
 

@@ -37,34 +37,54 @@ bool is_large(const steer_launch *launch, int threads, const steer_cuda_device *
     return launch->rows * row_bytes(launch, threads) > gpu->l2_bytes;
 }
 
-/* The fast kernels hold a program's vectors in registers. */
-bool is_fast(const steer_launch *launch, int threads) {
+/* Rows of one tile share what they load; where few rows are left for a multiprocessor they go alone. */
+bool rows_share(const steer_launch *launch, const steer_cuda_device *gpu) {
+    return launch->rows_per_program >= 4 && launch->rows >= 8 * gpu->multiprocessors;
+}
+
+/* Most vectors that the fast kernels hold in registers. */
+int most_vectors(const steer_launch *launch, int threads, const steer_cuda_device *gpu) {
+    if (threads * 16 < launch->hidden_size) return 1;
+    return threads <= STEER_EIGHT_THREADS && !rows_share(launch, gpu) ? 8 : 4;
+}
+
+bool is_fast(const steer_launch *launch, int threads, const steer_cuda_device *gpu) {
     int elements = threads * 16 >= launch->hidden_size ? 16 : 32;
     return rows_are_aligned(launch) && threads * elements >= launch->hidden_size && !launch->norm &&
-           launch->max_vectors >= 0 && launch->max_vectors <= (elements == 16 ? 4 : 1) &&
+           launch->max_vectors >= 0 && launch->max_vectors <= most_vectors(launch, threads, gpu) &&
            launch->max_image_bytes <= MAX_STAGE_BYTES;
+}
+
+/* Rows of a tile in registers, as measured. Four take the registers that wide elements or a residual want. */
+int rows_of_tile(const steer_launch *launch, const steer_rows_variant &variant, bool share) {
+    if (!share || variant.elements > 16 || variant.vectors > 4) return 1;
+    if (variant.vectors == 2) return 4;
+    return variant.vectors > 2 && element_bytes(launch) == 2 && !variant.residual ? 4 : 2;
 }
 
 steer_rows_variant choose(const steer_launch *launch, int threads, const steer_cuda_device *gpu) {
     steer_rows_variant variant = {};
     variant.aligned = rows_are_aligned(launch);
     variant.residual = launch->residual != nullptr;
-    /* Rows of one tile share what they load; where few rows are left for a multiprocessor they go alone. */
-    bool share = launch->rows_per_program >= 4 && launch->rows >= 8 * gpu->multiprocessors;
-    if (!is_fast(launch, threads)) {
+    const bool share = rows_share(launch, gpu);
+    if (!is_fast(launch, threads, gpu)) {
         variant.family = STEER_ROWS_GENERAL;
         int64_t most = MAX_TILE_BYTES / row_bytes(launch, threads);
         variant.tile = share && variant.aligned && most >= 4 ? 4 : 1;
         return variant;
     }
     variant.elements = threads * 16 >= launch->hidden_size ? 16 : 32;
-    variant.vectors = launch->max_vectors > 2 ? 4 : launch->max_vectors == 2 ? 2 : launch->both;
+    variant.vectors = launch->max_vectors < 2   ? launch->both
+                      : launch->max_vectors > 4 ? 8
+                                                : launch->max_vectors;
     int together = variant.vectors > 1 ? 2 : 1;
     bool walk =
         is_large(launch, threads, gpu) && (launch->table || variant.vectors > 0) && variant.elements == 16 &&
+        variant.vectors <= 4 &&
         together * STEER_STREAM_STEPS * ring_bytes(launch, threads) + MAX_STAGE_BYTES <= gpu->shared_bytes;
     variant.family = walk ? STEER_ROWS_STREAM : STEER_ROWS_TILE;
-    variant.tile = walk ? together : !share || variant.elements > 16 ? 1 : variant.vectors == 2 ? 4 : 2;
+    variant.tile = walk ? together : rows_of_tile(launch, variant, share);
+    if (variant.vectors == 3 && variant.tile == 2 && !walk) variant.vectors = 4;
     return variant;
 }
 
@@ -91,7 +111,7 @@ int64_t plan_general(steer_rows_args *args, const steer_launch *launch, int thre
 int64_t plan_shared(steer_rows_args *args, const steer_launch *launch, int threads,
                     steer_rows_variant variant, const steer_cuda_device *gpu) {
     int64_t sums = std::max(4, threads / 32) * (int64_t)sizeof(float); /* of one value, a warp's part each */
-    int slots = std::max(1, variant.vectors);
+    int slots = variant.vectors == 3 ? 4 : std::max(1, variant.vectors); /* a power of two */
     int64_t stage = slots > 1 ? launch->max_image_bytes : 0;
     if (variant.family == STEER_ROWS_TILE) return variant.tile * slots * sums + stage;
     if (variant.family == STEER_ROWS_STREAM)

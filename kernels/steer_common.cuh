@@ -20,6 +20,7 @@
 
 enum {
     STEER_BLOCK_THREADS = 512, /* most threads of a block */
+    STEER_EIGHT_THREADS = 256, /* most threads of one whose registers hold eight vectors */
     STEER_STREAM_STEPS =
         4,           /* stream kernel: steps in shared memory, one in work and the others on their way */
     GENERAL_DOTS = 8 /* general kernel: most vectors whose dots are taken together */
@@ -45,14 +46,14 @@ struct steer_rows_args {
 
 typedef void (*steer_rows_kernel)(const steer_rows_args);
 
-/* The variants. general serves everything; the others rows of 16-byte multiples and programs of at most 4 vectors. */
+/* The variants. general serves everything; the others rows of 16-byte multiples and programs of few vectors. */
 enum steer_rows_family { STEER_ROWS_TILE, STEER_ROWS_STREAM, STEER_ROWS_GENERAL };
 
 struct steer_rows_variant {
     steer_rows_family family;
     int elements; /* tile: per thread and row, 16 or 32 */
     int tile;     /* rows worked on together: tile 1, 2 or 4, stream 1 or 2, general 1 or 4 */
-    int vectors; /* tile, stream: 0 (one a program, folded adds or projecting), else with adds beside 1, 2 or 4 */
+    int vectors; /* tile, stream: 0 (one a program, folded adds or projecting), else with adds beside 1, 2, 3, 4 or 8 */
     bool aligned; /* general: rows are multiples of 16 bytes */
     bool residual;
 };

@@ -41,6 +41,7 @@ template <typename T, int E> struct vector_part {
  * due. With NV 0 no program of the launch has both: its one vector serves either way. */
 template <typename T, int E, int NV> struct program_vectors {
     static constexpr int N = chunk_of<T>::N, SLOTS = NV > 0 ? NV : 1;
+    static constexpr int ROOM = SLOTS > 4 ? 8 : SLOTS > 2 ? 4 : SLOTS; /* of a row's sums: a power of two */
     vector_part<T, E> m[SLOTS];
 
     __device__ __forceinline__ void load(const steer_entry &entry, const steer_rows_args &args,
@@ -56,9 +57,9 @@ template <typename T, int E, int NV> struct program_vectors {
             if (j < entry.vectors) m[j].load(entry.image ? __ldg(addresses + j) : entry.m, hidden, me);
     }
 
-    /* h += u_coef u + sum of c_j m_j on chunk i. */
-    __device__ __forceinline__ void add(float (&h)[N], int i, const steer_entry &entry, const float (&u)[N],
-                                        const float (&c)[SLOTS]) const {
+    /* h += u_coef u + sum of c_j m_j, j < updated, on chunk i. */
+    __device__ __forceinline__ void add(float (&h)[N], int i, const steer_entry &entry, int updated,
+                                        const float (&u)[N], const float (&c)[SLOTS]) const {
         if (NV == 0) {
             axpy<N>(h, entry.u ? entry.u_coef : c[0], m[0].v[i]);
             return;
@@ -66,7 +67,7 @@ template <typename T, int E, int NV> struct program_vectors {
         if (entry.u) axpy<N>(h, entry.u_coef, u);
 #pragma unroll
         for (int j = 0; j < SLOTS; j++)
-            if (j < entry.vectors) axpy<N>(h, c[j], m[j].v[i]);
+            if (j < updated) axpy<N>(h, c[j], m[j].v[i]);
     }
 };
 
@@ -97,12 +98,12 @@ template <typename T, int E, bool RESIDUAL> struct row_pair {
 
     /* Chunk i of the updated row. */
     template <int NV>
-    __device__ __forceinline__ uint4 updated(int i, const steer_entry &entry,
+    __device__ __forceinline__ uint4 updated(int i, const steer_entry &entry, int count,
                                              const program_vectors<T, E, NV> &vectors, const float (&u)[N],
                                              const float (&c)[program_vectors<T, E, NV>::SLOTS]) const {
         float h[N];
         widen<T>(h, x.chunk[i]);
-        vectors.add(h, i, entry, u, c);
+        vectors.add(h, i, entry, count, u, c);
         return narrow<T>(h);
     }
 };
@@ -111,10 +112,10 @@ template <typename T, int E, bool RESIDUAL> struct row_pair {
 
 /* Coefficients of R rows with up to NV vectors from the sums in `partial`: every warp runs the operations for itself, a
  * lane to a row and vector, so that no barrier is needed after it. */
-template <int R, int NV>
+template <int R, int NV, int ROOM>
 __device__ __forceinline__ void solve_few(float (&c)[R][NV], const float *partial, const steer_entry &entry,
                                           const char *stage, const lane_info &me) {
-    const int row = me.lane / NV, j = me.lane % NV;
+    const int row = me.lane / ROOM, j = me.lane % ROOM;
     const bool mine = row < R && j < entry.vectors;
     float p = mine ? block_get(partial, me.lane, me) : 0, C = 0;
     if (entry.image)
@@ -124,13 +125,13 @@ __device__ __forceinline__ void solve_few(float (&c)[R][NV], const float *partia
 #pragma unroll
     for (int i = 0; i < R; i++)
 #pragma unroll
-        for (int k = 0; k < NV; k++) c[i][k] = __shfl_sync(0xffffffffu, C, i * NV + k);
+        for (int k = 0; k < NV; k++) c[i][k] = __shfl_sync(0xffffffffu, C, i * ROOM + k);
 }
 
 /* Stores the updated rows; one that does not change keeps its bits and saves the traffic. */
 template <typename T, int E, int R, int NV, bool RESIDUAL>
 __device__ __forceinline__ void
-store_together(const row_pair<T, E, RESIDUAL> *rows, int64_t first, const steer_entry &entry,
+store_together(const row_pair<T, E, RESIDUAL> *rows, int64_t first, const steer_entry &entry, int updated,
                const program_vectors<T, E, NV> &vectors, const steer_rows_args &args,
                const float (&c)[R][program_vectors<T, E, NV>::SLOTS], const lane_info &me) {
     constexpr int N = chunk_of<T>::N;
@@ -149,7 +150,7 @@ store_together(const row_pair<T, E, RESIDUAL> *rows, int64_t first, const steer_
 #pragma unroll
         for (int i = 0; i < R; i++) {
             T *to = (T *)args.hidden + (first + i) * args.hidden_stride + base;
-            const uint4 chunk = rows[i].template updated<NV>(k, entry, vectors, u, c[i]);
+            const uint4 chunk = rows[i].template updated<NV>(k, entry, updated, vectors, u, c[i]);
             if (changes[i] && base < args.hidden_size) *(uint4 *)to = chunk;
         }
     }
@@ -160,25 +161,27 @@ __device__ __forceinline__ void
 steer_together(const row_pair<T, E, RESIDUAL> *rows, int64_t first, const steer_entry &entry,
                const program_vectors<T, E, NV> &vectors, const steer_rows_args &args, float *partial,
                const char *stage, const lane_info &me) {
-    constexpr int SLOTS = program_vectors<T, E, NV>::SLOTS;
+    constexpr int SLOTS = program_vectors<T, E, NV>::SLOTS, ROOM = program_vectors<T, E, NV>::ROOM;
     float c[R][SLOTS] = {};
+    int updated = entry.vectors;
     if (entry.vectors) {
-        float sums[R * SLOTS];
+        float sums[R * ROOM] = {};
 #pragma unroll
         for (int i = 0; i < R; i++)
 #pragma unroll
             for (int j = 0; j < SLOTS; j++)
-                sums[i * SLOTS + j] = SLOTS == 1 || j < entry.vectors ? rows[i].dot(vectors.m[j]) : 0;
-        block_put<R * SLOTS>(partial, sums, me);
+                sums[i * ROOM + j] = SLOTS == 1 || j < entry.vectors ? rows[i].dot(vectors.m[j]) : 0;
+        block_put<R * ROOM>(partial, sums, me);
         __syncthreads();
         if constexpr (NV > 1) {
-            solve_few<R, NV>(c, partial, entry, stage, me);
+            solve_few<R, NV, ROOM>(c, partial, entry, stage, me);
+            if (entry.image) updated = stage_parts(stage).updated; /* the others are gates */
         } else {
 #pragma unroll
             for (int i = 0; i < R; i++) c[i][0] = entry_coefficient(block_get(partial, i, me), entry);
         }
     }
-    store_together<T, E, R, NV, RESIDUAL>(rows, first, entry, vectors, args, c, me);
+    store_together<T, E, R, NV, RESIDUAL>(rows, first, entry, updated, vectors, args, c, me);
 }
 
 /* Blocks of 512 threads (or four times as many of 128) that a multiprocessor must hold: what registers suffice for. */
@@ -186,14 +189,17 @@ template <typename T> constexpr int blocks_for(int elements, int rows, int vecto
     return elements > 16 || rows > 2 || vectors > 1 || residual || sizeof(T) > 2 ? 1 : 2;
 }
 
+/* Threads of a block at most: eight vectors take the registers of two. */
+constexpr int most_threads(int vectors) { return vectors > 4 ? STEER_EIGHT_THREADS : STEER_BLOCK_THREADS; }
+
 /* ---- Kernels ------------------------------------------------------------------------------------------------- */
 
 template <typename T, int E, int R, int NV, bool RESIDUAL>
 __device__ __forceinline__ void tile_block(const steer_rows_args &args) {
-    constexpr int SLOTS = program_vectors<T, E, NV>::SLOTS;
+    constexpr int ROOM = program_vectors<T, E, NV>::ROOM;
     extern __shared__ __align__(16) float partial[];
     const lane_info me = who();
-    char *stage = (char *)(partial + R * SLOTS * block_stride(me));
+    char *stage = (char *)(partial + R * ROOM * block_stride(me));
     const int64_t first = (int64_t)blockIdx.x * R;
     let_next_start();
     if (first >= args.rows) return;
@@ -293,12 +299,12 @@ template <typename T, int NV> struct program_cache {
 
 template <typename T, int R, int NV, bool RESIDUAL>
 __device__ __forceinline__ void stream_block(const steer_rows_args &args) {
-    constexpr int SLOTS = program_vectors<T, 16, NV>::SLOTS, AHEAD = STEER_STREAM_STEPS - 1;
+    constexpr int ROOM = program_vectors<T, 16, NV>::ROOM, AHEAD = STEER_STREAM_STEPS - 1;
     extern __shared__ __align__(16) float shared_words[];
     const lane_info me = who();
     const row_ring<T, RESIDUAL> ring = {(uint4 *)shared_words};
     float *partial = (float *)(ring.slots + STEER_STREAM_STEPS * R * ring.PARTS * ring.CHUNKS * me.threads);
-    const int partial_size = R * SLOTS * block_stride(me);
+    const int partial_size = R * ROOM * block_stride(me);
     char *stage = (char *)(partial + 2 * partial_size);
     const int64_t first = (int64_t)blockIdx.x * args.turns;
     const int64_t end = min(first + args.turns, args.rows);
@@ -360,7 +366,7 @@ __device__ __forceinline__ void stream_block(const steer_rows_args &args) {
 }
 
 template <typename T, int E, int R, int NV, bool RESIDUAL>
-__global__ void __launch_bounds__(STEER_BLOCK_THREADS, blocks_for<T>(E, R, NV, RESIDUAL))
+__global__ void __launch_bounds__(most_threads(NV), blocks_for<T>(E, R, NV, RESIDUAL))
     steer_tile_kernel(const __grid_constant__ steer_rows_args args) {
     tile_block<T, E, R, NV, RESIDUAL>(args);
 }
@@ -381,6 +387,14 @@ template <typename T, int R, int NV> steer_rows_kernel stream_of(bool residual) 
     return residual ? steer_stream_kernel<T, R, NV, true> : steer_stream_kernel<T, R, NV, false>;
 }
 
+/* Four rows and more than two vectors: what has registers for them. */
+template <typename T, int NV> steer_rows_kernel tile_of_four() {
+    if constexpr (sizeof(T) == 2)
+        return steer_tile_kernel<T, 16, 4, NV, false>;
+    else
+        return nullptr;
+}
+
 } // namespace
 
 template <typename T> steer_rows_kernel steer_rows_tile(steer_rows_variant variant) {
@@ -388,13 +402,16 @@ template <typename T> steer_rows_kernel steer_rows_tile(steer_rows_variant varia
     const int rows = variant.tile, nv = variant.vectors;
     if (variant.family == STEER_ROWS_STREAM) {
         if (nv <= 1) return nv == 0 ? stream_of<T, 1, 0>(r) : stream_of<T, 1, 1>(r);
-        return nv == 2 ? stream_of<T, 2, 2>(r) : stream_of<T, 2, 4>(r);
+        return nv == 2 ? stream_of<T, 2, 2>(r) : nv == 3 ? stream_of<T, 2, 3>(r) : stream_of<T, 2, 4>(r);
     }
     if (variant.elements == 32) return nv == 0 ? tile_of<T, 32, 1, 0>(r) : tile_of<T, 32, 1, 1>(r);
     if (nv == 0) return rows == 1 ? tile_of<T, 16, 1, 0>(r) : tile_of<T, 16, 2, 0>(r);
     if (nv == 1) return rows == 1 ? tile_of<T, 16, 1, 1>(r) : tile_of<T, 16, 2, 1>(r);
     if (nv == 2) return rows == 1 ? tile_of<T, 16, 1, 2>(r) : tile_of<T, 16, 4, 2>(r);
-    return rows == 1 ? tile_of<T, 16, 1, 4>(r) : tile_of<T, 16, 2, 4>(r);
+    if (nv == 3) return rows == 1 ? tile_of<T, 16, 1, 3>(r) : tile_of_four<T, 3>();
+    if (nv == 4 && rows == 1) return tile_of<T, 16, 1, 4>(r);
+    if (nv == 4) return rows == 2 ? tile_of<T, 16, 2, 4>(r) : tile_of_four<T, 4>();
+    return tile_of<T, 16, 1, 8>(r);
 }
 
 #endif

@@ -322,7 +322,7 @@ describe("update", function()
             assert(finish <= start + slack, ("%d %s grew to %d"):format(start, what, finish))
         end
         flat("bytes on the device", live, live_after, 2 ^ 16)
-        flat("bytes of the C heap", heap, heap_after, 2 ^ 16)
+        flat("bytes of the C heap", heap, heap_after, 2 ^ 17) -- a GPU's driver allocates there too
         flat("bytes of Lua", lua, lua_after, 2 ^ 19)
     end)
 
