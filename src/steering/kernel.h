@@ -56,7 +56,7 @@ void steer_kernel_make(steer_kernel *kernel, steer_compiler *compiler);
 void steer_kernel_make_later(steer_kernel *kernel, steer_compiler *compiler);
 
 /* Times the ordinary kernel and the loaded one on programs and hidden states made up for it, into ordinary_us and
- * compiled_us. */
+ * compiled_us. A kernel for one program is timed as in an apply and as in a graph of a plan: the smaller gain counts. */
 int steer_kernel_measure(steer_kernel *kernel, steer_device *device);
 
 #endif

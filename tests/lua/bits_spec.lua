@@ -58,6 +58,29 @@ describe("the bits of a row", function()
     it("do so under long programs", function() invariant { 9, 17, 40 } end)
     it("do so with a residual", function() invariant({ 1, 2, 5, 20 }, true) end)
 
+    it("keep negative zeros that only a gate's vector would touch, beside any program", function()
+        local n, v, g = 64, {}, {}
+        for i = 1, n do v[i], g[i] = i % 2, 1 end
+        local function vector(values) return T.from(values, { device = "cpu" }) end
+        local me = steer.spec { [0] = {
+            steer.cap(vector(v), { max = -1, when = { vector = vector(g), above = -1e30 } }), -- pushes along -v
+        } }
+        local cosine = steer.spec { [0] = {
+            steer.cap(vector(v), { max = 1, when = { vector = vector(g), above = 0, cosine = true } }),
+        } }
+        for _, dtype in ipairs(B.dtypes) do
+            local e = engine(dtype, n)
+            local function steered(requests)
+                local h = T.full({ #requests, n }, -0.0, { dtype = dtype, device = B.device })
+                e:plan(requests):apply(0, h)
+                return B.bytes(h:narrow(1, 1, 1))
+            end
+            local alone = steered { request(me, 1) }
+            assert(alone ~= B.bytes(T.full({ 1, n }, -0.0, { dtype = dtype, device = B.device })), "it was not steered")
+            assert(alone == steered { request(me, 1), request(cosine, 1) }, dtype .. ": other bits beside a cosine")
+        end
+    end)
+
     it("are those of the row itself where the residual is zero", function()
         B.rounds(10, function()
             for _, dtype in ipairs(B.dtypes) do
