@@ -89,18 +89,20 @@ local function worst_ratio(study, row, keep, ratio_of, worse)
     return row
 end
 
--- Compilations of a process by their source: the slowest one.
-local function slowest(study, row, temperature, source)
+-- Compilations by their source: the slowest one of the first calls of a process and of the programs in `modes`.
+local function slowest(study, row, temperature, source, modes)
+    local function see(compile, name)
+        if compile and compile.source == source and compile.ms and compile.ms > (row.value or -1) then
+            row.value, row.from = compile.ms, "the slowest, " .. name
+        end
+    end
     local found = study.costs[temperature]
     for _, line in ipairs(found and found.first or {}) do
         for _, key in ipairs { "first_compile", "second_compile", "memory_compile" } do
-            local compile = line[key]
-            if compile and compile.source == source and compile.ms and compile.ms > (row.value or -1) then
-                row.value = compile.ms
-                row.from = ("the slowest, %s %s, %s"):format(line.shape, line.name, line.batch)
-            end
+            see(line[key], ("%s %s, %s"):format(line.shape, line.name, line.batch))
         end
     end
+    for _, entry in ipairs(modes) do see(entry.compile, case_name(entry)) end
     if not row.value then row.skipped = study.unsupported or ("no kernel came from: " .. source) end
     return row
 end
@@ -156,8 +158,9 @@ function M.rows(study)
             more = true, none = "no specialised kernel was chosen" },
             M.chosen, function(o, c) return o.median / c.median, o.q1 / c.q3, o.q3 / c.q1 end,
             function(a, b) return a < b end),
-        slowest(study, { shape = "A, B", metric = "first compile", must = 400, unit = "ms" }, "cold", "compiled"),
-        slowest(study, { shape = "A, B", metric = "kernel from disk", must = 5, unit = "ms" }, "warm", "disk"),
+        slowest(study, { shape = "A, B, C", metric = "first compile, any program", must = 400, unit = "ms" }, "cold",
+            "compiled", study.modes),
+        slowest(study, { shape = "A, B", metric = "kernel from disk", must = 5, unit = "ms" }, "warm", "disk", {}),
         recaptures(study, { shape = "B", metric = "captures anew after an update", must = 0, format = "%d" }),
         differing(study, { shape = "all", metric = "results with other bits", must = 0, format = "%d" }),
     }

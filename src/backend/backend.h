@@ -49,13 +49,13 @@ typedef struct steer_launch {
 } steer_launch;
 
 /* What all programs of a launch have in common; -1 where they differ. A row without a program may be among the rows. */
-enum { STEER_SHAPE_OPS = 8 }; /* more are not unrolled */
+enum { STEER_SHAPE_OPS = 8 }; /* programs of more have no specialised kernels */
 typedef struct steer_shape {
     int32_t adds;  /* 1: each has folded adds, 0: none has */
     int32_t image; /* 1: each has an image, 0: none has */
     int32_t vectors;
     int32_t updated;
-    int32_t ops; /* how many of `op` are filled in; -1: too many, or they differ */
+    int32_t ops; /* how many of `op` are filled in; -1: they differ */
     int32_t norm;
     int32_t values;                     /* 1: gain, offset, lo and hi of `op` are those of every program */
     steer_op_image op[STEER_SHAPE_OPS]; /* dot, gate, flags; of the values what is 0 or infinite */

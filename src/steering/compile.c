@@ -57,6 +57,15 @@ typedef struct layer_request {
     int same_shape, same_values;
 } layer_request;
 
+/* Beyond STEER_SHAPE_OPS operations nothing is unrolled, and what is left to gain was measured to be nothing. */
+static int has_long_program(const steer_plan *plan, int32_t layer) {
+    for (int32_t i = 0; i < plan->batch.held_count; i++) {
+        const steer_program *program = steer_compiled_program(plan->batch.helds[i], layer);
+        if (program && program->projections > STEER_SHAPE_OPS) return 1;
+    }
+    return 0;
+}
+
 static layer_request request_of(const steer_plan *plan, const steer_layer_choice *choice, int32_t layer) {
     layer_request request = {.choice = choice, .same_shape = 1, .same_values = 1};
     const steer_program *last = NULL;
@@ -69,7 +78,7 @@ static layer_request request_of(const steer_plan *plan, const steer_layer_choice
         request.same_shape &= steer_hash_equal(program->shape, request.first->shape);
         request.same_values &= steer_hash_equal(program->values, request.first->values);
     }
-    request.same_values &= request.same_shape && request.first->projections <= STEER_SHAPE_OPS;
+    request.same_values &= request.same_shape;
     return request;
 }
 
@@ -153,7 +162,6 @@ static steer_shape shape_of(const layer_request *request, int values) {
     shape.updated = program->updated;
     shape.norm = program->norm;
     shape.values = values;
-    if (program->projections > STEER_SHAPE_OPS) return shape;
     shape.ops = program->projections;
     for (int32_t k = 0; k < shape.ops; k++) shape.op[k] = program->ops[k];
     return shape;
@@ -203,7 +211,8 @@ static layer_kernels *look_up(steer_plan *plan, int32_t layer, layer_request *re
     kernels->epoch = plan->epoch;
     kernels->found[0] = kernels->found[1] = NULL;
     *request = (layer_request){0};
-    if (steer_plan_choose(&choice, plan, layer) != STEER_OK || choice->path == STEER_PATH_NONE)
+    if (steer_plan_choose(&choice, plan, layer) != STEER_OK || choice->path == STEER_PATH_NONE ||
+        has_long_program(plan, layer))
         return kernels;
     *request = request_of(plan, choice, layer);
     for (int residual = 0; residual < 2; residual++)
@@ -283,6 +292,7 @@ int steer_compile_launch(const steer_kernel *kernel, const steer_plan *plan, con
 static const char *why_none(const steer_plan *plan, int32_t layer) {
     if (plan->forced != STEER_PATH_AUTO) return "a forced path has ordinary kernels only";
     if (plan->choices[layer].path == STEER_PATH_NONE) return plan->choices[layer].why;
+    if (has_long_program(plan, layer)) return "kernels are specialised for at most 8 operations of a program";
     return "nothing was built for this batch";
 }
 
