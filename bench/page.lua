@@ -43,6 +43,21 @@ function M.environment(list)
     return M.bullets(texts)
 end
 
+--- A study as markdown.
+-- study: environment and notes; parts: title, objective, method, findings and decision (lists of texts), and between
+-- method and findings the sections, in the list part.
+function M.study(study, parts)
+    local out = {
+        "# " .. parts.title, "## Objective\n\n" .. parts.objective,
+        "## Hardware and versions\n\n" .. M.environment(study.environment), "## Method\n\n" .. parts.method,
+    }
+    for _, section in ipairs(parts) do out[#out + 1] = section end
+    out[#out + 1] = "## Findings\n\n" .. M.bullets(parts.findings)
+    out[#out + 1] = "## Decision\n\n" .. M.bullets(parts.decision)
+    if #study.notes > 0 then out[#out + 1] = "## Notes\n\n" .. M.bullets(study.notes) end
+    return table.concat(out, "\n\n") .. "\n"
+end
+
 --- "faster", "slower" or "open": what a is beside b, where their quartiles separate.
 function M.verdict(a, b)
     if a.q3 < b.q1 then return "faster" end

@@ -252,22 +252,19 @@ end
 --- The study as markdown.
 function M.markdown(study)
     local background = tables.background(study)
-    local parts = {
-        "# Compile modes",
-        "## Objective\n\nWhat specialised kernels (`default`) and graphs (`plan:graph`) gain and cost, against the "
+    return page.study(study, {
+        title = "Compile modes",
+        objective = "What specialised kernels (`default`) and graphs (`plan:graph`) gain and cost, against the "
             .. "ordinary path and beside\ntorch.compile's modes in the same run, and whether one of them should be the "
             .. "default.",
-        "## Hardware and versions\n\n" .. page.environment(study.environment), "## Method\n\n" .. METHOD,
+        method = METHOD, findings = M.findings(study), decision = M.decision(study),
         "## Bars\n\n" .. report.table(bars.rows(study)),
         ("## 1. Specialised kernels, %s\n\n"):format(tables.WAYS[study.way]) .. modes_sections(study),
         ("## 2. Layers and graphs (%s)\n\n"):format(study.shapes.B) .. tables.layers(study) .. references_text(study)
             .. "\n\n" .. tables.graphs(study),
         "## 3. First calls\n\n" .. tables.costs(study) .. (background and "\n\n" .. background or ""),
         "## 4. Beside PyTorch\n\n" .. tables.torch(study) .. "\n\n" .. tables.torch_costs(study),
-        "## Findings\n\n" .. page.bullets(M.findings(study)), "## Decision\n\n" .. page.bullets(M.decision(study)),
-    }
-    if #study.notes > 0 then parts[#parts + 1] = "## Notes\n\n" .. page.bullets(study.notes) end
-    return table.concat(parts, "\n\n") .. "\n"
+    })
 end
 
 return M

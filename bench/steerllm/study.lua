@@ -374,12 +374,12 @@ function M.markdown(study)
         end
         return #parts > 0 and "\n\nReferences: " .. table.concat(parts, ", ") .. "." or ""
     end
-    local parts = {
-        "# Steering operations: Steer beside PyTorch",
-        "## Objective\n\nWhat steering costs per layer: one operation on a batch, requests with a spec of their own, a "
+    return page.study(study, {
+        title = "Steering operations: Steer beside PyTorch",
+        objective = "What steering costs per layer: one operation on a batch, requests with a spec of their own, a "
             .. "second implementation\nof the same arithmetic, and the first call; in Steer and in PyTorch, eager and "
             .. "compiled, in one run.",
-        "## Hardware and versions\n\n" .. page.environment(study.environment), "## Method\n\n" .. METHOD,
+        method = METHOD, findings = M.findings(study), decision = M.decision(study),
         ("## 1. Operations (%s)\n\n"):format(study.shape_names.operations) .. operations_table(study, list)
             .. references "operations" .. published "operations",
         ("## 2. Uniform and heterogeneous batches (%s)\n\n"):format(study.shape_names.batches)
@@ -388,10 +388,7 @@ function M.markdown(study)
             .. second_table(study, list) .. references "second" .. published "second"
             .. "\n\nThe first formulation is a matrix product and a clamp, the second sums products along the row.",
         "## 4. Warm-up and amortisation\n\n" .. warmup_table(study) .. published "warmup",
-        "## Findings\n\n" .. page.bullets(M.findings(study)), "## Decision\n\n" .. page.bullets(M.decision(study)),
-    }
-    if #study.notes > 0 then parts[#parts + 1] = "## Notes\n\n" .. page.bullets(study.notes) end
-    return table.concat(parts, "\n\n") .. "\n"
+    })
 end
 
 return M

@@ -1,19 +1,13 @@
 --- The study of compile modes: bars, findings and decision from measurements that are known, and a small run.
 -- devices: cpu cuda
-package.path = "bench/?.lua;" .. package.path
+local studies = require "studies"
 local bars = require "compile.bars"
-local json = require "dkjson"
 local modes = require "compile.modes"
 local report = require "engine.report"
 local study_page = require "compile.study"
 local tables = require "compile.tables"
 
-local device = os.getenv("STEER_TEST_DEVICE") or "cpu"
-
--- Statistics of about `us` microseconds, one percent to both sides.
-local function stats(us)
-    return { n = 10, median = us * 1e-6, q1 = us * 0.99e-6, q3 = us * 1.01e-6, min = us * 0.98e-6 }
-end
+local says, stats, text = studies.says, studies.stats, studies.text
 
 -- An entry of study.modes: its times, the state of its kernel, whether its bits are the ordinary ones.
 local function entry(name, ordinary, compiled, state, same)
@@ -56,12 +50,6 @@ local function bar(s, metric)
         if r.metric == metric then return r, report.verdict(r) end
     end
     error("no bar: " .. metric)
-end
-
-local function text(list) return table.concat(list, "\n") end
-
-local function says(found, parts)
-    for _, part in ipairs(parts) do assert(found:find(part, 1, true), part .. "\nis missing in\n" .. found) end
 end
 
 describe("the study of compile modes", function()
@@ -179,39 +167,17 @@ describe("the study of compile modes", function()
 end)
 
 describe("bench/compile.lua", function()
-    local function run(arguments)
-        local pipe = io.popen("scripts/steer run bench/compile.lua " .. arguments .. " 2>&1; echo status $?")
-        local output = pipe:read("*a")
-        pipe:close()
-        return output, tonumber(output:match("status (%d+)%s*$"))
-    end
-
     it("writes its tables and samples, also without PyTorch", function()
-        local folder = os.tmpname()
-        os.remove(folder)
-        local output, status = run("--device " .. device .. " --quick --seconds 20 --shrink 64 --python no-such-python "
-            .. "--out " .. folder)
-        assert.are.equal(0, status, output)
+        local page, measurements, output = studies.results("compile", "--seconds 20 --shrink 64")
         local sections = {}
-        for line in io.lines(folder .. "/compile.jsonl") do
-            local found = assert(json.decode(line), line)
-            if found.kind == "measurement" then sections[found.section] = (sections[found.section] or 0) + 1 end
-        end
+        for _, found in ipairs(measurements) do sections[found.section] = (sections[found.section] or 0) + 1 end
         assert((sections.layers or 0) > 0 and (sections.modes or 0) > 0, output)
-        local file = assert(io.open(folder .. "/compile.md"))
-        local page = file:read("*a")
-        file:close()
         says(page, { "| B | graph of 32 layers, a layer |", "no-such-python ended with status 127" })
         assert(page:find("| all | results with other bits | 0 |", 1, true), page)
         assert(not page:find(" failed: ", 1, true), page)
-        os.execute("rm -r '" .. folder .. "'")
     end)
 
     it("refuses what it does not know", function()
-        for _, bad in ipairs { "--devcie cpu", "--dtype i32", "--shrink 0.5", "--seconds 0", "--out" } do
-            local output, status = run(bad)
-            assert.are.equal(2, status, output)
-            assert(output:find("usage:", 1, true))
-        end
+        studies.refuses("compile", { "--devcie cpu", "--dtype i32", "--shrink 0.5", "--seconds 0", "--out" })
     end)
 end)

@@ -1,17 +1,11 @@
 --- The study against PyTorch: what it finds in measurements that are known, and a small run of its script.
 -- devices: cpu cuda
-package.path = "bench/?.lua;" .. package.path
+local studies = require "studies"
 local compare = require "steerllm.compare"
 local amortised = require("page").amortised
 local study_page = require "steerllm.study"
-local json = require "dkjson"
 
-local device = os.getenv("STEER_TEST_DEVICE") or "cpu"
-
--- Statistics of about `us` microseconds, one percent to both sides.
-local function stats(us)
-    return { n = 10, median = us * 1e-6, q1 = us * 0.99e-6, q3 = us * 1.01e-6, min = us * 0.98e-6 }
-end
+local says, stats, text = studies.says, studies.stats, studies.text
 
 local function study(torch)
     local function ours(us, off) return { wall = stats(us), path = "uniform", off = off } end
@@ -28,8 +22,6 @@ local function study(torch)
 end
 
 describe("the study", function()
-    local text = function(list) return table.concat(list, "\n") end
-
     it("says where PyTorch is faster, slower, and where that is open", function()
         local s = study {
             operations = {
@@ -41,19 +33,19 @@ describe("the study", function()
         local list = compare.pairs(s)
         assert.are.equal(6, #list)
         local findings, decision = text(study_page.findings(s)), text(study_page.decision(s))
-        for _, part in ipairs {
+        says(findings, {
             "Of 6 comparisons of the same work timed in the same way, Steer is faster in 4, PyTorch in 1; in 1",
             "add 0.50x (eager, add), cap 2.00x (compiled, cap)", "one 3.00x (eager, fast), distinct 57x (eager, loop)",
             "distinct specs take 1.05x the time of one spec", "the loop over the requests takes 20.00x",
             "Faster: cap (operations, default) 0.50x. Slower: add (operations, default) 2.01x",
             "**Where PyTorch is faster**:\n  - 1472 x 2048, add, eager, call and wait: Steer 10 µs, PyTorch 5 µs",
             "**Left open by the quartiles**:\n  - 1472 x 2048, add, compiled, call and wait",
-        } do assert(findings:find(part, 1, true), part .. "\nis missing in\n" .. findings) end
-        for _, part in ipairs {
+        })
+        says(decision, {
             "Batches need no sorting by spec: distinct specs cost 1.05x",
             "(the findings list them): add (1472 x 2048).",
             "pays back after up to 50000 calls",
-        } do assert(decision:find(part, 1, true), part .. "\nis missing in\n" .. decision) end
+        })
     end)
 
     it("claims nothing that was not measured", function()
@@ -61,10 +53,7 @@ describe("the study", function()
         assert(text(study_page.findings(s)):find("no PyTorch measurement", 1, true))
         assert(text(study_page.decision(s)):find("Nothing is decided against PyTorch", 1, true))
         s.ours = {}
-        local page = study_page.markdown(s)
-        for _, part in ipairs { "## 1. Op", "## 2. Uni", "## 3. Aga", "## 4. Warm", "## Findings", "- a note" } do
-            assert(page:find(part, 1, true), part)
-        end
+        says(study_page.markdown(s), { "## 1. Op", "## 2. Uni", "## 3. Aga", "## 4. Warm", "## Findings", "- a note" })
     end)
 
     it("says that sharing a spec pays where it does", function()
@@ -82,42 +71,19 @@ describe("the study", function()
 end)
 
 describe("bench/steerllm.lua", function()
-    local function run(arguments)
-        local pipe = io.popen("scripts/steer run bench/steerllm.lua " .. arguments .. " 2>&1; echo status $?")
-        local output = pipe:read("*a")
-        pipe:close()
-        return output, tonumber(output:match("status (%d+)%s*$"))
-    end
-
     it("writes its tables and samples, also without PyTorch", function()
-        local folder = os.tmpname()
-        os.remove(folder)
-        local output, status = run("--device " .. device .. " --quick --shrink 32 --python no-such-python --out "
-            .. folder)
-        assert.are.equal(0, status, output)
+        local page, measurements = studies.results("steerllm", "--shrink 32")
         local sections = {}
-        for line in io.lines(folder .. "/steerllm.jsonl") do
-            local entry = assert(json.decode(line), line)
-            if entry.kind == "measurement" then
-                sections[entry.section] = (sections[entry.section] or 0) + 1
-                assert.are.equal(entry.wall.n, #entry.wall.samples)
-            end
+        for _, entry in ipairs(measurements) do
+            sections[entry.section] = (sections[entry.section] or 0) + 1
+            assert.are.equal(entry.wall.n, #entry.wall.samples)
         end
         assert.are.same({ operations = 5, batches = 6, second = 5, warmup = 2 }, sections)
-        local file = assert(io.open(folder .. "/steerllm.md"))
-        local page = file:read("*a")
-        file:close()
-        assert(page:find("| projection cap | call and wait | ", 1, true), page)
-        assert(page:find("no-such-python ended with status 127", 1, true), page)
+        says(page, { "| projection cap | call and wait | ", "no-such-python ended with status 127" })
         assert(not page:find(" failed: ", 1, true), page)
-        os.execute("rm -r '" .. folder .. "'")
     end)
 
     it("refuses what it does not know", function()
-        for _, bad in ipairs { "--devcie cpu", "--dtype i32", "--shrink 0.5", "--out" } do
-            local output, status = run(bad)
-            assert.are.equal(2, status, output)
-            assert(output:find("usage:", 1, true))
-        end
+        studies.refuses("steerllm", { "--devcie cpu", "--dtype i32", "--shrink 0.5", "--out" })
     end)
 end)
