@@ -84,7 +84,8 @@ steer_rows_variant choose(const steer_launch *launch, int threads, const steer_c
         together * STEER_STREAM_STEPS * ring_bytes(launch, threads) + MAX_STAGE_BYTES <= gpu->shared_bytes;
     variant.family = walk ? STEER_ROWS_STREAM : STEER_ROWS_TILE;
     variant.tile = walk ? together : rows_of_tile(launch, variant, share);
-    if (variant.vectors == 3 && variant.tile == 2 && !walk) variant.vectors = 4;
+    if (variant.vectors == 3 && variant.tile == 2 && !walk)
+        variant.vectors = 4; /* there is no kernel of three */
     return variant;
 }
 

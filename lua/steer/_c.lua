@@ -112,15 +112,29 @@ function M.check(status)
     if status ~= 0 then raise_last(status) end
 end
 
---- Calls a library function that may allocate: out of memory collects garbage and tries once more. Raises on failure.
--- Use as c.alloc(C.steer_tensor_create, out, ...).
-function M.alloc(fn, ...)
-    local status = fn(...)
+--- Raises the library's last error as one of `op`, with `pattern` in its message replaced as string.gsub does: the
+-- library counts from 0 and has names of its own for arguments.
+function M.raise_as(status, op, pattern, replacement)
+    local _, err = pcall(raise_last, status)
+    err.op, err.message = op, err.message:gsub(pattern, replacement)
+    error(err, 0)
+end
+
+--- Calls fn(...) again after `status` of a first call, if memory was out: collects garbage before it.
+-- @return the status that holds
+function M.retry(status, fn, ...)
     if status == OUT_OF_MEMORY then
         collectgarbage()
         collectgarbage()
         status = fn(...)
     end
+    return status
+end
+
+--- Calls a library function that may allocate: out of memory collects garbage and tries once more. Raises on failure.
+-- Use as c.alloc(C.steer_tensor_create, out, ...).
+function M.alloc(fn, ...)
+    local status = M.retry(fn(...), fn, ...)
     if status ~= 0 then raise_last(status) end
 end
 

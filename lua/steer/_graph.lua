@@ -17,7 +17,6 @@ Graph.__index = Graph
 
 local OPTIONS = { residual = true }
 local MAX_LAYER = tonumber(C.STEER_MAX_LAYERS) - 1
-local OUT_OF_MEMORY = tonumber(C.STEER_E_OUT_OF_MEMORY)
 local graph_out = ffi.new("steer_plan_graph *[1]")
 local stats_out = c.descriptor("steer_plan_graph_stats")
 
@@ -48,15 +47,12 @@ local function tensor_array(name, value, count)
     return array
 end
 
--- Raises the library's last error; the library counts applies from 0 and calls a tensor hidden.
+local ARGUMENTS = { hidden = "tensors", residual = "opts.residual", layer = "layers" } -- by the library's names
+
 local function raise_last(status)
-    local _, err = pcall(c.check, status)
-    err.op = "plan_graph"
-    err.message = err.message:gsub("^apply (%d+): (%l+)", function(i, name)
-        local argument = ({ hidden = "tensors", residual = "opts.residual", layer = "layers" })[name] or name
-        return ("%s[%d]"):format(argument, i + 1)
+    c.raise_as(status, "plan_graph", "^apply (%d+): (%l+)", function(i, name)
+        return ("%s[%d]"):format(ARGUMENTS[name] or name, i + 1)
     end)
-    error(err, 0)
 end
 
 --- Makes the graph of a plan, for plan:graph.
@@ -68,12 +64,7 @@ function M.graph(plan, layers, hiddens, opts)
     local function create()
         return C.steer_plan_graph_create(graph_out, plan, count, layer_list, hidden_list, residual_list)
     end
-    local status = create()
-    if status == OUT_OF_MEMORY then
-        collectgarbage()
-        collectgarbage()
-        status = create()
-    end
+    local status = c.retry(create(), create)
     if status ~= 0 then raise_last(status) end
     local owned = c.own(graph_out[0], C.steer_plan_graph_release)
     return setmetatable({ handle = owned }, Graph)
@@ -98,10 +89,7 @@ function Graph:launch()
     local handle = self.handle
     if handle == nil then return no_graph(self, "graph_launch") end
     local status = C.steer_plan_graph_launch(handle)
-    if status ~= 0 then
-        if status ~= OUT_OF_MEMORY then c.check(status) end
-        c.alloc(C.steer_plan_graph_launch, handle)
-    end
+    if status ~= 0 then c.check(c.retry(status, C.steer_plan_graph_launch, handle)) end
     return self
 end
 

@@ -27,23 +27,9 @@ local PATHS = {
 local PLAN_OPTIONS = { path = "string", rows = "number", strict = "boolean", compile = true, wait = "boolean" }
 local ROW_BYTES = 16 -- of a plan's row table on the device, for the soft limit
 local MAX_LAYER = tonumber(C.STEER_MAX_LAYERS) - 1
-local OUT_OF_MEMORY = tonumber(C.STEER_E_OUT_OF_MEMORY)
 
--- Raises the library's last error; the library counts requests from 0.
 local function raise_last(status, op)
-    local _, err = pcall(c.check, status)
-    err.op, err.message = op, err.message:gsub("request (%d+)", function(i) return ("requests[%d]"):format(i + 1) end)
-    error(err, 0)
-end
-
--- Makes room on the device and tries again when memory is out.
-local function retry(status, fn, ...)
-    if status == OUT_OF_MEMORY then
-        collectgarbage()
-        collectgarbage()
-        status = fn(...)
-    end
-    return status
+    c.raise_as(status, op, "request (%d+)", function(i) return ("requests[%d]"):format(i + 1) end)
 end
 
 -- Calls on a closed plan or without one end here.
@@ -68,7 +54,7 @@ local function make_plan(engine, handle, requests, opts)
     desc.request_count = requests_of.fill(batch, "plan_create", requests)
     desc.requests = batch.requests
     c.room(device_module.resolve("plan_create", engine.device), ROW_BYTES * requests_of.rows(batch, opts.rows))
-    local status = retry(C.steer_plan_create(plan_out, handle, desc), C.steer_plan_create, plan_out, handle, desc)
+    local status = c.retry(C.steer_plan_create(plan_out, handle, desc), C.steer_plan_create, plan_out, handle, desc)
     if status ~= 0 then raise_last(status, "plan_create") end
     local owned = c.own(plan_out[0], C.steer_plan_release)
     return setmetatable({ handle = owned, batch = batch, hidden = engine.hidden, dtype = engine.dtype }, Plan)
@@ -84,7 +70,7 @@ function Plan:update(requests)
     local count = requests_of.fill(batch, "plan_update", requests)
     local status = C.steer_plan_update(handle, count, batch.requests)
     if status ~= 0 then
-        status = retry(status, C.steer_plan_update, handle, count, batch.requests)
+        status = c.retry(status, C.steer_plan_update, handle, count, batch.requests)
         if status ~= 0 then raise_last(status, "plan_update") end
     end
     return self

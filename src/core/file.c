@@ -139,9 +139,10 @@ static int old_mode(int *mode, const steer_file *file) {
         return errno == ENOENT ? STEER_OK : fail_errno(file->path, "look at it");
     STEER_TRY(check_regular(file->path, st.st_mode));
     /* A rename would replace a write-protected file without asking. */
-    if (faccessat(file->folder, file->name, W_OK, AT_EACCESS) !=
-        0) /* ENOENT: another process just removed it */
-        return errno == ENOENT ? STEER_OK : fail_errno(file->path, "write");
+    if (faccessat(file->folder, file->name, W_OK, AT_EACCESS) != 0) {
+        if (errno == ENOENT) return STEER_OK; /* another process just removed it */
+        return fail_errno(file->path, "write");
+    }
     *mode = (int)(st.st_mode & 0777);
     return STEER_OK;
 }

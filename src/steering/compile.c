@@ -6,9 +6,8 @@
 
 #include <stdio.h>
 
-enum {
-    MOST_VALUES = 4
-}; /* kernels with gains and bounds baked in, of one shape: the next one serves all values */
+/* Kernels with gains and bounds baked in, of one shape: the next one serves all values. */
+enum { MOST_VALUES = 4 };
 
 /* The kernels of one layer of a plan, NULL: none is wanted or memory is out. */
 typedef struct layer_kernels {
@@ -289,11 +288,16 @@ int steer_compile_launch(const steer_kernel *kernel, const steer_plan *plan, con
 
 /* ---- Explaining ------------------------------------------------------------------------------------------------ */
 
-static const char *why_none(const steer_plan *plan, int32_t layer) {
-    if (plan->forced != STEER_PATH_AUTO) return "a forced path has ordinary kernels only";
-    if (plan->choices[layer].path == STEER_PATH_NONE) return plan->choices[layer].why;
-    if (has_long_program(plan, layer)) return "kernels are specialised for at most 8 operations of a program";
-    return "nothing was built for this batch";
+static void say_why_none(char *why, size_t size, const steer_plan *plan, int32_t layer) {
+    if (plan->forced != STEER_PATH_AUTO)
+        snprintf(why, size, "a forced path has ordinary kernels only");
+    else if (plan->choices[layer].path == STEER_PATH_NONE)
+        snprintf(why, size, "%s", plan->choices[layer].why);
+    else if (has_long_program(plan, layer))
+        snprintf(why, size, "kernels are specialised for at most %d operations of a program",
+                 STEER_SHAPE_OPS);
+    else
+        snprintf(why, size, "nothing was built for this batch");
 }
 
 void steer_compile_explain(steer_explain *out, steer_plan *plan, int32_t layer) {
@@ -303,7 +307,7 @@ void steer_compile_explain(steer_explain *out, steer_plan *plan, int32_t layer) 
     int state = kernel ? atomic_load(&kernel->state) : STEER_COMPILE_STATE_NONE;
     out->compile_state = (steer_compile_state)state;
     if (state == STEER_COMPILE_STATE_NONE) {
-        snprintf(out->compile_why, sizeof out->compile_why, "%s", why_none(plan, layer));
+        say_why_none(out->compile_why, sizeof out->compile_why, plan, layer);
         return;
     }
     if (state == STEER_COMPILE_STATE_COMPILING) {

@@ -21,8 +21,8 @@ int steer_compile_open(steer_engine *engine);
 void steer_compile_close(steer_engine *engine);
 
 /* Finds, builds or begins to build the kernels of every layer of the plan's new batch, those of the residual form for
- * layers that were applied in it. A kernel that cannot be built, or that the user interrupts, is no failure of the plan: the ordinary one
- * serves, and an interrupt stays pending. */
+ * layers that were applied in it. A kernel that cannot be built, or that the user interrupts, is no failure of the
+ * plan: the ordinary one serves, and an interrupt stays pending. */
 void steer_compile_prepare(steer_plan *plan);
 /* Frees what is kept for a plan: at its last release. */
 void steer_compile_forget(steer_plan *plan);

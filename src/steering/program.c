@@ -207,11 +207,12 @@ static float shape_value(float value) { return steer_value_is_shape(value) ? val
 
 /* Programs with equal hashes can be served by one specialised kernel. */
 static void hash_shape(steer_program *program) {
+    if (program->projections > STEER_SHAPE_OPS) return; /* it has none */
     const steer_entry *entry = &program->entry;
     int32_t counts[] = {entry->u != 0,    program->image != NULL, entry->vectors,
                         program->updated, program->projections,   program->norm};
     steer_hash shape = steer_hash_bytes((steer_hash){0, 0}, counts, sizeof counts), values = {0, 0};
-    for (int32_t k = 0; k < program->projections && program->projections <= STEER_SHAPE_OPS; k++) {
+    for (int32_t k = 0; k < program->projections; k++) {
         const steer_op_image *op = &program->ops[k];
         int32_t indices[] = {op->dot, op->gate, (int32_t)op->flags};
         float all[] = {op->gain, op->offset, op->lo, op->hi}, known[4];
