@@ -20,7 +20,7 @@ struct steer_cuda_stage {
     char *data;
     size_t used;
     cudaStream_t stream; /* the only stream that has copies from here in flight */
-    cudaEvent_t done;    /* after the last of them */
+    cudaEvent_t done;    /* after the last of them; next_stage says when it is recorded */
 };
 
 /* An open GPU. Its numbers never change after open. */

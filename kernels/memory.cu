@@ -72,10 +72,14 @@ void steer_cuda_scratch_put(steer_cuda_device *device, void *data) {
 
 /* ---- Between host and device --------------------------------------------------------------------------------- */
 
-/* The stage that takes the next bytes for `stream`: the current one, or the next one once its copies are done. */
+/* The stage that takes the next bytes for `stream`: the current one, or the next one once its copies are done.
+ *
+ * On the device's own stream the event of a stage is recorded once, when the stage is left. Until then a caller may
+ * have destroyed his stream or begun to capture it, so there it is recorded after every copy. */
 static int next_stage(steer_cuda_device *device, cudaStream_t stream, steer_cuda_stage **out) {
     steer_cuda_stage *stage = &device->stage[device->current_stage];
     if (stage->used == STEER_CUDA_STAGE_BYTES || (stage->used > 0 && stage->stream != stream)) {
+        if (stage->stream == device->stream) STEER_CUDA_TRY(cudaEventRecord(stage->done, device->stream));
         int next = (device->current_stage + 1) % STEER_CUDA_STAGES;
         stage = &device->stage[next];
         STEER_CUDA_TRY(cudaEventSynchronize(stage->done));
@@ -104,7 +108,7 @@ int steer_cuda_upload(void *handle, void *dst, const void *src, size_t bytes) {
         STEER_CUDA_TRY(cudaMemcpyAsync(to, stage->data + stage->used, part, cudaMemcpyHostToDevice, stream));
         /* 64-byte steps keep the next piece aligned for the copy engine. */
         stage->used = (stage->used + part + 63) & ~(size_t)63;
-        STEER_CUDA_TRY(cudaEventRecord(stage->done, stream));
+        if (stream != device->stream) STEER_CUDA_TRY(cudaEventRecord(stage->done, stream));
         from += part;
         to += part;
         bytes -= part;

@@ -9,6 +9,7 @@ local Spec = require("steer.spec").Spec
 
 local C = c.C
 local raise = require("steer._error").raise
+local type, getmetatable = type, getmetatable
 
 local M = {}
 
@@ -159,8 +160,11 @@ local function reserve(batch, n)
     allocate(batch, capacity)
 end
 
--- Writes request i and returns whether it has token ids. words, specs and phases are those of the batch.
-local function write(words, specs, phases, op, i, request)
+-- Each of these writes a part of request i through views of the batch's array. They have a loop each in M.fill: LuaJIT
+-- compiles a loop for the kinds of values that it sees first, and the places of generated tokens are of other kinds
+-- than those of prompts.
+
+local function write_rows(words, specs, op, i, request)
     local at = (i - 1) * RECORD
     if type(request) ~= "table" then check_table(op, i, request) end
     local tokens = request.tokens
@@ -175,17 +179,17 @@ local function write(words, specs, phases, op, i, request)
         if getmetatable(spec) ~= Spec or spec.handle == nil then wrong_spec(op, i, spec) end
         specs[at + SPEC] = spec.handle
     end
+    words[at + TOKEN_IDS] = 0
+end
+
+local function write_place(words, phases, op, i, request)
+    local at = (i - 1) * RECORD
     local phase = request.phase
-    if phase == nil then
+    if phase == nil or phase == "prompt" then
         phases[2 * at + PHASE] = PROMPT
     else
-        if phase == "generation" then
-            phases[2 * at + PHASE] = GENERATION
-        elseif phase == "prompt" then
-            phases[2 * at + PHASE] = PROMPT
-        else
-            wrong_phase(op, i, phase)
-        end
+        if phase ~= "generation" then wrong_phase(op, i, phase) end
+        phases[2 * at + PHASE] = GENERATION
     end
     local position = request.position
     if position == nil then
@@ -205,8 +209,6 @@ local function write(words, specs, phases, op, i, request)
         end
         words[at + PROMPT_TOKENS] = prompt_tokens
     end
-    words[at + TOKEN_IDS] = 0
-    return request.token_ids ~= nil
 end
 
 --- Checks `requests` and writes them into the batch; returns their number.
@@ -223,9 +225,11 @@ function M.fill(batch, op, requests)
     local has_ids, unseen = false, false
     for i = 1, n do
         local request = requests[i]
-        if write(words, specs, phases, op, i, request) then has_ids = true end
+        write_rows(words, specs, op, i, request)
+        if request.token_ids ~= nil then has_ids = true end
         if slots[i] ~= request then unseen = true end
     end
+    for i = 1, n do write_place(words, phases, op, i, requests[i]) end
     if unseen then check_keys(op, requests, n) end
     if has_ids then fill_ids(batch, op, requests) end
     batch.count = n

@@ -3,15 +3,13 @@
 
 /* ---- Building a batch ---------------------------------------------------------------------------------------- */
 
-/* The array with room for `need` elements of `size` bytes, capacity doubled; NULL when memory is out. */
-static void *grow(void *array, int32_t *capacity, int64_t need, size_t size) {
-    if (need <= *capacity) return array;
-    int64_t wanted = *capacity ? *capacity : 64;
-    while (wanted < need) wanted *= 2;
+/* The full array of elements of `size` bytes with twice the room; NULL when memory is out. */
+static void *grow(void *array, int32_t *capacity, size_t size) {
+    int64_t wanted = *capacity ? 2 * (int64_t)*capacity : 64;
     void *bigger = wanted <= INT32_MAX ? realloc(array, (size_t)wanted * size) : NULL;
     if (!bigger) {
         steer_fail(STEER_E_OUT_OF_MEMORY, __FILE__, __LINE__, "plan: no host memory for %lld entries",
-                   (long long)need);
+                   (long long)*capacity + 1);
         return NULL;
     }
     *capacity = (int32_t)wanted;
@@ -21,8 +19,8 @@ static void *grow(void *array, int32_t *capacity, int64_t need, size_t size) {
 /* Makes room for one more element of a steer_batch array. */
 #define ROOM(batch, array)                                                                                   \
     do {                                                                                                     \
-        void *room = grow((batch)->array##s, &(batch)->array##_capacity,                                     \
-                          (int64_t)(batch)->array##_count + 1, sizeof *(batch)->array##s);                   \
+        if ((batch)->array##_count < (batch)->array##_capacity) break;                                       \
+        void *room = grow((batch)->array##s, &(batch)->array##_capacity, sizeof *(batch)->array##s);         \
         if (!room) return STEER_E_OUT_OF_MEMORY;                                                             \
         (batch)->array##s = room;                                                                            \
     } while (0)
