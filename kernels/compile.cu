@@ -138,6 +138,8 @@ int describe(char **out, const steer_cuda_device *gpu, const steer_launch *launc
     steer_rows_plan plan;
     STEER_CUDA_CHECK(steer_nvrtc_load());
     STEER_CUDA_CHECK(steer_cuda_plan_rows(&plan, launch, gpu));
+    *out = nullptr;
+    if (plan.variant.family == STEER_ROWS_MANY) return STEER_OK; /* its time is that of the tensor cores */
     *out = strdup(write_text(gpu, launch, shape, plan).c_str());
     return *out ? STEER_OK : STEER_CUDA_FAIL(STEER_E_OUT_OF_MEMORY, "compile: no host memory");
 }
@@ -217,7 +219,7 @@ int steer_cuda_kernel_launch(void *device, void *kernel, const steer_launch *lau
 }
 
 /* For tests and packagers, on machines without a device: compiles what an H200 with the given compute capability would
- * be given. */
+ * be given; no code where that is nothing. */
 extern "C" __attribute__((visibility("default"))) int steer_cuda_trial_compile(void **code, size_t *size,
                                                                                int compute,
                                                                                const steer_launch *launch,
@@ -229,7 +231,10 @@ extern "C" __attribute__((visibility("default"))) int steer_cuda_trial_compile(v
     gpu.l2_bytes = 60 << 20;
     gpu.compute_major = compute / 10;
     gpu.compute_minor = compute % 10;
+    *code = nullptr;
+    *size = 0;
     STEER_CUDA_CHECK(describe(&text, &gpu, launch, shape));
+    if (!text) return STEER_OK;
     int status = build(code, size, text, nullptr, nullptr);
     free(text);
     return status;

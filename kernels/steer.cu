@@ -8,6 +8,13 @@ namespace {
 
 const int64_t MAX_TILE_BYTES = 128 * 1024, MAX_STAGE_BYTES = 32 * 1024, CAPTURED_STAGE_BYTES = 8 * 1024;
 
+/* Threads that share a row, 16 elements each. */
+int team_of(int64_t hidden) {
+    int threads = 32;
+    while (threads < STEER_BLOCK_THREADS && threads * 16 < hidden) threads *= 2;
+    return threads;
+}
+
 bool is_aligned(const void *data, int64_t stride, size_t element) {
     return (uintptr_t)data % 16 == 0 && (size_t)stride * element % 16 == 0;
 }
@@ -45,6 +52,7 @@ bool rows_share(const steer_launch *launch, const steer_cuda_device *gpu) {
 /* Most vectors that the fast kernels hold in registers. */
 int most_vectors(const steer_launch *launch, int threads, const steer_cuda_device *gpu) {
     if (threads * 16 < launch->hidden_size) return 1;
+    if (launch->dtype != STEER_F32) return STEER_FEW_VECTORS;
     return threads <= STEER_EIGHT_THREADS && !rows_share(launch, gpu) ? 8 : 4;
 }
 
@@ -62,11 +70,34 @@ int rows_of_tile(const steer_launch *launch, const steer_rows_variant &variant, 
     return variant.vectors > 2 && element_bytes(launch) == 2 && !variant.residual ? 4 : 2;
 }
 
+/* Most vectors of a program, folded adds among them, that the many kernel makes room for. */
+int most_of_many(const steer_launch *launch) {
+    /* Captured: a later batch may hold any program. */
+    return launch->max_vectors < 0 ? 2 * STEER_MAX_OPS + 1 : std::max(launch->max_vectors, 1) + launch->both;
+}
+
+/* Rows that the tensor cores work on together: those of a program, but no multiprocessor stays without work. */
+int rows_of_many(const steer_launch *launch, const steer_cuda_device *gpu) {
+    int tile = 1;
+    const int most = launch->max_vectors < 0 ? 4 : STEER_MANY_ROWS; /* captured: a later batch may be mixed */
+    while (tile < most && 2 * tile <= launch->rows_per_program && launch->rows >= tile * gpu->multiprocessors)
+        tile *= 2;
+    return tile;
+}
+
 steer_rows_variant choose(const steer_launch *launch, int threads, const steer_cuda_device *gpu) {
     steer_rows_variant variant = {};
     variant.aligned = rows_are_aligned(launch);
     variant.residual = launch->residual != nullptr;
     const bool share = rows_share(launch, gpu);
+    if (!is_fast(launch, threads, gpu) && launch->dtype != STEER_F32) {
+        variant.family = STEER_ROWS_MANY;
+        variant.elements = launch->hidden_size >= STEER_MANY_LONG ? 32 : 16;
+        variant.tile = rows_of_many(launch, gpu);
+        variant.vectors =
+            variant.aligned && most_of_many(launch) <= STEER_MANY_GROUP ? STEER_MANY_GROUP : STEER_MANY_ROOM;
+        return variant;
+    }
     if (!is_fast(launch, threads, gpu)) {
         variant.family = STEER_ROWS_GENERAL;
         int64_t most = MAX_TILE_BYTES / row_bytes(launch, threads);
@@ -108,6 +139,44 @@ int64_t plan_general(steer_rows_args *args, const steer_launch *launch, int thre
     return rows + beside + stage;
 }
 
+/* Lays out the many kernel's shared memory, but for the slots behind it; how many bytes that is. */
+int64_t lay_out_many(steer_rows_args *args, int warps, int room) {
+    auto &at = args->at;
+    at.norms = room * warps * STEER_MANY_ROWS * (int)sizeof(float); /* behind the sums of the warps */
+    at.C = at.norms + warps * STEER_MANY_ROWS * (int)sizeof(float);
+    at.p = at.C + args->vectors * STEER_MANY_ROWS * (int)sizeof(float);
+    at.norm2 = at.p + args->tile * args->vectors * (int)sizeof(float);
+    at.changed = at.norm2 + STEER_MANY_ROWS * (int)sizeof(float);
+    at.programs = at.changed + STEER_MANY_ROWS * (int)sizeof(int);
+    at.stage = at.programs + warps * STEER_MANY_PROGRAM;
+    at.slots = (at.stage + args->stage_bytes + 127) / 128 * 128;
+    return at.slots;
+}
+
+/* Shared memory of the many kernel in bytes: half of what there is, so that another block finds room, unless few steps
+ * would be on their way then. */
+int64_t plan_many(steer_rows_args *args, const steer_launch *launch, int threads, steer_rows_variant variant,
+                  const steer_cuda_device *gpu) {
+    const bool any = launch->max_vectors < 0;
+    const int64_t image = any ? CAPTURED_STAGE_BYTES : launch->max_image_bytes;
+    const int vectors = most_of_many(launch), warps = threads / 32, room = variant.vectors;
+    const int64_t steps = (launch->hidden_size + STEER_MANY_STEP - 1) / STEER_MANY_STEP;
+    args->tile = variant.tile;
+    args->team = team_of(launch->hidden_size);
+    args->vectors = (vectors + STEER_MANY_GROUP - 1) / STEER_MANY_GROUP * STEER_MANY_GROUP;
+    args->stage_bytes = image <= MAX_STAGE_BYTES ? (int32_t)image : 0;
+    args->steps = (int32_t)((steps + warps - 1) / warps);
+    const int64_t beside = lay_out_many(args, warps, room);
+    const int64_t slot =
+        (STEER_MANY_ROWS * 2 + room * 4) * STEER_MANY_STEP; /* 16-bit rows and f32 vectors of a step */
+    const int64_t half = ((gpu->shared_bytes - 1024) / 2 - beside) / (warps * slot),
+                  full = (gpu->shared_bytes - beside) / (warps * slot);
+    const int64_t wanted = args->steps * ((vectors + room - 1) / room);
+    args->slots =
+        (int32_t)std::max<int64_t>(1, std::min(wanted, half >= std::min<int64_t>(wanted, 3) ? half : full));
+    return beside + warps * args->slots * slot;
+}
+
 /* Shared memory of a launch in bytes, noting in `args` what the general kernel must know of it. */
 int64_t plan_shared(steer_rows_args *args, const steer_launch *launch, int threads,
                     steer_rows_variant variant, const steer_cuda_device *gpu) {
@@ -117,22 +186,31 @@ int64_t plan_shared(steer_rows_args *args, const steer_launch *launch, int threa
     if (variant.family == STEER_ROWS_TILE) return variant.tile * slots * sums + stage;
     if (variant.family == STEER_ROWS_STREAM)
         return variant.tile * (STEER_STREAM_STEPS * ring_bytes(launch, threads) + 2 * slots * sums) + stage;
+    if (variant.family == STEER_ROWS_MANY) return plan_many(args, launch, threads, variant, gpu);
     return plan_general(args, launch, threads, variant.tile, gpu);
 }
 
 steer_rows_kernel select(steer_dtype dtype, steer_rows_variant variant) {
-    if (variant.family == STEER_ROWS_GENERAL)
-        return dtype == STEER_F32   ? steer_rows_general<float>(variant)
-               : dtype == STEER_F16 ? steer_rows_general<steer_f16>(variant)
-                                    : steer_rows_general<steer_bf16>(variant);
+    if (variant.family == STEER_ROWS_GENERAL) return steer_rows_general<float>(variant);
+    if (variant.family == STEER_ROWS_MANY)
+        return dtype == STEER_F16 ? steer_rows_many<steer_f16>(variant)
+                                  : steer_rows_many<steer_bf16>(variant);
     return dtype == STEER_F32   ? steer_rows_tile<float>(variant)
            : dtype == STEER_F16 ? steer_rows_tile<steer_f16>(variant)
                                 : steer_rows_tile<steer_bf16>(variant);
 }
 
 /* Rows that a block serves: a tile, or where it walks, enough of them to pay for what it loads once. */
-int rows_of_block(steer_rows_args *args, const steer_launch *launch, int threads, steer_rows_variant variant,
-                  const steer_cuda_device *gpu) {
+int64_t rows_of_block(steer_rows_args *args, const steer_launch *launch, int threads, int64_t shared,
+                      steer_rows_variant variant, const steer_cuda_device *gpu) {
+    if (variant.family == STEER_ROWS_MANY) {
+        const int64_t tiles = (launch->rows + variant.tile - 1) / variant.tile;
+        const int64_t together = std::min<int64_t>((gpu->shared_bytes + 1024) / (shared + 1024), /* blocks */
+                                                   variant.vectors == STEER_MANY_GROUP ? 512 / threads : 1);
+        const int64_t at_once = gpu->multiprocessors * together;
+        args->turns = (int32_t)((tiles + at_once - 1) / at_once);
+        return (int64_t)args->turns * variant.tile;
+    }
     if (variant.family == STEER_ROWS_STREAM) return args->turns = variant.vectors > 1 ? 64 : 16;
     args->turns = variant.family == STEER_ROWS_GENERAL && is_large(launch, threads, gpu) ? 4 : 1;
     return args->turns * variant.tile;
@@ -157,8 +235,7 @@ int steer_cuda_allow_shared(const void *kernel, const steer_cuda_device *gpu) {
 }
 
 int steer_cuda_plan_rows(steer_rows_plan *plan, const steer_launch *launch, const steer_cuda_device *gpu) {
-    int threads = 32;
-    while (threads < STEER_BLOCK_THREADS && threads * 16 < launch->hidden_size) threads *= 2;
+    int threads = team_of(launch->hidden_size);
     steer_rows_args args = {};
     args.hidden = launch->hidden;
     args.residual = launch->residual;
@@ -170,6 +247,10 @@ int steer_cuda_plan_rows(steer_rows_plan *plan, const steer_launch *launch, cons
     args.layer = launch->layer;
     if (launch->uniform) args.entry = *launch->uniform;
     steer_rows_variant variant = choose(launch, threads, gpu);
+    if (variant.family == STEER_ROWS_MANY) {
+        for (threads = 32; threads < STEER_MANY_THREADS && 2 * threads < launch->hidden_size;) threads *= 2;
+        if (variant.elements > 16) threads = 2 * STEER_MANY_THREADS;
+    } /* a warp for each step while there are some */
     int64_t shared = plan_shared(&args, launch, threads, variant, gpu);
     if (shared > gpu->shared_bytes)
         return STEER_CUDA_FAIL(
@@ -177,7 +258,7 @@ int steer_cuda_plan_rows(steer_rows_plan *plan, const steer_launch *launch, cons
             "hidden: %lld with programs of %d vectors needs %lld bytes of shared memory, the "
             "device has %d",
             (long long)launch->hidden_size, launch->max_vectors, (long long)shared, gpu->shared_bytes);
-    int64_t rows_each = rows_of_block(&args, launch, threads, variant, gpu);
+    int64_t rows_each = rows_of_block(&args, launch, threads, shared, variant, gpu);
     int64_t blocks = (launch->rows + rows_each - 1) / rows_each;
     if (blocks > INT32_MAX)
         return STEER_CUDA_FAIL(STEER_E_UNSUPPORTED, "rows: %lld is beyond one launch",

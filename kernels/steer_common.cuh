@@ -22,8 +22,17 @@ enum {
     STEER_BLOCK_THREADS = 512, /* most threads of a block */
     STEER_EIGHT_THREADS = 256, /* most threads of one whose registers hold eight vectors */
     STEER_STREAM_STEPS =
-        4,           /* stream kernel: steps in shared memory, one in work and the others on their way */
-    GENERAL_DOTS = 8 /* general kernel: most vectors whose dots are taken together */
+        4,            /* stream kernel: steps in shared memory, one in work and the others on their way */
+    GENERAL_DOTS = 8, /* general kernel: most vectors whose dots are taken together */
+    STEER_FEW_VECTORS = 4, /* f16, bf16: most vectors of a program whose dots are not taken on tensor cores */
+    STEER_MANY_ROWS = 16,  /* of a product on tensor cores */
+    STEER_MANY_GROUP = 8,  /* vectors of one */
+    STEER_MANY_STEP = 64,  /* columns that a warp works on together */
+    STEER_MANY_ROOM = 32,  /* most vectors that a slot of shared memory has room for */
+    STEER_MANY_LONG =
+        8192, /* hidden size from which a block has twice as many threads, so that fewer rows are */
+    STEER_MANY_THREADS = 256, /* in work at once than the last-level cache keeps; of a block, else */
+    STEER_MANY_PROGRAM = 144  /* bytes of what a warp knows of a program */
 };
 
 /* What a launch passes to a kernel. */
@@ -37,30 +46,39 @@ struct steer_rows_args {
     int32_t hidden_size;
     int32_t layer;
     int32_t turns;         /* rows or tiles that a block works through one after the other */
-    int32_t vectors;       /* general kernel: room for dots in shared memory */
-    int32_t residual_away; /* general kernel: 1 if the residual has no room in shared memory */
-    int32_t stage_bytes;   /* general kernel: room for a program image in shared memory */
-    int32_t stage_at;      /* general kernel: where in shared memory it starts */
+    int32_t vectors;       /* general, many: room for dots in shared memory */
+    int32_t stage_bytes;   /* general, many: room for a program image in shared memory */
+    int32_t stage_at;      /* general: where in shared memory it starts */
+    int32_t residual_away; /* general: 1 if the residual has no room in shared memory */
+    int32_t tile;          /* many: rows worked on together, at most STEER_MANY_ROWS */
+    int32_t team;          /* many: threads that share a row of few vectors */
+    int32_t steps;         /* many: of STEER_MANY_STEP columns of a warp */
+    int32_t slots;         /* many: of a warp */
+    struct {
+        int32_t norms, C, p, norm2, changed, programs, stage, slots;
+    } at; /* many: offsets in shared memory */
     steer_entry entry;
 };
 
 typedef void (*steer_rows_kernel)(const steer_rows_args);
 
-/* The variants. general serves everything; the others rows of 16-byte multiples and programs of few vectors. */
-enum steer_rows_family { STEER_ROWS_TILE, STEER_ROWS_STREAM, STEER_ROWS_GENERAL };
+/* The variants. general (f32) and many (f16, bf16) serve everything; the others rows of 16-byte multiples and programs of
+ * few vectors. */
+enum steer_rows_family { STEER_ROWS_TILE, STEER_ROWS_STREAM, STEER_ROWS_GENERAL, STEER_ROWS_MANY };
 
 struct steer_rows_variant {
     steer_rows_family family;
-    int elements; /* tile: per thread and row, 16 or 32 */
-    int tile;     /* rows worked on together: tile 1, 2 or 4, stream 1 or 2, general 1 or 4 */
+    int elements; /* tile: per thread and row, 16 or 32; many: 32 where blocks are large */
+    int tile;     /* rows worked on together: tile 1, 2 or 4, stream 1 or 2, general 1 or 4, many 1 to 16 */
     int vectors; /* tile, stream: 0 (one a program, folded adds or projecting), else with adds beside 1, 2, 3, 4 or 8 */
-    bool aligned; /* general: rows are multiples of 16 bytes */
+    bool aligned; /* rows are multiples of 16 bytes */
     bool residual;
 };
 
 template <typename T> steer_rows_kernel steer_rows_tile(steer_rows_variant variant); /* steer_tile.cuh */
 template <typename T>
-steer_rows_kernel steer_rows_general(steer_rows_variant variant); /* steer_general.cuh */
+steer_rows_kernel steer_rows_general(steer_rows_variant variant);                    /* steer_general.cuh */
+template <typename T> steer_rows_kernel steer_rows_many(steer_rows_variant variant); /* steer_many.cuh */
 
 #ifndef __CUDACC_RTC__
 
@@ -192,7 +210,7 @@ template <typename T> __device__ __forceinline__ uint4 narrow(const float (&x)[c
     return chunk;
 }
 
-/* N elements of a vector from `base`; vectors are 64-byte aligned and `hidden` long, missing elements are 0. */
+/* N elements of a vector from `base`; elements beyond the hidden size are 0. */
 template <int N, bool ALIGNED>
 __device__ __forceinline__ void load_vector(float (&v)[N], uint64_t address, int base, int hidden) {
     const float *m = (const float *)address + base;
@@ -282,104 +300,6 @@ __device__ __forceinline__ float block_get(const float *partial, int m, const la
     if (me.warps > 4) sum = add_four(sum, four[1]);
     if (me.warps > 8) sum = add_four(add_four(sum, four[2]), four[3]);
     return sum;
-}
-
-/* ---- Coefficients -------------------------------------------------------------------------------------------- */
-
-/* What m is scaled by, from P. */
-__device__ __forceinline__ float coefficient(float p, float inv, float bias, float gain, float offset,
-                                             float lo, float hi) {
-    float s = __fmaf_rn(inv, p, bias);
-    float c = fminf(fmaxf(__fmaf_rn(gain, s, offset), __fsub_rn(lo, s)), __fsub_rn(hi, s));
-    return __fmul_rn(c, inv);
-}
-
-__device__ __forceinline__ float op_coefficient(const steer_op_image &op, float p) {
-    return coefficient(p, op.inv, op.bias, op.gain, op.offset, op.lo, op.hi);
-}
-
-__device__ __forceinline__ bool gate_open(const steer_op_image &op, float p, float norm2) {
-    float value = __fmaf_rn(op.gate_inv, p, op.gate_bias);
-    if (op.flags & STEER_OP_IMAGE_COSINE) value = norm2 > 0 ? __fdiv_rn(value, __fsqrt_rn(norm2)) : 0.0f;
-    return op.flags & STEER_OP_IMAGE_BELOW ? value < op.threshold : value > op.threshold;
-}
-
-/* |h + c m|^2 */
-__device__ __forceinline__ float next_norm2(float norm2, float c, float p, float mm) {
-    return __fmaf_rn(c, __fmaf_rn(c, mm, __fmul_rn(2, p)), norm2);
-}
-
-/* ---- Programs ------------------------------------------------------------------------------------------------ */
-
-/* A program's parts, on chip where they fit. */
-struct program_parts {
-    int vectors, updated, ops, norm;
-    const uint64_t *addresses; /* of the vectors */
-    const steer_op_image *op;
-    const float *gram;
-};
-
-/* The parts of an image whose header is known. */
-__device__ __forceinline__ program_parts parts_of(int4 header, const char *image) {
-    const int4 head = baked_head(header);
-    return {head.x,
-            head.y,
-            head.z,
-            head.w,
-            (const uint64_t *)(image + steer_image_vectors_at()),
-            (const steer_op_image *)(image + steer_image_ops_at(head.x)),
-            (const float *)(image + steer_image_gram_at(head.x, head.z))};
-}
-
-__device__ __forceinline__ int image_bytes(int4 header) {
-    const int4 head = baked_head(header);
-    return (int)((steer_image_size(head.x, head.z) + 15) / 16 * 16);
-}
-
-/* Brings an image on chip; to be read after the next barrier. */
-__device__ __forceinline__ void stage_image(char *stage, uint64_t address, const lane_info &me) {
-    const int4 *image = (const int4 *)address;
-    const int words = image_bytes(__ldg(image)) / 16;
-    for (int i = me.thread; i < words; i += me.threads) ((int4 *)stage)[i] = __ldg(image + i);
-}
-__device__ __forceinline__ program_parts stage_parts(const char *stage) {
-    return parts_of(*(const int4 *)stage, stage);
-}
-
-/* An operation in a few loads; images are 16-byte aligned. */
-__device__ __forceinline__ steer_op_image read_op(const steer_op_image *op, int k) {
-    int4 words[4];
-#pragma unroll
-    for (int i = 0; i < 3; i++) words[i] = ((const int4 *)(op + k))[i];
-    words[3] = make_int4(0, 0, 0, 0);
-    return baked_op(*(const steer_op_image *)words, k);
-}
-
-/* Runs the operations where a lane holds the dot p of one row and vector j, and lane `at` + k that of vector k.
- * Returns what vector j is scaled by. */
-__device__ __forceinline__ float solve_lane(float p, float norm2, const program_parts &program, int at,
-                                            int j) {
-    const float *column = program.gram + (j < program.vectors ? j : 0);
-    float C = 0;
-    STEER_UNROLL_BAKED
-    for (int k = 0; k < program.ops; k++) {
-        const steer_op_image op = read_op(program.op, k);
-        const float mj = column[op.dot * program.vectors];
-        const float dot = __shfl_sync(0xffffffffu, p, at + op.dot);
-        float c = op_coefficient(op, dot);
-        if (op.gate >= 0) {
-            const float gate = __shfl_sync(0xffffffffu, p, at + op.gate);
-            if (!gate_open(op, gate, norm2)) c = 0;
-        }
-        if (program.norm) norm2 = next_norm2(norm2, c, dot, program.gram[op.dot * program.vectors + op.dot]);
-        p = __fmaf_rn(c, mj, p);
-        if (j == op.dot) C = __fadd_rn(C, c);
-    }
-    return C;
-}
-
-__device__ __forceinline__ float entry_coefficient(float p, const steer_entry &entry) {
-    return coefficient(p, entry.inv, entry.bias, entry.gain, 0, entry.lo, entry.hi);
 }
 
 } // namespace

@@ -7,7 +7,7 @@
 #ifndef STEER_KERNELS_STEER_GENERAL_CUH
 #define STEER_KERNELS_STEER_GENERAL_CUH
 
-#include "steer_common.cuh"
+#include "steer_solve.cuh"
 
 namespace {
 
@@ -21,10 +21,7 @@ template <typename T> struct general_state {
     float *partial; /* two buffers of [R * GENERAL_DOTS][block_stride] in turn: one barrier a sum is enough */
     int partial_size;
     int turn;
-    float *p;     /* [R][vectors] */
-    float *C;     /* [vectors][R] */
-    float *norm2; /* [R] */
-    int *changed; /* [R] */
+    solve_state solved; /* p [R][vectors], C [vectors][R] */
     char *stage;
 
     __device__ __forceinline__ uint4 &at(uint4 *tile, int row, int chunk) const {
@@ -93,7 +90,7 @@ __device__ __forceinline__ void seen(float (&h)[chunk_of<T>::N], const general_s
 
 /* ---- Dots ---------------------------------------------------------------------------------------------------- */
 
-/* Dots of rows from .. from + R - 1 with vectors j .. j + D - 1, into s.p. */
+/* Dots of rows from .. from + R - 1 with vectors j .. j + D - 1, into s.solved.p. */
 template <typename T, int R, int D, bool ALIGNED, bool RESIDUAL>
 __device__ __forceinline__ void find_some_dots(general_state<T> &s, int from, const program_parts &program,
                                                int j) {
@@ -119,7 +116,7 @@ __device__ __forceinline__ void find_some_dots(general_state<T> &s, int from, co
     block_put<R * D>(partial, sums, s.me);
     __syncthreads();
     const int row = s.me.thread / D, vector = j + s.me.thread % D;
-    if (row < R) s.p[row * s.args.vectors + vector] = block_get(partial, s.me.thread, s.me);
+    if (row < R) s.solved.p[row * s.solved.stride + vector] = block_get(partial, s.me.thread, s.me);
 }
 
 /* Dots with all vectors, as many together as registers allow. */
@@ -140,7 +137,7 @@ __device__ __forceinline__ void find_dots(general_state<T> &s, int from, const p
     if (j < program.vectors) find_some_dots<T, R, 1, ALIGNED, RESIDUAL>(s, from, program, j);
 }
 
-/* h.h of the rows, into s.norm2. */
+/* h.h of the rows, into s.solved.norm2. */
 template <typename T, int R, bool RESIDUAL>
 __device__ __forceinline__ void find_norms(general_state<T> &s, int from) {
     constexpr int N = chunk_of<T>::N;
@@ -156,53 +153,7 @@ __device__ __forceinline__ void find_norms(general_state<T> &s, int from) {
     float *partial = s.next_partial();
     block_put<R>(partial, sums, s.me);
     __syncthreads();
-    if (s.me.thread < R) s.norm2[s.me.thread] = block_get(partial, s.me.thread, s.me);
-}
-
-/* ---- The recursion over operations --------------------------------------------------------------------------- */
-
-/* Up to 32 vectors: a lane holds one dot, a warp serves 32 / width rows at once. */
-template <typename T, int R>
-__device__ __forceinline__ void solve_lanes(const general_state<T> &s, const program_parts &program) {
-    const int n = program.vectors;
-    const int shift = n > 1 ? 32 - __clz(n - 1) : 0, width = 1 << shift, rows = 32 >> shift;
-    const int j = s.me.lane & (width - 1), at = s.me.lane - j;
-    for (int first = s.me.warp * rows; first < R; first += s.me.warps * rows) {
-        const int row = first + (s.me.lane >> shift);
-        const bool mine = row < R && j < n;
-        const float p = mine ? s.p[row * s.args.vectors + j] : 0;
-        const float C = solve_lane(p, program.norm && row < R ? s.norm2[row] : 0, program, at, j);
-        if (mine) s.C[j * R + row] = C;
-        const unsigned any = __ballot_sync(0xffffffffu, mine && C != 0) >> at;
-        if (row < R && j == 0) s.changed[row] = (any & (0xffffffffu >> (32 - width))) != 0;
-    }
-}
-
-/* Any number of vectors: the dots stay in shared memory, a warp serves a row. */
-template <typename T, int R>
-__device__ __forceinline__ void solve_many(const general_state<T> &s, const program_parts &program) {
-    const int n = program.vectors, lane = s.me.lane;
-    for (int row = s.me.warp; row < R; row += s.me.warps) {
-        float *p = s.p + row * s.args.vectors;
-        float norm2 = program.norm ? s.norm2[row] : 0;
-        bool changed = false;
-        for (int j = lane; j < n; j += 32) s.C[j * R + row] = 0;
-        __syncwarp();
-        STEER_UNROLL_BAKED
-        for (int k = 0; k < program.ops; k++) {
-            const steer_op_image op = read_op(program.op, k);
-            float dot = p[op.dot];
-            float c = op.gate >= 0 && !gate_open(op, p[op.gate], norm2) ? 0 : op_coefficient(op, dot);
-            const float *gram = program.gram + (size_t)op.dot * n;
-            if (program.norm) norm2 = next_norm2(norm2, c, dot, gram[op.dot]);
-            changed = changed || c != 0;
-            __syncwarp();
-            for (int j = lane; j < n; j += 32) p[j] = __fmaf_rn(c, gram[j], p[j]);
-            if (lane == 0) s.C[op.dot * R + row] = __fadd_rn(s.C[op.dot * R + row], c);
-            __syncwarp();
-        }
-        if (lane == 0) s.changed[row] = changed;
-    }
+    if (s.me.thread < R) s.solved.norm2[s.me.thread] = block_get(partial, s.me.thread, s.me);
 }
 
 /* ---- The update ---------------------------------------------------------------------------------------------- */
@@ -236,13 +187,13 @@ __device__ __forceinline__ void update(const general_state<T> &s, int from, int6
         for (int j = 0; j < program.updated; j++) {
             alignas(16) float C[R];
             load_vector<N, ALIGNED>(v, program.addresses[j], base, s.args.hidden_size);
-            read_coefficients<R>(C, s.C + j * R);
+            read_coefficients<R>(C, s.solved.C + j * R);
 #pragma unroll
             for (int i = 0; i < R; i++) axpy<N>(x[i], C[i], v);
         }
 #pragma unroll
         for (int i = 0; i < R; i++)
-            if (entry.u || s.changed[i])
+            if (entry.u || s.solved.changed[i])
                 store_chunk<T, ALIGNED>(s, (T *)s.args.hidden + (first + i) * s.args.hidden_stride, base,
                                         x[i]);
     }
@@ -275,17 +226,7 @@ __device__ __forceinline__ void steer_rows(general_state<T> &s, int from, int64_
     find_dots<T, R, ALIGNED, RESIDUAL>(s, from, program);
     if (program.norm) find_norms<T, R, RESIDUAL>(s, from);
     __syncthreads();
-    if (!entry.image) {
-        if (s.me.thread < R) {
-            float c = entry.vectors ? entry_coefficient(s.p[s.me.thread * s.args.vectors], entry) : 0;
-            s.C[s.me.thread] = c;
-            s.changed[s.me.thread] = c != 0;
-        }
-    } else if (program.vectors <= 32) {
-        solve_lanes<T, R>(s, program);
-    } else {
-        solve_many<T, R>(s, program);
-    }
+    solve_rows<1>(s.solved, entry, program, R, s.me, [](int row, int j) { return j * R + row; });
     __syncthreads();
     update<T, R, ALIGNED>(s, from, first, entry, program);
     __syncthreads(); /* p, C and the stage are free again */
@@ -306,10 +247,11 @@ __device__ __forceinline__ void general_block(const steer_rows_args &args) {
     s.turn = 0;
     s.residual = nullptr;
     s.partial = (float *)(RESIDUAL && !args.residual_away ? s.r + R * s.chunks * me.threads : s.r);
-    s.C = s.partial + 2 * s.partial_size; /* multiples of 16 bytes up to here */
-    s.p = s.C + R * args.vectors;
-    s.norm2 = s.p + R * args.vectors;
-    s.changed = (int *)(s.norm2 + R);
+    s.solved.C = s.partial + 2 * s.partial_size; /* multiples of 16 bytes up to here */
+    s.solved.p = s.solved.C + R * args.vectors;
+    s.solved.norm2 = s.solved.p + R * args.vectors;
+    s.solved.changed = (int *)(s.solved.norm2 + R);
+    s.solved.stride = args.vectors;
     s.stage = base + args.stage_at;
 
     bool waited = false;

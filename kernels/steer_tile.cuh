@@ -6,7 +6,7 @@
 #ifndef STEER_KERNELS_STEER_TILE_CUH
 #define STEER_KERNELS_STEER_TILE_CUH
 
-#include "steer_common.cuh"
+#include "steer_solve.cuh"
 
 namespace {
 
@@ -117,15 +117,15 @@ __device__ __forceinline__ void solve_few(float (&c)[R][NV], const float *partia
                                           const char *stage, const lane_info &me) {
     const int row = me.lane / ROOM, j = me.lane % ROOM;
     const bool mine = row < R && j < entry.vectors;
-    float p = mine ? block_get(partial, me.lane, me) : 0, C = 0;
+    float p[1][1] = {{mine ? block_get(partial, me.lane, me) : 0}}, C[1][1] = {}, no_norm[1] = {};
     if (entry.image)
-        C = solve_lane(p, 0, stage_parts(stage), me.lane - j, j);
+        solve_any<1, 1>(C, p, no_norm, stage_parts(stage), me.lane - j, j);
     else if (mine)
-        C = entry_coefficient(p, entry);
+        C[0][0] = entry_coefficient(p[0][0], entry);
 #pragma unroll
     for (int i = 0; i < R; i++)
 #pragma unroll
-        for (int k = 0; k < NV; k++) c[i][k] = __shfl_sync(0xffffffffu, C, i * ROOM + k);
+        for (int k = 0; k < NV; k++) c[i][k] = __shfl_sync(0xffffffffu, C[0][0], i * ROOM + k);
 }
 
 /* Stores the updated rows; one that does not change keeps its bits and saves the traffic. */

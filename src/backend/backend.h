@@ -113,7 +113,7 @@ typedef struct steer_backend {
      * with the launch's sizes and the shape of its programs baked in, and with the same bits. */
     /* Readies the compiler, on each thread that compiles; `own` is 1 on a thread of the library. UNSUPPORTED: none. */
     int (*kernel_ready)(void *device, int own);
-    /* All that the code depends on, as a text that the caller frees. */
+    /* All that the code depends on, as a text that the caller frees; NULL: nothing is gained for such a launch. */
     int (*kernel_text)(void *device, char **out, const steer_launch *launch, const steer_shape *shape);
     /* Compiles a text to code that the caller frees. INTERRUPTED soon after `stop` returns 1. */
     int (*kernel_build)(void *device, void **code, size_t *size, const char *text, int (*stop)(void *),

@@ -23,6 +23,13 @@ typedef unsigned long long uint64_t;
 #include <stdint.h>
 #endif
 
+/* For host and kernels alike. */
+#ifdef __CUDACC__
+#define STEER_IMAGE_FN static inline __host__ __device__
+#else
+#define STEER_IMAGE_FN static inline
+#endif
+
 enum { STEER_OP_IMAGE_COSINE = 1, STEER_OP_IMAGE_BELOW = 2 };
 
 typedef struct steer_op_image {
@@ -41,6 +48,12 @@ typedef struct steer_op_image {
     float reserved[4];
 } steer_op_image;
 
+/* Stored vectors are 64-byte aligned and padded with zeros to a multiple of these elements. */
+enum { STEER_VECTOR_STEP = 64 };
+STEER_IMAGE_FN int64_t steer_vector_room(int64_t length) {
+    return (length + STEER_VECTOR_STEP - 1) / STEER_VECTOR_STEP * STEER_VECTOR_STEP;
+}
+
 /* A program in device memory: this header, `vectors` addresses (u64, padded to 16 bytes), `ops` steer_op_image, and
  * the Gram matrix m_i.m_j (f32, [vectors][vectors]). */
 typedef struct steer_program_image {
@@ -50,12 +63,7 @@ typedef struct steer_program_image {
     int32_t norm; /* 1 if a cosine needs h.h */
 } steer_program_image;
 
-/* Where its parts are, for host and kernels alike. */
-#ifdef __CUDACC__
-#define STEER_IMAGE_FN static inline __host__ __device__
-#else
-#define STEER_IMAGE_FN static inline
-#endif
+/* Where its parts are. */
 STEER_IMAGE_FN size_t steer_image_vectors_at(void) { return sizeof(steer_program_image); }
 STEER_IMAGE_FN size_t steer_image_ops_at(int32_t vectors) {
     return sizeof(steer_program_image) + (((size_t)vectors * 8 + 15) & ~(size_t)15);

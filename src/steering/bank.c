@@ -46,7 +46,7 @@ static int make_room(steer_bank *bank, size_t bytes) {
 
 /* Brings a new vector in. */
 static int load(steer_resident *resident, steer_bank *bank, steer_vector *vector) {
-    resident->bytes = (size_t)vector->length * sizeof *vector->m;
+    resident->bytes = (size_t)steer_vector_room(vector->length) * sizeof *vector->m;
     STEER_TRY(make_room(bank, resident->bytes));
     if (!steer_table_reserve(&bank->table))
         return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "vector bank: no host memory for its table");

@@ -159,6 +159,7 @@ static int make(steer_kernel *kernel, steer_compiler *compiler, int own) {
     double start = now_ms();
     char *text;
     STEER_TRY(device->backend->kernel_text(device->state, &text, &kernel->launch, &kernel->shape));
+    if (!text) return STEER_OK;
     steer_hash key = steer_hash_bytes((steer_hash){0, 0}, STEER_VERSION, strlen(STEER_VERSION));
     key = steer_hash_bytes(key, text, strlen(text));
     int status = get_code(kernel, compiler, key, text, own);
@@ -190,6 +191,11 @@ static void make_and_say(steer_kernel *kernel, steer_compiler *compiler, int own
         snprintf(kernel->why, sizeof kernel->why, "%s", steer_error_message());
         atomic_fetch_add(&compiler->failures, 1);
         atomic_store(&kernel->state, STEER_COMPILE_STATE_FAILED);
+        return;
+    }
+    if (!kernel->loaded) {
+        snprintf(kernel->why, sizeof kernel->why, "the ordinary kernel of such programs is not specialised");
+        atomic_store(&kernel->state, STEER_COMPILE_STATE_NOT_CHOSEN);
         return;
     }
     int chosen = kernel->compiled_us <= (1 - compiler->least_gain) * kernel->ordinary_us;

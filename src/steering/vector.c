@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 static int vector_allocate(steer_vector **out, int64_t length) {
-    steer_vector *vector = malloc(sizeof *vector + (size_t)length * sizeof *vector->m);
+    steer_vector *vector = calloc(1, sizeof *vector + (size_t)steer_vector_room(length) * sizeof *vector->m);
     if (!vector)
         return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "vector: no host memory for %lld elements",
                           (long long)length);

@@ -12,7 +12,8 @@ typedef struct steer_vector {
     int32_t exponent; /* the user's vector is m * 2^exponent */
     double norm;      /* of m, in f64 */
     steer_hash hash;  /* of length and m */
-    float m[];        /* greatest magnitude in [0.5, 1), so that no dot of it overflows */
+    float
+        m[]; /* greatest magnitude in [0.5, 1), so that no dot of it overflows; padded as backends want it */
 } steer_vector;
 
 /* From a one-dimensional float tensor; `name` is the argument for messages ("vector", "gate_vector"). */

@@ -58,6 +58,45 @@ describe("the bits of a row", function()
     it("do so under long programs", function() invariant { 9, 17, 40 } end)
     it("do so with a residual", function() invariant({ 1, 2, 5, 20 }, true) end)
 
+    -- Rows of one program share a kernel's tile where there are enough of them; alone they have one each.
+    local function same_among_many(n, dtype, lengths, many)
+        local e, tokens = engine(dtype, n), 20
+        local rows, other = B.hidden(tokens, n, dtype), B.spec(B.random_ops(n, 3))
+        for _, length in ipairs(lengths) do
+            local spec = B.spec(B.random_ops(n, length, { gates = 0.2 }))
+            local me = request(spec, tokens)
+            local function steered(before, requests)
+                local total = 0
+                for _, r in ipairs(requests) do total = total + r.tokens end
+                local h = T.randn({ total, n }, { dtype = dtype, device = B.device, seed = 11 })
+                h:narrow(1, before + 1, tokens):copy_(rows)
+                e:plan(requests):apply(0, h)
+                return B.bytes(h:narrow(1, before + 1, tokens))
+            end
+            local alone = steered(0, { me })
+            local WAYS = {
+                { many + 3, { request(spec, many + 3), me, request(spec, many) } },
+                { many + 5, { request(spec, many + 5), me, request(other, many) } },
+                { many, { request(other, many), me, request(nil, many) } },
+            }
+            for i, way in ipairs(WAYS) do
+                assert(alone == steered(way[1], way[2]),
+                    ("%s, hidden %d, %d operations: other bits in way %d"):format(dtype, n, length, i))
+            end
+        end
+    end
+
+    it("are the same among thousands of rows", function()
+        B.rounds(3, function()
+            for _, dtype in ipairs(B.dtypes) do
+                same_among_many(B.choose { 64, 264, 1000, 1001 }, dtype, { 3, 7, 12, 40 }, 1100)
+            end
+        end)
+    end)
+    it("are the same among long rows", function()
+        B.rounds(1, function() same_among_many(B.choose { 8192, 8200 }, "bf16", { 6, 12 }, 1060) end)
+    end)
+
     it("keep negative zeros that only a gate's vector would touch, beside any program", function()
         local n, v, g = 64, {}, {}
         for i = 1, n do v[i], g[i] = i % 2, 1 end

@@ -1,0 +1,157 @@
+/* steer_few.cuh: programs of few vectors in the kernel of many, for batches that have both. They are summed as in
+ * steer_tile.cuh and steer_general.cuh, so that a row has the same bits beside any other. */
+#ifndef STEER_KERNELS_STEER_FEW_CUH
+#define STEER_KERNELS_STEER_FEW_CUH
+
+#include "steer_slots.cuh"
+
+#ifdef STEER_ROWS_IMPLEMENTATION
+
+namespace {
+
+/* ---- Rows where they lie --------------------------------------------------------------------------------------- */
+
+template <typename T, bool ALIGNED>
+__device__ __forceinline__ uint4 few_load(const T *row, int base, int hidden) {
+    if (ALIGNED) return load_now(row + base);
+    uint4 words = make_uint4(0, 0, 0, 0);
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+        if (base + i < hidden) ((T *)&words)[i] = row[base + i];
+    return words;
+}
+
+/* Eight columns of a row from `base`: what its program sees, or what is there to be updated. */
+template <typename T, bool ALIGNED>
+__device__ __forceinline__ void few_chunk(float (&h)[8], const many_state &s, int row, int base, bool sees) {
+    const steer_rows_args &args = s.args;
+    const bool there = row < s.rows && base < args.hidden_size;
+    const T *x = (const T *)args.hidden + (s.first + row) * args.hidden_stride;
+    const uint4 delta = there ? few_load<T, ALIGNED>(x, base, args.hidden_size) : make_uint4(0, 0, 0, 0);
+    if (!sees || !args.residual) return widen<T>(h, delta);
+    const T *r = (const T *)args.residual + (s.first + row) * args.residual_stride;
+    widen_sum<T>(h, delta, there ? few_load<T, ALIGNED>(r, base, args.hidden_size) : make_uint4(0, 0, 0, 0));
+}
+
+/* ---- Teams of threads ------------------------------------------------------------------------------------------- */
+
+/* Stores eight elements of a row. */
+template <typename T, bool ALIGNED>
+__device__ __forceinline__ void many_store(T *row, int base, int hidden, const float (&h)[8]) {
+    const uint4 words = narrow<T>(h);
+    if constexpr (ALIGNED) {
+        if (base < hidden) *(uint4 *)(row + base) = words;
+    } else {
+#pragma unroll
+        for (int i = 0; i < 8; i++)
+            if (base + i < hidden) row[base + i] = ((const T *)&words)[i];
+    }
+}
+
+/* The address of a vector, which an entry of one operation states itself. */
+__device__ __forceinline__ uint64_t few_vector(const many_program &program, int j) {
+    return program.entry.image ? (uint64_t)program.vector(j) : program.entry.m;
+}
+
+/* Who a thread is among those that share a row. Where a block has less of them each stands for several, `part` by part. */
+__device__ __forceinline__ lane_info few_who(const many_state &s, int part) {
+    const int here = min(s.args.team, (int)blockDim.x), thread = (int)threadIdx.x % here + part * here;
+    return {thread, s.args.team, s.args.team / 32, thread / 32, s.lane()};
+}
+__device__ __forceinline__ int few_parts(const many_state &s) {
+    return max(1, s.args.team / (int)blockDim.x);
+}
+
+/* A row's dots, to `partial`. */
+template <typename T, bool ALIGNED>
+__device__ __forceinline__ void few_dots(const many_state &s, const many_program &program, int row,
+                                         float *partial) {
+    for (int part = 0; part < few_parts(s); part++) {
+        const lane_info me = few_who(s, part);
+        float sums[STEER_FEW_VECTORS] = {};
+        for (int base = chunk_base<T>(me, 0), c = 0; c < 2 || base < s.args.hidden_size;
+             base = chunk_base<T>(me, ++c)) {
+            float h[8], v[8];
+            few_chunk<T, ALIGNED>(h, s, row, base, true);
+#pragma unroll
+            for (int j = 0; j < STEER_FEW_VECTORS; j++) {
+                if (j >= program.entry.vectors) break;
+                load_vector<8, ALIGNED>(v, few_vector(program, j), base, s.args.hidden_size);
+                sums[j] = dot_on<8>(sums[j], h, v);
+            }
+        }
+        block_put<STEER_FEW_VECTORS>(partial, sums, me);
+    }
+}
+
+/* Every warp of a row solves for itself, a lane to a vector. */
+__device__ __forceinline__ void few_solve(float (&c)[STEER_FEW_VECTORS], const many_state &s,
+                                          const many_program &program, const float *partial) {
+    const lane_info me = few_who(s, 0);
+    const bool mine = me.lane < program.entry.vectors;
+    float p[1][1] = {{mine ? block_get(partial, me.lane, me) : 0}}, C[1][1] = {}, no_norm[1] = {};
+    if (program.entry.image)
+        solve_lanes<1, 1>(C, p, no_norm, program.parts, 0, me.lane);
+    else if (mine)
+        C[0][0] = entry_coefficient(p[0][0], program.entry);
+#pragma unroll
+    for (int j = 0; j < STEER_FEW_VECTORS; j++) c[j] = __shfl_sync(0xffffffffu, C[0][0], j);
+}
+
+template <typename T, bool ALIGNED>
+__device__ __forceinline__ void few_update(const many_state &s, const many_program &program, int row,
+                                           const float (&c)[STEER_FEW_VECTORS]) {
+    for (int i = 0; i < few_parts(s); i++) {
+        const lane_info me = few_who(s, i);
+        for (int base = chunk_base<T>(me, 0), k = 0; base < s.args.hidden_size;
+             base = chunk_base<T>(me, ++k)) {
+            float h[8], v[8];
+            few_chunk<T, ALIGNED>(h, s, row, base, false);
+            if (program.entry.u) {
+                load_vector<8, ALIGNED>(v, program.entry.u, base, s.args.hidden_size);
+                axpy<8>(h, program.entry.u_coef, v);
+            }
+#pragma unroll
+            for (int j = 0; j < STEER_FEW_VECTORS; j++) {
+                if (j >= program.parts.updated) break;
+                load_vector<8, ALIGNED>(v, few_vector(program, j), base, s.args.hidden_size);
+                axpy<8>(h, c[j], v);
+            }
+            many_store<T, ALIGNED>((T *)s.args.hidden + (s.first + row) * s.args.hidden_stride, base,
+                                   s.args.hidden_size, h);
+        }
+    }
+}
+
+/* Teams of threads take a row each. */
+template <typename T, bool ALIGNED>
+__device__ __forceinline__ void few_run(const many_state &s, const many_program &program) {
+    const int here = min(s.args.team, (int)blockDim.x), teams = (int)blockDim.x / here,
+              team = (int)threadIdx.x / here;
+    const int each = STEER_FEW_VECTORS * block_stride(few_who(s, 0));
+    for (int base = 0, turn = 0; base < s.rows;
+         base += teams, turn ^= 1) { /* two buffers: one barrier each */
+        const int row = base + team;
+        float *partial = s.partial() + (turn * teams + team) * each;
+        float c[STEER_FEW_VECTORS] = {};
+        if (program.entry.vectors) {
+            few_dots<T, ALIGNED>(s, program, row, partial);
+            __syncthreads();
+            few_solve(c, s, program, partial);
+        }
+        bool changes = program.entry.u != 0;
+#pragma unroll
+        for (int j = 0; j < STEER_FEW_VECTORS; j++) changes = changes || c[j] != 0;
+        if (row < s.rows && changes) few_update<T, ALIGNED>(s, program, row, c);
+    }
+    __syncthreads(); /* shared memory is free again */
+}
+
+__device__ __forceinline__ bool is_few(const program_parts &program) {
+    return program.vectors <= STEER_FEW_VECTORS && !program.norm;
+}
+
+} // namespace
+
+#endif
+#endif

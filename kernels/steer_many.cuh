@@ -1,0 +1,452 @@
+/* steer_many.cuh: the kernel of f16 and bf16 rows whose programs may have many vectors, on tensor cores.
+ *
+ * Dots and update are products of up to 16 rows with 8 vectors in TF32. A vector's f32 elements are the sum of two TF32
+ * parts, up to 2^-21 of their size; hidden states are TF32 numbers as they are; what vectors are scaled by is split like
+ * the vectors, and the product of the two lower parts left out. Sums are in f32.
+ *
+ * Lane 4g + t takes rows g and g + 8 from a slot (steer_slots.cuh), of each half of a step the columns from 8t, and for the
+ * dots the same columns of vector g: as the order of columns within a product is free, these are operands as they are. For
+ * the update it takes vectors t and t + 4, columns from 4g. The update takes the steps in reverse, so that it begins with
+ * what the slots still hold, and ends with the vectors that the next rows begin with.
+ *
+ * The order of a sum depends on the hidden size alone. Loops are short on purpose: unrolled, they wait for instructions. */
+#ifndef STEER_KERNELS_STEER_MANY_CUH
+#define STEER_KERNELS_STEER_MANY_CUH
+
+#include "steer_few.cuh"
+
+#ifdef STEER_ROWS_IMPLEMENTATION
+
+namespace {
+
+/* ---- Dots ---------------------------------------------------------------------------------------------------- */
+
+/* Sums of a warp's columns: of products with the upper and with the lower parts of the vectors. */
+template <int GROUPS> struct many_sums {
+    float d[GROUPS][2][4] = {};
+};
+
+/* += a step's columns times the vectors of its slot, in `groups` of eight. */
+template <typename T, int GROUPS, int ROWS>
+__device__ __forceinline__ void many_step_dots(many_sums<GROUPS> &sums, const many_state &s, const char *slot,
+                                               int groups) {
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        const int at = many_vector_at(s.group(), 2 * s.place()) + half * 128;
+        uint4 words[ROWS];
+        float h[2][8] = {};
+        many_words<ROWS>(words, s, slot, half);
+#pragma unroll
+        for (int i = 0; i < ROWS; i++) widen_pairs(h[i], words[i], T());
+#pragma unroll
+        for (int g = 0; g < GROUPS; g++) {
+            if (g > 0 && g >= groups) break;
+#pragma unroll
+            for (int k = 0; k < 8; k += 4) {
+                const float4 v = *(const float4 *)(slot + (k ? at ^ 16 : at) + g * 2048);
+                const float a[4] = {h[0][k], h[1][k], h[0][k + 1], h[1][k + 1]};
+                const float b[4] = {h[0][k + 2], h[1][k + 2], h[0][k + 3], h[1][k + 3]};
+                multiply(sums.d[g][0], a, upper_part(v.x), upper_part(v.y), sums.d[g][0]);
+                multiply(sums.d[g][1], a, lower_part(v.x), lower_part(v.y), sums.d[g][1]);
+                multiply(sums.d[g][0], b, upper_part(v.z), upper_part(v.w), sums.d[g][0]);
+                multiply(sums.d[g][1], b, lower_part(v.z), lower_part(v.w), sums.d[g][1]);
+            }
+        }
+    }
+}
+
+/* += all the warp's columns of the rows that `slots` has turned to. held: the slots have the vectors of the first steps. */
+template <typename T, bool ALIGNED, int GROUPS, int ROWS>
+__device__ __forceinline__ void many_pass(many_sums<GROUPS> &sums, const many_state &s,
+                                          many_slots<T, ALIGNED, GROUPS> &slots, int groups, bool held) {
+    const int steps = s.steps(), ahead = min(s.args.slots, steps);
+    char *slot = slots.at;
+    for (int step = 0; step < ahead; step++, slot += slots.BYTES) {
+        if (!held) slots.template copy_vectors<1>(s, slot);
+        slots.template copy_rows<1>(s, slot, step);
+        copies_commit();
+    }
+    slot = slots.at;
+#pragma unroll 1
+    for (int step = 0, to = 0; step < steps; step++) {
+        many_wait(min(ahead, steps - step) - 1);
+        many_step_dots<T, GROUPS, ROWS>(sums, s, slot, groups);
+        if (step + ahead < steps) {
+            __syncwarp(); /* all lanes have used the slot */
+            slots.template copy_vectors<1>(s, slot);
+            slots.template copy_rows<1>(s, slot, step + ahead);
+            copies_commit();
+        }
+        to = to + 1 == ahead ? 0 : to + 1;
+        slot = slots.at + to * slots.BYTES;
+    }
+    __syncwarp();
+}
+
+/* h.h of the rows over this warp's columns, from where they lie. */
+template <typename T, bool ALIGNED> __device__ __forceinline__ void many_norms(const many_state &s) {
+    for (int half = 0; half < 2; half++) {
+        const int row = s.group() + half * 8;
+        float sum = 0;
+        for (int i = 0; i < 2 * s.steps(); i++) {
+            float h[8];
+            few_chunk<T, ALIGNED>(h, s, row, s.column() + i * STEER_MANY_STEP / 2 + s.place() * 8, true);
+            sum = dot_on<8>(sum, h, h);
+        }
+        sum = __fadd_rn(sum, __shfl_xor_sync(0xffffffffu, sum, 1));
+        sum = __fadd_rn(sum, __shfl_xor_sync(0xffffffffu, sum, 2));
+        if (s.place() == 0) s.norms()[s.warp() * STEER_MANY_ROWS + row] = sum;
+    }
+}
+
+/* Leaves a warp's sums in shared memory. */
+template <int GROUPS, int ROWS>
+__device__ __forceinline__ void many_put(const many_sums<GROUPS> &sums, const many_state &s, int groups) {
+#pragma unroll
+    for (int g = 0; g < GROUPS; g++) {
+        if (g > 0 && g >= groups) break;
+        const float(&d)[2][4] = sums.d[g];
+        float2 *to =
+            (float2 *)(s.partial() + (g * s.warps() + s.warp()) * STEER_MANY_ROWS * STEER_MANY_GROUP) +
+            s.lane();
+        to[0] = make_float2(__fadd_rn(d[0][0], d[1][0]), __fadd_rn(d[0][1], d[1][1]));
+        if (ROWS > 1) to[32] = make_float2(__fadd_rn(d[0][2], d[1][2]), __fadd_rn(d[0][3], d[1][3]));
+    }
+}
+
+/* The warps' parts in turn. */
+__device__ __forceinline__ float many_sum(const float *partial, int step, int warps) {
+    float sum = 0;
+#pragma unroll 4
+    for (int warp = 0; warp < warps; warp++) sum = __fadd_rn(sum, partial[warp * step]);
+    return sum;
+}
+
+/* Adds up the dots with `count` vectors from the j-th. */
+__device__ __forceinline__ void many_take(const many_state &s, int j, int count) {
+    constexpr int TILE = STEER_MANY_ROWS * STEER_MANY_GROUP;
+    for (int i = (int)threadIdx.x; i / TILE * STEER_MANY_GROUP < count; i += (int)blockDim.x) {
+        const int row = i % TILE / STEER_MANY_GROUP,
+                  vector = i / TILE * STEER_MANY_GROUP + i % STEER_MANY_GROUP;
+        if (row < s.rows && vector < count)
+            s.solved().p[row * s.args.vectors + j + vector] =
+                many_sum(s.partial() + i / TILE * s.warps() * TILE + i % TILE, TILE, s.warps());
+    }
+}
+
+/* Dots with all vectors and the norms; to be read after a barrier. Of a program of one chunk, the slots hold the vectors of
+ * the first steps already. With a residual the dots are those of both. */
+template <typename T, bool ALIGNED, int GROUPS, int ROWS>
+__device__ __forceinline__ void many_dots(const many_state &s, const many_program &program,
+                                          many_slots<T, ALIGNED, GROUPS> &slots) {
+    constexpr int ROOM = GROUPS * STEER_MANY_GROUP;
+    const steer_rows_args &args = s.args;
+    bool held = program.chunks == 1;
+    if (program.parts.norm) many_norms<T, ALIGNED>(s);
+    for (int j = 0; j < program.parts.vectors; j += ROOM) {
+        const int count = min(ROOM, program.vectors - j),
+                  groups = (count + STEER_MANY_GROUP - 1) / STEER_MANY_GROUP;
+        many_sums<GROUPS> sums;
+        if (args.residual) {
+            if (!held) slots.take_vectors(s, program, program.listed, j, 0);
+            slots.take_rows(s, args.residual, args.residual_stride);
+            many_pass<T, ALIGNED, GROUPS, ROWS>(sums, s, slots, groups, held);
+            held = false;
+        }
+        if (!held) slots.take_vectors(s, program, program.listed, j, 0);
+        slots.take_rows(s, args.hidden, args.hidden_stride);
+        many_pass<T, ALIGNED, GROUPS, ROWS>(sums, s, slots, groups, held);
+        if (j > 0) __syncthreads(); /* the sums before are done with */
+        many_put<GROUPS, ROWS>(sums, s, groups);
+        __syncthreads();
+        many_take(s, j, count);
+    }
+    if (program.parts.norm && (int)threadIdx.x < s.rows)
+        s.solved().norm2[threadIdx.x] = many_sum(s.norms() + threadIdx.x, STEER_MANY_ROWS, s.warps());
+}
+
+/* What vectors are scaled by where no operation says it: folded adds as the entry does, others not at all. */
+__device__ __forceinline__ void many_clear(const many_state &s, const many_program &program) {
+    const int places =
+        (program.vectors + STEER_MANY_GROUP - 1) / STEER_MANY_GROUP * STEER_MANY_GROUP * STEER_MANY_ROWS;
+    for (int i = (int)threadIdx.x; i < places; i += (int)blockDim.x) {
+        const int row = i / 4 % 32 / 4 + i % 2 * 8, j = i / 128 * 8 + i / 4 % 4 + i % 4 / 2 * 4;
+        s.solved().C[i] =
+            j == program.parts.vectors && program.entry.u && row < s.rows ? program.entry.u_coef : 0;
+    }
+}
+
+/* ---- The update ---------------------------------------------------------------------------------------------- */
+
+/* d[i]: what 8 vectors add to columns i and 4 + i of a lane's eight. */
+__device__ __forceinline__ void many_products(float (&d)[4][4], const float4 &C, const float4 &low,
+                                              const float4 &high) {
+    const float b0[4] = {low.x, low.y, low.z, low.w}, b1[4] = {high.x, high.y, high.z, high.w}, zero[4] = {};
+    const float upper[4] = {upper_part(C.x), upper_part(C.y), upper_part(C.z), upper_part(C.w)};
+    const float lower[4] = {lower_part(C.x), lower_part(C.y), lower_part(C.z), lower_part(C.w)};
+#pragma unroll
+    for (int i = 0; i < 4; i++) multiply(d[i], upper, lower_part(b0[i]), lower_part(b1[i]), zero);
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        multiply(d[i], lower, upper_part(b0[i]), upper_part(b1[i]), d[i]);
+        multiply(d[i], upper, upper_part(b0[i]), upper_part(b1[i]), d[i]);
+    }
+}
+
+/* d += what the vectors of a slot, in `groups` of eight that begin with the j-th, add to a lane's columns of a half of the
+ * step; = for one group. */
+template <int GROUPS>
+__device__ __forceinline__ void many_step_update(float (&d)[4][4], const many_state &s, const char *slot,
+                                                 int half, const float4 &first, int j, int groups) {
+    const char *vectors = slot + many_vector_at(s.place(), s.group()) + half * 128;
+    if constexpr (GROUPS == 1)
+        return many_products(d, first, *(const float4 *)vectors, *(const float4 *)(vectors + 1024));
+    const float4 *C = (const float4 *)s.solved().C + j * 4 + s.lane();
+#pragma unroll 1
+    for (int g = 0; g < groups; g++) {
+        float more[4][4];
+        many_products(more, C[g * 32], *(const float4 *)(vectors + g * 2048),
+                      *(const float4 *)(vectors + g * 2048 + 1024));
+#pragma unroll
+        for (int k = 0; k < 16; k++) d[k / 4][k % 4] = __fadd_rn(d[k / 4][k % 4], more[k / 4][k % 4]);
+    }
+}
+
+/* Where a lane stores its columns: rows that change. */
+template <typename T, bool ALIGNED, int ROWS> struct many_target {
+    T *row[ROWS];
+    int left[ROWS]; /* columns from the lane's first on */
+
+    __device__ __forceinline__ many_target(const many_state &s, const many_program &program) {
+        const int base = s.column() + s.place() * 8;
+#pragma unroll
+        for (int i = 0; i < ROWS; i++) {
+            const int k = s.group() + i * 8;
+            const bool changes = k < s.rows && (program.entry.u || s.solved().changed[k]);
+            row[i] = (T *)s.args.hidden + (s.first + (k < s.rows ? k : 0)) * s.args.hidden_stride + base;
+            left[i] = changes ? s.args.hidden_size - base : 0;
+        }
+    }
+    /* Stores the lane's columns of a half of a step, in `words` as they were, with d added. */
+    __device__ __forceinline__ void store(int step, int half, const uint4 (&words)[ROWS],
+                                          const float (&d)[4][4]) const {
+        const int column = step * STEER_MANY_STEP + half * STEER_MANY_STEP / 2;
+#pragma unroll
+        for (int i = 0; i < ROWS; i++) {
+            float h[8];
+            widen_pairs(h, words[i], T());
+#pragma unroll
+            for (int k = 0; k < 8; k++) h[k] = __fadd_rn(h[k], d[k % 4][i * 2 + k / 4]);
+            T *to = row[i] + column;
+            const uint4 out = narrow<T>(h);
+            if constexpr (ALIGNED) {
+                store_if(column < left[i], to, out);
+            } else {
+#pragma unroll
+                for (int k = 0; k < 8; k++)
+                    if (column + k < left[i]) to[k] = ((const T *)&out)[k];
+            }
+        }
+    }
+    /* A store without a branch, so that what leads to it is computed beside other work. */
+    static __device__ __forceinline__ void store_if(bool condition, void *to, const uint4 &words) {
+        asm volatile("{ .reg .pred p; setp.ne.s32 p, %0, 0; @p st.global.v4.u32 [%1], {%2,%3,%4,%5}; }" ::"r"(
+                         (int)condition),
+                     "l"(to), "r"(words.x), "r"(words.y), "r"(words.z), "r"(words.w)
+                     : "memory");
+    }
+};
+
+/* The update with vectors of one chunk, which begins with what the slots hold. */
+template <typename T, bool ALIGNED, int GROUPS, int ROWS>
+__device__ __forceinline__ void many_update(const many_state &s, const many_program &program,
+                                            many_slots<T, ALIGNED, GROUPS> &slots) {
+    const int steps = s.steps(), ahead = min(s.args.slots, steps);
+    const int groups = (program.vectors + STEER_MANY_GROUP - 1) / STEER_MANY_GROUP;
+    const float4 first = ((const float4 *)s.solved().C)[s.lane()];
+    const many_target<T, ALIGNED, ROWS> target(s, program);
+    const bool again = steps > ahead; /* copies are needed, of steps that the slots do not hold */
+    if (again) slots.move_rows(1 - ahead);
+    if (again) slots.move_vectors(1 - ahead);
+    int to = steps > 0 ? (steps - 1) % ahead : 0;
+#pragma unroll 1
+    for (int step = steps - 1; step >= 0; step--) {
+        char *slot = slots.at + to * slots.BYTES;
+        if (step < steps - ahead) many_wait(min(ahead - 1, step));
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            float d[4][4] = {};
+            uint4 words[ROWS];
+            many_words<ROWS>(words, s, slot, half);
+            many_step_update<GROUPS>(d, s, slot, half, first, 0, groups);
+            target.store(step, half, words, d);
+        }
+        if (step >= ahead) {
+            __syncwarp(); /* all lanes have used the slot */
+            slots.template copy_vectors<-1>(s, slot);
+            slots.template copy_rows<-1>(s, slot, step - ahead);
+            copies_commit();
+        }
+        to = to == 0 ? ahead - 1 : to - 1;
+    }
+    if (again) slots.move_vectors(ahead - 1); /* the next rows find the vectors of the first steps */
+    __syncwarp();
+}
+
+/* The update with vectors of several chunks: an item is a chunk in a step. */
+template <typename T, bool ALIGNED, int GROUPS, int ROWS>
+__device__ __forceinline__ void many_update_chunks(const many_state &s, const many_program &program,
+                                                   many_slots<T, ALIGNED, GROUPS> &slots) {
+    constexpr int ROOM = GROUPS * STEER_MANY_GROUP;
+    const int chunks = program.chunks, items = s.steps() * chunks, ahead = min(s.args.slots, items);
+    const many_target<T, ALIGNED, ROWS> target(s, program);
+    int step = 0, chunk = 0; /* of what is copied next */
+    slots.take_rows(s, s.args.hidden, s.args.hidden_stride);
+    const auto copy = [&](char *slot) {
+        slots.take_vectors(s, program, program.parts.addresses, chunk * ROOM, step);
+        slots.template copy_vectors<1>(s, slot);
+        if (++chunk == chunks) { /* the rows are stored with the last one */
+            slots.template copy_rows<1>(s, slot, step++);
+            chunk = 0;
+        }
+        copies_commit();
+    };
+    for (int item = 0; item < ahead; item++) copy(slots.at + item * slots.BYTES);
+    float d[2][4][4] = {};
+#pragma unroll 1
+    for (int item = 0, to = 0, now = 0, j = 0; item < items; item++) {
+        char *slot = slots.at + to * slots.BYTES;
+        const int groups = (min(ROOM, program.vectors - j) + STEER_MANY_GROUP - 1) / STEER_MANY_GROUP;
+        const bool last = j + ROOM >= program.vectors;
+        many_wait(min(ahead, items - item) - 1);
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            many_step_update<GROUPS>(d[half], s, slot, half, {}, j, groups);
+            if (!last) continue;
+            uint4 words[ROWS];
+            many_words<ROWS>(words, s, slot, half);
+            target.store(now, half, words, d[half]);
+#pragma unroll
+            for (int k = 0; k < 16; k++) d[half][k / 4][k % 4] = 0;
+        }
+        j = last ? 0 : j + ROOM;
+        now += last;
+        if (item + ahead < items) {
+            __syncwarp(); /* all lanes have used the slot */
+            copy(slot);
+        }
+        to = to + 1 == ahead ? 0 : to + 1;
+    }
+    __syncthreads(); /* nobody needs the program's addresses any more */
+}
+
+/* ---- The kernel ---------------------------------------------------------------------------------------------- */
+
+/* Brings the program of an entry on chip, as far as there is room; its operations may be read after the next barrier. */
+__device__ __forceinline__ void many_turn_to(many_program *program, const many_state &s,
+                                             const steer_entry &entry, uint64_t entries, int room) {
+    many_program next = {entry, entries, {entry.vectors, entry.vectors, 0, 0, nullptr, nullptr, nullptr}};
+    if (entry.image) {
+        const int4 head = __ldg((const int4 *)entry.image);
+        const bool fits = image_bytes(head) <= s.args.stage_bytes;
+        if (fits) stage_image(s.stage(), entry.image, who());
+        next.parts = parts_of(head, fits ? s.stage() : (const char *)entry.image);
+        next.listed = (const uint64_t *)(entry.image + steer_image_vectors_at());
+    }
+    next.vectors = next.parts.vectors + (entry.u ? 1 : 0);
+    next.chunks = (next.vectors + room - 1) / room;
+    __syncwarp(); /* nobody needs the program before */
+    if (s.lane() == 0) *program = next;
+    __syncwarp();
+}
+
+/* The rows of a block, a tile after the other: runs of rows with one program in turn. */
+template <typename T, bool ALIGNED, int GROUPS, int ROWS>
+__device__ __forceinline__ void many_block(const steer_rows_args &args) {
+    extern __shared__ __align__(16) char shared_bytes[];
+    const lane_info me = who();
+    many_state s = {args, shared_bytes, 0, 0};
+    let_next_start();
+    many_program &program = *s.program();
+    if (me.lane == 0) program.entries = ~0ull; /* of no row */
+    __syncwarp();
+    many_slots<T, ALIGNED, GROUPS> slots(s);
+    bool waited = false, fresh = false;
+    for (int turn = 0; turn < args.turns; turn++) {
+        const int64_t first = ((int64_t)blockIdx.x * args.turns + turn) * args.tile;
+        const int count = (int)min((int64_t)args.tile, args.rows - first);
+        if (count <= 0) break;
+        /* Each lane looks at a row: bits of `starts` are rows that begin a run. */
+        steer_row record = {};
+        unsigned starts = 1;
+        if (args.table) {
+            if (me.lane < count) record = load_row(args.table + first + me.lane);
+            const uint64_t before = __shfl_up_sync(0xffffffffu, record.entries, 1);
+            starts =
+                __ballot_sync(0xffffffffu, me.lane < count && (me.lane == 0 || record.entries != before));
+        }
+        while (starts) {
+            const int row = __ffs((int)starts) - 1;
+            starts &= starts - 1;
+            const uint64_t wanted = __shfl_sync(0xffffffffu, record.entries, row);
+            if (wanted != program.entries) {
+                const steer_row of_run = {wanted, (uint16_t)__shfl_sync(0xffffffffu, record.first, row),
+                                          (uint16_t)__shfl_sync(0xffffffffu, record.count, row), 0};
+                many_turn_to(&program, s, args.table ? load_entry(of_run, args.layer) : args.entry, wanted,
+                             GROUPS * STEER_MANY_GROUP);
+                fresh = true;
+            }
+            if (!program.entry.u && !program.entry.vectors) continue;
+            s.first = first + row;
+            s.rows = (starts ? __ffs((int)starts) - 1 : count) - row;
+            if (fresh && !is_few(program.parts) && program.chunks == 1) {
+                slots.take_vectors(s, program, program.listed, 0, 0);
+                for (int step = 0; step < min(args.slots, s.steps()); step++)
+                    slots.template copy_vectors<1>(s, slots.at + step * slots.BYTES);
+                copies_commit();
+            }
+            fresh = false;
+            if (!waited) wait_for_previous();
+            waited = true;
+            if (is_few(program.parts)) {
+                __syncthreads(); /* the program is on chip */
+                few_run<T, ALIGNED>(s, program);
+                continue;
+            }
+            many_dots<T, ALIGNED, GROUPS, ROWS>(s, program, slots);
+            many_clear(s, program);
+            __syncthreads();
+            solve_rows<2>(s.solved(), program.entry, program.parts, s.rows, me, many_index);
+            __syncthreads();
+            if (program.chunks == 1)
+                many_update<T, ALIGNED, GROUPS, ROWS>(s, program, slots);
+            else if (GROUPS > 1)
+                many_update_chunks<T, ALIGNED, GROUPS, ROWS>(s, program, slots);
+        }
+    }
+    if (!waited) wait_for_previous(); /* the kernel after this one counts on it */
+}
+
+template <typename T, bool ALIGNED, int GROUPS, int ROWS, int THREADS>
+__global__ void __launch_bounds__(THREADS, GROUPS == 1 ? 2 * STEER_MANY_THREADS / THREADS : 1)
+    steer_many_kernel(const __grid_constant__ steer_rows_args args) {
+    many_block<T, ALIGNED, GROUPS, ROWS>(args);
+}
+
+template <typename T, bool ALIGNED, int GROUPS, int ROWS> steer_rows_kernel many_of(bool large) {
+    return large ? steer_many_kernel<T, ALIGNED, GROUPS, ROWS, 2 * STEER_MANY_THREADS>
+                 : steer_many_kernel<T, ALIGNED, GROUPS, ROWS, STEER_MANY_THREADS>;
+}
+
+} // namespace
+
+template <typename T> steer_rows_kernel steer_rows_many(steer_rows_variant variant) {
+    constexpr int GROUPS = STEER_MANY_ROOM / STEER_MANY_GROUP;
+    const bool large = variant.elements > 16;
+    if (!variant.aligned) return many_of<T, false, GROUPS, 2>(large);
+    if (variant.vectors > STEER_MANY_GROUP) return many_of<T, true, GROUPS, 2>(large);
+    return variant.tile > STEER_MANY_ROWS / 2 ? many_of<T, true, 1, 2>(large) : many_of<T, true, 1, 1>(large);
+}
+
+#endif
+#endif
