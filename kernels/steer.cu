@@ -92,10 +92,13 @@ steer_rows_variant choose(const steer_launch *launch, int threads, const steer_c
     const bool share = rows_share(launch, gpu);
     if (!is_fast(launch, threads, gpu) && launch->dtype != STEER_F32) {
         variant.family = STEER_ROWS_MANY;
-        variant.elements = launch->hidden_size >= STEER_MANY_LONG ? 32 : 16;
+        variant.elements =
+            launch->hidden_size >= STEER_MANY_LONG && gpu->shared_bytes >= 200 * 1024 ? 32 : 16;
         variant.tile = rows_of_many(launch, gpu);
-        variant.vectors =
-            variant.aligned && most_of_many(launch) <= STEER_MANY_GROUP ? STEER_MANY_GROUP : STEER_MANY_ROOM;
+        variant.vectors = variant.elements > 16 ? STEER_MANY_ROOM / 2 : STEER_MANY_ROOM;
+        if (variant.aligned && launch->max_vectors < 0) variant.vectors = STEER_MANY_ANY;
+        if (variant.aligned && launch->max_vectors >= 0 && most_of_many(launch) <= STEER_MANY_GROUP)
+            variant.vectors = STEER_MANY_GROUP;
         return variant;
     }
     if (!is_fast(launch, threads, gpu)) {
@@ -135,6 +138,10 @@ int64_t plan_general(steer_rows_args *args, const steer_launch *launch, int thre
         args->residual_away = 1;
         rows /= 2;
     }
+    if (rows + beside + stage > gpu->shared_bytes) { /* operations are read where they lie */
+        args->stage_bytes = 0;
+        stage = 16;
+    }
     args->stage_at = (int32_t)(rows + beside);
     return rows + beside + stage;
 }
@@ -159,7 +166,8 @@ int64_t plan_many(steer_rows_args *args, const steer_launch *launch, int threads
                   const steer_cuda_device *gpu) {
     const bool any = launch->max_vectors < 0;
     const int64_t image = any ? CAPTURED_STAGE_BYTES : launch->max_image_bytes;
-    const int vectors = most_of_many(launch), warps = threads / 32, room = variant.vectors;
+    const int vectors = most_of_many(launch), warps = threads / 32;
+    const int room = std::max(variant.vectors, (int)STEER_MANY_GROUP);
     const int64_t steps = (launch->hidden_size + STEER_MANY_STEP - 1) / STEER_MANY_STEP;
     args->tile = variant.tile;
     args->team = team_of(launch->hidden_size);
@@ -172,8 +180,9 @@ int64_t plan_many(steer_rows_args *args, const steer_launch *launch, int threads
     const int64_t half = ((gpu->shared_bytes - 1024) / 2 - beside) / (warps * slot),
                   full = (gpu->shared_bytes - beside) / (warps * slot);
     const int64_t wanted = args->steps * ((vectors + room - 1) / room);
-    args->slots =
-        (int32_t)std::max<int64_t>(1, std::min(wanted, half >= std::min<int64_t>(wanted, 3) ? half : full));
+    args->slots = (int32_t)std::max<int64_t>(
+        1, std::min(wanted,
+                    variant.vectors == STEER_MANY_ANY || half >= std::min<int64_t>(wanted, 3) ? half : full));
     return beside + warps * args->slots * slot;
 }
 
@@ -205,8 +214,9 @@ int64_t rows_of_block(steer_rows_args *args, const steer_launch *launch, int thr
                       steer_rows_variant variant, const steer_cuda_device *gpu) {
     if (variant.family == STEER_ROWS_MANY) {
         const int64_t tiles = (launch->rows + variant.tile - 1) / variant.tile;
-        const int64_t together = std::min<int64_t>((gpu->shared_bytes + 1024) / (shared + 1024), /* blocks */
-                                                   variant.vectors == STEER_MANY_GROUP ? 512 / threads : 1);
+        const int64_t together =
+            std::min<int64_t>((gpu->shared_bytes + 1024) / (shared + 1024), /* blocks */
+                              variant.vectors > STEER_MANY_GROUP ? 1 : 2 * STEER_MANY_THREADS / threads);
         const int64_t at_once = gpu->multiprocessors * together;
         args->turns = (int32_t)((tiles + at_once - 1) / at_once);
         return (int64_t)args->turns * variant.tile;

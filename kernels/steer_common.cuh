@@ -28,11 +28,12 @@ enum {
     STEER_MANY_ROWS = 16,  /* of a product on tensor cores */
     STEER_MANY_GROUP = 8,  /* vectors of one */
     STEER_MANY_STEP = 64,  /* columns that a warp works on together */
-    STEER_MANY_ROOM = 32,  /* most vectors that a slot of shared memory has room for */
+    STEER_MANY_ANY = 0,    /* vectors of a variant for any programs: eight at a time */
+    STEER_MANY_ROOM = 32,  /* most vectors that a slot of shared memory has room for; half in large blocks */
+    STEER_MANY_THREADS = 256, /* most of a block, twice as many of a large one */
     STEER_MANY_LONG =
-        8192, /* hidden size from which a block has twice as many threads, so that fewer rows are */
-    STEER_MANY_THREADS = 256, /* in work at once than the last-level cache keeps; of a block, else */
-    STEER_MANY_PROGRAM = 144  /* bytes of what a warp knows of a program */
+        8192, /* hidden size from which blocks are large, so that fewer rows are in work at once */
+    STEER_MANY_PROGRAM = 144 /* bytes of what a warp knows of a program */
 };
 
 /* What a launch passes to a kernel. */

@@ -9,6 +9,8 @@
 
 namespace {
 
+enum { FEW_ROWS = 2 }; /* of a team at once */
+
 /* ---- Rows where they lie --------------------------------------------------------------------------------------- */
 
 template <typename T, bool ALIGNED>
@@ -62,40 +64,47 @@ __device__ __forceinline__ int few_parts(const many_state &s) {
     return max(1, s.args.team / (int)blockDim.x);
 }
 
-/* A row's dots, to `partial`. */
+/* Dots of FEW_ROWS rows, `apart` from each other, to `partial`. */
 template <typename T, bool ALIGNED>
-__device__ __forceinline__ void few_dots(const many_state &s, const many_program &program, int row,
+__device__ __forceinline__ void few_dots(const many_state &s, const many_program &program, int row, int apart,
                                          float *partial) {
     for (int part = 0; part < few_parts(s); part++) {
         const lane_info me = few_who(s, part);
-        float sums[STEER_FEW_VECTORS] = {};
+        float sums[FEW_ROWS * STEER_FEW_VECTORS] = {};
         for (int base = chunk_base<T>(me, 0), c = 0; c < 2 || base < s.args.hidden_size;
              base = chunk_base<T>(me, ++c)) {
-            float h[8], v[8];
-            few_chunk<T, ALIGNED>(h, s, row, base, true);
+            float h[FEW_ROWS][8], v[8];
+#pragma unroll
+            for (int i = 0; i < FEW_ROWS; i++) few_chunk<T, ALIGNED>(h[i], s, row + i * apart, base, true);
 #pragma unroll
             for (int j = 0; j < STEER_FEW_VECTORS; j++) {
                 if (j >= program.entry.vectors) break;
                 load_vector<8, ALIGNED>(v, few_vector(program, j), base, s.args.hidden_size);
-                sums[j] = dot_on<8>(sums[j], h, v);
+#pragma unroll
+                for (int i = 0; i < FEW_ROWS; i++)
+                    sums[i * STEER_FEW_VECTORS + j] = dot_on<8>(sums[i * STEER_FEW_VECTORS + j], h[i], v);
             }
         }
-        block_put<STEER_FEW_VECTORS>(partial, sums, me);
+        block_put<FEW_ROWS * STEER_FEW_VECTORS>(partial, sums, me);
     }
 }
 
-/* Every warp of a row solves for itself, a lane to a vector. */
-__device__ __forceinline__ void few_solve(float (&c)[STEER_FEW_VECTORS], const many_state &s,
+/* Every warp of the rows solves for itself, a lane to a row and vector. */
+__device__ __forceinline__ void few_solve(float (&c)[FEW_ROWS][STEER_FEW_VECTORS], const many_state &s,
                                           const many_program &program, const float *partial) {
     const lane_info me = few_who(s, 0);
-    const bool mine = me.lane < program.entry.vectors;
+    const int j = me.lane % STEER_FEW_VECTORS;
+    const bool mine = me.lane < FEW_ROWS * STEER_FEW_VECTORS && j < program.entry.vectors;
     float p[1][1] = {{mine ? block_get(partial, me.lane, me) : 0}}, C[1][1] = {}, no_norm[1] = {};
     if (program.entry.image)
-        solve_lanes<1, 1>(C, p, no_norm, program.parts, 0, me.lane);
+        solve_lanes<1, 1>(C, p, no_norm, program.parts, me.lane - j, j);
     else if (mine)
         C[0][0] = entry_coefficient(p[0][0], program.entry);
 #pragma unroll
-    for (int j = 0; j < STEER_FEW_VECTORS; j++) c[j] = __shfl_sync(0xffffffffu, C[0][0], j);
+    for (int i = 0; i < FEW_ROWS; i++)
+#pragma unroll
+        for (int k = 0; k < STEER_FEW_VECTORS; k++)
+            c[i][k] = __shfl_sync(0xffffffffu, C[0][0], i * STEER_FEW_VECTORS + k);
 }
 
 template <typename T, bool ALIGNED>
@@ -123,26 +132,28 @@ __device__ __forceinline__ void few_update(const many_state &s, const many_progr
     }
 }
 
-/* Teams of threads take a row each. */
+/* Teams of threads take some rows each. */
 template <typename T, bool ALIGNED>
 __device__ __forceinline__ void few_run(const many_state &s, const many_program &program) {
     const int here = min(s.args.team, (int)blockDim.x), teams = (int)blockDim.x / here,
               team = (int)threadIdx.x / here;
-    const int each = STEER_FEW_VECTORS * block_stride(few_who(s, 0));
-    for (int base = 0, turn = 0; base < s.rows;
-         base += teams, turn ^= 1) { /* two buffers: one barrier each */
-        const int row = base + team;
-        float *partial = s.partial() + (turn * teams + team) * each;
-        float c[STEER_FEW_VECTORS] = {};
+    const int each = FEW_ROWS * STEER_FEW_VECTORS * block_stride(few_who(s, 0));
+    for (int base = team, turn = 0; base - team < s.rows; base += FEW_ROWS * teams, turn ^= 1) {
+        float *partial = s.partial() + (turn * teams + team) * each; /* two in turn: one barrier is enough */
+        float c[FEW_ROWS][STEER_FEW_VECTORS] = {};
         if (program.entry.vectors) {
-            few_dots<T, ALIGNED>(s, program, row, partial);
+            few_dots<T, ALIGNED>(s, program, base, teams, partial);
             __syncthreads();
             few_solve(c, s, program, partial);
         }
-        bool changes = program.entry.u != 0;
 #pragma unroll
-        for (int j = 0; j < STEER_FEW_VECTORS; j++) changes = changes || c[j] != 0;
-        if (row < s.rows && changes) few_update<T, ALIGNED>(s, program, row, c);
+        for (int i = 0; i < FEW_ROWS; i++) {
+            bool changes = program.entry.u != 0;
+#pragma unroll
+            for (int j = 0; j < STEER_FEW_VECTORS; j++) changes = changes || c[i][j] != 0;
+            if (base + i * teams < s.rows && changes)
+                few_update<T, ALIGNED>(s, program, base + i * teams, c[i]);
+        }
     }
     __syncthreads(); /* shared memory is free again */
 }

@@ -194,12 +194,12 @@ __device__ __forceinline__ void many_products(float (&d)[4][4], const float4 &C,
 }
 
 /* d += what the vectors of a slot, in `groups` of eight that begin with the j-th, add to a lane's columns of a half of the
- * step; = for one group. */
-template <int GROUPS>
+ * step; = for ONE group. */
+template <bool ONE>
 __device__ __forceinline__ void many_step_update(float (&d)[4][4], const many_state &s, const char *slot,
                                                  int half, const float4 &first, int j, int groups) {
     const char *vectors = slot + many_vector_at(s.place(), s.group()) + half * 128;
-    if constexpr (GROUPS == 1)
+    if constexpr (ONE)
         return many_products(d, first, *(const float4 *)vectors, *(const float4 *)(vectors + 1024));
     const float4 *C = (const float4 *)s.solved().C + j * 4 + s.lane();
 #pragma unroll 1
@@ -278,7 +278,7 @@ __device__ __forceinline__ void many_update(const many_state &s, const many_prog
             float d[4][4] = {};
             uint4 words[ROWS];
             many_words<ROWS>(words, s, slot, half);
-            many_step_update<GROUPS>(d, s, slot, half, first, 0, groups);
+            many_step_update<GROUPS == 1>(d, s, slot, half, first, 0, groups);
             target.store(step, half, words, d);
         }
         if (step >= ahead) {
@@ -321,7 +321,7 @@ __device__ __forceinline__ void many_update_chunks(const many_state &s, const ma
         many_wait(min(ahead, items - item) - 1);
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            many_step_update<GROUPS>(d[half], s, slot, half, {}, j, groups);
+            many_step_update<false>(d[half], s, slot, half, {}, j, groups);
             if (!last) continue;
             uint4 words[ROWS];
             many_words<ROWS>(words, s, slot, half);
@@ -360,8 +360,9 @@ __device__ __forceinline__ void many_turn_to(many_program *program, const many_s
     __syncwarp();
 }
 
-/* The rows of a block, a tile after the other: runs of rows with one program in turn. */
-template <typename T, bool ALIGNED, int GROUPS, int ROWS>
+/* The rows of a block, a tile after the other: runs of rows with one program in turn. CHUNKS: a program may have more vectors
+ * than a slot has room for. */
+template <typename T, bool ALIGNED, int GROUPS, int ROWS, bool CHUNKS>
 __device__ __forceinline__ void many_block(const steer_rows_args &args) {
     extern __shared__ __align__(16) char shared_bytes[];
     const lane_info me = who();
@@ -420,22 +421,22 @@ __device__ __forceinline__ void many_block(const steer_rows_args &args) {
             __syncthreads();
             if (program.chunks == 1)
                 many_update<T, ALIGNED, GROUPS, ROWS>(s, program, slots);
-            else if (GROUPS > 1)
+            else if (CHUNKS)
                 many_update_chunks<T, ALIGNED, GROUPS, ROWS>(s, program, slots);
         }
     }
     if (!waited) wait_for_previous(); /* the kernel after this one counts on it */
 }
 
-template <typename T, bool ALIGNED, int GROUPS, int ROWS, int THREADS>
+template <typename T, bool ALIGNED, int GROUPS, int ROWS, bool CHUNKS, int THREADS>
 __global__ void __launch_bounds__(THREADS, GROUPS == 1 ? 2 * STEER_MANY_THREADS / THREADS : 1)
     steer_many_kernel(const __grid_constant__ steer_rows_args args) {
-    many_block<T, ALIGNED, GROUPS, ROWS>(args);
+    many_block<T, ALIGNED, GROUPS, ROWS, CHUNKS>(args);
 }
 
-template <typename T, bool ALIGNED, int GROUPS, int ROWS> steer_rows_kernel many_of(bool large) {
-    return large ? steer_many_kernel<T, ALIGNED, GROUPS, ROWS, 2 * STEER_MANY_THREADS>
-                 : steer_many_kernel<T, ALIGNED, GROUPS, ROWS, STEER_MANY_THREADS>;
+template <typename T, bool ALIGNED, int GROUPS, int ROWS, bool CHUNKS> steer_rows_kernel many_of(bool large) {
+    return large ? steer_many_kernel<T, ALIGNED, GROUPS, ROWS, CHUNKS, 2 * STEER_MANY_THREADS>
+                 : steer_many_kernel<T, ALIGNED, GROUPS, ROWS, CHUNKS, STEER_MANY_THREADS>;
 }
 
 } // namespace
@@ -443,9 +444,11 @@ template <typename T, bool ALIGNED, int GROUPS, int ROWS> steer_rows_kernel many
 template <typename T> steer_rows_kernel steer_rows_many(steer_rows_variant variant) {
     constexpr int GROUPS = STEER_MANY_ROOM / STEER_MANY_GROUP;
     const bool large = variant.elements > 16;
-    if (!variant.aligned) return many_of<T, false, GROUPS, 2>(large);
-    if (variant.vectors > STEER_MANY_GROUP) return many_of<T, true, GROUPS, 2>(large);
-    return variant.tile > STEER_MANY_ROWS / 2 ? many_of<T, true, 1, 2>(large) : many_of<T, true, 1, 1>(large);
+    if (!variant.aligned) return many_of<T, false, GROUPS, 2, true>(large);
+    if (variant.vectors == STEER_MANY_ANY) return many_of<T, true, 1, 1, true>(large);
+    if (variant.vectors > STEER_MANY_GROUP) return many_of<T, true, GROUPS, 2, true>(large);
+    return variant.tile > STEER_MANY_ROWS / 2 ? many_of<T, true, 1, 2, false>(large)
+                                              : many_of<T, true, 1, 1, false>(large);
 }
 
 #endif
