@@ -175,8 +175,7 @@ int64_t plan_many(steer_rows_args *args, const steer_launch *launch, int threads
     args->stage_bytes = image <= MAX_STAGE_BYTES ? (int32_t)image : 0;
     args->steps = (int32_t)((steps + warps - 1) / warps);
     const int64_t beside = lay_out_many(args, warps, room);
-    const int64_t slot =
-        (STEER_MANY_ROWS * 2 + room * 4) * STEER_MANY_STEP; /* 16-bit rows and f32 vectors of a step */
+    const int64_t slot = steer_many_slot_bytes(room);
     const int64_t half = ((gpu->shared_bytes - 1024) / 2 - beside) / (warps * slot),
                   full = (gpu->shared_bytes - beside) / (warps * slot);
     const int64_t wanted = args->steps * ((vectors + room - 1) / room);

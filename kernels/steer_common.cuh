@@ -36,6 +36,11 @@ enum {
     STEER_MANY_PROGRAM = 144 /* bytes of what a warp knows of a program */
 };
 
+/* Bytes of a slot of the many kernel: a step of 16-bit rows and of f32 vectors. */
+constexpr int steer_many_slot_bytes(int vectors) {
+    return (STEER_MANY_ROWS * 2 + vectors * 4) * STEER_MANY_STEP;
+}
+
 /* What a launch passes to a kernel. */
 struct steer_rows_args {
     void *hidden;

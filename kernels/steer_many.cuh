@@ -434,8 +434,11 @@ __global__ void __launch_bounds__(THREADS, GROUPS == 1 ? 2 * STEER_MANY_THREADS 
     many_block<T, ALIGNED, GROUPS, ROWS, CHUNKS>(args);
 }
 
+/* Large blocks have room for half the vectors: steer.cu says how many a launch has room for. */
 template <typename T, bool ALIGNED, int GROUPS, int ROWS, bool CHUNKS> steer_rows_kernel many_of(bool large) {
-    return large ? steer_many_kernel<T, ALIGNED, GROUPS, ROWS, CHUNKS, 2 * STEER_MANY_THREADS>
+    constexpr int FEWER = (GROUPS + 1) / 2;
+    static_assert(GROUPS == 1 || FEWER * STEER_MANY_GROUP == STEER_MANY_ROOM / 2, "as the host lays it out");
+    return large ? steer_many_kernel<T, ALIGNED, FEWER, ROWS, CHUNKS, 2 * STEER_MANY_THREADS>
                  : steer_many_kernel<T, ALIGNED, GROUPS, ROWS, CHUNKS, STEER_MANY_THREADS>;
 }
 

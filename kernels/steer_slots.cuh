@@ -119,7 +119,7 @@ __device__ __forceinline__ int many_vector_at(int vector, int chunk) {
  * not; nobody cares what it has for rows that there are not. What is copied next is found from what was copied last: a copy
  * holds on to the registers of its address until it is under way, so they are changed as late as can be. */
 template <typename T, bool ALIGNED, int GROUPS> struct many_slots {
-    enum { BYTES = 2048 + GROUPS * STEER_MANY_GROUP * STEER_MANY_STEP * 4 };
+    enum { BYTES = steer_many_slot_bytes(GROUPS * STEER_MANY_GROUP) };
     char *at; /* the first */
     /* The lane copies chunk lane % 8 of rows lane / 8, 4 more and so on, */
     const char *row; /* of the first of them, in the step that was copied last */

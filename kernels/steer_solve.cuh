@@ -92,19 +92,20 @@ template <int WIDE> __device__ __forceinline__ float dot_of(const float (&p)[WID
 template <int ROWS, int WIDE>
 __device__ __forceinline__ void solve_any(float (&C)[ROWS][WIDE], float (&p)[ROWS][WIDE],
                                           float (&norm2)[ROWS], const program_parts &program, int at, int j) {
+    const int n = program.vectors;
+    const float *column = program.gram + (j < n ? j : 0);
     STEER_UNROLL_BAKED
     for (int k = 0; k < program.ops; k++) {
         const steer_op_image op = read_op(program.op, k);
-        const float *gram = program.gram + op.dot * program.vectors;
         float m[WIDE];
 #pragma unroll
-        for (int w = 0; w < WIDE; w++) m[w] = gram[j + 32 * w < program.vectors ? j + 32 * w : 0];
+        for (int w = 0; w < WIDE; w++) m[w] = column[op.dot * n + (w > 0 && j + 32 * w < n ? 32 * w : 0)];
 #pragma unroll
         for (int i = 0; i < ROWS; i++) {
             const float dot = dot_of<WIDE>(p[i], op.dot, at);
             float c = op_coefficient(op, dot);
             if (op.gate >= 0 && !gate_open(op, dot_of<WIDE>(p[i], op.gate, at), norm2[i])) c = 0;
-            if (program.norm) norm2[i] = next_norm2(norm2[i], c, dot, gram[op.dot]);
+            if (program.norm) norm2[i] = next_norm2(norm2[i], c, dot, program.gram[op.dot * n + op.dot]);
 #pragma unroll
             for (int w = 0; w < WIDE; w++) {
                 p[i][w] = __fmaf_rn(c, m[w], p[i][w]);
