@@ -285,3 +285,17 @@ int steer_cuda_steer(void *device, const steer_launch *launch) {
     return steer_cuda_launch_rows(gpu, select(launch->dtype, plan.variant), plan.args, plan.blocks,
                                   plan.threads, plan.shared);
 }
+
+/* For tests, on machines without a device: the shared memory in bytes that a block of the launch would take on one that
+ * has `shared_bytes`. */
+extern "C" __attribute__((visibility("default"))) int
+steer_cuda_trial_plan(int *needed, const steer_launch *launch, int shared_bytes) {
+    steer_cuda_device gpu = {};
+    steer_rows_plan plan;
+    gpu.multiprocessors = 132;
+    gpu.shared_bytes = shared_bytes;
+    gpu.l2_bytes = 50 << 20;
+    STEER_CUDA_CHECK(steer_cuda_plan_rows(&plan, launch, &gpu));
+    *needed = plan.shared;
+    return STEER_OK;
+}

@@ -1,0 +1,80 @@
+/* test_launches.c: a steering launch of any size and any programs finds room in shared memory, on devices with the least of
+ * it (sm_80: 163 KB) and with the most (sm_90: 227 KB), without a device. Argument: the CUDA module. */
+#include "backend/backend.h"
+#include "check.h"
+
+#include <dlfcn.h>
+#include <stdarg.h>
+
+typedef int (*trial_plan)(int *needed, const steer_launch *launch, int shared_bytes);
+
+static const _Alignas(16) steer_row somewhere[1]; /* stands for addresses: nothing is launched */
+static trial_plan plan;
+
+static int record(int code, const char *file, int line, const char *format, ...) {
+    char text[512];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    fprintf(stderr, "%s:%d: %s\n", file, line, text);
+    return code;
+}
+
+static int open_module(const char *path) {
+    static const steer_host host = {STEER_BACKEND_ABI, record};
+    void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (!module) {
+        fprintf(stderr, "%s\n", dlerror());
+        return 0;
+    }
+    void *entry = dlsym(module, STEER_BACKEND_ENTRY), *trial = dlsym(module, "steer_cuda_trial_plan");
+    steer_backend_entry_fn open_backend;
+    memcpy(&open_backend, &entry, sizeof entry);
+    memcpy(&plan, &trial, sizeof trial);
+    return entry && trial && open_backend(&host) != NULL;
+}
+
+/* Programs of `vectors` operations on vectors of their own, -1 for any. */
+static void check_one(steer_launch launch, int32_t vectors) {
+    static const int shared[] = {163 * 1024, 227 * 1024};
+    int32_t ops = vectors > STEER_MAX_OPS ? STEER_MAX_OPS : vectors;
+    launch.max_vectors = vectors;
+    if (vectors > 1) launch.max_image_bytes = (int64_t)(steer_image_size(vectors, ops) + 15) / 16 * 16;
+    for (size_t i = 0; i < sizeof shared / sizeof *shared; i++)
+        for (launch.both = 0; launch.both < 2; launch.both++)
+            for (launch.norm = 0; launch.norm <= (vectors > 0); launch.norm++) {
+                int needed = -1;
+                CHECK(plan(&needed, &launch, shared[i]) == STEER_OK);
+                CHECK(needed >= 0 && needed <= shared[i]);
+            }
+}
+
+static void check_sizes(steer_dtype dtype, int64_t hidden) {
+    static const int32_t vectors[] = {-1, 0, 1, 2, 3, 4, 5, 8, 9, 16, 31, 32, 33, 64, 80, 90, 128, 256, 512};
+    static const int64_t rows[] = {1, 100, 2000, 70000};
+    static const int32_t shared_by[] = {1, 3, 20, 70000};
+    for (size_t v = 0; v < sizeof vectors / sizeof *vectors; v++)
+        for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
+            for (size_t p = 0; p < sizeof shared_by / sizeof *shared_by; p++)
+                for (int residual = 0; residual < 2; residual++)
+                    check_one((steer_launch){.residual = residual ? somewhere : NULL,
+                                             .table = somewhere,
+                                             .hidden_stride = hidden,
+                                             .residual_stride = hidden,
+                                             .hidden_size = hidden,
+                                             .rows = rows[r],
+                                             .dtype = dtype,
+                                             .rows_per_program = shared_by[p]},
+                              vectors[v]);
+}
+
+int main(int count, char **words) {
+    static const int64_t hidden[] = {1,    7,    8,    64,   100,  1000,  2048,
+                                     4096, 5120, 8191, 8192, 8200, 16384, STEER_MAX_HIDDEN};
+    static const steer_dtype dtypes[] = {STEER_F32, STEER_F16, STEER_BF16};
+    CHECK(count == 2 && open_module(words[1]));
+    for (size_t i = 0; plan && i < sizeof hidden / sizeof *hidden; i++)
+        for (size_t k = 0; k < sizeof dtypes / sizeof *dtypes; k++) check_sizes(dtypes[k], hidden[i]);
+    return check_result();
+}
