@@ -1,39 +1,11 @@
 /* test_launches.c: a steering launch of any size and any programs finds room in shared memory, on devices with the least of
  * it (sm_80: 163 KB) and with the most (sm_90: 227 KB), without a device. Argument: the CUDA module. */
-#include "backend/backend.h"
-#include "check.h"
-
-#include <dlfcn.h>
-#include <stdarg.h>
+#include "module.h"
 
 typedef int (*trial_plan)(int *needed, const steer_launch *launch, int shared_bytes);
 
 static const _Alignas(16) steer_row somewhere[1]; /* stands for addresses: nothing is launched */
 static trial_plan plan;
-
-static int record(int code, const char *file, int line, const char *format, ...) {
-    char text[512];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    fprintf(stderr, "%s:%d: %s\n", file, line, text);
-    return code;
-}
-
-static int open_module(const char *path) {
-    static const steer_host host = {STEER_BACKEND_ABI, record};
-    void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (!module) {
-        fprintf(stderr, "%s\n", dlerror());
-        return 0;
-    }
-    void *entry = dlsym(module, STEER_BACKEND_ENTRY), *trial = dlsym(module, "steer_cuda_trial_plan");
-    steer_backend_entry_fn open_backend;
-    memcpy(&open_backend, &entry, sizeof entry);
-    memcpy(&plan, &trial, sizeof trial);
-    return entry && trial && open_backend(&host) != NULL;
-}
 
 /* Programs of `vectors` operations on vectors of their own, -1 for any. */
 static void check_one(steer_launch launch, int32_t vectors) {
@@ -73,7 +45,7 @@ int main(int count, char **words) {
     static const int64_t hidden[] = {1,    7,    8,    64,   100,  1000,  2048,
                                      4096, 5120, 8191, 8192, 8200, 16384, STEER_MAX_HIDDEN};
     static const steer_dtype dtypes[] = {STEER_F32, STEER_F16, STEER_BF16};
-    CHECK(count == 2 && open_module(words[1]));
+    CHECK(count == 2 && open_module(words[1], "steer_cuda_trial_plan", &plan));
     for (size_t i = 0; plan && i < sizeof hidden / sizeof *hidden; i++)
         for (size_t k = 0; k < sizeof dtypes / sizeof *dtypes; k++) check_sizes(dtypes[k], hidden[i]);
     return check_result();

@@ -1,10 +1,7 @@
 /* test_nvrtc.c: the source of every kind of specialised kernel compiles, for both architectures, without a device.
  * Argument: the CUDA module. Exit status 77 (skipped) where the run-time compiler is missing. */
-#include "backend/backend.h"
-#include "check.h"
+#include "module.h"
 
-#include <dlfcn.h>
-#include <stdarg.h>
 #include <time.h>
 
 typedef int (*trial_compile)(void **code, size_t *size, int compute, const steer_launch *launch,
@@ -13,16 +10,6 @@ typedef int (*trial_compile)(void **code, size_t *size, int compute, const steer
 static const _Alignas(16) steer_row somewhere[1]; /* stands for addresses: nothing is launched */
 static trial_compile compile;
 static double slowest_ms;
-
-static int record(int code, const char *file, int line, const char *format, ...) {
-    char text[512];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    fprintf(stderr, "%s:%d: %s\n", file, line, text);
-    return code;
-}
 
 static steer_op_image cap(int32_t dot) {
     return (steer_op_image){.dot = dot, .gate = -1, .inv = 1, .lo = -INFINITY, .hi = 1.5f};
@@ -115,20 +102,6 @@ static void test_mixed(int compute) {
     }
 }
 
-static int open_module(const char *path) {
-    static const steer_host host = {STEER_BACKEND_ABI, record};
-    void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (!module) {
-        fprintf(stderr, "%s\n", dlerror());
-        return 0;
-    }
-    void *entry = dlsym(module, STEER_BACKEND_ENTRY), *trial = dlsym(module, "steer_cuda_trial_compile");
-    steer_backend_entry_fn open_backend;
-    memcpy(&open_backend, &entry, sizeof entry);
-    memcpy(&compile, &trial, sizeof trial);
-    return entry && trial && open_backend(&host) != NULL;
-}
-
 /* 1 if the compiler is there. */
 static int has_compiler(void) {
     steer_shape shape = caps(1, 0);
@@ -141,7 +114,7 @@ static int has_compiler(void) {
 }
 
 int main(int count, char **words) {
-    CHECK(count == 2 && open_module(words[1]));
+    CHECK(count == 2 && open_module(words[1], "steer_cuda_trial_compile", &compile));
     if (!compile) return check_result();
     if (!has_compiler()) {
         fprintf(stderr, "skipped: the run-time compiler is missing\n");
