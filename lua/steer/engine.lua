@@ -135,7 +135,8 @@ end
 
 function Plan:__tostring()
     if self.handle == nil then return "plan (closed)" end
-    return ("plan: hidden %d, %s, %d requests"):format(self.hidden, self.dtype, self.batch.count)
+    local count = self.batch.count
+    return ("plan: hidden %d, %s, %d request%s"):format(self.hidden, self.dtype, count, count == 1 and "" or "s")
 end
 
 -- ---- Engine --------------------------------------------------------------------------------------------------------
