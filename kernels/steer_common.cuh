@@ -76,7 +76,8 @@ struct steer_rows_variant {
     steer_rows_family family;
     int elements; /* tile: per thread and row, 16 or 32; many: 32 where blocks are large */
     int tile;     /* rows worked on together: tile 1, 2 or 4, stream 1 or 2, general 1 or 4, many 1 to 16 */
-    int vectors; /* tile, stream: 0 (one a program, folded adds or projecting), else with adds beside 1, 2, 3, 4 or 8 */
+    int vectors; /* tile, stream: 0 (one a program, folded adds or projecting), else with adds beside 1, 2, 3, 4 or 8;
+                    many: what a slot has room for, or STEER_MANY_ANY */
     bool aligned; /* rows are multiples of 16 bytes */
     bool residual;
 };
