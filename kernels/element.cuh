@@ -33,7 +33,7 @@ __device__ __forceinline__ steer_bf16 __float2bfloat16_rn(float f) {
     return x;
 }
 
-#else
+#elif !defined(STEER_EMULATED)
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>

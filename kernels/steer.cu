@@ -286,16 +286,21 @@ int steer_cuda_steer(void *device, const steer_launch *launch) {
                                   plan.threads, plan.shared);
 }
 
-/* For tests, on machines without a device: the shared memory in bytes that a block of the launch would take on one that
- * has `shared_bytes`. */
+/* For tests, on machines without a device: how a launch would be served on one with so much of the two. `args` and
+ * `variant` have room for steer_rows_args and steer_rows_variant. */
 extern "C" __attribute__((visibility("default"))) int
-steer_cuda_trial_plan(int *needed, const steer_launch *launch, int shared_bytes) {
+steer_cuda_trial_plan(void *args, void *variant, unsigned *blocks, int *threads, int *shared,
+                      const steer_launch *launch, int multiprocessors, int shared_bytes) {
     steer_cuda_device gpu = {};
     steer_rows_plan plan;
-    gpu.multiprocessors = 132;
+    gpu.multiprocessors = multiprocessors;
     gpu.shared_bytes = shared_bytes;
     gpu.l2_bytes = 50 << 20;
     STEER_CUDA_CHECK(steer_cuda_plan_rows(&plan, launch, &gpu));
-    *needed = plan.shared;
+    *(steer_rows_args *)args = plan.args;
+    *(steer_rows_variant *)variant = plan.variant;
+    *blocks = plan.blocks;
+    *threads = plan.threads;
+    *shared = plan.shared;
     return STEER_OK;
 }

@@ -10,12 +10,13 @@
 #ifndef STEER_KERNELS_STEER_COMMON_CUH
 #define STEER_KERNELS_STEER_COMMON_CUH
 
-#ifdef __CUDACC_RTC__
+#if defined(__CUDACC_RTC__) || defined(STEER_EMULATED)
 #include "backend/image.h"
 #include "element.cuh"
 #else
 #include "cuda.cuh"
 #endif
+#include "ptx.cuh"
 #include "steer_baked.cuh"
 
 enum {
@@ -87,7 +88,7 @@ template <typename T>
 steer_rows_kernel steer_rows_general(steer_rows_variant variant);                    /* steer_general.cuh */
 template <typename T> steer_rows_kernel steer_rows_many(steer_rows_variant variant); /* steer_many.cuh */
 
-#ifndef __CUDACC_RTC__
+#if !defined(__CUDACC_RTC__) && !defined(STEER_EMULATED)
 
 /* All that a launch is: how steer.cu serves it. */
 struct steer_rows_plan {
@@ -140,19 +141,6 @@ __device__ __forceinline__ lane_info who() {
     return {(int)threadIdx.x, threads, threads / 32, (int)threadIdx.x / 32, (int)threadIdx.x % 32};
 }
 
-/* Programmatic dependent launch: the next kernel of the stream may start now, and fetch what no kernel writes (row
- * tables, programs, vectors); until the kernel before has ended, nobody touches the hidden states. */
-__device__ __forceinline__ void let_next_start() {
-#if __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-#endif
-}
-__device__ __forceinline__ void wait_for_previous() {
-#if __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
-}
-
 /* ---- Tables -------------------------------------------------------------------------------------------------- */
 
 __device__ __forceinline__ steer_row load_row(const steer_row *row) {
@@ -183,16 +171,6 @@ template <typename T> struct chunk_of { static constexpr int N = 16 / (int)sizeo
 template <typename T> __device__ __forceinline__ int chunk_base(const lane_info &me, int c) {
     constexpr int N = chunk_of<T>::N, CHUNKS = 16 / N;
     return (c / CHUNKS * me.threads + me.warp * 32) * 16 + (c % CHUNKS * 32 + me.lane) * N;
-}
-
-/* A load that stays where it is written, so that the loads of a row are all on their way before the first use. */
-__device__ __forceinline__ uint4 load_now(const void *from) {
-    uint4 v;
-    asm volatile("ld.global.v4.u32 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-                 : "l"(from)
-                 : "memory");
-    return v;
 }
 
 /* Chunks come by value: 16 bytes are read at once, wherever they lie. */
@@ -248,18 +226,6 @@ __device__ __forceinline__ float dot_on(float sum, const float (&x)[N], const fl
 template <int N> __device__ __forceinline__ void axpy(float (&y)[N], float a, const float (&v)[N]) {
 #pragma unroll
     for (int i = 0; i < N; i++) y[i] = __fmaf_rn(a, v[i], y[i]);
-}
-
-/* ---- Copies to shared memory --------------------------------------------------------------------------------- */
-
-__device__ __forceinline__ void copy_async(uint4 *to, const void *from) {
-    unsigned address = (unsigned)__cvta_generic_to_shared(to);
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(from) : "memory");
-}
-__device__ __forceinline__ void copies_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-/* Waits until at most N of this thread's groups are under way. */
-template <int N> __device__ __forceinline__ void copies_wait() {
-    asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
 
 /* ---- Sums ---------------------------------------------------------------------------------------------------- */

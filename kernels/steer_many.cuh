@@ -248,13 +248,6 @@ template <typename T, bool ALIGNED, int ROWS> struct many_target {
             }
         }
     }
-    /* A store without a branch, so that what leads to it is computed beside other work. */
-    static __device__ __forceinline__ void store_if(bool condition, void *to, const uint4 &words) {
-        asm volatile("{ .reg .pred p; setp.ne.s32 p, %0, 0; @p st.global.v4.u32 [%1], {%2,%3,%4,%5}; }" ::"r"(
-                         (int)condition),
-                     "l"(to), "r"(words.x), "r"(words.y), "r"(words.z), "r"(words.w)
-                     : "memory");
-    }
 };
 
 /* The update with vectors of one chunk, which begins with what the slots hold. */

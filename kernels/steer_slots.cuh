@@ -67,17 +67,6 @@ __device__ __forceinline__ int many_index(int row, int j) {
 
 /* ---- Tensor cores -------------------------------------------------------------------------------------------- */
 
-/* d = c + a b: 16 x 8 times 8 x 8; the lowest 13 bits of an operand do not count. */
-__device__ __forceinline__ void multiply(float (&d)[4], const float (&a)[4], float b0, float b1,
-                                         const float (&c)[4]) {
-    asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-        "{%10,%11,%12,%13};"
-        : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
-        : "r"(__float_as_uint(a[0])), "r"(__float_as_uint(a[1])), "r"(__float_as_uint(a[2])),
-          "r"(__float_as_uint(a[3])), "r"(__float_as_uint(b0)), "r"(__float_as_uint(b1)), "f"(c[0]),
-          "f"(c[1]), "f"(c[2]), "f"(c[3]));
-}
-
 /* The upper part of a number, exact in TF32; the rest of it is the lower one. */
 __device__ __forceinline__ float upper_part(float x) {
     return __uint_as_float(__float_as_uint(x) & 0xffffe000u);
@@ -98,13 +87,6 @@ __device__ __forceinline__ void widen_pairs(float (&out)[8], const uint4 &chunk,
 }
 
 /* ---- Slots --------------------------------------------------------------------------------------------------- */
-
-/* Copies 16 bytes of which the first `bytes` are there, 16 or 0, and the others zeros. */
-__device__ __forceinline__ void copy_or_zero(void *to, const void *from, int bytes) {
-    const unsigned address = (unsigned)__cvta_generic_to_shared(to);
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(bytes)
-                 : "memory");
-}
 
 /* Chunks of 16 bytes lie in an order that spreads every way of reading them over all banks. A slot has [16 rows] of 128
  * bytes, then [vectors] of 256. */

@@ -8,7 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#ifdef EMULATE /* the launches run the CUDA kernels, tests/c/emulate */
+enum { MAX_VECTORS = 2 * STEER_MAX_OPS };
+#else
 enum { MAX_VECTORS = 64 }; /* a GPU has limits too, set by its shared memory */
+#endif
 
 /* A graph, growing while it is captured. */
 typedef struct replay {
@@ -65,7 +69,11 @@ static int run_launch(void *device, const steer_launch *launch, void *kernel) {
             return STEER_FAIL(STEER_E_DEVICE, "layer %d, row %lld: a program beyond the launch's bounds",
                               launch->layer, (long long)row);
     }
+#ifdef EMULATE
+    return emulate_steer(launch);
+#else
     return steer_backend_cpu()->steer(device, launch);
+#endif
 }
 
 static int record_launch(const steer_launch *launch, void *kernel) {

@@ -21,4 +21,7 @@ int replay_kernel_check(const void *kernel, const steer_entry *entry);
 /* What a launch of a specialised kernel costs. */
 double replay_kernel_us(void);
 
+/* Runs a launch with the CUDA kernels on the CPU. */
+int emulate_steer(const steer_launch *launch);
+
 #endif

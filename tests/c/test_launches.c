@@ -2,7 +2,8 @@
  * it (sm_80: 163 KB) and with the most (sm_90: 227 KB), without a device. Argument: the CUDA module. */
 #include "module.h"
 
-typedef int (*trial_plan)(int *needed, const steer_launch *launch, int shared_bytes);
+typedef int (*trial_plan)(void *args, void *variant, unsigned *blocks, int *threads, int *shared,
+                          const steer_launch *launch, int multiprocessors, int shared_bytes);
 
 static const _Alignas(16) steer_row somewhere[1]; /* stands for addresses: nothing is launched */
 static trial_plan plan;
@@ -16,9 +17,11 @@ static void check_one(steer_launch launch, int32_t vectors) {
     for (size_t i = 0; i < sizeof shared / sizeof *shared; i++)
         for (launch.both = 0; launch.both < 2; launch.both++)
             for (launch.norm = 0; launch.norm <= (vectors > 0); launch.norm++) {
-                int needed = -1;
-                CHECK(plan(&needed, &launch, shared[i]) == STEER_OK);
-                CHECK(needed >= 0 && needed <= shared[i]);
+                static _Alignas(16) char args[1024], variant[64];
+                unsigned blocks = 0;
+                int threads = 0, needed = -1;
+                CHECK(plan(args, variant, &blocks, &threads, &needed, &launch, 132, shared[i]) == STEER_OK);
+                CHECK(needed >= 0 && needed <= shared[i] && blocks > 0 && threads >= 32 && threads <= 512);
             }
 }
 

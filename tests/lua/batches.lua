@@ -17,11 +17,15 @@ local random = math.random
 
 -- ---- Random numbers ------------------------------------------------------------------------------------------------
 
+--- A number of cases or rows as STEER_TEST_ROUNDS scales it, at least 1.
+function M.scaled(count)
+    return math.max(1, math.floor(count * (tonumber(os.getenv("STEER_TEST_ROUNDS")) or 1)))
+end
+
 --- Runs fn(seed) for `count` random cases; a failure names the seed that repeats it.
 function M.rounds(count, fn)
     local fixed = tonumber(os.getenv("STEER_TEST_SEED"))
-    local scale = tonumber(os.getenv("STEER_TEST_ROUNDS")) or 1
-    for round = 1, fixed and 1 or math.max(1, math.floor(count * scale)) do
+    for round = 1, fixed and 1 or M.scaled(count) do
         local seed = fixed or 7919 * round + count
         math.randomseed(seed)
         local ok, message = pcall(fn, seed)

@@ -89,12 +89,12 @@ describe("the bits of a row", function()
     it("are the same among thousands of rows", function()
         B.rounds(3, function()
             for _, dtype in ipairs(B.dtypes) do
-                same_among_many(B.choose { 64, 264, 1000, 1001 }, dtype, { 3, 7, 12, 40 }, 1100)
+                same_among_many(B.choose { 64, 264, 1000, 1001 }, dtype, { 3, 7, 12, 40 }, B.scaled(1100))
             end
         end)
     end)
     it("are the same among long rows", function()
-        B.rounds(1, function() same_among_many(B.choose { 8192, 8200 }, "bf16", { 6, 12 }, 1060) end)
+        B.rounds(1, function() same_among_many(B.choose { 8192, 8200 }, "bf16", { 6, 12 }, B.scaled(1060)) end)
     end)
 
     it("keep negative zeros that only a gate's vector would touch, beside any program", function()

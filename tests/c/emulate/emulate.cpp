@@ -1,0 +1,215 @@
+/* emulate.cpp: runs the steering kernels of kernels/ on the CPU, so that tests hold them to the oracle where there is no GPU.
+ * The threads of a block are fibers that take turns at barriers. Shared memory begins as NaN; a kernel that writes more of
+ * it than it was launched with, that leaves lanes of a warp at different barriers, or reads what has not arrived, fails. */
+#include "cuda.h"
+
+namespace {
+enum { SHARED_BYTES = 256 * 1024 }; /* more than any device has */
+/* By the names that the kernels give their shared memory; only one of them is in use. */
+alignas(128) char shared_bytes[SHARED_BYTES];
+alignas(128) float partial[SHARED_BYTES / 4];
+alignas(128) float shared_words[SHARED_BYTES / 4];
+} // namespace
+
+#include "steer_general.cuh"
+#include "steer_many.cuh"
+#include "steer_tile.cuh"
+
+namespace {
+alignas(128) int4 shared[SHARED_BYTES / 16];
+}
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <ucontext.h>
+#include <vector>
+
+#include "backend/backend.h"
+
+emulated_dim threadIdx, blockDim, blockIdx;
+uint64_t emulated_words[16][32];
+float emulated_operands[16][32][6];
+
+namespace {
+
+/* ---- Fibers --------------------------------------------------------------------------------------------------- */
+
+enum { STACK_BYTES = 256 * 1024, MOST_THREADS = 512 };
+enum fiber_state { RUNS, AT_WARP_BARRIER, AT_BLOCK_BARRIER, ENDED };
+
+struct copy {
+    void *to;
+    const void *from;
+    int bytes;
+};
+
+struct fiber {
+    ucontext_t context;
+    fiber_state state;
+    std::vector<copy> open;                /* copies without a group yet */
+    std::vector<std::vector<copy>> groups; /* on their way, the oldest first */
+};
+
+fiber fibers[MOST_THREADS];
+char *stacks; /* kept from block to block */
+ucontext_t scheduler;
+unsigned current;
+steer_rows_kernel kernel;
+steer_rows_args arguments;
+
+[[noreturn]] void stop(const char *what, int a, int b) {
+    fprintf(stderr, "emulated kernel: block %u: ", blockIdx.x);
+    fprintf(stderr, what, a, b);
+    fprintf(stderr, "\n");
+    abort();
+}
+
+void leave(fiber_state state) {
+    fibers[current].state = state;
+    swapcontext(&fibers[current].context, &scheduler);
+}
+
+void run_fiber() {
+    kernel(arguments);
+    leave(ENDED);
+}
+
+int count_of(fiber_state state, unsigned first, unsigned count) {
+    int found = 0;
+    for (unsigned i = first; i < first + count; i++) found += fibers[i].state == state;
+    return found;
+}
+
+void release(fiber_state state, unsigned first, unsigned count) {
+    for (unsigned i = first; i < first + count; i++)
+        if (fibers[i].state == state) fibers[i].state = RUNS;
+}
+
+/* Runs a warp until its lanes wait for the block or have ended. */
+void run_warp(unsigned first) {
+    for (;;) {
+        for (unsigned i = first; i < first + 32; i++) {
+            if (fibers[i].state != RUNS) continue;
+            current = threadIdx.x = i;
+            swapcontext(&scheduler, &fibers[i].context);
+        }
+        const int waiting = count_of(AT_WARP_BARRIER, first, 32);
+        if (waiting == 0) return;
+        if (waiting < 32)
+            stop("warp %d: %d lanes wait for others that do not come", (int)first / 32, waiting);
+        release(AT_WARP_BARRIER, first, 32);
+    }
+}
+
+void run_block(unsigned threads) {
+    for (unsigned i = 0; i < threads; i++) {
+        fiber &f = fibers[i];
+        getcontext(&f.context);
+        f.context.uc_stack.ss_sp = stacks + (size_t)i * STACK_BYTES;
+        f.context.uc_stack.ss_size = STACK_BYTES;
+        f.context.uc_link = nullptr;
+        f.state = RUNS;
+        f.open.clear();
+        f.groups.clear();
+        makecontext(&f.context, run_fiber, 0);
+    }
+    while (count_of(ENDED, 0, threads) < (int)threads) {
+        for (unsigned first = 0; first < threads; first += 32) run_warp(first);
+        const int waiting = count_of(AT_BLOCK_BARRIER, 0, threads), ended = count_of(ENDED, 0, threads);
+        if (waiting > 0 && ended > 0) stop("%d threads wait for %d that have ended", waiting, ended);
+        release(AT_BLOCK_BARRIER, 0, threads);
+    }
+}
+
+/* ---- Shared memory -------------------------------------------------------------------------------------------- */
+
+void *const memories[] = {shared_bytes, partial, shared_words, shared};
+
+void fill_shared(int bytes) {
+    for (void *memory : memories) memset(memory, 0xff, (size_t)bytes);
+}
+
+/* What lies beyond stays as it was filled at the start. */
+void check_beyond(int bytes) {
+    for (const void *memory : memories)
+        for (int i = bytes; i < SHARED_BYTES; i++)
+            if (((const unsigned char *)memory)[i] != 0xff)
+                stop("byte %d of shared memory was written, of %d", i, bytes);
+}
+
+/* ---- Launches ------------------------------------------------------------------------------------------------- */
+
+typedef int (*trial_plan)(void *args, void *variant, unsigned *blocks, int *threads, int *shared,
+                          const steer_launch *launch, int multiprocessors, int shared_bytes);
+
+/* The CUDA module says how it would serve a launch; STEER_EMULATE_MODULE names its file. */
+trial_plan find_plan() {
+    const char *path = getenv("STEER_EMULATE_MODULE");
+    void *module = path ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : nullptr;
+    void *found = module ? dlsym(module, "steer_cuda_trial_plan") : nullptr;
+    if (!found) {
+        fprintf(stderr, "STEER_EMULATE_MODULE: %s\n", path ? dlerror() : "not set");
+        abort();
+    }
+    return (trial_plan)found;
+}
+
+steer_rows_kernel kernel_of(steer_dtype dtype, const steer_rows_variant &variant) {
+    if (variant.family == STEER_ROWS_GENERAL) return steer_rows_general<float>(variant);
+    if (variant.family == STEER_ROWS_MANY)
+        return dtype == STEER_F16 ? steer_rows_many<steer_f16>(variant)
+                                  : steer_rows_many<steer_bf16>(variant);
+    return dtype == STEER_F32   ? steer_rows_tile<float>(variant)
+           : dtype == STEER_F16 ? steer_rows_tile<steer_f16>(variant)
+                                : steer_rows_tile<steer_bf16>(variant);
+}
+
+} // namespace
+
+void emulated_warp_barrier() { leave(AT_WARP_BARRIER); }
+void emulated_block_barrier() { leave(AT_BLOCK_BARRIER); }
+
+void emulated_copy(void *to, const void *from, int bytes) {
+    fibers[current].open.push_back({to, from, bytes});
+}
+void copies_commit() {
+    fibers[current].groups.push_back(fibers[current].open);
+    fibers[current].open.clear();
+}
+void emulated_wait(int most) {
+    std::vector<std::vector<copy>> &groups = fibers[current].groups;
+    while ((int)groups.size() > most) {
+        for (const copy &c : groups.front()) {
+            memset(c.to, 0, 16);
+            if (c.bytes) memcpy(c.to, c.from, (size_t)c.bytes);
+        }
+        groups.erase(groups.begin());
+    }
+}
+
+/* A device of few multiprocessors, so that few rows make large tiles. STEER_EMULATE_SHARED: kilobytes of shared memory. */
+extern "C" int emulate_steer(const steer_launch *launch) {
+    static const trial_plan plan = find_plan();
+    const char *kilobytes = getenv("STEER_EMULATE_SHARED");
+    steer_rows_variant variant;
+    unsigned blocks;
+    int threads, bytes;
+    if (launch->rows == 0) return STEER_OK;
+    int status = plan(&arguments, &variant, &blocks, &threads, &bytes, launch, 4,
+                      (kilobytes ? atoi(kilobytes) : 227) * 1024);
+    if (status != STEER_OK) return status;
+    if (!stacks) {
+        stacks = (char *)malloc((size_t)STACK_BYTES * MOST_THREADS);
+        fill_shared(SHARED_BYTES);
+    }
+    kernel = kernel_of(launch->dtype, variant);
+    blockDim.x = (unsigned)threads;
+    for (blockIdx.x = 0; blockIdx.x < blocks; blockIdx.x++) {
+        fill_shared(bytes);
+        run_block((unsigned)threads);
+    }
+    check_beyond(bytes);
+    fill_shared(bytes);
+    return STEER_OK;
+}
