@@ -1,5 +1,5 @@
-/* ptx.cuh: the instructions that C++ has no words for. All of it is here, so that the steering
- * kernels can run where there is no GPU: tests/c/emulate puts its own in the place of this file. */
+/* ptx.cuh: the instructions that C++ has no words for. They are here alone, so that the steering kernels can run where there
+ * is no GPU: tests/c/emulate puts its own in the place of this file. */
 #ifndef STEER_KERNELS_PTX_CUH
 #define STEER_KERNELS_PTX_CUH
 

@@ -1,12 +1,13 @@
 /* steer.cu: launches the steering kernels: chooses the variant and its geometry. */
-#include "steer_common.cuh"
+#include "steer_select.cuh"
 
 #include <algorithm>
 #include <atomic>
 
 namespace {
 
-const int64_t MAX_TILE_BYTES = 128 * 1024, MAX_STAGE_BYTES = 32 * 1024, CAPTURED_STAGE_BYTES = 8 * 1024;
+const int64_t MAX_TILE_BYTES = 128 * 1024, MAX_STAGE_BYTES = 32 * 1024, CAPTURED_STAGE_BYTES = 8 * 1024,
+              LARGE_BLOCK_BYTES = 200 * 1024; /* shared memory that the many kernel's large blocks want */
 
 /* Threads that share a row, 16 elements each. */
 int team_of(int64_t hidden) {
@@ -85,26 +86,36 @@ int rows_of_many(const steer_launch *launch, const steer_cuda_device *gpu) {
     return tile;
 }
 
+void choose_many(steer_rows_variant *variant, const steer_launch *launch, const steer_cuda_device *gpu) {
+    const bool large = launch->hidden_size >= STEER_MANY_LONG && gpu->shared_bytes >= LARGE_BLOCK_BYTES;
+    const int vectors = most_of_many(launch);
+    variant->family = STEER_ROWS_MANY;
+    variant->elements = large ? 32 : 16;
+    variant->tile = rows_of_many(launch, gpu);
+    if (variant->aligned && launch->max_vectors < 0)
+        variant->vectors = STEER_MANY_ANY;
+    else if (variant->aligned && vectors <= STEER_MANY_GROUP)
+        variant->vectors = STEER_MANY_GROUP;
+    else
+        variant->vectors = large ? STEER_MANY_ROOM / 2 : STEER_MANY_ROOM;
+}
+
+void choose_general(steer_rows_variant *variant, const steer_launch *launch, int threads, bool share) {
+    const int64_t most = MAX_TILE_BYTES / row_bytes(launch, threads);
+    variant->family = STEER_ROWS_GENERAL;
+    variant->tile = share && variant->aligned && most >= 4 ? 4 : 1;
+}
+
 steer_rows_variant choose(const steer_launch *launch, int threads, const steer_cuda_device *gpu) {
     steer_rows_variant variant = {};
     variant.aligned = rows_are_aligned(launch);
     variant.residual = launch->residual != nullptr;
     const bool share = rows_share(launch, gpu);
-    if (!is_fast(launch, threads, gpu) && launch->dtype != STEER_F32) {
-        variant.family = STEER_ROWS_MANY;
-        variant.elements =
-            launch->hidden_size >= STEER_MANY_LONG && gpu->shared_bytes >= 200 * 1024 ? 32 : 16;
-        variant.tile = rows_of_many(launch, gpu);
-        variant.vectors = variant.elements > 16 ? STEER_MANY_ROOM / 2 : STEER_MANY_ROOM;
-        if (variant.aligned && launch->max_vectors < 0) variant.vectors = STEER_MANY_ANY;
-        if (variant.aligned && launch->max_vectors >= 0 && most_of_many(launch) <= STEER_MANY_GROUP)
-            variant.vectors = STEER_MANY_GROUP;
-        return variant;
-    }
     if (!is_fast(launch, threads, gpu)) {
-        variant.family = STEER_ROWS_GENERAL;
-        int64_t most = MAX_TILE_BYTES / row_bytes(launch, threads);
-        variant.tile = share && variant.aligned && most >= 4 ? 4 : 1;
+        if (launch->dtype == STEER_F32)
+            choose_general(&variant, launch, threads, share);
+        else
+            choose_many(&variant, launch, gpu);
         return variant;
     }
     variant.elements = threads * 16 >= launch->hidden_size ? 16 : 32;
@@ -179,9 +190,8 @@ int64_t plan_many(steer_rows_args *args, const steer_launch *launch, int threads
     const int64_t half = ((gpu->shared_bytes - 1024) / 2 - beside) / (warps * slot),
                   full = (gpu->shared_bytes - beside) / (warps * slot);
     const int64_t wanted = args->steps * ((vectors + room - 1) / room);
-    args->slots = (int32_t)std::max<int64_t>(
-        1, std::min(wanted,
-                    variant.vectors == STEER_MANY_ANY || half >= std::min<int64_t>(wanted, 3) ? half : full));
+    const bool enough = variant.vectors == STEER_MANY_ANY || half >= std::min<int64_t>(wanted, 3);
+    args->slots = (int32_t)std::max<int64_t>(1, std::min(wanted, enough ? half : full));
     return beside + warps * args->slots * slot;
 }
 
@@ -196,16 +206,6 @@ int64_t plan_shared(steer_rows_args *args, const steer_launch *launch, int threa
         return variant.tile * (STEER_STREAM_STEPS * ring_bytes(launch, threads) + 2 * slots * sums) + stage;
     if (variant.family == STEER_ROWS_MANY) return plan_many(args, launch, threads, variant, gpu);
     return plan_general(args, launch, threads, variant.tile, gpu);
-}
-
-steer_rows_kernel select(steer_dtype dtype, steer_rows_variant variant) {
-    if (variant.family == STEER_ROWS_GENERAL) return steer_rows_general<float>(variant);
-    if (variant.family == STEER_ROWS_MANY)
-        return dtype == STEER_F16 ? steer_rows_many<steer_f16>(variant)
-                                  : steer_rows_many<steer_bf16>(variant);
-    return dtype == STEER_F32   ? steer_rows_tile<float>(variant)
-           : dtype == STEER_F16 ? steer_rows_tile<steer_f16>(variant)
-                                : steer_rows_tile<steer_bf16>(variant);
 }
 
 /* Rows that a block serves: a tile, or where it walks, enough of them to pay for what it loads once. */
@@ -282,7 +282,7 @@ int steer_cuda_steer(void *device, const steer_launch *launch) {
     STEER_CUDA_CHECK(steer_cuda_enter(gpu));
     if (launch->rows == 0) return STEER_OK;
     STEER_CUDA_CHECK(steer_cuda_plan_rows(&plan, launch, gpu));
-    return steer_cuda_launch_rows(gpu, select(launch->dtype, plan.variant), plan.args, plan.blocks,
+    return steer_cuda_launch_rows(gpu, steer_rows_select(launch->dtype, plan.variant), plan.args, plan.blocks,
                                   plan.threads, plan.shared);
 }
 

@@ -195,6 +195,28 @@ template <typename T> __device__ __forceinline__ uint4 narrow(const float (&x)[c
     return chunk;
 }
 
+/* Elements that may lie unaligned, and zeros from `left` on. */
+template <typename T> __device__ __forceinline__ uint4 load_elements(const T *from, int left) {
+    uint4 chunk = make_uint4(0, 0, 0, 0);
+#pragma unroll
+    for (int i = 0; i < chunk_of<T>::N; i++)
+        if (i < left) ((T *)&chunk)[i] = from[i];
+    return chunk;
+}
+
+/* Stores a row's chunk from column `base` as far as the row goes. */
+template <typename T, bool ALIGNED>
+__device__ __forceinline__ void store_chunk(T *row, int base, int hidden, const float (&x)[chunk_of<T>::N]) {
+    uint4 chunk = narrow<T>(x);
+    if constexpr (ALIGNED) {
+        if (base < hidden) *(uint4 *)(row + base) = chunk;
+    } else {
+#pragma unroll
+        for (int i = 0; i < chunk_of<T>::N; i++)
+            if (base + i < hidden) row[base + i] = ((const T *)&chunk)[i];
+    }
+}
+
 /* N elements of a vector from `base`; elements beyond the hidden size are 0. */
 template <int N, bool ALIGNED>
 __device__ __forceinline__ void load_vector(float (&v)[N], uint64_t address, int base, int hidden) {

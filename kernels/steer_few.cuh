@@ -13,17 +13,13 @@ enum { FEW_ROWS = 2 }; /* of a team at once */
 
 /* ---- Rows where they lie --------------------------------------------------------------------------------------- */
 
+/* Eight columns of a row from `base`, which it has. */
 template <typename T, bool ALIGNED>
 __device__ __forceinline__ uint4 few_load(const T *row, int base, int hidden) {
-    if (ALIGNED) return load_now(row + base);
-    uint4 words = make_uint4(0, 0, 0, 0);
-#pragma unroll
-    for (int i = 0; i < 8; i++)
-        if (base + i < hidden) ((T *)&words)[i] = row[base + i];
-    return words;
+    return ALIGNED ? load_now(row + base) : load_elements(row + base, hidden - base);
 }
 
-/* Eight columns of a row from `base`: what its program sees, or what is there to be updated. */
+/* The same as numbers, zeros where there is nothing: what its program sees, or what is there to be updated. */
 template <typename T, bool ALIGNED>
 __device__ __forceinline__ void few_chunk(float (&h)[8], const many_state &s, int row, int base, bool sees) {
     const steer_rows_args &args = s.args;
@@ -37,22 +33,9 @@ __device__ __forceinline__ void few_chunk(float (&h)[8], const many_state &s, in
 
 /* ---- Teams of threads ------------------------------------------------------------------------------------------- */
 
-/* Stores eight elements of a row. */
-template <typename T, bool ALIGNED>
-__device__ __forceinline__ void many_store(T *row, int base, int hidden, const float (&h)[8]) {
-    const uint4 words = narrow<T>(h);
-    if constexpr (ALIGNED) {
-        if (base < hidden) *(uint4 *)(row + base) = words;
-    } else {
-#pragma unroll
-        for (int i = 0; i < 8; i++)
-            if (base + i < hidden) row[base + i] = ((const T *)&words)[i];
-    }
-}
-
 /* The address of a vector, which an entry of one operation states itself. */
 __device__ __forceinline__ uint64_t few_vector(const many_program &program, int j) {
-    return program.entry.image ? (uint64_t)program.vector(j) : program.entry.m;
+    return program.entry.image ? __ldg(program.listed + j) : program.entry.m;
 }
 
 /* Who a thread is among those that share a row. Where a block has less of them each stands for several, `part` by part. */
@@ -126,8 +109,8 @@ __device__ __forceinline__ void few_update(const many_state &s, const many_progr
                 load_vector<8, ALIGNED>(v, few_vector(program, j), base, s.args.hidden_size);
                 axpy<8>(h, c[j], v);
             }
-            many_store<T, ALIGNED>((T *)s.args.hidden + (s.first + row) * s.args.hidden_stride, base,
-                                   s.args.hidden_size, h);
+            store_chunk<T, ALIGNED>((T *)s.args.hidden + (s.first + row) * s.args.hidden_stride, base,
+                                    s.args.hidden_size, h);
         }
     }
 }

@@ -38,44 +38,19 @@ template <typename T> struct general_state {
 
 template <typename T, bool ALIGNED>
 __device__ __forceinline__ void fetch_row(const general_state<T> &s, uint4 *tile, int to, const T *row) {
-    constexpr int N = chunk_of<T>::N;
     for (int c = 0; c < s.chunks; c++) {
-        int base = s.base(c);
-        if (ALIGNED && base < s.args.hidden_size) {
+        const int base = s.base(c);
+        if (ALIGNED && base < s.args.hidden_size)
             copy_async(&s.at(tile, to, c), row + base);
-        } else {
-            uint4 chunk = make_uint4(0, 0, 0, 0);
-            if (!ALIGNED) {
-#pragma unroll
-                for (int i = 0; i < N; i++)
-                    if (base + i < s.args.hidden_size) ((T *)&chunk)[i] = row[base + i];
-            }
-            s.at(tile, to, c) = chunk;
-        }
-    }
-}
-
-template <typename T, bool ALIGNED>
-__device__ __forceinline__ void store_chunk(const general_state<T> &s, T *row, int base,
-                                            const float (&x)[chunk_of<T>::N]) {
-    constexpr int N = chunk_of<T>::N;
-    uint4 chunk = narrow<T>(x);
-    if (ALIGNED) {
-        if (base < s.args.hidden_size) *(uint4 *)(row + base) = chunk;
-    } else {
-#pragma unroll
-        for (int i = 0; i < N; i++)
-            if (base + i < s.args.hidden_size) row[base + i] = ((const T *)&chunk)[i];
+        else
+            s.at(tile, to, c) =
+                ALIGNED ? make_uint4(0, 0, 0, 0) : load_elements(row + base, s.args.hidden_size - base);
     }
 }
 
 /* Chunk `chunk` of a residual that did not fit shared memory. */
 template <typename T> __device__ __forceinline__ uint4 residual_chunk(const general_state<T> &s, int chunk) {
-    uint4 words = make_uint4(0, 0, 0, 0);
-#pragma unroll
-    for (int i = 0; i < chunk_of<T>::N; i++)
-        if (s.base(chunk) + i < s.args.hidden_size) ((T *)&words)[i] = s.residual[s.base(chunk) + i];
-    return words;
+    return load_elements(s.residual + s.base(chunk), s.args.hidden_size - s.base(chunk));
 }
 
 /* What a program sees of a row: its elements, or delta + residual. */
@@ -194,8 +169,8 @@ __device__ __forceinline__ void update(const general_state<T> &s, int from, int6
 #pragma unroll
         for (int i = 0; i < R; i++)
             if (entry.u || s.solved.changed[i])
-                store_chunk<T, ALIGNED>(s, (T *)s.args.hidden + (first + i) * s.args.hidden_stride, base,
-                                        x[i]);
+                store_chunk<T, ALIGNED>((T *)s.args.hidden + (first + i) * s.args.hidden_stride, base,
+                                        s.args.hidden_size, x[i]);
     }
 }
 

@@ -144,8 +144,7 @@ __device__ __forceinline__ void many_dots(const many_state &s, const many_progra
     bool held = program.chunks == 1;
     if (program.parts.norm) many_norms<T, ALIGNED>(s);
     for (int j = 0; j < program.parts.vectors; j += ROOM) {
-        const int count = min(ROOM, program.vectors - j),
-                  groups = (count + STEER_MANY_GROUP - 1) / STEER_MANY_GROUP;
+        const int count = min(ROOM, program.vectors - j), groups = many_groups(count);
         many_sums<GROUPS> sums;
         if (args.residual) {
             if (!held) slots.take_vectors(s, program, program.listed, j, 0);
@@ -167,8 +166,7 @@ __device__ __forceinline__ void many_dots(const many_state &s, const many_progra
 
 /* What vectors are scaled by where no operation says it: folded adds as the entry does, others not at all. */
 __device__ __forceinline__ void many_clear(const many_state &s, const many_program &program) {
-    const int places =
-        (program.vectors + STEER_MANY_GROUP - 1) / STEER_MANY_GROUP * STEER_MANY_GROUP * STEER_MANY_ROWS;
+    const int places = many_groups(program.vectors) * STEER_MANY_GROUP * STEER_MANY_ROWS;
     for (int i = (int)threadIdx.x; i < places; i += (int)blockDim.x) {
         const int row = i / 4 % 32 / 4 + i % 2 * 8, j = i / 128 * 8 + i / 4 % 4 + i % 4 / 2 * 4;
         s.solved().C[i] =
@@ -255,7 +253,7 @@ template <typename T, bool ALIGNED, int GROUPS, int ROWS>
 __device__ __forceinline__ void many_update(const many_state &s, const many_program &program,
                                             many_slots<T, ALIGNED, GROUPS> &slots) {
     const int steps = s.steps(), ahead = min(s.args.slots, steps);
-    const int groups = (program.vectors + STEER_MANY_GROUP - 1) / STEER_MANY_GROUP;
+    const int groups = many_groups(program.vectors);
     const float4 first = ((const float4 *)s.solved().C)[s.lane()];
     const many_target<T, ALIGNED, ROWS> target(s, program);
     const bool again = steps > ahead; /* copies are needed, of steps that the slots do not hold */
@@ -309,7 +307,7 @@ __device__ __forceinline__ void many_update_chunks(const many_state &s, const ma
 #pragma unroll 1
     for (int item = 0, to = 0, now = 0, j = 0; item < items; item++) {
         char *slot = slots.at + to * slots.BYTES;
-        const int groups = (min(ROOM, program.vectors - j) + STEER_MANY_GROUP - 1) / STEER_MANY_GROUP;
+        const int groups = many_groups(min(ROOM, program.vectors - j));
         const bool last = j + ROOM >= program.vectors;
         many_wait(min(ahead, items - item) - 1);
 #pragma unroll
@@ -365,7 +363,7 @@ __device__ __forceinline__ void many_block(const steer_rows_args &args) {
     if (me.lane == 0) program.entries = ~0ull; /* of no row */
     __syncwarp();
     many_slots<T, ALIGNED, GROUPS> slots(s);
-    bool waited = false, fresh = false;
+    bool waited = false;
     for (int turn = 0; turn < args.turns; turn++) {
         const int64_t first = ((int64_t)blockIdx.x * args.turns + turn) * args.tile;
         const int count = (int)min((int64_t)args.tile, args.rows - first);
@@ -388,18 +386,16 @@ __device__ __forceinline__ void many_block(const steer_rows_args &args) {
                                           (uint16_t)__shfl_sync(0xffffffffu, record.count, row), 0};
                 many_turn_to(&program, s, args.table ? load_entry(of_run, args.layer) : args.entry, wanted,
                              GROUPS * STEER_MANY_GROUP);
-                fresh = true;
+                if (!is_few(program.parts) && program.chunks == 1) {
+                    slots.take_vectors(s, program, program.listed, 0, 0);
+                    for (int step = 0; step < min(args.slots, s.steps()); step++)
+                        slots.template copy_vectors<1>(s, slots.at + step * slots.BYTES);
+                    copies_commit();
+                }
             }
             if (!program.entry.u && !program.entry.vectors) continue;
             s.first = first + row;
             s.rows = (starts ? __ffs((int)starts) - 1 : count) - row;
-            if (fresh && !is_few(program.parts) && program.chunks == 1) {
-                slots.take_vectors(s, program, program.listed, 0, 0);
-                for (int step = 0; step < min(args.slots, s.steps()); step++)
-                    slots.template copy_vectors<1>(s, slots.at + step * slots.BYTES);
-                copies_commit();
-            }
-            fresh = false;
             if (!waited) wait_for_previous();
             waited = true;
             if (is_few(program.parts)) {

@@ -23,12 +23,9 @@ struct many_program {
     int vectors;            /* with the folded adds */
     int chunks;             /* of as many vectors as a slot has room for */
     const uint64_t *listed; /* addresses of the image's vectors, in global memory */
-
-    __device__ __forceinline__ const float *vector(int j) const {
-        return (const float *)(j < parts.vectors ? __ldg(listed + j) : entry.u);
-    }
 };
 static_assert(sizeof(many_program) <= STEER_MANY_PROGRAM, "as the host lays it out");
+static_assert(STEER_VECTOR_STEP % STEER_MANY_STEP == 0, "vectors are padded for the last step");
 
 struct many_state {
     const steer_rows_args &args;
@@ -59,6 +56,11 @@ struct many_state {
         return max(0, min(args.steps, all - warp() * args.steps));
     }
 };
+
+/* Products that take so many vectors. */
+__device__ __forceinline__ int many_groups(int vectors) {
+    return (vectors + STEER_MANY_GROUP - 1) / STEER_MANY_GROUP;
+}
 
 /* Where in C the coefficient of vector j in a row is: four of a lane's operands of a product lie together. */
 __device__ __forceinline__ int many_index(int row, int j) {
@@ -165,11 +167,7 @@ template <typename T, bool ALIGNED, int GROUPS> struct many_slots {
                 copy_or_zero(to + i * 512, there ? from : row, there ? 16 : 0);
             } else {
                 const int left = s.args.hidden_size - s.column() - step * STEER_MANY_STEP - s.lane() % 8 * 8;
-                uint4 words = make_uint4(0, 0, 0, 0);
-#pragma unroll
-                for (int k = 0; k < 8; k++)
-                    if (there && k < left) ((T *)&words)[k] = ((const T *)from)[k];
-                *(uint4 *)(to + i * 512) = words;
+                *(uint4 *)(to + i * 512) = load_elements((const T *)from, there ? left : 0);
             }
         }
     }

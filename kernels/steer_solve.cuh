@@ -163,7 +163,7 @@ __device__ __forceinline__ float entry_coefficient(float p, const steer_entry &e
     return coefficient(p, entry.inv, entry.bias, entry.gain, 0, entry.lo, entry.hi);
 }
 
-/* Rows whose dots are in shared memory. at(row, j): where in C vector j's coefficient belongs. */
+/* Rows whose dots are in shared memory. index(row, j) below: where in C vector j's coefficient belongs. */
 struct solve_state {
     float *p;     /* [rows][stride]: the dots with each vector; used up where there are many */
     float *C;     /* what each vector is scaled by, 0 at first */

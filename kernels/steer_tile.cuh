@@ -411,7 +411,8 @@ template <typename T> steer_rows_kernel steer_rows_tile(steer_rows_variant varia
     if (nv == 3) return rows == 1 ? tile_of<T, 16, 1, 3>(r) : tile_of_four<T, 3>();
     if (nv == 4 && rows == 1) return tile_of<T, 16, 1, 4>(r);
     if (nv == 4) return rows == 2 ? tile_of<T, 16, 2, 4>(r) : tile_of_four<T, 4>();
-    return tile_of<T, 16, 1, 8>(r);
+    if constexpr (sizeof(T) == 4) return tile_of<T, 16, 1, 8>(r); /* the others have tensor cores for them */
+    return nullptr;
 }
 
 #endif

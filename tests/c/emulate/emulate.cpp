@@ -3,6 +3,8 @@
  * it than it was launched with, that leaves lanes of a warp at different barriers, or reads what has not arrived, fails. */
 #include "cuda.h"
 
+#include "backend/backend.h"
+
 namespace {
 enum { SHARED_BYTES = 256 * 1024 }; /* more than any device has */
 /* By the names that the kernels give their shared memory; only one of them is in use. */
@@ -13,6 +15,7 @@ alignas(128) float shared_words[SHARED_BYTES / 4];
 
 #include "steer_general.cuh"
 #include "steer_many.cuh"
+#include "steer_select.cuh"
 #include "steer_tile.cuh"
 
 namespace {
@@ -24,8 +27,6 @@ alignas(128) int4 shared[SHARED_BYTES / 16];
 #include <stdlib.h>
 #include <ucontext.h>
 #include <vector>
-
-#include "backend/backend.h"
 
 emulated_dim threadIdx, blockDim, blockIdx;
 uint64_t emulated_words[16][32];
@@ -155,16 +156,6 @@ trial_plan find_plan() {
     return (trial_plan)found;
 }
 
-steer_rows_kernel kernel_of(steer_dtype dtype, const steer_rows_variant &variant) {
-    if (variant.family == STEER_ROWS_GENERAL) return steer_rows_general<float>(variant);
-    if (variant.family == STEER_ROWS_MANY)
-        return dtype == STEER_F16 ? steer_rows_many<steer_f16>(variant)
-                                  : steer_rows_many<steer_bf16>(variant);
-    return dtype == STEER_F32   ? steer_rows_tile<float>(variant)
-           : dtype == STEER_F16 ? steer_rows_tile<steer_f16>(variant)
-                                : steer_rows_tile<steer_bf16>(variant);
-}
-
 } // namespace
 
 void emulated_warp_barrier() { leave(AT_WARP_BARRIER); }
@@ -203,7 +194,7 @@ extern "C" int emulate_steer(const steer_launch *launch) {
         stacks = (char *)malloc((size_t)STACK_BYTES * MOST_THREADS);
         fill_shared(SHARED_BYTES);
     }
-    kernel = kernel_of(launch->dtype, variant);
+    kernel = steer_rows_select(launch->dtype, variant);
     blockDim.x = (unsigned)threads;
     for (blockIdx.x = 0; blockIdx.x < blocks; blockIdx.x++) {
         fill_shared(bytes);
