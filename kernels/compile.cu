@@ -84,20 +84,24 @@ void append_kernel(std::string *text, const steer_launch *launch, const steer_ro
     const steer_rows_variant &v = plan.variant;
     const char *type = type_name(launch->dtype), *residual = v.residual ? "true" : "false";
     const char *aligned = v.aligned ? "true" : "false";
+    /* A tile's block may have any number of teams. */
+    const int most = v.vectors > STEER_FEW_VECTORS ? STEER_EIGHT_THREADS : STEER_BLOCK_THREADS,
+              threads = v.family == STEER_ROWS_TILE ? most : plan.threads;
     char block[128], blocks[128] = "1";
     if (v.family == STEER_ROWS_TILE) {
         snprintf(block, sizeof block, "tile_block<%s, %d, %d, %d, %s>", type, v.elements, v.tile, v.vectors,
                  residual);
-        snprintf(blocks, sizeof blocks, "blocks_for<%s>(%d, %d, %d, %s)", type, v.elements, v.tile, v.vectors,
-                 residual);
+        snprintf(blocks, sizeof blocks, "blocks_for<%s>(%d, %d, %s)", type, v.elements, v.vectors, residual);
     } else if (v.family == STEER_ROWS_STREAM) {
         snprintf(block, sizeof block, "stream_block<%s, %d, %d, %s>", type, v.tile, v.vectors, residual);
-        snprintf(blocks, sizeof blocks, "blocks_for<%s>(16, %d, %d, %s)", type, v.tile, v.vectors, residual);
+        snprintf(blocks, sizeof blocks, "blocks_for<%s>(16, %d, %s)", type, v.vectors, residual);
     } else {
         snprintf(block, sizeof block, "general_block<%s, %d, %s, %s>", type, v.tile, aligned, residual);
     }
     append(text, "#include \"%s\"\n",
-           v.family == STEER_ROWS_GENERAL ? "steer_general.cuh" : "steer_tile.cuh");
+           v.family == STEER_ROWS_GENERAL  ? "steer_general.cuh"
+           : v.family == STEER_ROWS_STREAM ? "steer_stream.cuh"
+                                           : "steer_tile.cuh");
     append(text,
            "extern \"C\" __global__ void __launch_bounds__(%d, %d * %s)\n"
            "    steer_kernel(const __grid_constant__ steer_rows_args given) {\n"
@@ -106,8 +110,7 @@ void append_kernel(std::string *text, const steer_launch *launch, const steer_ro
            "    args.entry = baked_entry(args.entry);\n"
            "    %s(args);\n"
            "}\n",
-           plan.threads, (v.vectors > 4 ? STEER_EIGHT_THREADS : STEER_BLOCK_THREADS) / plan.threads, blocks,
-           block);
+           threads, most / threads, blocks, block);
 }
 
 /* Options a line each, an empty line, the source. What else the code depends on stands in a comment. */
@@ -122,7 +125,8 @@ std::string write_text(const steer_cuda_device *gpu, const steer_launch *launch,
            (unsigned long long)STEER_SOURCES_HASH);
     append(&text, "#define STEER_ROWS_IMPLEMENTATION 1\n#define STEER_BAKED 1\n");
     append(&text, "#define STEER_BAKED_HIDDEN %lld\n#define STEER_BAKED_THREADS %d\n",
-           (long long)launch->hidden_size, plan.threads);
+           (long long)launch->hidden_size,
+           plan.variant.family == STEER_ROWS_TILE ? plan.args.team : plan.threads);
     append(&text, "#define STEER_BAKED_ADDS %d\n#define STEER_BAKED_IMAGE %d\n", (int)shape->adds,
            (int)shape->image);
     append(&text, "#define STEER_BAKED_VECTORS %d\n#define STEER_BAKED_UPDATED %d\n", (int)shape->vectors,

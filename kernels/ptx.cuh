@@ -20,6 +20,25 @@ __device__ __forceinline__ void wait_for_previous() {
 #endif
 }
 
+/* threadIdx.x, read anew: what is computed from it in a loop stays there and takes no register from one turn to the next. */
+__device__ __forceinline__ int thread_now() {
+    int thread;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+    return thread;
+}
+
+/* Makes an address be known from here on: what computes it later would wait for registers that loads under way still hold. */
+template <typename T> __device__ __forceinline__ void know(T *&address) { asm volatile("" : "+l"(address)); }
+
+/* Waits for the threads of a team, of which a block has one or two. The barriers are named here and not computed: a kernel that
+ * computes one takes all sixteen, and a multiprocessor then has room for four blocks. */
+__device__ __forceinline__ void barrier_of(int team, int threads) {
+    if (team == 0)
+        asm volatile("bar.sync 0, %0;" ::"r"(threads) : "memory");
+    else
+        asm volatile("bar.sync 1, %0;" ::"r"(threads) : "memory");
+}
+
 /* A load that stays where it is written, so that the loads of a row are all on their way before the first use. */
 __device__ __forceinline__ uint4 load_now(const void *from) {
     uint4 v;
@@ -27,6 +46,16 @@ __device__ __forceinline__ uint4 load_now(const void *from) {
                  : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
                  : "l"(from)
                  : "memory");
+    return v;
+}
+
+/* A load of what no kernel writes that stays where it is written, however often that is: out of a loop it would take registers
+ * that others need more. */
+__device__ __forceinline__ float4 load_again(const float *from) {
+    float4 v;
+    asm volatile("ld.global.nc.v4.f32 {%0,%1,%2,%3}, [%4];"
+                 : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+                 : "l"(from));
     return v;
 }
 

@@ -7,7 +7,8 @@
 namespace {
 
 const int64_t MAX_TILE_BYTES = 128 * 1024, MAX_STAGE_BYTES = 32 * 1024, CAPTURED_STAGE_BYTES = 8 * 1024,
-              LARGE_BLOCK_BYTES = 200 * 1024; /* shared memory that the many kernel's large blocks want */
+              MOST_SUMS_BYTES = 4 * 1024, /* of the fast kernels */
+    LARGE_BLOCK_BYTES = 200 * 1024;       /* shared memory that the many kernel's large blocks want */
 
 /* Threads that share a row, 16 elements each. */
 int team_of(int64_t hidden) {
@@ -35,9 +36,19 @@ int64_t row_bytes(const steer_launch *launch, int threads) {
     return elements * (int64_t)element_bytes(launch) * (launch->residual ? 2 : 1);
 }
 
-/* Bytes of a row in the ring of the stream kernel, where every thread has room for its 16 elements. */
-int64_t ring_bytes(const steer_launch *launch, int threads) {
+/* Bytes of a row in a slot of shared memory, where every thread has room for its 16 elements. */
+int64_t slot_bytes(const steer_launch *launch, int threads) {
     return (int64_t)threads * 16 * (int64_t)element_bytes(launch) * (launch->residual ? 2 : 1);
+}
+
+/* Bytes of the slots of vectors that do not stay in registers. */
+int64_t vector_bytes(int threads, int vectors) {
+    return (int64_t)steer_vector_slots(vectors) * threads * 16 * (int64_t)sizeof(float);
+}
+
+/* Bytes of the rows and vectors that the stream kernel has in shared memory. */
+int64_t stream_bytes(const steer_launch *launch, int threads, int vectors) {
+    return steer_stream_ring(vectors) * slot_bytes(launch, threads) + vector_bytes(threads, vectors);
 }
 
 /* More than the last-level cache keeps. */
@@ -53,8 +64,9 @@ bool rows_share(const steer_launch *launch, const steer_cuda_device *gpu) {
 /* Most vectors that the fast kernels hold in registers. */
 int most_vectors(const steer_launch *launch, int threads, const steer_cuda_device *gpu) {
     if (threads * 16 < launch->hidden_size) return 1;
-    if (launch->dtype != STEER_F32) return STEER_FEW_VECTORS;
-    return threads <= STEER_EIGHT_THREADS && !rows_share(launch, gpu) ? 8 : 4;
+    return launch->dtype == STEER_F32 && threads <= STEER_EIGHT_THREADS && !rows_share(launch, gpu)
+               ? 8
+               : STEER_FEW_VECTORS;
 }
 
 bool is_fast(const steer_launch *launch, int threads, const steer_cuda_device *gpu) {
@@ -64,11 +76,21 @@ bool is_fast(const steer_launch *launch, int threads, const steer_cuda_device *g
            launch->max_image_bytes <= MAX_STAGE_BYTES;
 }
 
-/* Rows of a tile in registers, as measured. Four take the registers that wide elements or a residual want. */
-int rows_of_tile(const steer_launch *launch, const steer_rows_variant &variant, bool share) {
-    if (!share || variant.elements > 16 || variant.vectors > 4) return 1;
-    if (variant.vectors == 2) return 4;
-    return variant.vectors > 2 && element_bytes(launch) == 2 && !variant.residual ? 4 : 2;
+/* Bytes of the rows and vectors that a team of the tile kernel has in shared memory, where it has four rows. */
+int64_t tile_slots(const steer_launch *launch, int threads, int vectors) {
+    if (vectors <= 2) return 0;
+    return 4 * slot_bytes(launch, threads) +
+           (steer_held_vectors(vectors) < vectors ? vector_bytes(threads, vectors) : 0);
+}
+
+/* Rows of a tile, as measured. Four have no room where wide elements have a residual, or in little shared memory. */
+int rows_of_tile(const steer_launch *launch, const steer_rows_variant &variant, int threads,
+                 const steer_cuda_device *gpu) {
+    if (!rows_share(launch, gpu) || variant.elements > 16 || variant.vectors > STEER_FEW_VECTORS) return 1;
+    if (variant.vectors < 2) return 2;
+    const int64_t bytes =
+        tile_slots(launch, threads, variant.vectors) + launch->max_image_bytes + MOST_SUMS_BYTES;
+    return (element_bytes(launch) > 2 && variant.residual) || bytes > gpu->shared_bytes ? 1 : 4;
 }
 
 /* Most vectors of a program, folded adds among them, that the many kernel makes room for. */
@@ -80,7 +102,9 @@ int most_of_many(const steer_launch *launch) {
 /* Rows that the tensor cores work on together: those of a program, but no multiprocessor stays without work. */
 int rows_of_many(const steer_launch *launch, const steer_cuda_device *gpu) {
     int tile = 1;
-    const int most = launch->max_vectors < 0 ? 4 : STEER_MANY_ROWS; /* captured: a later batch may be mixed */
+    const int most = launch->max_vectors < 0               ? 4 /* captured: a later batch may be mixed */
+                     : launch->max_vectors > STEER_MAX_OPS ? STEER_MANY_ROWS / 2 /* room for their dots */
+                                                           : STEER_MANY_ROWS;
     while (tile < most && 2 * tile <= launch->rows_per_program && launch->rows >= tile * gpu->multiprocessors)
         tile *= 2;
     return tile;
@@ -119,18 +143,15 @@ steer_rows_variant choose(const steer_launch *launch, int threads, const steer_c
         return variant;
     }
     variant.elements = threads * 16 >= launch->hidden_size ? 16 : 32;
-    variant.vectors = launch->max_vectors < 2   ? launch->both
-                      : launch->max_vectors > 4 ? 8
-                                                : launch->max_vectors;
-    int together = variant.vectors > 1 ? 2 : 1;
-    bool walk =
-        is_large(launch, threads, gpu) && (launch->table || variant.vectors > 0) && variant.elements == 16 &&
-        variant.vectors <= 4 &&
-        together * STEER_STREAM_STEPS * ring_bytes(launch, threads) + MAX_STAGE_BYTES <= gpu->shared_bytes;
+    variant.vectors = launch->max_vectors < 2                   ? launch->both
+                      : launch->max_vectors > STEER_FEW_VECTORS ? 8
+                                                                : launch->max_vectors;
+    bool walk = is_large(launch, threads, gpu) && (launch->table || variant.vectors > 0) &&
+                variant.elements == 16 && variant.vectors <= STEER_FEW_VECTORS &&
+                stream_bytes(launch, threads, variant.vectors) + launch->max_image_bytes + MOST_SUMS_BYTES <=
+                    gpu->shared_bytes;
     variant.family = walk ? STEER_ROWS_STREAM : STEER_ROWS_TILE;
-    variant.tile = walk ? together : rows_of_tile(launch, variant, share);
-    if (variant.vectors == 3 && variant.tile == 2 && !walk)
-        variant.vectors = 4; /* there is no kernel of three */
+    variant.tile = walk ? steer_stream_rows(variant.vectors) : rows_of_tile(launch, variant, threads, gpu);
     return variant;
 }
 
@@ -195,17 +216,36 @@ int64_t plan_many(steer_rows_args *args, const steer_launch *launch, int threads
     return beside + warps * args->slots * slot;
 }
 
-/* Shared memory of a launch in bytes, noting in `args` what the general kernel must know of it. */
+/* Shared memory of a launch in bytes, noting in `args` what the kernels must know of it. */
 int64_t plan_shared(steer_rows_args *args, const steer_launch *launch, int threads,
                     steer_rows_variant variant, const steer_cuda_device *gpu) {
     int64_t sums = std::max(4, threads / 32) * (int64_t)sizeof(float); /* of one value, a warp's part each */
-    int slots = variant.vectors == 3 ? 4 : std::max(1, variant.vectors); /* a power of two */
-    int64_t stage = slots > 1 ? launch->max_image_bytes : 0;
-    if (variant.family == STEER_ROWS_TILE) return variant.tile * slots * sums + stage;
+    int slots = 1;                                                     /* a power of two */
+    while (slots < variant.vectors) slots *= 2;
+    int64_t stage = slots > 1 ? (launch->max_image_bytes + 15) / 16 * 16 : 0;
+    if (variant.family == STEER_ROWS_TILE) {
+        int64_t rows = variant.tile == 4 ? tile_slots(launch, threads, variant.vectors) : 0;
+        args->team = threads;
+        args->stage_bytes = (int32_t)stage;
+        args->tile_bytes = (int32_t)(variant.tile * slots * sums + stage + rows);
+        return args->tile_bytes;
+    }
     if (variant.family == STEER_ROWS_STREAM)
-        return variant.tile * (STEER_STREAM_STEPS * ring_bytes(launch, threads) + 2 * slots * sums) + stage;
+        return stream_bytes(launch, threads, variant.vectors) + 2 * variant.tile * slots * sums + stage;
     if (variant.family == STEER_ROWS_MANY) return plan_many(args, launch, threads, variant, gpu);
     return plan_general(args, launch, threads, variant.tile, gpu);
+}
+
+/* Teams of a tile block: two where rows share several vectors, so that teams share the cache's copies, unless that left a
+ * multiprocessor more tiles than it would have alone. */
+int teams_of_tile(const steer_rows_args &args, const steer_launch *launch, steer_rows_variant variant,
+                  const steer_cuda_device *gpu) {
+    const int64_t tiles = (launch->rows + variant.tile - 1) / variant.tile, all = gpu->multiprocessors;
+    auto most = [&](int64_t blocks) { return (blocks + all - 1) / all; }; /* of a multiprocessor */
+    return variant.tile == 4 && 2 * args.team <= STEER_BLOCK_THREADS &&
+                   2 * args.tile_bytes <= gpu->shared_bytes && 2 * most((tiles + 1) / 2) <= most(tiles)
+               ? 2
+               : 1;
 }
 
 /* Rows that a block serves: a tile, or where it walks, enough of them to pay for what it loads once. */
@@ -221,7 +261,8 @@ int64_t rows_of_block(steer_rows_args *args, const steer_launch *launch, int thr
         return (int64_t)args->turns * variant.tile;
     }
     if (variant.family == STEER_ROWS_STREAM) return args->turns = variant.vectors > 1 ? 64 : 16;
-    args->turns = variant.family == STEER_ROWS_GENERAL && is_large(launch, threads, gpu) ? 4 : 1;
+    if (variant.family == STEER_ROWS_TILE) return (int64_t)variant.tile * (threads / args->team);
+    args->turns = is_large(launch, threads, gpu) ? 4 : 1;
     return args->turns * variant.tile;
 }
 
@@ -267,6 +308,11 @@ int steer_cuda_plan_rows(steer_rows_plan *plan, const steer_launch *launch, cons
             "hidden: %lld with programs of %d vectors needs %lld bytes of shared memory, the "
             "device has %d",
             (long long)launch->hidden_size, launch->max_vectors, (long long)shared, gpu->shared_bytes);
+    if (variant.family == STEER_ROWS_TILE) {
+        const int teams = teams_of_tile(args, launch, variant, gpu);
+        shared *= teams;
+        threads *= teams;
+    }
     int64_t rows_each = rows_of_block(&args, launch, threads, shared, variant, gpu);
     int64_t blocks = (launch->rows + rows_each - 1) / rows_each;
     if (blocks > INT32_MAX)

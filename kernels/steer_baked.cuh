@@ -3,7 +3,7 @@
  * written, and so do the bits. Ordinary kernels define nothing of this, and the functions give back what they are given.
  *
  *   STEER_BAKED           a specialised kernel
- *   STEER_BAKED_HIDDEN    hidden size                  STEER_BAKED_THREADS   of a block
+ *   STEER_BAKED_HIDDEN    hidden size                  STEER_BAKED_THREADS   that share rows
  *   STEER_BAKED_ADDS, _VECTORS, _UPDATED, _OPS, _NORM, _IMAGE: as in steer_shape, -1 where programs differ
  *   STEER_BAKED_OP(op, k), STEER_BAKED_ENTRY(entry)    assignments of what all programs have in common */
 #ifndef STEER_KERNELS_STEER_BAKED_CUH
@@ -15,13 +15,12 @@
 #define STEER_UNROLL_BAKED
 #endif
 
-/* Threads of a block. */
-__device__ __forceinline__ int baked_threads() {
+/* Threads that share rows. */
+__device__ __forceinline__ int baked_threads(int threads) {
 #ifdef STEER_BAKED
-    return STEER_BAKED_THREADS;
-#else
-    return (int)blockDim.x;
+    threads = STEER_BAKED_THREADS;
 #endif
+    return threads;
 }
 
 /* An entry; one of a row that is not steered stays one. */
@@ -30,6 +29,7 @@ __device__ __forceinline__ steer_entry baked_entry(steer_entry entry) {
     if (STEER_BAKED_ADDS == 0) entry.u = 0;
     if (STEER_BAKED_VECTORS >= 0)
         entry.vectors = (STEER_BAKED_ADDS == 1 ? entry.u != 0 : entry.vectors != 0) ? STEER_BAKED_VECTORS : 0;
+    if (STEER_BAKED_UPDATED >= 0) entry.updated = STEER_BAKED_UPDATED;
     if (STEER_BAKED_IMAGE == 0) entry.image = 0;
     if (STEER_BAKED_IMAGE == 1 && entry.vectors) __builtin_assume(entry.image != 0);
     STEER_BAKED_ENTRY(entry)

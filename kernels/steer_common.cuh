@@ -22,10 +22,8 @@
 enum {
     STEER_BLOCK_THREADS = 512, /* most threads of a block */
     STEER_EIGHT_THREADS = 256, /* most threads of one whose registers hold eight vectors */
-    STEER_STREAM_STEPS =
-        4,            /* stream kernel: steps in shared memory, one in work and the others on their way */
-    GENERAL_DOTS = 8, /* general kernel: most vectors whose dots are taken together */
-    STEER_FEW_VECTORS = 4, /* f16, bf16: most vectors of a program whose dots are not taken on tensor cores */
+    GENERAL_DOTS = 8,          /* general kernel: most vectors whose dots are taken together */
+    STEER_FEW_VECTORS = 6, /* f16, bf16: most vectors of a program whose dots are not taken on tensor cores */
     STEER_MANY_ROWS = 16,  /* of a product on tensor cores */
     STEER_MANY_GROUP = 8,  /* vectors of one */
     STEER_MANY_STEP = 64,  /* columns that a warp works on together */
@@ -34,12 +32,25 @@ enum {
     STEER_MANY_THREADS = 256, /* most of a block, twice as many of a large one */
     STEER_MANY_LONG =
         8192, /* hidden size from which blocks are large, so that fewer rows are in work at once */
-    STEER_MANY_PROGRAM = 144 /* bytes of what a warp knows of a program */
+    STEER_MANY_PROGRAM = 208 /* bytes of what a warp knows of a program */
 };
 
 /* Bytes of a slot of the many kernel: a step of 16-bit rows and of f32 vectors. */
 constexpr int steer_many_slot_bytes(int vectors) {
     return (STEER_MANY_ROWS * 2 + vectors * 4) * STEER_MANY_STEP;
+}
+
+/* Vectors that have room in registers, of those that a program may have; slots in shared memory of the others and the folded
+ * adds. */
+__host__ __device__ constexpr int steer_held_vectors(int vectors) { return vectors == 6 ? 4 : vectors; }
+__host__ __device__ constexpr int steer_vector_slots(int vectors) {
+    return vectors == 0 ? 0 : vectors - steer_held_vectors(vectors) + 1;
+}
+
+/* Stream kernel: rows of a step, and rows that are in shared memory at once. */
+__host__ __device__ constexpr int steer_stream_rows(int vectors) { return vectors > 1 ? 2 : 1; }
+__host__ __device__ constexpr int steer_stream_ring(int vectors) {
+    return vectors > 5 ? 7 : vectors > 1 ? 8 : 4;
 }
 
 /* What a launch passes to a kernel. */
@@ -58,7 +69,8 @@ struct steer_rows_args {
     int32_t stage_at;      /* general: where in shared memory it starts */
     int32_t residual_away; /* general: 1 if the residual has no room in shared memory */
     int32_t tile;          /* many: rows worked on together, at most STEER_MANY_ROWS */
-    int32_t team;          /* many: threads that share a row of few vectors */
+    int32_t team;          /* tile: threads that share rows; many: those of a row of few vectors */
+    int32_t tile_bytes;    /* tile: shared memory of a team */
     int32_t steps;         /* many: of STEER_MANY_STEP columns of a warp */
     int32_t slots;         /* many: of a warp */
     struct {
@@ -83,7 +95,8 @@ struct steer_rows_variant {
     bool residual;
 };
 
-template <typename T> steer_rows_kernel steer_rows_tile(steer_rows_variant variant); /* steer_tile.cuh */
+template <typename T> steer_rows_kernel steer_rows_tile(steer_rows_variant variant);   /* steer_tile.cuh */
+template <typename T> steer_rows_kernel steer_rows_stream(steer_rows_variant variant); /* steer_stream.cuh */
 template <typename T>
 steer_rows_kernel steer_rows_general(steer_rows_variant variant);                    /* steer_general.cuh */
 template <typename T> steer_rows_kernel steer_rows_many(steer_rows_variant variant); /* steer_many.cuh */
@@ -129,16 +142,26 @@ namespace {
 
 /* ---- Who ----------------------------------------------------------------------------------------------------- */
 
+/* A thread in its team: those that share rows. */
 struct lane_info {
     int thread;
-    int threads; /* of the block */
+    int threads; /* of the team */
     int warps;
     int warp, lane;
+    int team, teams; /* of the block */
 };
 
-__device__ __forceinline__ lane_info who() {
-    const int threads = baked_threads();
-    return {(int)threadIdx.x, threads, threads / 32, (int)threadIdx.x / 32, (int)threadIdx.x % 32};
+/* Where a block is one team. */
+__device__ __forceinline__ lane_info who(int thread) {
+    const int threads = baked_threads((int)blockDim.x);
+    return {thread, threads, threads / 32, thread / 32, thread % 32, 0, 1};
+}
+__device__ __forceinline__ lane_info who() { return who((int)threadIdx.x); }
+
+/* Where teams have `given` threads, a power of two. */
+__device__ __forceinline__ lane_info who_in_team(int thread, int given) {
+    const int threads = baked_threads(given), shift = __ffs(threads) - 1, own = thread & (threads - 1);
+    return {own, threads, threads / 32, own / 32, own % 32, thread >> shift, (int)blockDim.x >> shift};
 }
 
 /* ---- Tables -------------------------------------------------------------------------------------------------- */
@@ -148,16 +171,13 @@ __device__ __forceinline__ steer_row load_row(const steer_row *row) {
     return *(const steer_row *)&words;
 }
 
-/* The entries of a row tell its program: rows of one compiled spec have the same. */
-__device__ __forceinline__ uint64_t load_row_entries(const steer_row *row) { return __ldg(&row->entries); }
-
 __device__ __forceinline__ steer_entry load_entry(const steer_row &row, int layer) {
-    int4 words[4] = {};
+    int4 words[sizeof(steer_entry) / 16] = {};
     int at = layer - row.first;
     if (at >= 0 && at < row.count) {
         const int4 *from = (const int4 *)(row.entries + (uint64_t)at * sizeof(steer_entry));
 #pragma unroll
-        for (int i = 0; i < 4; i++) words[i] = __ldg(from + i);
+        for (int i = 0; i < (int)(sizeof(steer_entry) / 16); i++) words[i] = __ldg(from + i);
     }
     return baked_entry(*(const steer_entry *)words);
 }
@@ -174,18 +194,33 @@ template <typename T> __device__ __forceinline__ int chunk_base(const lane_info 
 }
 
 /* Chunks come by value: 16 bytes are read at once, wherever they lie. */
-template <typename T> __device__ __forceinline__ void widen(float (&out)[chunk_of<T>::N], const uint4 chunk) {
+template <typename T>
+__device__ __forceinline__ void widen_as(float (&out)[chunk_of<T>::N], const uint4 chunk, T) {
 #pragma unroll
     for (int i = 0; i < chunk_of<T>::N; i++) out[i] = steer_to_f32(((const T *)&chunk)[i]);
+}
+/* The upper element of a pair is its word without the lower one: an instruction an element. */
+__device__ __forceinline__ void widen_as(float (&out)[8], const uint4 chunk, steer_bf16) {
+    const uint32_t words[4] = {chunk.x, chunk.y, chunk.z, chunk.w};
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        out[2 * i] = __uint_as_float(words[i] << 16);
+        out[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
+    }
+}
+template <typename T> __device__ __forceinline__ void widen(float (&out)[chunk_of<T>::N], const uint4 chunk) {
+    widen_as(out, chunk, T());
 }
 
 /* The same of delta + residual. */
 template <typename T>
 __device__ __forceinline__ void widen_sum(float (&out)[chunk_of<T>::N], const uint4 delta,
                                           const uint4 residual) {
+    float more[chunk_of<T>::N];
+    widen<T>(out, delta);
+    widen<T>(more, residual);
 #pragma unroll
-    for (int i = 0; i < chunk_of<T>::N; i++)
-        out[i] = __fadd_rn(steer_to_f32(((const T *)&delta)[i]), steer_to_f32(((const T *)&residual)[i]));
+    for (int i = 0; i < chunk_of<T>::N; i++) out[i] = __fadd_rn(out[i], more[i]);
 }
 
 template <typename T> __device__ __forceinline__ uint4 narrow(const float (&x)[chunk_of<T>::N]) {

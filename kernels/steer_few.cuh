@@ -9,7 +9,12 @@
 
 namespace {
 
-enum { FEW_ROWS = 2 }; /* of a team at once */
+enum {
+    FEW_ROWS = 2, /* of a team at once */
+    FEW_ROOM = 8  /* of a row's sums: a power of two */
+};
+static_assert(FEW_ROOM >= (int)STEER_FEW_VECTORS && FEW_ROOM <= (int)STEER_ENTRY_VECTORS,
+              "vectors of the entry");
 
 /* ---- Rows where they lie --------------------------------------------------------------------------------------- */
 
@@ -33,11 +38,6 @@ __device__ __forceinline__ void few_chunk(float (&h)[8], const many_state &s, in
 
 /* ---- Teams of threads ------------------------------------------------------------------------------------------- */
 
-/* The address of a vector, which an entry of one operation states itself. */
-__device__ __forceinline__ uint64_t few_vector(const many_program &program, int j) {
-    return program.entry.image ? __ldg(program.listed + j) : program.entry.m;
-}
-
 /* Who a thread is among those that share a row. Where a block has less of them each stands for several, `part` by part. */
 __device__ __forceinline__ lane_info few_who(const many_state &s, int part) {
     const int here = min(s.args.team, (int)blockDim.x), thread = (int)threadIdx.x % here + part * here;
@@ -53,7 +53,7 @@ __device__ __forceinline__ void few_dots(const many_state &s, const many_program
                                          float *partial) {
     for (int part = 0; part < few_parts(s); part++) {
         const lane_info me = few_who(s, part);
-        float sums[FEW_ROWS * STEER_FEW_VECTORS] = {};
+        float sums[FEW_ROWS * FEW_ROOM] = {};
         for (int base = chunk_base<T>(me, 0), c = 0; c < 2 || base < s.args.hidden_size;
              base = chunk_base<T>(me, ++c)) {
             float h[FEW_ROWS][8], v[8];
@@ -62,13 +62,13 @@ __device__ __forceinline__ void few_dots(const many_state &s, const many_program
 #pragma unroll
             for (int j = 0; j < STEER_FEW_VECTORS; j++) {
                 if (j >= program.entry.vectors) break;
-                load_vector<8, ALIGNED>(v, few_vector(program, j), base, s.args.hidden_size);
+                load_vector<8, ALIGNED>(v, program.entry.m[j], base, s.args.hidden_size);
 #pragma unroll
                 for (int i = 0; i < FEW_ROWS; i++)
-                    sums[i * STEER_FEW_VECTORS + j] = dot_on<8>(sums[i * STEER_FEW_VECTORS + j], h[i], v);
+                    sums[i * FEW_ROOM + j] = dot_on<8>(sums[i * FEW_ROOM + j], h[i], v);
             }
         }
-        block_put<FEW_ROWS * STEER_FEW_VECTORS>(partial, sums, me);
+        block_put<FEW_ROWS * FEW_ROOM>(partial, sums, me);
     }
 }
 
@@ -76,8 +76,8 @@ __device__ __forceinline__ void few_dots(const many_state &s, const many_program
 __device__ __forceinline__ void few_solve(float (&c)[FEW_ROWS][STEER_FEW_VECTORS], const many_state &s,
                                           const many_program &program, const float *partial) {
     const lane_info me = few_who(s, 0);
-    const int j = me.lane % STEER_FEW_VECTORS;
-    const bool mine = me.lane < FEW_ROWS * STEER_FEW_VECTORS && j < program.entry.vectors;
+    const int j = me.lane % FEW_ROOM;
+    const bool mine = me.lane < FEW_ROWS * FEW_ROOM && j < program.entry.vectors;
     float p[1][1] = {{mine ? block_get(partial, me.lane, me) : 0}}, C[1][1] = {}, no_norm[1] = {};
     if (program.entry.image)
         solve_lanes<1, 1>(C, p, no_norm, program.parts, me.lane - j, j);
@@ -87,7 +87,7 @@ __device__ __forceinline__ void few_solve(float (&c)[FEW_ROWS][STEER_FEW_VECTORS
     for (int i = 0; i < FEW_ROWS; i++)
 #pragma unroll
         for (int k = 0; k < STEER_FEW_VECTORS; k++)
-            c[i][k] = __shfl_sync(0xffffffffu, C[0][0], i * STEER_FEW_VECTORS + k);
+            c[i][k] = __shfl_sync(0xffffffffu, C[0][0], i * FEW_ROOM + k);
 }
 
 template <typename T, bool ALIGNED>
@@ -106,7 +106,7 @@ __device__ __forceinline__ void few_update(const many_state &s, const many_progr
 #pragma unroll
             for (int j = 0; j < STEER_FEW_VECTORS; j++) {
                 if (j >= program.parts.updated) break;
-                load_vector<8, ALIGNED>(v, few_vector(program, j), base, s.args.hidden_size);
+                load_vector<8, ALIGNED>(v, program.entry.m[j], base, s.args.hidden_size);
                 axpy<8>(h, c[j], v);
             }
             store_chunk<T, ALIGNED>((T *)s.args.hidden + (s.first + row) * s.args.hidden_stride, base,
@@ -120,7 +120,7 @@ template <typename T, bool ALIGNED>
 __device__ __forceinline__ void few_run(const many_state &s, const many_program &program) {
     const int here = min(s.args.team, (int)blockDim.x), teams = (int)blockDim.x / here,
               team = (int)threadIdx.x / here;
-    const int each = FEW_ROWS * STEER_FEW_VECTORS * block_stride(few_who(s, 0));
+    const int each = FEW_ROWS * FEW_ROOM * block_stride(few_who(s, 0));
     for (int base = team, turn = 0; base - team < s.rows; base += FEW_ROWS * teams, turn ^= 1) {
         float *partial = s.partial() + (turn * teams + team) * each; /* two in turn: one barrier is enough */
         float c[FEW_ROWS][STEER_FEW_VECTORS] = {};

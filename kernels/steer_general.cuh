@@ -181,12 +181,12 @@ __device__ __forceinline__ void update(const general_state<T> &s, int from, int6
 template <typename T>
 __device__ __forceinline__ program_parts fetch_program(const general_state<T> &s, const steer_entry &entry) {
     if (!entry.image) {
-        if (s.me.thread == 0) *(uint64_t *)s.stage = entry.m;
+        if (s.me.thread == 0) *(uint64_t *)s.stage = entry.m[0];
         return {entry.vectors, entry.vectors, 0, 0, (const uint64_t *)s.stage, nullptr, nullptr};
     }
-    const int4 head = __ldg((const int4 *)entry.image);
-    if (image_bytes(head) > s.args.stage_bytes) return parts_of(head, (const char *)entry.image);
-    stage_image(s.stage, entry.image, s.me);
+    const int4 head = entry_head(entry);
+    if (entry.image_bytes > s.args.stage_bytes) return parts_of(head, (const char *)entry.image);
+    stage_image(s.stage, entry, s.me);
     return parts_of(head, s.stage);
 }
 
@@ -238,9 +238,7 @@ __device__ __forceinline__ void general_block(const steer_rows_args &args) {
         bool same = count == R;
         if (args.table) {
             record = load_row(args.table + first);
-#pragma unroll
-            for (int i = 1; i < R; i++)
-                same = load_row_entries(args.table + first + (i < count ? i : 0)) == record.entries && same;
+            same = same && record.run >= R;
         }
         steer_entry entry = args.table ? load_entry(record, args.layer) : args.entry;
         program_parts program = fetch_program(s, entry);

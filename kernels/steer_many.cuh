@@ -37,7 +37,7 @@ __device__ __forceinline__ void many_step_dots(many_sums<GROUPS> &sums, const ma
         float h[2][8] = {};
         many_words<ROWS>(words, s, slot, half);
 #pragma unroll
-        for (int i = 0; i < ROWS; i++) widen_pairs(h[i], words[i], T());
+        for (int i = 0; i < ROWS; i++) widen<T>(h[i], words[i]);
 #pragma unroll
         for (int g = 0; g < GROUPS; g++) {
             if (g > 0 && g >= groups) break;
@@ -232,7 +232,7 @@ template <typename T, bool ALIGNED, int ROWS> struct many_target {
 #pragma unroll
         for (int i = 0; i < ROWS; i++) {
             float h[8];
-            widen_pairs(h, words[i], T());
+            widen<T>(h, words[i]);
 #pragma unroll
             for (int k = 0; k < 8; k++) h[k] = __fadd_rn(h[k], d[k % 4][i * 2 + k / 4]);
             T *to = row[i] + column;
@@ -338,11 +338,12 @@ __device__ __forceinline__ void many_turn_to(many_program *program, const many_s
                                              const steer_entry &entry, uint64_t entries, int room) {
     many_program next = {entry, entries, {entry.vectors, entry.vectors, 0, 0, nullptr, nullptr, nullptr}};
     if (entry.image) {
-        const int4 head = __ldg((const int4 *)entry.image);
-        const bool fits = image_bytes(head) <= s.args.stage_bytes;
-        if (fits) stage_image(s.stage(), entry.image, who());
-        next.parts = parts_of(head, fits ? s.stage() : (const char *)entry.image);
-        next.listed = (const uint64_t *)(entry.image + steer_image_vectors_at());
+        const bool fits = entry.image_bytes <= s.args.stage_bytes;
+        if (fits) stage_image(s.stage(), entry, who());
+        next.parts = parts_of(entry_head(entry), fits ? s.stage() : (const char *)entry.image);
+        next.listed = entry.vectors <= STEER_ENTRY_VECTORS
+                          ? program->entry.m
+                          : (const uint64_t *)(entry.image + steer_image_vectors_at());
     }
     next.vectors = next.parts.vectors + (entry.u ? 1 : 0);
     next.chunks = (next.vectors + room - 1) / room;

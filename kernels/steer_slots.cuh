@@ -22,7 +22,7 @@ struct many_program {
     program_parts parts;
     int vectors;            /* with the folded adds */
     int chunks;             /* of as many vectors as a slot has room for */
-    const uint64_t *listed; /* addresses of the image's vectors, in global memory */
+    const uint64_t *listed; /* addresses of the image's vectors, on chip if they are few */
 };
 static_assert(sizeof(many_program) <= STEER_MANY_PROGRAM, "as the host lays it out");
 static_assert(STEER_VECTOR_STEP % STEER_MANY_STEP == 0, "vectors are padded for the last step");
@@ -74,19 +74,6 @@ __device__ __forceinline__ float upper_part(float x) {
     return __uint_as_float(__float_as_uint(x) & 0xffffe000u);
 }
 __device__ __forceinline__ float lower_part(float x) { return __fsub_rn(x, upper_part(x)); }
-
-/* The upper element of a pair is its word without the lower one. */
-__device__ __forceinline__ void widen_pairs(float (&out)[8], const uint4 &chunk, steer_bf16) {
-    const uint32_t words[4] = {chunk.x, chunk.y, chunk.z, chunk.w};
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        out[2 * i] = __uint_as_float(words[i] << 16);
-        out[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
-    }
-}
-__device__ __forceinline__ void widen_pairs(float (&out)[8], const uint4 &chunk, steer_f16) {
-    widen<steer_f16>(out, chunk);
-}
 
 /* ---- Slots --------------------------------------------------------------------------------------------------- */
 

@@ -55,19 +55,15 @@ __device__ __forceinline__ program_parts parts_of(int4 header, const char *image
             (const float *)(image + steer_image_gram_at(head.x, head.z))};
 }
 
-__device__ __forceinline__ int image_bytes(int4 header) {
-    const int4 head = baked_head(header);
-    return (int)((steer_image_size(head.x, head.z) + 15) / 16 * 16);
+/* The header of an entry's image. */
+__device__ __forceinline__ int4 entry_head(const steer_entry &entry) {
+    return make_int4(entry.vectors, entry.updated, entry.ops, entry.norm);
 }
 
-/* Brings an image on chip; to be read after the next barrier. */
-__device__ __forceinline__ void stage_image(char *stage, uint64_t address, const lane_info &me) {
-    const int4 *image = (const int4 *)address;
-    const int words = image_bytes(__ldg(image)) / 16;
-    for (int i = me.thread; i < words; i += me.threads) ((int4 *)stage)[i] = __ldg(image + i);
-}
-__device__ __forceinline__ program_parts stage_parts(const char *stage) {
-    return parts_of(*(const int4 *)stage, stage);
+/* Brings an entry's image on chip; to be read after the next barrier. */
+__device__ __forceinline__ void stage_image(char *stage, const steer_entry &entry, const lane_info &me) {
+    for (int i = me.thread * 16; i < entry.image_bytes; i += me.threads * 16)
+        *(int4 *)(stage + i) = __ldg((const int4 *)(entry.image + i));
 }
 
 /* An operation in a few loads; images are 16-byte aligned. */

@@ -14,7 +14,7 @@
 extern "C" {
 #endif
 
-enum { STEER_BACKEND_ABI = 3 };
+enum { STEER_BACKEND_ABI = 4 };
 
 /* Where the elements of a tensor are. Strides in elements, 0 for a broadcast dimension. */
 typedef struct steer_view {

@@ -75,30 +75,35 @@ STEER_IMAGE_FN size_t steer_image_size(int32_t vectors, int32_t ops) {
     return steer_image_gram_at(vectors, ops) + (size_t)vectors * (size_t)vectors * sizeof(float);
 }
 
-/* What one layer of a compiled spec does; 64 bytes, in device memory. A program of at most one unconditional
- * projecting operation is here whole, so a row costs one look-up before its vectors. */
+/* What one layer of a compiled spec does; 128 bytes, in device memory. A program of at most one unconditional
+ * projecting operation is here whole, and the vectors of short ones, so a row costs one look-up before its vectors. */
+enum { STEER_ENTRY_VECTORS = 8 };
 typedef struct steer_entry {
     uint64_t u;     /* folded adds: h += u_coef * u; 0: none */
-    uint64_t m;     /* the one projecting operation's vector, when vectors == 1 */
     uint64_t image; /* steer_program_image, when vectors > 1 or the operation is conditional; else 0 */
     float u_coef;
-    int32_t vectors; /* 0: no projecting operation. u == 0 and vectors == 0: unsteered */
-    float inv;       /* of the one operation, as in steer_op_image */
+    int32_t vectors; /* as the image has them. u == 0 and vectors == 0: unsteered */
+    int32_t updated;
+    int32_t ops;
+    int32_t norm;
+    int32_t image_bytes; /* a multiple of 16 */
+    float inv;           /* of the one operation where there is no image, as in steer_op_image */
     float bias;
     float gain;
     float lo;
     float hi;
-    int32_t program; /* number of the program in its engine, for explaining */
-    float reserved[2];
+    int32_t program;                 /* number of the program in its engine, for explaining */
+    uint64_t m[STEER_ENTRY_VECTORS]; /* the first vectors; all of them are in the image */
 } steer_entry;
 
-/* Where a row's entries are: layer L of the row has entry `entries + (L - first) * 64` if first <= L < first + count.
- * count 0: the row is not steered. 16 bytes, in device memory, one per row. */
+/* Where a row's entries are: layer L of the row has entry `entries + (L - first) * 128` if first <= L < first + count.
+ * count 0: the row is not steered. run: rows from this one on with the same entries, at least 1. 16 bytes, in device memory,
+ * one per row. */
 typedef struct steer_row {
     uint64_t entries;
     uint16_t first;
     uint16_t count;
-    uint32_t reserved;
+    uint32_t run;
 } steer_row;
 
 #endif

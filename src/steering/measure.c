@@ -99,16 +99,20 @@ static void write_image(const trial *t, char *image, int32_t program) {
 }
 
 static steer_entry make_entry(const trial *t, int32_t program) {
-    steer_entry entry = {.vectors = t->vectors, .program = program};
+    steer_entry entry = {.vectors = t->vectors, .updated = t->updated, .ops = t->ops, .program = program};
+    entry.norm = t->kernel->launch.norm;
+    for (int32_t i = 0; i < t->vectors && i < STEER_ENTRY_VECTORS; i++)
+        entry.m[i] = vector_address(t, program, i);
     if (t->adds) {
         entry.u = vector_address(t, program, t->vectors);
         entry.u_coef = 1e-20f;
     }
-    if (t->has_image)
+    if (t->has_image) {
         entry.image = (uint64_t)(uintptr_t)(t->data + t->images_at + (size_t)program * t->image_bytes);
+        entry.image_bytes = (int32_t)((steer_image_size(t->vectors, t->ops) + 15) / 16 * 16);
+    }
     if (t->vectors == 1 && t->ops > 0) {
         steer_op_image op = make_op(t, 0);
-        entry.m = vector_address(t, program, 0);
         entry.inv = op.inv;
         entry.bias = op.bias;
         entry.gain = op.gain;
@@ -133,7 +137,9 @@ static int write_tables(trial *t) {
     }
     for (int64_t i = 0; i < launch->rows; i++) {
         char *entry = t->data + t->entries_at + (size_t)(i / each % t->programs) * sizeof(steer_entry);
-        steer_row row = {.entries = (uint64_t)(uintptr_t)entry, .count = 1};
+        int64_t run = t->programs > 1 ? each - i % each : launch->rows - i;
+        if (run > launch->rows - i) run = launch->rows - i;
+        steer_row row = {(uint64_t)(uintptr_t)entry, 0, 1, (uint32_t)(run < UINT32_MAX ? run : UINT32_MAX)};
         memcpy(host + t->table_at - t->images_at + (size_t)i * sizeof row, &row, sizeof row);
     }
     int status = t->device->backend->upload(t->device->state, t->data + t->images_at, host, bytes);

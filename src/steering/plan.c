@@ -239,19 +239,25 @@ static int check_forced(steer_plan *plan) {
 
 /* ---- Updating ------------------------------------------------------------------------------------------------ */
 
+/* Writes the record of a row, from the last one to the first, in front of `row`. */
+static void put_row(steer_row **row, steer_row *record) {
+    if (record->run < UINT32_MAX) record->run++;
+    *--*row = *record;
+}
+
 /* Writes the row table and sends it to the device in stream order. */
 static int send_table(steer_plan *plan) {
     const steer_batch *batch = &plan->batch;
-    steer_row *row = plan->stage;
-    for (int32_t i = 0; i < batch->segment_count; i++) {
+    steer_row *row = plan->stage + plan->rows, record = {0};
+    for (int64_t n = plan->rows - batch->total; n > 0; n--) put_row(&row, &record);
+    for (int32_t i = batch->segment_count - 1; i >= 0; i--) {
         const steer_compiled *compiled = batch->segments[i].compiled;
-        steer_row record = {0};
-        if (compiled)
-            record = (steer_row){(uint64_t)(uintptr_t)compiled->entries, (uint16_t)compiled->first,
-                                 (uint16_t)compiled->count, 0};
-        for (int64_t n = batch->segments[i].rows; n > 0; n--) *row++ = record;
+        const uint64_t entries = compiled ? (uint64_t)(uintptr_t)compiled->entries : 0;
+        if (entries != record.entries)
+            record = (steer_row){entries, (uint16_t)(compiled ? compiled->first : 0),
+                                 (uint16_t)(compiled ? compiled->count : 0), 0};
+        for (int64_t n = batch->segments[i].rows; n > 0; n--) put_row(&row, &record);
     }
-    memset(row, 0, (size_t)(plan->stage + plan->rows - row) * sizeof *row);
     if (plan->rows == 0) return STEER_OK;
     const steer_device *device = plan->engine->device;
     return device->backend->upload(device->state, plan->table, plan->stage, (size_t)plan->rows * sizeof *row);

@@ -236,13 +236,17 @@ static int load(steer_program *program, steer_engine *engine, draft *d) {
     steer_entry *entry = &program->entry;
     entry->program = engine->next_program++;
     entry->vectors = d->vector_count;
+    entry->updated = d->updated;
+    entry->ops = d->op_count;
+    entry->norm = d->norm;
+    for (int32_t i = 0; i < d->vector_count && i < STEER_ENTRY_VECTORS; i++)
+        entry->m[i] = address(program->residents[i]->data);
     if (d->add) {
         entry->u = address(program->residents[d->vector_count]->data);
         entry->u_coef = (float)d->add_coef;
     }
     if (d->op_count == 1 && d->vector_count == 1) {
         const steer_op_image *op = &d->ops[0];
-        entry->m = address(program->residents[0]->data);
         entry->inv = op->inv;
         entry->bias = op->bias;
         entry->gain = op->gain;
@@ -254,6 +258,7 @@ static int load(steer_program *program, steer_engine *engine, draft *d) {
         (d->op_count == 1 && (d->ops[0].gate >= 0 || d->ops[0].offset != 0))) {
         STEER_TRY(upload_image(program, engine, d));
         entry->image = address(program->image);
+        entry->image_bytes = (int32_t)program->image_bytes;
     }
     program->projections = d->op_count;
     program->updated = d->updated;

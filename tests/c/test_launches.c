@@ -26,7 +26,8 @@ static void check_one(steer_launch launch, int32_t vectors) {
 }
 
 static void check_sizes(steer_dtype dtype, int64_t hidden) {
-    static const int32_t vectors[] = {-1, 0, 1, 2, 3, 4, 5, 8, 9, 16, 31, 32, 33, 64, 80, 90, 128, 256, 512};
+    static const int32_t vectors[] = {-1, 0,  1,  2,  3,  4,  5,  6,   7,   8,  9,
+                                      16, 31, 32, 33, 64, 80, 90, 128, 256, 512};
     static const int64_t rows[] = {1, 100, 2000, 70000};
     static const int32_t shared_by[] = {1, 3, 20, 70000};
     for (size_t v = 0; v < sizeof vectors / sizeof *vectors; v++)

@@ -40,7 +40,7 @@ static steer_launch launch_of(steer_dtype dtype, int64_t hidden, int64_t rows, c
 
 /* Whether the ordinary kernel works on tensor cores; it is not specialised. */
 static int is_on_tensor_cores(const steer_launch *launch) {
-    return launch->dtype != STEER_F32 && (launch->max_vectors > (launch->hidden_size > 8192 ? 1 : 4) ||
+    return launch->dtype != STEER_F32 && (launch->max_vectors > (launch->hidden_size > 8192 ? 1 : 6) ||
                                           launch->norm || launch->hidden_size % 8 != 0);
 }
 

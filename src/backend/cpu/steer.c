@@ -196,7 +196,7 @@ static float entry_coefficient(const steer_entry *entry, float p) {
 static void find_coefficients(float *C, const float *x, const steer_entry *entry, int64_t n) {
     if (!entry->vectors) return;
     if (!entry->image) {
-        C[0] = entry_coefficient(entry, dot_f32(x, vector_at(entry->m), n));
+        C[0] = entry_coefficient(entry, dot_f32(x, vector_at(entry->m[0]), n));
         return;
     }
     const steer_program_image *image = image_of(entry);
@@ -209,7 +209,7 @@ static void find_coefficients(float *C, const float *x, const steer_entry *entry
 static void update(float *x, const float *C, const steer_entry *entry, int64_t n) {
     if (entry->u) add_f32(x, entry->u_coef, vector_at(entry->u), n);
     if (!entry->vectors) return;
-    const uint64_t *vectors = entry->image ? vectors_of(image_of(entry)) : &entry->m;
+    const uint64_t *vectors = entry->image ? vectors_of(image_of(entry)) : entry->m;
     int32_t updated = entry->image ? image_of(entry)->updated : 1;
     for (int32_t j = 0; j < updated; j++)
         if (C[j] != 0) add_f32(x, C[j], vector_at(vectors[j]), n);
@@ -233,7 +233,7 @@ static void steer_one_vector(void *h, const steer_entry *entry, steer_dtype dtyp
         functions->add(h, entry->u_coef, vector_at(entry->u), n);
         return;
     }
-    const float *m = vector_at(entry->m);
+    const float *m = vector_at(entry->m[0]);
     float p = functions->dot(h, m, n), c = entry_coefficient(entry, p);
     if (c == 0) return;
     if (dtype == STEER_BF16 && isfinite(p) && isfinite(c)) { /* a finite dot: the row is finite */

@@ -48,11 +48,11 @@ struct emulated_dim {
 };
 extern emulated_dim threadIdx, blockDim, blockIdx;
 void emulated_warp_barrier();
-void emulated_block_barrier();
-extern uint64_t emulated_words[16][32];    /* of each warp, for exchanges between its lanes */
-extern float emulated_operands[16][32][6]; /* of a product: four of a, two of b */
+void emulated_barrier(unsigned first, unsigned threads); /* of so many threads from the first */
+extern uint64_t emulated_words[16][32];                  /* of each warp, for exchanges between its lanes */
+extern float emulated_operands[16][32][6];               /* of a product: four of a, two of b */
 
-inline void __syncthreads() { emulated_block_barrier(); }
+inline void __syncthreads() { emulated_barrier(0, blockDim.x); }
 inline void __syncwarp() { emulated_warp_barrier(); }
 template <typename V> inline V emulated_exchange(V value, unsigned from) {
     const unsigned warp = threadIdx.x / 32;
@@ -126,7 +126,13 @@ inline steer_bf16 __float2bfloat16_rn(float x) { return {emulated_to_bf16(x)}; }
 
 inline void let_next_start() {}
 inline void wait_for_previous() {}
+template <typename T> inline void know(T *&) {}
+inline int thread_now() { return (int)threadIdx.x; }
+inline void barrier_of(int number, int threads) {
+    emulated_barrier((unsigned)(number * threads), (unsigned)threads);
+}
 inline uint4 load_now(const void *from) { return *(const uint4 *)from; }
+inline float4 load_again(const float *from) { return *(const float4 *)from; }
 
 /* Copies arrive as late as they may: when their group is waited for. */
 void emulated_copy(void *to, const void *from, int bytes);

@@ -16,6 +16,7 @@ alignas(128) float shared_words[SHARED_BYTES / 4];
 #include "steer_general.cuh"
 #include "steer_many.cuh"
 #include "steer_select.cuh"
+#include "steer_stream.cuh"
 #include "steer_tile.cuh"
 
 namespace {
@@ -37,7 +38,7 @@ namespace {
 /* ---- Fibers --------------------------------------------------------------------------------------------------- */
 
 enum { STACK_BYTES = 256 * 1024, MOST_THREADS = 512 };
-enum fiber_state { RUNS, AT_WARP_BARRIER, AT_BLOCK_BARRIER, ENDED };
+enum fiber_state { RUNS, AT_WARP_BARRIER, AT_BARRIER, ENDED };
 
 struct copy {
     void *to;
@@ -48,6 +49,7 @@ struct copy {
 struct fiber {
     ucontext_t context;
     fiber_state state;
+    unsigned first, threads;               /* of the barrier that it waits at */
     std::vector<copy> open;                /* copies without a group yet */
     std::vector<std::vector<copy>> groups; /* on their way, the oldest first */
 };
@@ -87,7 +89,7 @@ void release(fiber_state state, unsigned first, unsigned count) {
         if (fibers[i].state == state) fibers[i].state = RUNS;
 }
 
-/* Runs a warp until its lanes wait for the block or have ended. */
+/* Runs a warp until its lanes wait for other warps or have ended. */
 void run_warp(unsigned first) {
     for (;;) {
         for (unsigned i = first; i < first + 32; i++) {
@@ -100,6 +102,18 @@ void run_warp(unsigned first) {
         if (waiting < 32)
             stop("warp %d: %d lanes wait for others that do not come", (int)first / 32, waiting);
         release(AT_WARP_BARRIER, first, 32);
+    }
+}
+
+/* Lets those go on whose barrier all have come to. */
+void pass_barriers(unsigned threads) {
+    for (unsigned i = 0; i < threads; i++) {
+        if (fibers[i].state != AT_BARRIER) continue;
+        const unsigned first = fibers[i].first, count = fibers[i].threads;
+        const int waiting = count_of(AT_BARRIER, first, count);
+        if (waiting < (int)count)
+            stop("%d threads wait for %d others that do not come", waiting, (int)count - waiting);
+        release(AT_BARRIER, first, count);
     }
 }
 
@@ -117,9 +131,7 @@ void run_block(unsigned threads) {
     }
     while (count_of(ENDED, 0, threads) < (int)threads) {
         for (unsigned first = 0; first < threads; first += 32) run_warp(first);
-        const int waiting = count_of(AT_BLOCK_BARRIER, 0, threads), ended = count_of(ENDED, 0, threads);
-        if (waiting > 0 && ended > 0) stop("%d threads wait for %d that have ended", waiting, ended);
-        release(AT_BLOCK_BARRIER, 0, threads);
+        pass_barriers(threads);
     }
 }
 
@@ -159,7 +171,11 @@ trial_plan find_plan() {
 } // namespace
 
 void emulated_warp_barrier() { leave(AT_WARP_BARRIER); }
-void emulated_block_barrier() { leave(AT_BLOCK_BARRIER); }
+void emulated_barrier(unsigned first, unsigned threads) {
+    fibers[current].first = first;
+    fibers[current].threads = threads;
+    leave(AT_BARRIER);
+}
 
 void emulated_copy(void *to, const void *from, int bytes) {
     fibers[current].open.push_back({to, from, bytes});
