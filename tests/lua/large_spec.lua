@@ -23,6 +23,16 @@ local programs = {
         local first, second = steer.ablate(v(1)), steer.cap(v(2), { min = 3 })
         return { first, second, steer.ablate(v(3), -1), steer.cap(v(4), { max = 0 }) }
     end,
+    ["five projections"] = function(v)
+        local ops = {}
+        for i = 1, 5 do ops[i] = steer.ablate(v(i), i / 2) end
+        return ops
+    end,
+    ["six projections, an add"] = function(v)
+        local ops = { steer.cap(v(1), { min = 3 }), steer.cap(v(2), { max = -1 }), steer.add(v(3), 0.5) }
+        for i = 4, 7 do ops[i] = steer.ablate(v(i), -1) end
+        return ops
+    end,
     ["nine operations"] = function(v)
         local ops = { steer.add(v(0), -0.5) }
         for i = 1, 8 do ops[i + 1] = steer.cap(v(i), { min = 1, max = 2 }) end
@@ -76,6 +86,39 @@ describe("a batch larger than the cache", function()
                 for _, hidden in ipairs { 1536, 4096 } do check(dtype, hidden, program, true) end
             end)
         end
+    end
+end)
+
+-- Rows with sums and rows without take turns, so that a row's sums must not meet those of the row before last.
+local alternating = { { "cap", "add" }, { "add, cap and ablate", "add" }, { "six projections, an add", "add", "cap" } }
+
+local function check_alternating(dtype, hidden, names)
+    local engine = steer.engine { hidden = hidden, dtype = dtype, device = helper.device }
+    local specs, requests = {}, {}
+    for i, name in ipairs(names) do
+        specs[i] = steer.spec { [0] = programs[name](function(k) return vector(hidden, 10 * i + k) end) }
+    end
+    for i = 1, math.min(65536, math.ceil(BYTES / (hidden * ELEMENT[dtype]))) do
+        requests[i] = { spec = specs[i % #specs + 1], tokens = 1 }
+    end
+    local mixed, loop = engine:plan(requests, { path = "mixed" }), engine:plan(requests, { path = "loop" })
+    local one = steer.tensor.randn({ #requests, hidden }, helper.on(dtype, { seed = 1 }))
+    local other = one:clone()
+    mixed:apply(0, one)
+    loop:apply(0, other)
+    assert.equal(0, (one - other):norm(), ("%s, hidden %d: %s"):format(dtype, hidden, table.concat(names, ", ")))
+    mixed:close()
+    loop:close()
+    engine:close()
+end
+
+describe("rows that each have another program than the row before", function()
+    for _, dtype in ipairs { "f32", "f16", "bf16" } do
+        it("have the bits of a launch for each, " .. dtype, function()
+            for _, names in ipairs(alternating) do
+                for _, hidden in ipairs { 1536, 8192 } do check_alternating(dtype, hidden, names) end
+            end
+        end)
     end
 end)
 
