@@ -152,6 +152,7 @@ steer_rows_variant choose(const steer_launch *launch, int threads, const steer_c
                     gpu->shared_bytes;
     variant.family = walk ? STEER_ROWS_STREAM : STEER_ROWS_TILE;
     variant.tile = walk ? steer_stream_rows(variant.vectors) : rows_of_tile(launch, variant, threads, gpu);
+    variant.adds = !walk && variant.tile == 2 && launch->max_vectors == 0;
     return variant;
 }
 
@@ -236,16 +237,18 @@ int64_t plan_shared(steer_rows_args *args, const steer_launch *launch, int threa
     return plan_general(args, launch, threads, variant.tile, gpu);
 }
 
-/* Teams of a tile block: two where rows share several vectors, so that teams share the cache's copies, unless that left a
- * multiprocessor more tiles than it would have alone. */
+/* Teams of a tile block, which share the cache's copies of vectors, as measured: two with several vectors, four where nobody
+ * waits, unless that left a multiprocessor more tiles than it would have alone. */
 int teams_of_tile(const steer_rows_args &args, const steer_launch *launch, steer_rows_variant variant,
                   const steer_cuda_device *gpu) {
     const int64_t tiles = (launch->rows + variant.tile - 1) / variant.tile, all = gpu->multiprocessors;
     auto most = [&](int64_t blocks) { return (blocks + all - 1) / all; }; /* of a multiprocessor */
-    return variant.tile == 4 && 2 * args.team <= STEER_BLOCK_THREADS &&
-                   2 * args.tile_bytes <= gpu->shared_bytes && 2 * most((tiles + 1) / 2) <= most(tiles)
-               ? 2
-               : 1;
+    int teams = variant.adds ? 4 : variant.tile == 4 ? 2 : 1;
+    while (teams > 1 &&
+           (teams * args.team > STEER_BLOCK_THREADS || teams * args.tile_bytes > gpu->shared_bytes ||
+            teams * most((tiles + teams - 1) / teams) > most(tiles)))
+        teams /= 2;
+    return teams;
 }
 
 /* Rows that a block serves: a tile, or where it walks, enough of them to pay for what it loads once. */

@@ -92,6 +92,7 @@ struct steer_rows_variant {
     int vectors; /* tile, stream: 0 (one a program, folded adds or projecting), else with adds beside 1, 2, 3, 4 or 8;
                     many: what a slot has room for, or STEER_MANY_ANY */
     bool aligned; /* rows are multiples of 16 bytes */
+    bool adds;    /* tile of 2: programs are folded adds alone */
     bool residual;
 };
 

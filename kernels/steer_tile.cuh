@@ -35,7 +35,8 @@ __device__ __forceinline__ void stage_copy(char *stage, const steer_entry &entry
         copy_async((uint4 *)(stage + i), (const char *)entry.image + i);
 }
 
-template <typename T, int E, int R, int NV, bool RESIDUAL>
+/* ADDS: programs are folded adds alone, so that teams wait for nobody. */
+template <typename T, int E, int R, int NV, bool RESIDUAL, bool ADDS>
 __device__ __forceinline__ void tile_block(const steer_rows_args &args) {
     constexpr bool SLOTTED = tile_has_slots<R, NV> && steer_held_vectors(NV) < NV;
     typedef held_vectors<T, E, NV, SLOTTED> held;
@@ -43,7 +44,7 @@ __device__ __forceinline__ void tile_block(const steer_rows_args &args) {
     extern __shared__ __align__(16) float partial[];
     let_next_start();
     for (int row = 0, count = R; row < count;) { /* as a rule once: all rows have one program */
-        const lane_info me = NV > 1 ? who_in_team(thread_now(), args.team) : who(thread_now());
+        const lane_info me = NV > 1 || ADDS ? who_in_team(thread_now(), args.team) : who(thread_now());
         const int64_t first = ((int64_t)blockIdx.x * me.teams + me.team) * R;
         count = (int)min((int64_t)R, args.rows - first);
         if (count <= 0) return;
@@ -58,6 +59,7 @@ __device__ __forceinline__ void tile_block(const steer_rows_args &args) {
             if (R > 1) row = begin + (int)min((uint32_t)(count - begin), record.run);
             entry = load_entry(record, args.layer);
         }
+        if (ADDS) entry.vectors = 0;
         T *x = (T *)args.hidden + first * args.hidden_stride + span.first;
         const T *r =
             RESIDUAL ? (const T *)args.residual + first * args.residual_stride + span.first : nullptr;
@@ -65,7 +67,8 @@ __device__ __forceinline__ void tile_block(const steer_rows_args &args) {
         if (R != 2 && RESIDUAL) know(r);
         held vectors;
         vectors.load(entry, span);
-        if (R > 1 && begin > 0) held_barrier<NV>(me); /* the rows before are done with shared memory */
+        if (R > 1 && begin > 0 && !ADDS)
+            held_barrier<NV>(me); /* the rows before are done with shared memory */
         wait_for_previous();
         if (!entry.u && !entry.vectors) continue;
         if constexpr (tile_has_slots<R, NV>) {
@@ -87,20 +90,23 @@ __device__ __forceinline__ void tile_block(const steer_rows_args &args) {
     }
 }
 
-template <typename T, int E, int R, int NV, bool RESIDUAL>
+template <typename T, int E, int R, int NV, bool RESIDUAL, bool ADDS>
 __global__ void __launch_bounds__(most_threads(NV), blocks_for<T>(E, NV, RESIDUAL))
     steer_tile_kernel(const __grid_constant__ steer_rows_args args) {
-    tile_block<T, E, R, NV, RESIDUAL>(args);
+    tile_block<T, E, R, NV, RESIDUAL, ADDS>(args);
 }
 
 template <typename T, int E, int R, int NV> steer_rows_kernel tile_of(bool residual) {
-    return residual ? steer_tile_kernel<T, E, R, NV, true> : steer_tile_kernel<T, E, R, NV, false>;
+    return residual ? steer_tile_kernel<T, E, R, NV, true, false>
+                    : steer_tile_kernel<T, E, R, NV, false, false>;
 }
 
 } // namespace
 
 template <typename T> steer_rows_kernel steer_rows_tile(steer_rows_variant variant) {
     const bool r = variant.residual, four = variant.tile == 4;
+    if (variant.adds)
+        return steer_tile_kernel<T, 16, 2, 0, false, true>; /* residuals do not matter to them */
     if (variant.elements == 32)
         return variant.vectors == 0 ? tile_of<T, 32, 1, 0>(r) : tile_of<T, 32, 1, 1>(r);
     switch (variant.vectors) {
