@@ -157,16 +157,9 @@ int build(void **code, size_t *size, const char *text, int (*stop)(void *), void
 
 /* ---- Loading --------------------------------------------------------------------------------------------------- */
 
-/* Loading must not break a capture that another thread of the program has begun. */
-struct relaxed_capture {
-    cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
-    relaxed_capture() { cudaThreadExchangeStreamCaptureMode(&mode); }
-    ~relaxed_capture() { cudaThreadExchangeStreamCaptureMode(&mode); }
-};
-
 int load(special_kernel *out, const steer_cuda_device *gpu, const void *code) {
 #if CUDART_VERSION >= 12080
-    relaxed_capture relaxed;
+    const steer_cuda_relaxed relaxed; /* another thread of the program may have begun a capture */
     cudaLibrary_t library;
     cudaKernel_t kernel;
     STEER_CUDA_TRY(cudaLibraryLoadData(&library, code, nullptr, nullptr, 0, nullptr, nullptr, 0));

@@ -10,8 +10,7 @@
 
 #include <mutex>
 
-/* ---- The device
- * ---------------------------------------------------------------------------------------------- */
+/* ---- The device ---------------------------------------------------------------------------------------- */
 
 enum { STEER_CUDA_MAX_DEVICES = 64, STEER_CUDA_STAGES = 8, STEER_CUDA_STAGE_BYTES = 512 * 1024 };
 
@@ -67,6 +66,14 @@ int steer_cuda_enter(steer_cuda_device *device);
 /* UNSUPPORTED if the current stream is being captured into a graph; `what` begins the message. */
 int steer_cuda_refuse_capture(steer_cuda_device *device, const char *what);
 
+/* While there is one, a capture in this thread forbids nothing: for calls that have nothing to do with what is captured. */
+struct steer_cuda_relaxed {
+    cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+    steer_cuda_relaxed() { cudaThreadExchangeStreamCaptureMode(&mode); }
+    steer_cuda_relaxed(const steer_cuda_relaxed &) = delete;
+    ~steer_cuda_relaxed() { cudaThreadExchangeStreamCaptureMode(&mode); }
+};
+
 /* Temporary memory of one operation, ordered on the current stream; a graph that is being captured gets its
  * own. */
 int steer_cuda_scratch_get(steer_cuda_device *device, void **out, size_t bytes);
@@ -83,8 +90,7 @@ struct steer_cuda_scratch {
     int get(size_t bytes) { return steer_cuda_scratch_get(device, &data, bytes); }
 };
 
-/* ---- Errors
- * -------------------------------------------------------------------------------------------------- */
+/* ---- Errors -------------------------------------------------------------------------------------------- */
 
 extern const steer_host *steer_cuda_host;
 
@@ -117,8 +123,7 @@ int steer_cuda_fail(cudaError_t error, const char *what, const char *file, int l
         if (steer_cuda_status != STEER_OK) return steer_cuda_status;                                         \
     } while (0)
 
-/* ---- The vtable's functions, by file
- * ------------------------------------------------------------------------- */
+/* ---- The vtable's functions, by file ------------------------------------------------------------------- */
 
 /* device.cu */
 int32_t steer_cuda_probe(char *detail, size_t size);

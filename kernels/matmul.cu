@@ -31,14 +31,6 @@ static int fail_blas(cublasStatus_t status, const char *what, int line) {
         if (blas_status != CUBLAS_STATUS_SUCCESS) return fail_blas(blas_status, what, __LINE__);             \
     } while (0)
 
-/* cuBLAS may allocate and load code at its first products, which a capture in this thread would forbid. */
-struct relaxed_capture {
-    cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
-    relaxed_capture() { cudaThreadExchangeStreamCaptureMode(&mode); }
-    relaxed_capture(const relaxed_capture &) = delete;
-    ~relaxed_capture() { cudaThreadExchangeStreamCaptureMode(&mode); }
-};
-
 /* The handle, made at the first product. Under blas_lock. */
 static int get_handle(steer_cuda_device *device, cublasHandle_t *out) {
     if (!device->blas) {
@@ -76,7 +68,7 @@ int steer_cuda_matmul(void *handle, const steer_view *dst, const steer_view *a, 
     STEER_CUDA_CHECK(workspace.get(WORKSPACE_BYTES));
 
     std::lock_guard<std::mutex> hold(device->blas_lock);
-    relaxed_capture relaxed;
+    const steer_cuda_relaxed relaxed; /* cuBLAS may allocate and load code at its first products */
     cublasHandle_t blas = nullptr;
     STEER_CUDA_CHECK(get_handle(device, &blas));
     TRY_BLAS(cublasSetStream(blas, steer_cuda_stream(device)), "cublasSetStream");

@@ -93,6 +93,7 @@ int steer_cuda_event_create(void *handle, void **out) {
 
 void steer_cuda_event_release(void *handle, void *event) {
     if (!event || steer_cuda_enter(static_cast<steer_cuda_device *>(handle)) != STEER_OK) return;
+    const steer_cuda_relaxed relaxed; /* collected as garbage during a capture */
     if (cudaEventDestroy(static_cast<cudaEvent_t>(event)) != cudaSuccess) cudaGetLastError();
 }
 
@@ -171,5 +172,6 @@ int steer_cuda_graph_launch(void *handle, void *graph) {
 
 void steer_cuda_graph_release(void *handle, void *graph) {
     if (!graph || steer_cuda_enter(static_cast<steer_cuda_device *>(handle)) != STEER_OK) return;
+    const steer_cuda_relaxed relaxed; /* collected as garbage during a capture */
     if (cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph)) != cudaSuccess) cudaGetLastError();
 }

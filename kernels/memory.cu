@@ -46,6 +46,7 @@ void steer_cuda_release(void *handle, void *data) {
     auto *device = static_cast<steer_cuda_device *>(handle);
     if (!data || steer_cuda_enter(device) != STEER_OK) return;
     if (!steer_cuda_is_capturing(device)) steer_cuda_order(device, device->stream, steer_cuda_stream(device));
+    const steer_cuda_relaxed relaxed;
     if (cudaFreeAsync(data, device->stream) != cudaSuccess) cudaGetLastError();
 }
 
