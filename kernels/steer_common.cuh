@@ -2,10 +2,10 @@
  *
  *     P_j = h.m_j; s = inv P + bias; c = min(max(gain s + offset, lo - s), hi - s) inv; h += u_coef u + sum of c_j m_j
  *
- * A block has 1/16 of the hidden size of threads, at most 512. Each warp has a slice of 512 columns, in which lane l has
- * the 16-byte chunks l, l + 32, ...; what is beyond 16 elements a thread starts over with the first warp. All arithmetic
- * is explicit (nothing is left to contraction) and every sum has one order: a thread's elements, the lanes of a warp as a
- * butterfly, the warps in turn. A row's bits therefore depend on its values and its program alone, not on its
+ * A row has 1/16 of the hidden size of threads, at most 512: a team. Each warp of it has a slice of 512 columns, in which
+ * lane l has the 16-byte chunks l, l + 32, ...; what is beyond 16 elements a thread starts over with the first warp. All
+ * arithmetic is explicit (nothing is left to contraction) and every sum has one order: a thread's elements, the lanes of a
+ * warp as a butterfly, the warps in turn. A row's bits therefore depend on its values and its program alone, not on its
  * neighbours, the tile it is in, or the kernel that serves it. */
 #ifndef STEER_KERNELS_STEER_COMMON_CUH
 #define STEER_KERNELS_STEER_COMMON_CUH
@@ -65,7 +65,7 @@ struct steer_rows_args {
     int32_t layer;
     int32_t turns;         /* rows or tiles that a block works through one after the other */
     int32_t vectors;       /* general, many: room for dots in shared memory */
-    int32_t stage_bytes;   /* general, many: room for a program image in shared memory */
+    int32_t stage_bytes;   /* tile, general, many: room for a program image in shared memory */
     int32_t stage_at;      /* general: where in shared memory it starts */
     int32_t residual_away; /* general: 1 if the residual has no room in shared memory */
     int32_t tile;          /* many: rows worked on together, at most STEER_MANY_ROWS */
@@ -89,7 +89,7 @@ struct steer_rows_variant {
     steer_rows_family family;
     int elements; /* tile: per thread and row, 16 or 32; many: 32 where blocks are large */
     int tile;     /* rows worked on together: tile 1, 2 or 4, stream 1 or 2, general 1 or 4, many 1 to 16 */
-    int vectors; /* tile, stream: 0 (one a program, folded adds or projecting), else with adds beside 1, 2, 3, 4 or 8;
+    int vectors; /* tile, stream: 0 (one a program, folded adds or projecting), else with adds beside 1 to 6 or 8;
                     many: what a slot has room for, or STEER_MANY_ANY */
     bool aligned; /* rows are multiples of 16 bytes */
     bool adds;    /* tile of 2: programs are folded adds alone */
