@@ -85,7 +85,7 @@ void append_kernel(std::string *text, const steer_launch *launch, const steer_ro
     const char *type = type_name(launch->dtype), *residual = v.residual ? "true" : "false";
     const char *aligned = v.aligned ? "true" : "false";
     /* A tile's block may have any number of teams. */
-    const int most = v.vectors > STEER_FEW_VECTORS ? STEER_EIGHT_THREADS : STEER_BLOCK_THREADS,
+    const int most = steer_most_threads(v.vectors),
               threads = v.family == STEER_ROWS_TILE ? most : plan.threads;
     char block[128], blocks[128] = "1";
     if (v.family == STEER_ROWS_TILE) {
@@ -125,8 +125,7 @@ std::string write_text(const steer_cuda_device *gpu, const steer_launch *launch,
            (unsigned long long)STEER_SOURCES_HASH);
     append(&text, "#define STEER_ROWS_IMPLEMENTATION 1\n#define STEER_BAKED 1\n");
     append(&text, "#define STEER_BAKED_HIDDEN %lld\n#define STEER_BAKED_THREADS %d\n",
-           (long long)launch->hidden_size,
-           plan.variant.family == STEER_ROWS_TILE ? plan.args.team : plan.threads);
+           (long long)launch->hidden_size, (int)plan.args.team);
     append(&text, "#define STEER_BAKED_ADDS %d\n#define STEER_BAKED_IMAGE %d\n", (int)shape->adds,
            (int)shape->image);
     append(&text, "#define STEER_BAKED_VECTORS %d\n#define STEER_BAKED_UPDATED %d\n", (int)shape->vectors,

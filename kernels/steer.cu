@@ -78,7 +78,7 @@ bool is_fast(const steer_launch *launch, int threads, const steer_cuda_device *g
 
 /* Bytes of the rows and vectors that a team of the tile kernel has in shared memory, where it has four rows. */
 int64_t tile_slots(const steer_launch *launch, int threads, int vectors) {
-    if (vectors <= 2) return 0;
+    if (!steer_tile_has_slots(4, vectors)) return 0;
     return 4 * slot_bytes(launch, threads) +
            (steer_held_vectors(vectors) < vectors ? vector_bytes(threads, vectors) : 0);
 }
@@ -203,7 +203,6 @@ int64_t plan_many(steer_rows_args *args, const steer_launch *launch, int threads
     const int room = std::max(variant.vectors, (int)STEER_MANY_GROUP);
     const int64_t steps = (launch->hidden_size + STEER_MANY_STEP - 1) / STEER_MANY_STEP;
     args->tile = variant.tile;
-    args->team = team_of(launch->hidden_size);
     args->vectors = (vectors + STEER_MANY_GROUP - 1) / STEER_MANY_GROUP * STEER_MANY_GROUP;
     args->stage_bytes = image <= MAX_STAGE_BYTES ? (int32_t)image : 0;
     args->steps = (int32_t)((steps + warps - 1) / warps);
@@ -221,18 +220,16 @@ int64_t plan_many(steer_rows_args *args, const steer_launch *launch, int threads
 int64_t plan_shared(steer_rows_args *args, const steer_launch *launch, int threads,
                     steer_rows_variant variant, const steer_cuda_device *gpu) {
     int64_t sums = std::max(4, threads / 32) * (int64_t)sizeof(float); /* of one value, a warp's part each */
-    int slots = 1;                                                     /* a power of two */
-    while (slots < variant.vectors) slots *= 2;
-    int64_t stage = slots > 1 ? (launch->max_image_bytes + 15) / 16 * 16 : 0;
+    const int64_t room = steer_sums_room(variant.vectors) * sums;      /* of a row's sums */
+    int64_t stage = variant.vectors > 1 ? (launch->max_image_bytes + 15) / 16 * 16 : 0;
     if (variant.family == STEER_ROWS_TILE) {
         int64_t rows = variant.tile == 4 ? tile_slots(launch, threads, variant.vectors) : 0;
-        args->team = threads;
         args->stage_bytes = (int32_t)stage;
-        args->tile_bytes = (int32_t)(variant.tile * slots * sums + stage + rows);
+        args->tile_bytes = (int32_t)(variant.tile * room + stage + rows);
         return args->tile_bytes;
     }
     if (variant.family == STEER_ROWS_STREAM)
-        return stream_bytes(launch, threads, variant.vectors) + 2 * variant.tile * slots * sums + stage;
+        return stream_bytes(launch, threads, variant.vectors) + 2 * variant.tile * room + stage;
     if (variant.family == STEER_ROWS_MANY) return plan_many(args, launch, threads, variant, gpu);
     return plan_general(args, launch, threads, variant.tile, gpu);
 }
@@ -297,6 +294,7 @@ int steer_cuda_plan_rows(steer_rows_plan *plan, const steer_launch *launch, cons
     args.rows = launch->rows;
     args.table = launch->table;
     args.hidden_size = (int32_t)launch->hidden_size;
+    args.team = threads;
     args.layer = launch->layer;
     if (launch->uniform) args.entry = *launch->uniform;
     steer_rows_variant variant = choose(launch, threads, gpu);

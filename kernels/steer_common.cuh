@@ -47,6 +47,21 @@ __host__ __device__ constexpr int steer_vector_slots(int vectors) {
     return vectors == 0 ? 0 : vectors - steer_held_vectors(vectors) + 1;
 }
 
+/* Places of a row's sums: a power of two. */
+__host__ __device__ constexpr int steer_sums_room(int vectors) {
+    return vectors > 4 ? 8 : vectors > 2 ? 4 : vectors > 1 ? 2 : 1;
+}
+
+/* Threads of a block of the fast kernels at most: eight vectors take the registers of two. */
+__host__ __device__ constexpr int steer_most_threads(int vectors) {
+    return vectors > STEER_FEW_VECTORS ? STEER_EIGHT_THREADS : STEER_BLOCK_THREADS;
+}
+
+/* Whether a tile's rows are in shared memory: four have no room in registers beside more than two vectors. */
+__host__ __device__ constexpr bool steer_tile_has_slots(int rows, int vectors) {
+    return rows > 2 && vectors > 2;
+}
+
 /* Stream kernel: rows of a step, and rows that are in shared memory at once. */
 __host__ __device__ constexpr int steer_stream_rows(int vectors) { return vectors > 1 ? 2 : 1; }
 __host__ __device__ constexpr int steer_stream_ring(int vectors) {
@@ -69,7 +84,7 @@ struct steer_rows_args {
     int32_t stage_at;      /* general: where in shared memory it starts */
     int32_t residual_away; /* general: 1 if the residual has no room in shared memory */
     int32_t tile;          /* many: rows worked on together, at most STEER_MANY_ROWS */
-    int32_t team;          /* tile: threads that share rows; many: those of a row of few vectors */
+    int32_t team;          /* threads that share rows; many: those of a row of few vectors */
     int32_t tile_bytes;    /* tile: shared memory of a team */
     int32_t steps;         /* many: of STEER_MANY_STEP columns of a warp */
     int32_t slots;         /* many: of a warp */
@@ -253,6 +268,13 @@ __device__ __forceinline__ void store_chunk(T *row, int base, int hidden, const 
     }
 }
 
+template <int N> __device__ __forceinline__ void put_four(float (&v)[N], int i, const float4 &four) {
+    v[i] = four.x;
+    v[i + 1] = four.y;
+    v[i + 2] = four.z;
+    v[i + 3] = four.w;
+}
+
 /* N elements of a vector from `base`; elements beyond the hidden size are 0. */
 template <int N, bool ALIGNED>
 __device__ __forceinline__ void load_vector(float (&v)[N], uint64_t address, int base, int hidden) {
@@ -267,10 +289,7 @@ __device__ __forceinline__ void load_vector(float (&v)[N], uint64_t address, int
             if (base + i + 1 < hidden) four.y = __ldg(m + i + 1);
             if (base + i + 2 < hidden) four.z = __ldg(m + i + 2);
         }
-        v[i] = four.x;
-        v[i + 1] = four.y;
-        v[i + 2] = four.z;
-        v[i + 3] = four.w;
+        put_four(v, i, four);
     }
 }
 

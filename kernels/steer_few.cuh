@@ -11,7 +11,7 @@ namespace {
 
 enum {
     FEW_ROWS = 2, /* of a team at once */
-    FEW_ROOM = 8  /* of a row's sums: a power of two */
+    FEW_ROOM = steer_sums_room(STEER_FEW_VECTORS)
 };
 static_assert(FEW_ROOM >= (int)STEER_FEW_VECTORS && FEW_ROOM <= (int)STEER_ENTRY_VECTORS,
               "vectors of the entry");

@@ -90,17 +90,11 @@ __device__ __forceinline__ void copy_row(char *slot, const T *from, const column
                      span.has(c) ? 16 : 0);
 }
 
-/* Four elements of a vector from element i of chunk c on; zeros where there is no column. */
+/* Where element i of chunk c of a vector is. */
 template <typename T>
 __device__ __forceinline__ const float *vector_at(uint64_t address, const column_span<T> &span, int c,
                                                   int i) {
     return (const float *)address + span.first + span.offset(c) + i;
-}
-template <int N> __device__ __forceinline__ void put_four(float (&v)[N], int i, const float4 &four) {
-    v[i] = four.x;
-    v[i + 1] = four.y;
-    v[i + 2] = four.z;
-    v[i + 3] = four.w;
 }
 
 /* The vectors of a program: up to NV projecting ones, of which HELD stay in registers. The others and the folded adds are
@@ -109,7 +103,7 @@ template <int N> __device__ __forceinline__ void put_four(float (&v)[N], int i, 
 template <typename T, int E, int VECTORS, bool SLOTTED> struct held_vectors {
     static constexpr int NV = VECTORS, N = chunk_of<T>::N, CHUNKS = E / N, SLOTS = NV > 0 ? NV : 1;
     static constexpr int HELD = steer_held_vectors(SLOTS), MORE = SLOTS - HELD;
-    static constexpr int ROOM = SLOTS > 4 ? 8 : SLOTS > 2 ? 4 : SLOTS; /* of a row's sums: a power of two */
+    static constexpr int ROOM = steer_sums_room(SLOTS);
     float v[HELD][CHUNKS][N];
     uint64_t more[MORE + 1]; /* addresses of the others and of the folded adds; 0: none */
     char *slots;             /* the warp's [MORE + 1][2048 bytes], from the lane's first 16 on */
@@ -288,11 +282,6 @@ __device__ __forceinline__ void steer_held(const Rows &rows, int begin, int end,
 /* Blocks of 512 threads (or four times as many of 128) that a multiprocessor must hold: what registers suffice for. */
 template <typename T> constexpr int blocks_for(int elements, int vectors, bool residual) {
     return elements > 16 || vectors > 1 || residual || sizeof(T) > 2 ? 1 : 2;
-}
-
-/* Threads of a block at most: eight vectors take the registers of two. */
-constexpr int most_threads(int vectors) {
-    return vectors > STEER_FEW_VECTORS ? STEER_EIGHT_THREADS : STEER_BLOCK_THREADS;
 }
 
 } // namespace

@@ -7,9 +7,6 @@
 
 namespace {
 
-/* Four rows have no room in registers beside more than two vectors. */
-template <int R, int NV> constexpr bool tile_has_slots = R > 2 && NV > 2;
-
 /* Copies rows to the team's slots. */
 template <typename T, int R, bool RESIDUAL>
 __device__ __forceinline__ slot_rows<T, RESIDUAL> tile_copy(char *slots, const T *x, const T *r,
@@ -38,7 +35,7 @@ __device__ __forceinline__ void stage_copy(char *stage, const steer_entry &entry
 /* ADDS: programs are folded adds alone, so that teams wait for nobody. */
 template <typename T, int E, int R, int NV, bool RESIDUAL, bool ADDS>
 __device__ __forceinline__ void tile_block(const steer_rows_args &args) {
-    constexpr bool SLOTTED = tile_has_slots<R, NV> && steer_held_vectors(NV) < NV;
+    constexpr bool SLOTTED = steer_tile_has_slots(R, NV) && steer_held_vectors(NV) < NV;
     typedef held_vectors<T, E, NV, SLOTTED> held;
     constexpr int ROOM = held::ROOM;
     extern __shared__ __align__(16) float partial[];
@@ -71,7 +68,7 @@ __device__ __forceinline__ void tile_block(const steer_rows_args &args) {
             held_barrier<NV>(me); /* the rows before are done with shared memory */
         wait_for_previous();
         if (!entry.u && !entry.vectors) continue;
-        if constexpr (tile_has_slots<R, NV>) {
+        if constexpr (steer_tile_has_slots(R, NV)) {
             stage_copy(stage, entry, me);
             const slot_rows<T, RESIDUAL> rows = tile_copy<T, R, RESIDUAL>(slots, x, r, args, count, span, me);
             if constexpr (SLOTTED) {
@@ -91,7 +88,7 @@ __device__ __forceinline__ void tile_block(const steer_rows_args &args) {
 }
 
 template <typename T, int E, int R, int NV, bool RESIDUAL, bool ADDS>
-__global__ void __launch_bounds__(most_threads(NV), blocks_for<T>(E, NV, RESIDUAL))
+__global__ void __launch_bounds__(steer_most_threads(NV), blocks_for<T>(E, NV, RESIDUAL))
     steer_tile_kernel(const __grid_constant__ steer_rows_args args) {
     tile_block<T, E, R, NV, RESIDUAL, ADDS>(args);
 }

@@ -75,6 +75,11 @@ STEER_IMAGE_FN size_t steer_image_size(int32_t vectors, int32_t ops) {
     return steer_image_gram_at(vectors, ops) + (size_t)vectors * (size_t)vectors * sizeof(float);
 }
 
+/* The same to the next multiple of 16 bytes, as kernels copy it. */
+STEER_IMAGE_FN size_t steer_image_room(int32_t vectors, int32_t ops) {
+    return (steer_image_size(vectors, ops) + 15) / 16 * 16;
+}
+
 /* What one layer of a compiled spec does; 128 bytes, in device memory. A program of at most one unconditional
  * projecting operation is here whole, and the vectors of short ones, so a row costs one look-up before its vectors. */
 enum { STEER_ENTRY_VECTORS = 8 };

@@ -60,7 +60,7 @@ typedef struct layer_request {
 static int has_long_program(const steer_plan *plan, int32_t layer) {
     for (int32_t i = 0; i < plan->batch.held_count; i++) {
         const steer_program *program = steer_compiled_program(plan->batch.helds[i], layer);
-        if (program && program->projections > STEER_SHAPE_OPS) return 1;
+        if (program && program->entry.ops > STEER_SHAPE_OPS) return 1;
     }
     return 0;
 }
@@ -130,7 +130,7 @@ static steer_kernel *find_for(const steer_plan *plan, const layer_request *reque
 /* ---- New kernels ----------------------------------------------------------------------------------------------- */
 
 static int has_values_to_bake(const steer_program *program) {
-    for (int32_t k = 0; k < program->projections; k++) {
+    for (int32_t k = 0; k < program->entry.ops; k++) {
         const steer_op_image *op = &program->ops[k];
         float values[] = {op->gain, op->offset, op->lo, op->hi};
         for (int i = 0; i < 4; i++)
@@ -158,10 +158,10 @@ static steer_shape shape_of(const layer_request *request, int values) {
     shape.adds = program->entry.u != 0;
     shape.image = program->image != NULL;
     shape.vectors = program->entry.vectors;
-    shape.updated = program->updated;
-    shape.norm = program->norm;
+    shape.updated = program->entry.updated;
+    shape.norm = program->entry.norm;
     shape.values = values;
-    shape.ops = program->projections;
+    shape.ops = program->entry.ops;
     for (int32_t k = 0; k < shape.ops; k++) shape.op[k] = program->ops[k];
     return shape;
 }

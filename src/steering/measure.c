@@ -109,7 +109,7 @@ static steer_entry make_entry(const trial *t, int32_t program) {
     }
     if (t->has_image) {
         entry.image = (uint64_t)(uintptr_t)(t->data + t->images_at + (size_t)program * t->image_bytes);
-        entry.image_bytes = (int32_t)((steer_image_size(t->vectors, t->ops) + 15) / 16 * 16);
+        entry.image_bytes = (int32_t)steer_image_room(t->vectors, t->ops);
     }
     if (t->vectors == 1 && t->ops > 0) {
         steer_op_image op = make_op(t, 0);

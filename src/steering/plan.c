@@ -198,7 +198,7 @@ static void choose_auto(steer_layer_choice *choice, const steer_batch *batch, in
         if ((int64_t)program->image_bytes > needs.max_image_bytes)
             needs.max_image_bytes = (int64_t)program->image_bytes;
         needs.both |= steer_program_has_both(program);
-        needs.norm |= program->norm;
+        needs.norm |= program->entry.norm;
     }
     choice->needs = needs;
     choice->program = first;

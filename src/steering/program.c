@@ -182,8 +182,7 @@ static uint64_t address(const void *pointer) { return (uint64_t)(uintptr_t)point
 
 static int upload_image(steer_program *program, steer_engine *engine, const draft *d) {
     int32_t n = d->vector_count;
-    program->image_bytes =
-        (steer_image_size(n, d->op_count) + 15) / 16 * 16; /* kernels copy 16 bytes at a time */
+    program->image_bytes = steer_image_room(n, d->op_count);
     char *host = calloc(1, program->image_bytes);
     if (!host) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "program: no host memory");
     *(steer_program_image *)(void *)host = (steer_program_image){n, d->updated, d->op_count, d->norm};
@@ -207,12 +206,12 @@ static float shape_value(float value) { return steer_value_is_shape(value) ? val
 
 /* Programs with equal hashes can be served by one specialised kernel. */
 static void hash_shape(steer_program *program) {
-    if (program->projections > STEER_SHAPE_OPS) return; /* it has none */
+    if (program->entry.ops > STEER_SHAPE_OPS) return; /* it has none */
     const steer_entry *entry = &program->entry;
-    int32_t counts[] = {entry->u != 0,    program->image != NULL, entry->vectors,
-                        program->updated, program->projections,   program->norm};
+    int32_t counts[] = {entry->u != 0,          program->image != NULL, entry->vectors,
+                        program->entry.updated, program->entry.ops,     program->entry.norm};
     steer_hash shape = steer_hash_bytes((steer_hash){0, 0}, counts, sizeof counts), values = {0, 0};
-    for (int32_t k = 0; k < program->projections; k++) {
+    for (int32_t k = 0; k < program->entry.ops; k++) {
         const steer_op_image *op = &program->ops[k];
         int32_t indices[] = {op->dot, op->gate, (int32_t)op->flags};
         float all[] = {op->gain, op->offset, op->lo, op->hi}, known[4];
@@ -260,9 +259,6 @@ static int load(steer_program *program, steer_engine *engine, draft *d) {
         entry->image = address(program->image);
         entry->image_bytes = (int32_t)program->image_bytes;
     }
-    program->projections = d->op_count;
-    program->updated = d->updated;
-    program->norm = d->norm;
     program->ops = d->ops;
     d->ops = NULL; /* the program's now */
     hash_shape(program);

@@ -32,10 +32,7 @@ typedef struct steer_program {
     void *image;                /* device memory, NULL if the entry says it all */
     size_t image_bytes;
     steer_entry entry;
-    int32_t projections; /* operations left on the device */
-    int32_t updated;     /* vectors that are added to h, folded adds not counted */
-    int32_t norm;        /* 1 if a cosine asks for |h| */
-    steer_op_image *ops; /* [projections] */
+    steer_op_image *ops; /* [entry.ops]: operations left on the device */
     steer_hash shape;    /* of all that a specialised kernel may have baked in, but for ... */
     steer_hash values;   /* ... gains, offsets and bounds */
 } steer_program;

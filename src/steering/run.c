@@ -49,7 +49,7 @@ static int launch_rows(const steer_plan *plan, const steer_launch *base, int64_t
     launch.max_vectors = steer_program_width(program);
     launch.max_image_bytes = (int64_t)program->image_bytes;
     launch.both = steer_program_has_both(program);
-    launch.norm = program->norm;
+    launch.norm = program->entry.norm;
     launch.rows_per_program = rows > INT32_MAX ? INT32_MAX : (int32_t)rows;
     return start(plan, &launch, kernel);
 }

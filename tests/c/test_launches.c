@@ -13,7 +13,7 @@ static void check_one(steer_launch launch, int32_t vectors) {
     static const int shared[] = {163 * 1024, 227 * 1024};
     int32_t ops = vectors > STEER_MAX_OPS ? STEER_MAX_OPS : vectors;
     launch.max_vectors = vectors;
-    if (vectors > 1) launch.max_image_bytes = (int64_t)(steer_image_size(vectors, ops) + 15) / 16 * 16;
+    if (vectors > 1) launch.max_image_bytes = (int64_t)steer_image_room(vectors, ops);
     for (size_t i = 0; i < sizeof shared / sizeof *shared; i++)
         for (launch.both = 0; launch.both < 2; launch.both++)
             for (launch.norm = 0; launch.norm <= (vectors > 0); launch.norm++) {

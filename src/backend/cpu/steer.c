@@ -210,8 +210,7 @@ static void update(float *x, const float *C, const steer_entry *entry, int64_t n
     if (entry->u) add_f32(x, entry->u_coef, vector_at(entry->u), n);
     if (!entry->vectors) return;
     const uint64_t *vectors = entry->image ? vectors_of(image_of(entry)) : entry->m;
-    int32_t updated = entry->image ? image_of(entry)->updated : 1;
-    for (int32_t j = 0; j < updated; j++)
+    for (int32_t j = 0; j < entry->updated; j++)
         if (C[j] != 0) add_f32(x, C[j], vector_at(vectors[j]), n);
 }
 
