@@ -142,7 +142,8 @@ int describe(char **out, const steer_cuda_device *gpu, const steer_launch *launc
     STEER_CUDA_CHECK(steer_nvrtc_load());
     STEER_CUDA_CHECK(steer_cuda_plan_rows(&plan, launch, gpu));
     *out = nullptr;
-    if (plan.variant.family == STEER_ROWS_MANY) return STEER_OK; /* its time is that of the tensor cores */
+    if (plan.variant.family == STEER_ROWS_MANY || plan.variant.family == STEER_ROWS_ANY)
+        return STEER_OK; /* tensor cores take the time of the first, and the second's programs differ */
     *out = strdup(write_text(gpu, launch, shape, plan).c_str());
     return *out ? STEER_OK : STEER_CUDA_FAIL(STEER_E_OUT_OF_MEMORY, "compile: no host memory");
 }

@@ -102,23 +102,57 @@ int most_of_many(const steer_launch *launch) {
 /* Rows that the tensor cores work on together: those of a program, but no multiprocessor stays without work. */
 int rows_of_many(const steer_launch *launch, const steer_cuda_device *gpu) {
     int tile = 1;
-    const int most = launch->max_vectors < 0               ? 4 /* captured: a later batch may be mixed */
-                     : launch->max_vectors > STEER_MAX_OPS ? STEER_MANY_ROWS / 2 /* room for their dots */
+    const int most = launch->max_vectors < 0               ? 2 /* captured: a later batch may be mixed */
+                     : launch->max_vectors > STEER_MAX_OPS ? 4 /* room for their dots */
                                                            : STEER_MANY_ROWS;
     while (tile < most && 2 * tile <= launch->rows_per_program && launch->rows >= tile * gpu->multiprocessors)
         tile *= 2;
     return tile;
 }
 
+/* Threads of the many kernel's blocks: a warp for each step while there are some. */
+int threads_of_many(const steer_launch *launch, bool large) {
+    int threads = 32;
+    while (threads < STEER_MANY_THREADS && 2 * threads < launch->hidden_size) threads *= 2;
+    return large ? 2 * STEER_MANY_THREADS : threads;
+}
+
+/* Whether these are large: with long rows, or where no multiprocessor has work for two. */
+bool is_large_many(const steer_launch *launch, int tile, const steer_cuda_device *gpu) {
+    if (launch->hidden_size < STEER_MANY_SPLIT || gpu->shared_bytes < LARGE_BLOCK_BYTES) return false;
+    return launch->hidden_size >= STEER_MANY_LONG || launch->rows <= (int64_t)tile * gpu->multiprocessors;
+}
+
+/* Threads of the any kernel's blocks. */
+int threads_of_any(const steer_launch *launch, int team, steer_rows_variant variant) {
+    return std::max(team, threads_of_many(launch, variant.elements > 16));
+}
+
+/* Whether rows are better served each in its own way, as measured: where most have few vectors beside some that have many. */
+bool are_varied(const steer_launch *launch) {
+    return launch->max_vectors < 0 /* captured: a later batch may be */ ||
+           (launch->table && launch->max_vectors > STEER_FEW_VECTORS &&
+            2 * launch->usual_vectors <= launch->max_vectors);
+}
+
+void choose_any(steer_rows_variant *variant, const steer_launch *launch, int threads,
+                const steer_cuda_device *gpu) {
+    variant->family = STEER_ROWS_ANY;
+    variant->elements = launch->hidden_size >= STEER_MANY_LONG ? 32 : 16;
+    variant->vectors = STEER_MANY_GROUP;
+    const int teams = threads_of_any(launch, threads, *variant) / threads;
+    variant->tile =
+        !launch->residual && 4 * teams <= STEER_MANY_ROWS / 2 && launch->rows >= 8 * gpu->multiprocessors ? 4
+                                                                                                          : 1;
+}
+
 void choose_many(steer_rows_variant *variant, const steer_launch *launch, const steer_cuda_device *gpu) {
-    const bool large = launch->hidden_size >= STEER_MANY_LONG && gpu->shared_bytes >= LARGE_BLOCK_BYTES;
     const int vectors = most_of_many(launch);
     variant->family = STEER_ROWS_MANY;
-    variant->elements = large ? 32 : 16;
     variant->tile = rows_of_many(launch, gpu);
-    if (variant->aligned && launch->max_vectors < 0)
-        variant->vectors = STEER_MANY_ANY;
-    else if (variant->aligned && vectors <= STEER_MANY_GROUP)
+    const bool large = is_large_many(launch, variant->tile, gpu);
+    variant->elements = large ? 32 : 16;
+    if (variant->aligned && vectors <= STEER_MANY_GROUP)
         variant->vectors = STEER_MANY_GROUP;
     else
         variant->vectors = large ? STEER_MANY_ROOM / 2 : STEER_MANY_ROOM;
@@ -135,6 +169,10 @@ steer_rows_variant choose(const steer_launch *launch, int threads, const steer_c
     variant.aligned = rows_are_aligned(launch);
     variant.residual = launch->residual != nullptr;
     const bool share = rows_share(launch, gpu);
+    if (launch->dtype != STEER_F32 && variant.aligned && are_varied(launch)) {
+        choose_any(&variant, launch, threads, gpu);
+        return variant;
+    }
     if (!is_fast(launch, threads, gpu)) {
         if (launch->dtype == STEER_F32)
             choose_general(&variant, launch, threads, share);
@@ -182,8 +220,8 @@ int64_t plan_general(steer_rows_args *args, const steer_launch *launch, int thre
 /* Lays out the many kernel's shared memory, but for the slots behind it; how many bytes that is. */
 int64_t lay_out_many(steer_rows_args *args, int warps, int room) {
     auto &at = args->at;
-    at.norms = room * warps * STEER_MANY_ROWS * (int)sizeof(float); /* behind the sums of the warps */
-    at.C = at.norms + warps * STEER_MANY_ROWS * (int)sizeof(float);
+    at.norms = room * args->parts * STEER_MANY_ROWS * (int)sizeof(float); /* behind the sums of the parts */
+    at.C = at.norms + args->parts * STEER_MANY_ROWS * (int)sizeof(float);
     at.p = at.C + args->vectors * STEER_MANY_ROWS * (int)sizeof(float);
     at.norm2 = at.p + args->tile * args->vectors * (int)sizeof(float);
     at.changed = at.norm2 + STEER_MANY_ROWS * (int)sizeof(float);
@@ -200,20 +238,35 @@ int64_t plan_many(steer_rows_args *args, const steer_launch *launch, int threads
     const bool any = launch->max_vectors < 0;
     const int64_t image = any ? CAPTURED_STAGE_BYTES : launch->max_image_bytes;
     const int vectors = most_of_many(launch), warps = threads / 32;
+    const int parts =
+        launch->hidden_size < STEER_MANY_SPLIT ? threads_of_many(launch, false) / 32 : STEER_MANY_PARTS;
     const int room = std::max(variant.vectors, (int)STEER_MANY_GROUP);
     const int64_t steps = (launch->hidden_size + STEER_MANY_STEP - 1) / STEER_MANY_STEP;
-    args->tile = variant.tile;
+    args->tile = variant.family == STEER_ROWS_ANY ? variant.tile * threads / args->team : variant.tile;
     args->vectors = (vectors + STEER_MANY_GROUP - 1) / STEER_MANY_GROUP * STEER_MANY_GROUP;
     args->stage_bytes = image <= MAX_STAGE_BYTES ? (int32_t)image : 0;
-    args->steps = (int32_t)((steps + warps - 1) / warps);
+    args->each = parts / warps;
+    args->steps = (int32_t)((steps + parts - 1) / parts);
+    args->parts = (int32_t)((steps + args->steps - 1) / args->steps);
     const int64_t beside = lay_out_many(args, warps, room);
     const int64_t slot = steer_many_slot_bytes(room);
     const int64_t half = ((gpu->shared_bytes - 1024) / 2 - beside) / (warps * slot),
                   full = (gpu->shared_bytes - beside) / (warps * slot);
-    const int64_t wanted = args->steps * ((vectors + room - 1) / room);
-    const bool enough = variant.vectors == STEER_MANY_ANY || half >= std::min<int64_t>(wanted, 3);
+    const int64_t wanted = args->each * args->steps * ((vectors + room - 1) / room);
+    const bool enough = variant.family == STEER_ROWS_ANY || half >= std::min<int64_t>(wanted, 3);
     args->slots = (int32_t)std::max<int64_t>(1, std::min(wanted, enough ? half : full));
     return beside + warps * args->slots * slot;
+}
+
+/* Shared memory of the any kernel in bytes: what its teams need, or the many kernel. */
+int64_t plan_any(steer_rows_args *args, const steer_launch *launch, int threads, steer_rows_variant variant,
+                 const steer_cuda_device *gpu) {
+    const int64_t sums = std::max(4, args->team / 32) * (int64_t)sizeof(float);
+    int64_t team = variant.tile * steer_sums_room(STEER_FEW_VECTORS) * sums + STEER_ANY_STAGE;
+    if (variant.tile > 1)
+        team += variant.tile * slot_bytes(launch, args->team) + vector_bytes(args->team, STEER_FEW_VECTORS);
+    args->tile_bytes = (int32_t)team;
+    return std::max(plan_many(args, launch, threads, variant, gpu), threads / args->team * team);
 }
 
 /* Shared memory of a launch in bytes, noting in `args` what the kernels must know of it. */
@@ -231,6 +284,7 @@ int64_t plan_shared(steer_rows_args *args, const steer_launch *launch, int threa
     if (variant.family == STEER_ROWS_STREAM)
         return stream_bytes(launch, threads, variant.vectors) + 2 * variant.tile * room + stage;
     if (variant.family == STEER_ROWS_MANY) return plan_many(args, launch, threads, variant, gpu);
+    if (variant.family == STEER_ROWS_ANY) return plan_any(args, launch, threads, variant, gpu);
     return plan_general(args, launch, threads, variant.tile, gpu);
 }
 
@@ -260,6 +314,7 @@ int64_t rows_of_block(steer_rows_args *args, const steer_launch *launch, int thr
         args->turns = (int32_t)((tiles + at_once - 1) / at_once);
         return (int64_t)args->turns * variant.tile;
     }
+    if (variant.family == STEER_ROWS_ANY) return args->turns = 1, args->tile;
     if (variant.family == STEER_ROWS_STREAM) return args->turns = variant.vectors > 1 ? 64 : 16;
     if (variant.family == STEER_ROWS_TILE) return (int64_t)variant.tile * (threads / args->team);
     args->turns = is_large(launch, threads, gpu) ? 4 : 1;
@@ -298,10 +353,8 @@ int steer_cuda_plan_rows(steer_rows_plan *plan, const steer_launch *launch, cons
     args.layer = launch->layer;
     if (launch->uniform) args.entry = *launch->uniform;
     steer_rows_variant variant = choose(launch, threads, gpu);
-    if (variant.family == STEER_ROWS_MANY) {
-        for (threads = 32; threads < STEER_MANY_THREADS && 2 * threads < launch->hidden_size;) threads *= 2;
-        if (variant.elements > 16) threads = 2 * STEER_MANY_THREADS;
-    } /* a warp for each step while there are some */
+    if (variant.family == STEER_ROWS_MANY) threads = threads_of_many(launch, variant.elements > 16);
+    if (variant.family == STEER_ROWS_ANY) threads = threads_of_any(launch, threads, variant);
     int64_t shared = plan_shared(&args, launch, threads, variant, gpu);
     if (shared > gpu->shared_bytes)
         return STEER_CUDA_FAIL(

@@ -27,12 +27,14 @@ enum {
     STEER_MANY_ROWS = 16,  /* of a product on tensor cores */
     STEER_MANY_GROUP = 8,  /* vectors of one */
     STEER_MANY_STEP = 64,  /* columns that a warp works on together */
-    STEER_MANY_ANY = 0,    /* vectors of a variant for any programs: eight at a time */
     STEER_MANY_ROOM = 32,  /* most vectors that a slot of shared memory has room for; half in large blocks */
     STEER_MANY_THREADS = 256, /* most of a block, twice as many of a large one */
-    STEER_MANY_LONG =
-        8192, /* hidden size from which blocks are large, so that fewer rows are in work at once */
-    STEER_MANY_PROGRAM = 208 /* bytes of what a warp knows of a program */
+    STEER_MANY_PARTS = 16,    /* of the columns, each with sums of its own; a warp has one or two */
+    STEER_MANY_SPLIT = 2048,  /* hidden size from which there are so many; below, a warp of a block has one */
+    STEER_MANY_LONG = 8192,   /* hidden size from which blocks are large, so that fewer rows are in work */
+    STEER_MANY_PROGRAM = 208, /* bytes of what a warp knows of a program */
+    STEER_ANY_TEAMS = 4,      /* most of a block, unless each is a warp */
+    STEER_ANY_STAGE = 1024    /* bytes of a program image that a team has room for */
 };
 
 /* Bytes of a slot of the many kernel: a step of 16-bit rows and of f32 vectors. */
@@ -83,10 +85,12 @@ struct steer_rows_args {
     int32_t stage_bytes;   /* tile, general, many: room for a program image in shared memory */
     int32_t stage_at;      /* general: where in shared memory it starts */
     int32_t residual_away; /* general: 1 if the residual has no room in shared memory */
-    int32_t tile;          /* many: rows worked on together, at most STEER_MANY_ROWS */
+    int32_t tile;          /* many: rows worked on together, at most STEER_MANY_ROWS; any: of a block */
     int32_t team;          /* threads that share rows; many: those of a row of few vectors */
-    int32_t tile_bytes;    /* tile: shared memory of a team */
-    int32_t steps;         /* many: of STEER_MANY_STEP columns of a warp */
+    int32_t tile_bytes;    /* tile, any: shared memory of a team */
+    int32_t parts;         /* many: of the columns, STEER_MANY_PARTS or fewer */
+    int32_t each;          /* many: parts of a warp */
+    int32_t steps;         /* many: of STEER_MANY_STEP columns of a part */
     int32_t slots;         /* many: of a warp */
     struct {
         int32_t norms, C, p, norm2, changed, programs, stage, slots;
@@ -96,16 +100,22 @@ struct steer_rows_args {
 
 typedef void (*steer_rows_kernel)(const steer_rows_args);
 
-/* The variants. general (f32) and many (f16, bf16) serve everything; the others rows of 16-byte multiples and programs of
- * few vectors. */
-enum steer_rows_family { STEER_ROWS_TILE, STEER_ROWS_STREAM, STEER_ROWS_GENERAL, STEER_ROWS_MANY };
+/* The variants. general (f32) and many (f16, bf16) serve everything; any (f16, bf16) rows of 16-byte multiples; the others
+ * those, and programs of few vectors. */
+enum steer_rows_family {
+    STEER_ROWS_TILE,
+    STEER_ROWS_STREAM,
+    STEER_ROWS_GENERAL,
+    STEER_ROWS_MANY,
+    STEER_ROWS_ANY
+};
 
 struct steer_rows_variant {
     steer_rows_family family;
-    int elements; /* tile: per thread and row, 16 or 32; many: 32 where blocks are large */
-    int tile;     /* rows worked on together: tile 1, 2 or 4, stream 1 or 2, general 1 or 4, many 1 to 16 */
+    int elements; /* tile: per thread and row, 16 or 32; many, any: 32 where many's blocks are large */
+    int tile; /* rows worked on together: tile 1, 2 or 4, stream 1 or 2, general 1 or 4, many 1 to 16, any 1 or 4 */
     int vectors; /* tile, stream: 0 (one a program, folded adds or projecting), else with adds beside 1 to 6 or 8;
-                    many: what a slot has room for, or STEER_MANY_ANY */
+                    many, any: what a slot has room for */
     bool aligned; /* rows are multiples of 16 bytes */
     bool adds;    /* tile of 2: programs are folded adds alone */
     bool residual;
@@ -116,6 +126,7 @@ template <typename T> steer_rows_kernel steer_rows_stream(steer_rows_variant var
 template <typename T>
 steer_rows_kernel steer_rows_general(steer_rows_variant variant);                    /* steer_general.cuh */
 template <typename T> steer_rows_kernel steer_rows_many(steer_rows_variant variant); /* steer_many.cuh */
+template <typename T> steer_rows_kernel steer_rows_any(steer_rows_variant variant);  /* steer_any.cuh */
 
 #if !defined(__CUDACC_RTC__) && !defined(STEER_EMULATED)
 

@@ -103,7 +103,8 @@ __device__ __forceinline__ const float *vector_at(uint64_t address, const column
 template <typename T, int E, int VECTORS, bool SLOTTED> struct held_vectors {
     static constexpr int NV = VECTORS, N = chunk_of<T>::N, CHUNKS = E / N, SLOTS = NV > 0 ? NV : 1;
     static constexpr int HELD = steer_held_vectors(SLOTS), MORE = SLOTS - HELD;
-    static constexpr int ROOM = steer_sums_room(SLOTS);
+    static constexpr int ROOM = steer_sums_room(SLOTS), TEAMS = NV > 1 ? 2 : 1;
+    static constexpr bool IN_SLOTS = NV > 2;
     float v[HELD][CHUNKS][N];
     uint64_t more[MORE + 1]; /* addresses of the others and of the folded adds; 0: none */
     char *slots;             /* the warp's [MORE + 1][2048 bytes], from the lane's first 16 on */
@@ -157,12 +158,14 @@ template <typename T, int E, int VECTORS, bool SLOTTED> struct held_vectors {
     }
 };
 
-/* Waits for the team: where programs have one vector, a block is one. */
-template <int NV> __device__ __forceinline__ void held_barrier(const lane_info &me) {
-    if constexpr (NV > 1)
-        barrier_of(me.team, me.threads);
-    else
+/* Waits for the team, of which a block has at most TEAMS, or more of a warp each. */
+template <int TEAMS> __device__ __forceinline__ void team_barrier(const lane_info &me) {
+    if constexpr (TEAMS == 1)
         __syncthreads();
+    else if (TEAMS > 2 && me.warps == 1)
+        __syncwarp();
+    else
+        barrier_of<TEAMS>(me.team, me.threads);
 }
 
 /* ---- Steering ------------------------------------------------------------------------------------------------ */
@@ -242,7 +245,7 @@ __device__ __forceinline__ void steer_held(const Rows &rows, int begin, int end,
     float solved = 0;
     if (entry.vectors) {
         held_dots<T, R>(rows, vectors, span, partial, me);
-        held_barrier<NV>(me);
+        team_barrier<Vectors::TEAMS>(me);
         if constexpr (NV > 1) solved = held_solve<R, ROOM>(partial, entry, stage, me);
     }
     const unsigned any = NV > 1 ? __ballot_sync(0xffffffffu, solved != 0) : 0;

@@ -9,7 +9,8 @@
  * the update it takes vectors t and t + 4, columns from 4g. The update takes the steps in reverse, so that it begins with
  * what the slots still hold, and ends with the vectors that the next rows begin with.
  *
- * The order of a sum depends on the hidden size alone. Loops are short on purpose: unrolled, they wait for instructions. */
+ * The order of a sum depends on the hidden size alone: it is one of parts of the columns, whatever number of them a warp has.
+ * Loops are short on purpose: unrolled, they wait for instructions. */
 #ifndef STEER_KERNELS_STEER_MANY_CUH
 #define STEER_KERNELS_STEER_MANY_CUH
 
@@ -21,7 +22,7 @@ namespace {
 
 /* ---- Dots ---------------------------------------------------------------------------------------------------- */
 
-/* Sums of a warp's columns: of products with the upper and with the lower parts of the vectors. */
+/* Sums of a part's columns: of products with the upper and with the lower parts of the vectors. */
 template <int GROUPS> struct many_sums {
     float d[GROUPS][2][4] = {};
 };
@@ -55,10 +56,31 @@ __device__ __forceinline__ void many_step_dots(many_sums<GROUPS> &sums, const ma
     }
 }
 
-/* += all the warp's columns of the rows that `slots` has turned to. held: the slots have the vectors of the first steps. */
+/* Leaves a part's sums in shared memory, or adds them to what is there. */
+template <int GROUPS, int ROWS>
+__device__ __forceinline__ void many_put(const many_sums<GROUPS> &sums, const many_state &s, int part,
+                                         int groups, bool add) {
+#pragma unroll
+    for (int g = 0; g < GROUPS; g++) {
+        if (g > 0 && g >= groups) break;
+        const float(&d)[2][4] = sums.d[g];
+        float2 *to =
+            (float2 *)(s.partial() + (g * s.args.parts + part) * STEER_MANY_ROWS * STEER_MANY_GROUP) +
+            s.lane();
+#pragma unroll
+        for (int i = 0; i < ROWS; i++) {
+            const float2 before = add ? to[32 * i] : make_float2(0, 0);
+            to[32 * i] = make_float2(__fadd_rn(before.x, __fadd_rn(d[0][2 * i], d[1][2 * i])),
+                                     __fadd_rn(before.y, __fadd_rn(d[0][2 * i + 1], d[1][2 * i + 1])));
+        }
+    }
+}
+
+/* Puts the sums of all the warp's columns of the rows that `slots` has turned to, and of the vectors from the j-th; `add`: to
+ * those of the residual. held: the slots have the vectors of the first steps. */
 template <typename T, bool ALIGNED, int GROUPS, int ROWS>
-__device__ __forceinline__ void many_pass(many_sums<GROUPS> &sums, const many_state &s,
-                                          many_slots<T, ALIGNED, GROUPS> &slots, int groups, bool held) {
+__device__ __forceinline__ void many_pass(const many_state &s, many_slots<T, ALIGNED, GROUPS> &slots, int j,
+                                          int groups, bool held, bool add) {
     const int steps = s.steps(), ahead = min(s.args.slots, steps);
     char *slot = slots.at;
     for (int step = 0; step < ahead; step++, slot += slots.BYTES) {
@@ -66,59 +88,54 @@ __device__ __forceinline__ void many_pass(many_sums<GROUPS> &sums, const many_st
         slots.template copy_rows<1>(s, slot, step);
         copies_commit();
     }
+    bool others = j > 0 && !add; /* sums before these, which somebody may still read */
     slot = slots.at;
+    for (int step = 0, to = 0, part = s.part(); step < steps; part++) {
+        many_sums<GROUPS> sums;
 #pragma unroll 1
-    for (int step = 0, to = 0; step < steps; step++) {
-        many_wait(min(ahead, steps - step) - 1);
-        many_step_dots<T, GROUPS, ROWS>(sums, s, slot, groups);
-        if (step + ahead < steps) {
-            __syncwarp(); /* all lanes have used the slot */
-            slots.template copy_vectors<1>(s, slot);
-            slots.template copy_rows<1>(s, slot, step + ahead);
-            copies_commit();
+        for (const int end = min(step + s.args.steps, steps); step < end; step++) {
+            many_wait(min(ahead, steps - step) - 1);
+            many_step_dots<T, GROUPS, ROWS>(sums, s, slot, groups);
+            if (step + ahead < steps) {
+                __syncwarp(); /* all lanes have used the slot */
+                slots.template copy_vectors<1>(s, slot);
+                slots.template copy_rows<1>(s, slot, step + ahead);
+                copies_commit();
+            }
+            to = to + 1 == ahead ? 0 : to + 1;
+            slot = slots.at + to * slots.BYTES;
         }
-        to = to + 1 == ahead ? 0 : to + 1;
-        slot = slots.at + to * slots.BYTES;
+        if (others) __syncthreads();
+        others = false;
+        many_put<GROUPS, ROWS>(sums, s, part, groups, add);
     }
+    if (others) __syncthreads(); /* a warp without columns waits all the same */
     __syncwarp();
 }
 
-/* h.h of the rows over this warp's columns, from where they lie. */
+/* h.h of the rows over the parts of this warp, from where they lie. */
 template <typename T, bool ALIGNED> __device__ __forceinline__ void many_norms(const many_state &s) {
     for (int half = 0; half < 2; half++) {
         const int row = s.group() + half * 8;
-        float sum = 0;
-        for (int i = 0; i < 2 * s.steps(); i++) {
-            float h[8];
-            few_chunk<T, ALIGNED>(h, s, row, s.column() + i * STEER_MANY_STEP / 2 + s.place() * 8, true);
-            sum = dot_on<8>(sum, h, h);
+        for (int part = s.part(), step = 0; step < s.steps(); part++, step += s.args.steps) {
+            float sum = 0;
+            for (int i = 2 * step; i < 2 * min(step + s.args.steps, s.steps()); i++) {
+                float h[8];
+                few_chunk<T, ALIGNED>(h, s, row, s.column() + i * STEER_MANY_STEP / 2 + s.place() * 8, true);
+                sum = dot_on<8>(sum, h, h);
+            }
+            sum = __fadd_rn(sum, __shfl_xor_sync(0xffffffffu, sum, 1));
+            sum = __fadd_rn(sum, __shfl_xor_sync(0xffffffffu, sum, 2));
+            if (s.place() == 0) s.norms()[part * STEER_MANY_ROWS + row] = sum;
         }
-        sum = __fadd_rn(sum, __shfl_xor_sync(0xffffffffu, sum, 1));
-        sum = __fadd_rn(sum, __shfl_xor_sync(0xffffffffu, sum, 2));
-        if (s.place() == 0) s.norms()[s.warp() * STEER_MANY_ROWS + row] = sum;
     }
 }
 
-/* Leaves a warp's sums in shared memory. */
-template <int GROUPS, int ROWS>
-__device__ __forceinline__ void many_put(const many_sums<GROUPS> &sums, const many_state &s, int groups) {
-#pragma unroll
-    for (int g = 0; g < GROUPS; g++) {
-        if (g > 0 && g >= groups) break;
-        const float(&d)[2][4] = sums.d[g];
-        float2 *to =
-            (float2 *)(s.partial() + (g * s.warps() + s.warp()) * STEER_MANY_ROWS * STEER_MANY_GROUP) +
-            s.lane();
-        to[0] = make_float2(__fadd_rn(d[0][0], d[1][0]), __fadd_rn(d[0][1], d[1][1]));
-        if (ROWS > 1) to[32] = make_float2(__fadd_rn(d[0][2], d[1][2]), __fadd_rn(d[0][3], d[1][3]));
-    }
-}
-
-/* The warps' parts in turn. */
-__device__ __forceinline__ float many_sum(const float *partial, int step, int warps) {
+/* The sums of all parts in turn. */
+__device__ __forceinline__ float many_sum(const float *partial, int step, int parts) {
     float sum = 0;
 #pragma unroll 4
-    for (int warp = 0; warp < warps; warp++) sum = __fadd_rn(sum, partial[warp * step]);
+    for (int part = 0; part < parts; part++) sum = __fadd_rn(sum, partial[part * step]);
     return sum;
 }
 
@@ -130,7 +147,7 @@ __device__ __forceinline__ void many_take(const many_state &s, int j, int count)
                   vector = i / TILE * STEER_MANY_GROUP + i % STEER_MANY_GROUP;
         if (row < s.rows && vector < count)
             s.solved().p[row * s.args.vectors + j + vector] =
-                many_sum(s.partial() + i / TILE * s.warps() * TILE + i % TILE, TILE, s.warps());
+                many_sum(s.partial() + i / TILE * s.args.parts * TILE + i % TILE, TILE, s.args.parts);
     }
 }
 
@@ -145,23 +162,20 @@ __device__ __forceinline__ void many_dots(const many_state &s, const many_progra
     if (program.parts.norm) many_norms<T, ALIGNED>(s);
     for (int j = 0; j < program.parts.vectors; j += ROOM) {
         const int count = min(ROOM, program.vectors - j), groups = many_groups(count);
-        many_sums<GROUPS> sums;
         if (args.residual) {
             if (!held) slots.take_vectors(s, program, program.listed, j, 0);
             slots.take_rows(s, args.residual, args.residual_stride);
-            many_pass<T, ALIGNED, GROUPS, ROWS>(sums, s, slots, groups, held);
+            many_pass<T, ALIGNED, GROUPS, ROWS>(s, slots, j, groups, held, false);
             held = false;
         }
         if (!held) slots.take_vectors(s, program, program.listed, j, 0);
         slots.take_rows(s, args.hidden, args.hidden_stride);
-        many_pass<T, ALIGNED, GROUPS, ROWS>(sums, s, slots, groups, held);
-        if (j > 0) __syncthreads(); /* the sums before are done with */
-        many_put<GROUPS, ROWS>(sums, s, groups);
+        many_pass<T, ALIGNED, GROUPS, ROWS>(s, slots, j, groups, held, args.residual);
         __syncthreads();
         many_take(s, j, count);
     }
     if (program.parts.norm && (int)threadIdx.x < s.rows)
-        s.solved().norm2[threadIdx.x] = many_sum(s.norms() + threadIdx.x, STEER_MANY_ROWS, s.warps());
+        s.solved().norm2[threadIdx.x] = many_sum(s.norms() + threadIdx.x, STEER_MANY_ROWS, s.args.parts);
 }
 
 /* What vectors are scaled by where no operation says it: folded adds as the entry does, others not at all. */
@@ -438,7 +452,6 @@ template <typename T> steer_rows_kernel steer_rows_many(steer_rows_variant varia
     constexpr int GROUPS = STEER_MANY_ROOM / STEER_MANY_GROUP;
     const bool large = variant.elements > 16;
     if (!variant.aligned) return many_of<T, false, GROUPS, 2, true>(large);
-    if (variant.vectors == STEER_MANY_ANY) return many_of<T, true, 1, 1, true>(large);
     if (variant.vectors > STEER_MANY_GROUP) return many_of<T, true, GROUPS, 2, true>(large);
     return variant.tile > STEER_MANY_ROWS / 2 ? many_of<T, true, 1, 2, false>(large)
                                               : many_of<T, true, 1, 1, false>(large);

@@ -34,7 +34,6 @@ struct many_state {
     int rows;
 
     __device__ __forceinline__ int warp() const { return (int)threadIdx.x / 32; }
-    __device__ __forceinline__ int warps() const { return (int)blockDim.x / 32; }
     __device__ __forceinline__ int lane() const { return (int)threadIdx.x % 32; }
     __device__ __forceinline__ int group() const { return lane() / 4; } /* lane = 4 group + place */
     __device__ __forceinline__ int place() const { return lane() % 4; }
@@ -49,11 +48,12 @@ struct many_state {
         return {(float *)(shared + args.at.p), (float *)(shared + args.at.C),
                 (float *)(shared + args.at.norm2), (int *)(shared + args.at.changed), args.vectors};
     }
-    /* The warp's first column and its steps. */
-    __device__ __forceinline__ int column() const { return warp() * args.steps * STEER_MANY_STEP; }
+    /* The warp's first part of the columns, its first column and its steps. */
+    __device__ __forceinline__ int part() const { return warp() * args.each; }
+    __device__ __forceinline__ int column() const { return part() * args.steps * STEER_MANY_STEP; }
     __device__ __forceinline__ int steps() const {
         const int all = (args.hidden_size + STEER_MANY_STEP - 1) / STEER_MANY_STEP;
-        return max(0, min(args.steps, all - warp() * args.steps));
+        return max(0, min(args.each * args.steps, all - part() * args.steps));
     }
 };
 

@@ -32,12 +32,50 @@ __device__ __forceinline__ void stage_copy(char *stage, const steer_entry &entry
         copy_async((uint4 *)(stage + i), (const char *)entry.image + i);
 }
 
+/* A team's shared memory: sums, a program image, then rows and vectors. */
+struct tile_memory {
+    float *partial;
+    char *stage, *slots;
+};
+
+/* Steers a run, rows `begin` to before `end` of a team's R, of which there are `count` from x and r on. ALONE: teams wait for
+ * nobody. */
+template <typename T, int E, int R, bool RESIDUAL, bool ALONE, typename Vectors>
+__device__ __forceinline__ void tile_run(const T *r, T *x, Vectors &vectors, int begin, int end, int count,
+                                         const steer_entry &entry, const tile_memory &memory,
+                                         const steer_rows_args &args, const column_span<T> &span,
+                                         const lane_info &me) {
+    constexpr int NV = Vectors::NV;
+    vectors.load(entry, span);
+    if (R > 1 && begin > 0 && !ALONE)
+        team_barrier<Vectors::TEAMS>(me); /* the rows before are done with shared memory */
+    wait_for_previous();
+    if (!entry.u && !entry.vectors) return;
+    if constexpr (R > 2 && Vectors::IN_SLOTS) {
+        stage_copy(memory.stage, entry, me);
+        const slot_rows<T, RESIDUAL> rows =
+            tile_copy<T, R, RESIDUAL>(memory.slots, x, r, args, count, span, me);
+        if constexpr (Vectors::MORE > 0) {
+            vectors.slots = memory.slots + R * slot_bytes<T>(me, RESIDUAL) +
+                            me.warp * (Vectors::MORE + 1) * 2048 + me.lane * 16;
+            vectors.fill_slots(span);
+        }
+        copies_wait<0>();
+        steer_held<T, R>(rows, begin, end, x, args.hidden_stride, entry, vectors, span, memory.partial,
+                         memory.stage, me);
+    } else {
+        register_rows<T, E, R, RESIDUAL> rows;
+        rows.load(x, r, args, count, span);
+        if (NV > 1) stage_image(memory.stage, entry, me); /* behind the rows: it waits for what it loads */
+        steer_held<T, R>(rows, begin, end, x, args.hidden_stride, entry, vectors, span, memory.partial,
+                         memory.stage, me);
+    }
+}
+
 /* ADDS: programs are folded adds alone, so that teams wait for nobody. */
 template <typename T, int E, int R, int NV, bool RESIDUAL, bool ADDS>
 __device__ __forceinline__ void tile_block(const steer_rows_args &args) {
-    constexpr bool SLOTTED = steer_tile_has_slots(R, NV) && steer_held_vectors(NV) < NV;
-    typedef held_vectors<T, E, NV, SLOTTED> held;
-    constexpr int ROOM = held::ROOM;
+    typedef held_vectors<T, E, NV, steer_tile_has_slots(R, NV) && steer_held_vectors(NV) < NV> held;
     extern __shared__ __align__(16) float partial[];
     let_next_start();
     for (int row = 0, count = R; row < count;) { /* as a rule once: all rows have one program */
@@ -46,7 +84,7 @@ __device__ __forceinline__ void tile_block(const steer_rows_args &args) {
         count = (int)min((int64_t)R, args.rows - first);
         if (count <= 0) return;
         float *mine = partial + me.team * (args.tile_bytes / (int)sizeof(float));
-        char *stage = (char *)(mine + R * ROOM * block_stride(me)), *slots = stage + args.stage_bytes;
+        char *stage = (char *)(mine + R * held::ROOM * block_stride(me));
         const column_span<T> span(me, args.hidden_size);
         steer_entry entry = args.entry;
         const int begin = row;
@@ -63,27 +101,8 @@ __device__ __forceinline__ void tile_block(const steer_rows_args &args) {
         if (R != 2) know(x); /* two rows have no register to spare */
         if (R != 2 && RESIDUAL) know(r);
         held vectors;
-        vectors.load(entry, span);
-        if (R > 1 && begin > 0 && !ADDS)
-            held_barrier<NV>(me); /* the rows before are done with shared memory */
-        wait_for_previous();
-        if (!entry.u && !entry.vectors) continue;
-        if constexpr (steer_tile_has_slots(R, NV)) {
-            stage_copy(stage, entry, me);
-            const slot_rows<T, RESIDUAL> rows = tile_copy<T, R, RESIDUAL>(slots, x, r, args, count, span, me);
-            if constexpr (SLOTTED) {
-                vectors.slots = slots + R * slot_bytes<T>(me, RESIDUAL) + me.warp * (held::MORE + 1) * 2048 +
-                                me.lane * 16;
-                vectors.fill_slots(span);
-            }
-            copies_wait<0>();
-            steer_held<T, R>(rows, begin, row, x, args.hidden_stride, entry, vectors, span, mine, stage, me);
-        } else {
-            register_rows<T, E, R, RESIDUAL> rows;
-            rows.load(x, r, args, count, span);
-            if (NV > 1) stage_image(stage, entry, me); /* behind the rows: it waits for what it loads */
-            steer_held<T, R>(rows, begin, row, x, args.hidden_stride, entry, vectors, span, mine, stage, me);
-        }
+        tile_run<T, E, R, RESIDUAL, ADDS>(r, x, vectors, begin, row, count, entry,
+                                          {mine, stage, stage + args.stage_bytes}, args, span, me);
     }
 }
 

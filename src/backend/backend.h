@@ -14,7 +14,7 @@
 extern "C" {
 #endif
 
-enum { STEER_BACKEND_ABI = 4 };
+enum { STEER_BACKEND_ABI = 5 };
 
 /* Where the elements of a tensor are. Strides in elements, 0 for a broadcast dimension. */
 typedef struct steer_view {
@@ -46,6 +46,7 @@ typedef struct steer_launch {
     int32_t both;             /* 1 if one of those programs has folded adds and a projecting operation */
     int32_t norm;             /* 1 if one of those programs has a cosine */
     int32_t rows_per_program; /* about how many neighbours share a program: chooses the geometry only */
+    int32_t usual_vectors; /* of a program, on average as max_vectors counts them: chooses the kernel only */
 } steer_launch;
 
 /* What all programs of a launch have in common; -1 where they differ. A row without a program may be among the rows. */

@@ -192,7 +192,8 @@ static steer_kernel *add_kernel(const steer_plan *plan, const layer_request *req
                                     .max_image_bytes = choice->needs.max_image_bytes,
                                     .both = choice->needs.both,
                                     .norm = choice->needs.norm,
-                                    .rows_per_program = uniform ? rows : choice->rows_per_program};
+                                    .rows_per_program = uniform ? rows : choice->rows_per_program,
+                                    .usual_vectors = choice->usual_vectors};
     kernel->residual = residual;
     kernel->uniform = uniform;
     kernel->programs = request->programs;
@@ -273,6 +274,7 @@ int steer_compile_launch(const steer_kernel *kernel, const steer_plan *plan, con
     own.max_image_bytes = kernel->launch.max_image_bytes;
     own.both = kernel->launch.both;
     own.norm = kernel->launch.norm;
+    own.usual_vectors = kernel->launch.usual_vectors;
     STEER_TRY(device->backend->kernel_launch(device->state, kernel->loaded, &own, &served));
     if (served) {
         stats->launches_compiled++;

@@ -38,9 +38,9 @@ typedef struct steer_layer_choice {
     uint64_t epoch; /* of the batch it was made for */
     steer_path path;
     const char *why;
-    steer_program *program; /* path uniform: the one program */
-    steer_envelope needs;   /* of the batch on this layer */
-    int32_t rows_per_program;
+    steer_program *program;                  /* path uniform: the one program */
+    steer_envelope needs;                    /* of the batch on this layer */
+    int32_t rows_per_program, usual_vectors; /* as in steer_launch */
 } steer_layer_choice;
 
 typedef struct steer_kernel steer_kernel; /* a specialised kernel, see compile.h */

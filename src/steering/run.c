@@ -51,6 +51,7 @@ static int launch_rows(const steer_plan *plan, const steer_launch *base, int64_t
     launch.both = steer_program_has_both(program);
     launch.norm = program->entry.norm;
     launch.rows_per_program = rows > INT32_MAX ? INT32_MAX : (int32_t)rows;
+    launch.usual_vectors = launch.max_vectors;
     return start(plan, &launch, kernel);
 }
 
@@ -68,7 +69,7 @@ static int launch_loop(const steer_plan *plan, const steer_launch *base) {
 
 /* The rows of the envelope by the row table. */
 static int launch_table(const steer_plan *plan, const steer_launch *base, const steer_envelope *envelope,
-                        int32_t rows_per_program, const steer_kernel *kernel) {
+                        const steer_layer_choice *choice, const steer_kernel *kernel) {
     steer_launch launch = *base;
     launch.rows = envelope->rows;
     launch.table = plan->table;
@@ -76,7 +77,8 @@ static int launch_table(const steer_plan *plan, const steer_launch *base, const 
     launch.max_image_bytes = envelope->max_image_bytes;
     launch.both = envelope->both;
     launch.norm = envelope->norm;
-    launch.rows_per_program = rows_per_program;
+    launch.rows_per_program = choice->rows_per_program;
+    launch.usual_vectors = choice->usual_vectors;
     return start(plan, &launch, kernel);
 }
 
@@ -112,7 +114,7 @@ int steer_plan_launch(steer_plan *plan, int32_t layer, steer_tensor *hidden, ste
     const steer_layer_choice *choice;
     STEER_TRY(steer_plan_choose(&choice, plan, layer));
     const steer_launch base = base_launch(plan, layer, hidden, residual);
-    return launch_table(plan, &base, envelope, choice->rows_per_program, kernel);
+    return launch_table(plan, &base, envelope, choice, kernel);
 }
 
 /* By the row table, padding included, so that a replay after an update skips no row. */
@@ -121,7 +123,7 @@ static int run_mixed(steer_plan *plan, const steer_launch *base, const steer_lay
     steer_envelope envelope = choice->needs;
     envelope.rows = plan->rows;
     if (capturing && plan->forced == STEER_PATH_AUTO) envelope.max_vectors = -1;
-    STEER_TRY(launch_table(plan, base, &envelope, choice->rows_per_program, NULL));
+    STEER_TRY(launch_table(plan, base, &envelope, choice, NULL));
     plan->engine->stats.launches_mixed++;
     return STEER_OK;
 }
@@ -141,8 +143,7 @@ int steer_plan_run(steer_plan *plan, int32_t layer, steer_tensor *hidden, steer_
     const steer_kernel *kernel = NULL;
     if (plan->compile == STEER_COMPILE_DEFAULT && plan->forced == STEER_PATH_AUTO && !capturing)
         kernel = steer_compile_kernel(plan, layer, residual != NULL);
-    if (kernel && path == STEER_PATH_MIXED)
-        return launch_table(plan, &base, &choice->needs, choice->rows_per_program, kernel);
+    if (kernel && path == STEER_PATH_MIXED) return launch_table(plan, &base, &choice->needs, choice, kernel);
     if (kernel) return launch_rows(plan, &base, 0, plan->batch.total, choice->program, kernel);
     if (path == STEER_PATH_LOOP) return launch_loop(plan, &base);
     if (path == STEER_PATH_MIXED) return run_mixed(plan, &base, choice, capturing);

@@ -25,6 +25,14 @@ static void check_one(steer_launch launch, int32_t vectors) {
             }
 }
 
+/* The same where all programs have as many vectors, and where most have none. */
+static void check_both(steer_launch launch, int32_t vectors) {
+    launch.usual_vectors = vectors;
+    check_one(launch, vectors);
+    launch.usual_vectors = 0;
+    check_one(launch, vectors);
+}
+
 static void check_sizes(steer_dtype dtype, int64_t hidden) {
     static const int32_t vectors[] = {-1, 0,  1,  2,  3,  4,  5,  6,   7,   8,  9,
                                       16, 31, 32, 33, 64, 80, 90, 128, 256, 512};
@@ -34,15 +42,15 @@ static void check_sizes(steer_dtype dtype, int64_t hidden) {
         for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
             for (size_t p = 0; p < sizeof shared_by / sizeof *shared_by; p++)
                 for (int residual = 0; residual < 2; residual++)
-                    check_one((steer_launch){.residual = residual ? somewhere : NULL,
-                                             .table = somewhere,
-                                             .hidden_stride = hidden,
-                                             .residual_stride = hidden,
-                                             .hidden_size = hidden,
-                                             .rows = rows[r],
-                                             .dtype = dtype,
-                                             .rows_per_program = shared_by[p]},
-                              vectors[v]);
+                    check_both((steer_launch){.residual = residual ? somewhere : NULL,
+                                              .table = somewhere,
+                                              .hidden_stride = hidden,
+                                              .residual_stride = hidden,
+                                              .hidden_size = hidden,
+                                              .rows = rows[r],
+                                              .dtype = dtype,
+                                              .rows_per_program = shared_by[p]},
+                               vectors[v]);
 }
 
 int main(int count, char **words) {

@@ -35,7 +35,8 @@ static steer_launch launch_of(steer_dtype dtype, int64_t hidden, int64_t rows, c
                           .max_image_bytes = shape->image ? (int64_t)steer_image_size(vectors, vectors) : 0,
                           .both = shape->adds != 0 && vectors > 0,
                           .norm = shape->norm != 0,
-                          .rows_per_program = 64};
+                          .rows_per_program = 64,
+                          .usual_vectors = vectors};
 }
 
 /* Whether the ordinary kernel works on tensor cores; it is not specialised. */

@@ -138,33 +138,50 @@ describe("the bits of a row", function()
         end)
     end)
 
+    -- What was captured before the batches were known gives the bits of applies that know them.
+    local function same_in_a_graph(dtype, n, rows, with_residual)
+        local c, device = require "steer._c", steer.device(B.device)
+        local specs = {}
+        for i, length in ipairs { 1, 2, 5, 9, 40 } do specs[i] = B.spec(B.random_ops(n, length, { gates = 0.2 })) end
+        local function vector(seed) return T.randn({ n }, { device = "cpu", seed = seed }) end
+        specs[6] = steer.spec { [0] = { steer.add(vector(1)) } }
+        specs[7] = steer.spec { [0] = { steer.add(vector(2)), steer.cap(vector(3), { max = 0.1 }) } }
+        local plan, input = engine(dtype, n):plan({}, { rows = rows }), B.hidden(rows, n, dtype)
+        local residual = with_residual and B.hidden(rows, n, dtype) or nil
+        local h = input:clone()
+        plan:update { { spec = specs[1], tokens = 2 } }
+        plan:apply(0, h, { residual = residual })
+        c.check(c.C.steer_graph_begin(device.handle))
+        plan:apply(0, h, { residual = residual })
+        local out = ffi.new("steer_graph *[1]")
+        c.check(c.C.steer_graph_end(out, device.handle))
+        local graph = ffi.gc(out[0], c.C.steer_graph_release)
+        local all = {}
+        for i, spec in ipairs(specs) do all[i] = { spec = spec, tokens = i % 2 + 1 } end
+        for i, batch in ipairs {
+            { { spec = specs[1], tokens = rows } }, { { tokens = 3 }, { spec = specs[4], tokens = 9 } }, {},
+            { { spec = specs[5], tokens = 1 }, { spec = specs[2], tokens = 20 }, { spec = specs[1], tokens = 7 } },
+            { { spec = specs[6], tokens = 4 }, { spec = specs[7], tokens = 6 },
+                { spec = specs[3], tokens = rows - 10 } },
+            all,
+        } do
+            plan:update(batch)
+            h:copy_(input)
+            c.check(c.C.steer_graph_launch(graph))
+            local direct = input:clone()
+            engine(dtype, n):plan(batch, { rows = rows }):apply(0, direct, { residual = residual })
+            assert(B.bytes(direct) == B.bytes(h), ("%s, hidden %d: other bits in batch %d"):format(dtype, n, i))
+        end
+    end
+
     it("are the same in a graph, replayed after updates with other specs and boundaries", function()
         if B.device == "cpu" then return pending("graphs need a GPU") end
-        local c, device, rows, n = require "steer._c", steer.device(B.device), 32, 200
         math.randomseed(23)
         for _, dtype in ipairs(B.dtypes) do
-            local specs = {}
-            for i, length in ipairs { 1, 2, 9, 40 } do specs[i] = B.spec(B.random_ops(n, length, { gates = 0.2 })) end
-            local plan, input = engine(dtype, n):plan({}, { rows = rows }), B.hidden(rows, n, dtype)
-            local h = input:clone()
-            plan:update { { spec = specs[1], tokens = 2 } }
-            plan:apply(0, h)
-            c.check(c.C.steer_graph_begin(device.handle))
-            plan:apply(0, h)
-            local out = ffi.new("steer_graph *[1]")
-            c.check(c.C.steer_graph_end(out, device.handle))
-            local graph = ffi.gc(out[0], c.C.steer_graph_release)
-            for _, batch in ipairs {
-                { { spec = specs[1], tokens = rows } }, { { tokens = 3 }, { spec = specs[3], tokens = 9 } }, {},
-                { { spec = specs[4], tokens = 1 }, { spec = specs[2], tokens = 20 }, { spec = specs[1], tokens = 7 } },
-            } do
-                plan:update(batch)
-                h:copy_(input)
-                c.check(c.C.steer_graph_launch(graph))
-                local direct = input:clone()
-                engine(dtype, n):plan(batch, { rows = rows }):apply(0, direct)
-                assert.equal(B.bytes(direct), B.bytes(h))
-            end
+            same_in_a_graph(dtype, 200, 32)
+            same_in_a_graph(dtype, B.choose { 64, 500, 512, 1000, 1001 }, 33, true)
+            same_in_a_graph(dtype, B.choose { 1024, 2048, 4096 }, B.scaled(1100))
+            same_in_a_graph(dtype, B.choose { 5120, 8192, 8200 }, 40)
         end
     end)
 

@@ -128,7 +128,7 @@ inline void let_next_start() {}
 inline void wait_for_previous() {}
 template <typename T> inline void know(T *&) {}
 inline int thread_now() { return (int)threadIdx.x; }
-inline void barrier_of(int number, int threads) {
+template <int TEAMS> inline void barrier_of(int number, int threads) {
     emulated_barrier((unsigned)(number * threads), (unsigned)threads);
 }
 inline uint4 load_now(const void *from) { return *(const uint4 *)from; }

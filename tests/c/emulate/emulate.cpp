@@ -13,6 +13,7 @@ alignas(128) float partial[SHARED_BYTES / 4];
 alignas(128) float shared_words[SHARED_BYTES / 4];
 } // namespace
 
+#include "steer_any.cuh"
 #include "steer_general.cuh"
 #include "steer_many.cuh"
 #include "steer_select.cuh"
