@@ -347,22 +347,34 @@ __device__ __forceinline__ void many_update_chunks(const many_state &s, const ma
 
 /* ---- The kernel ---------------------------------------------------------------------------------------------- */
 
-/* Brings the program of an entry on chip, as far as there is room; its operations may be read after the next barrier. */
-__device__ __forceinline__ void many_turn_to(many_program *program, const many_state &s,
-                                             const steer_entry &entry, uint64_t entries, int room) {
-    many_program next = {entry, entries, {entry.vectors, entry.vectors, 0, 0, nullptr, nullptr, nullptr}};
-    if (entry.image) {
-        const bool fits = entry.image_bytes <= s.args.stage_bytes;
-        if (fits) stage_image(s.stage(), entry, who());
-        next.parts = parts_of(entry_head(entry), fits ? s.stage() : (const char *)entry.image);
-        next.listed = entry.vectors <= STEER_ENTRY_VECTORS
-                          ? program->entry.m
-                          : (const uint64_t *)(entry.image + steer_image_vectors_at());
-    }
-    next.vectors = next.parts.vectors + (entry.u ? 1 : 0);
-    next.chunks = (next.vectors + room - 1) / room;
+/* Where a row's entry of a layer is, or NULL. */
+__device__ __forceinline__ const uint64_t *entry_at(const steer_row &row, int layer) {
+    const int at = layer - row.first;
+    if (at < 0 || at >= row.count) return nullptr;
+    return (const uint64_t *)(row.entries + (uint64_t)at * sizeof(steer_entry));
+}
+
+/* Brings the program of the entry at `from`, NULL for none, on chip, as far as there is room; its operations may be read after
+ * the next barrier. */
+__device__ __forceinline__ void many_turn_to(many_program *program, const many_state &s, const uint64_t *from,
+                                             uint64_t entries, int room) {
+    const steer_entry &entry = program->entry;
     __syncwarp(); /* nobody needs the program before */
-    if (s.lane() == 0) *program = next;
+    if (s.lane() < (int)sizeof entry / 8) ((uint64_t *)&program->entry)[s.lane()] = from ? from[s.lane()] : 0;
+    __syncwarp();
+    const char *image = (const char *)entry.image;
+    const bool fits = entry.image_bytes <= s.args.stage_bytes;
+    if (image && fits) stage_image(s.stage(), entry, who());
+    if (s.lane() == 0) {
+        program->entries = entries;
+        program->parts = {entry.vectors, entry.vectors, 0, 0, nullptr, nullptr, nullptr};
+        if (image) program->parts = parts_of(entry_head(entry), fits ? s.stage() : image);
+        program->listed = entry.vectors <= STEER_ENTRY_VECTORS
+                              ? entry.m
+                              : (const uint64_t *)(image + steer_image_vectors_at());
+        program->vectors = entry.vectors + (entry.u ? 1 : 0);
+        program->chunks = (program->vectors + room - 1) / room;
+    }
     __syncwarp();
 }
 
@@ -399,8 +411,9 @@ __device__ __forceinline__ void many_block(const steer_rows_args &args) {
             if (wanted != program.entries) {
                 const steer_row of_run = {wanted, (uint16_t)__shfl_sync(0xffffffffu, record.first, row),
                                           (uint16_t)__shfl_sync(0xffffffffu, record.count, row), 0};
-                many_turn_to(&program, s, args.table ? load_entry(of_run, args.layer) : args.entry, wanted,
-                             GROUPS * STEER_MANY_GROUP);
+                const uint64_t *from =
+                    args.table ? entry_at(of_run, args.layer) : (const uint64_t *)&args.entry;
+                many_turn_to(&program, s, from, wanted, GROUPS * STEER_MANY_GROUP);
                 if (!is_few(program.parts) && program.chunks == 1) {
                     slots.take_vectors(s, program, program.listed, 0, 0);
                     for (int step = 0; step < min(args.slots, s.steps()); step++)
