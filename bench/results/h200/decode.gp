@@ -15,7 +15,7 @@ set xtics ('1' 1, '2' 2, '4' 4, '8' 8, '16' 16, '32' 32, '64' 64, '128' 128, '25
 set xrange [0.70710678118654746:1448.1546878700494]
 set logscale y
 set ytics ('1' 1, '2' 2, '5' 5, '10' 10)
-set yrange [0.74789356561472409:18.613013413486719]
+set yrange [0.7059162757142261:18.279993375589168]
 set terminal svg size 960,560 dynamic noenhanced font 'Helvetica,Arial,sans-serif,15' background 'white'
 set output 'decode.svg'
 plot 'decode.tsv' index 0 using 1:2:3:4 with yerrorlines lc rgb '#0072B2' lw 2 pt 7 ps 1 title '2048, one', \

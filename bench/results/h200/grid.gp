@@ -14,8 +14,8 @@ set logscale x
 set xtics ('1' 1, '2' 2, '4' 4, '8' 8, '16' 16)
 set xrange [0.87055056329612412:18.379173679952562]
 set logscale y
-set ytics ('50' 50, '100' 100, '200' 200, '500' 500, '1000' 1000, '2000' 2000, '5000' 5000, '10000' 10000, '20000' 20000)
-set yrange [43.571389486240363:28193.975408553393]
+set ytics ('100' 100, '200' 200, '500' 500, '1000' 1000, '2000' 2000, '5000' 5000, '10000' 10000, '20000' 20000)
+set yrange [50.259379916017515:23871.591535971249]
 set terminal svg size 960,560 dynamic noenhanced font 'Helvetica,Arial,sans-serif,15' background 'white'
 set output 'grid.svg'
 plot 'grid.tsv' index 0 using 1:2:3:4 with yerrorlines lc rgb '#0072B2' lw 2 pt 7 ps 1 title 'batch, 1', \

@@ -15,7 +15,7 @@ set xtics ('1000' 1000, '2000' 2000, '5000' 5000, '10000' 10000)
 set xrange [430.53896460990188:19483.969372204581]
 set logscale y
 set ytics ('1' 1, '2' 2, '5' 5, '10' 10, '20' 20, '50' 50, '100' 100, '200' 200, '500' 500)
-set yrange [0.80830418435653417:608.93574085327589]
+set yrange [0.75790258709779046:606.89243331610658]
 set terminal svg size 960,560 dynamic noenhanced font 'Helvetica,Arial,sans-serif,15' background 'white'
 set output 'hidden.svg'
 plot 'hidden.tsv' index 0 using 1:2:3:4 with yerrorlines lc rgb '#0072B2' lw 2 pt 7 ps 1 title '256', \

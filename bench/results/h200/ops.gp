@@ -14,8 +14,8 @@ set logscale x
 set xtics ('1' 1, '2' 2, '5' 5, '10' 10, '20' 20, '50' 50)
 set xrange [0.81225239635623547:78.793242454074644]
 set logscale y
-set ytics ('5' 5, '10' 10, '20' 20, '50' 50)
-set yrange [2.9742513669033288:99.942162012335658]
+set ytics ('5' 5, '10' 10, '20' 20)
+set yrange [2.8556432133450782:47.709479108177284]
 set terminal svg size 960,560 dynamic noenhanced font 'Helvetica,Arial,sans-serif,15' background 'white'
 set output 'ops.svg'
 plot 'ops.tsv' index 0 using 1:2:3:4 with yerrorlines lc rgb '#0072B2' lw 2 pt 7 ps 1 title 'add', \

@@ -15,7 +15,7 @@ set xtics ('1' 1, '2' 2, '4' 4, '8' 8, '16' 16, '32' 32, '64' 64, '128' 128, '25
 set xrange [0.75785828325519911:337.79402515786091]
 set logscale y
 set ytics ('2' 2, '5' 5, '10' 10, '20' 20, '50' 50, '100' 100, '200' 200)
-set yrange [1.3217944269232718:374.53004877159827]
+set yrange [1.2897200679013512:337.13526617103923]
 set terminal svg size 960,560 dynamic noenhanced font 'Helvetica,Arial,sans-serif,15' background 'white'
 set output 'specs.svg'
 plot 'specs.tsv' index 0 using 1:2:3:4 with yerrorlines lc rgb '#0072B2' lw 2 pt 7 ps 1 title 'decode, mixed', \
