@@ -56,9 +56,14 @@ bool is_large(const steer_launch *launch, int threads, const steer_cuda_device *
     return launch->rows * row_bytes(launch, threads) > gpu->l2_bytes;
 }
 
+/* Whether each multiprocessor has rows for tiles of several. */
+bool rows_suffice(const steer_launch *launch, const steer_cuda_device *gpu) {
+    return launch->rows >= 8 * gpu->multiprocessors;
+}
+
 /* Rows of one tile share what they load; where few rows are left for a multiprocessor they go alone. */
 bool rows_share(const steer_launch *launch, const steer_cuda_device *gpu) {
-    return launch->rows_per_program >= 4 && launch->rows >= 8 * gpu->multiprocessors;
+    return launch->rows_per_program >= 4 && rows_suffice(launch, gpu);
 }
 
 /* Most vectors that the fast kernels hold in registers. */
@@ -141,9 +146,8 @@ void choose_any(steer_rows_variant *variant, const steer_launch *launch, int thr
     variant->elements = launch->hidden_size >= STEER_MANY_LONG ? 32 : 16;
     variant->vectors = STEER_MANY_GROUP;
     const int teams = threads_of_any(launch, threads, *variant) / threads;
-    variant->tile =
-        !launch->residual && 4 * teams <= STEER_MANY_ROWS / 2 && launch->rows >= 8 * gpu->multiprocessors ? 4
-                                                                                                          : 1;
+    const bool four = !launch->residual && 4 * teams <= STEER_MANY_ROWS / 2 && rows_suffice(launch, gpu);
+    variant->tile = four ? 4 : 1;
 }
 
 void choose_many(steer_rows_variant *variant, const steer_launch *launch, const steer_cuda_device *gpu) {
@@ -218,10 +222,10 @@ int64_t plan_general(steer_rows_args *args, const steer_launch *launch, int thre
 }
 
 /* Lays out the many kernel's shared memory, but for the slots behind it; how many bytes that is. */
-int64_t lay_out_many(steer_rows_args *args, int warps, int room) {
+int64_t lay_out_many(steer_rows_args *args, int parts, int warps, int room) {
     auto &at = args->at;
-    at.norms = room * args->parts * STEER_MANY_ROWS * (int)sizeof(float); /* behind the sums of the parts */
-    at.C = at.norms + args->parts * STEER_MANY_ROWS * (int)sizeof(float);
+    at.norms = room * parts * STEER_MANY_ROWS * (int)sizeof(float); /* behind the sums of the parts */
+    at.C = at.norms + parts * STEER_MANY_ROWS * (int)sizeof(float);
     at.p = at.C + args->vectors * STEER_MANY_ROWS * (int)sizeof(float);
     at.norm2 = at.p + args->tile * args->vectors * (int)sizeof(float);
     at.changed = at.norm2 + STEER_MANY_ROWS * (int)sizeof(float);
@@ -233,22 +237,22 @@ int64_t lay_out_many(steer_rows_args *args, int warps, int room) {
 
 /* Shared memory of the many kernel in bytes: half of what there is, so that another block finds room, unless few steps
  * would be on their way then. */
-int64_t plan_many(steer_rows_args *args, const steer_launch *launch, int threads, steer_rows_variant variant,
-                  const steer_cuda_device *gpu) {
+int64_t plan_many(steer_rows_args *args, const steer_launch *launch, int threads, int tile,
+                  steer_rows_variant variant, const steer_cuda_device *gpu) {
     const bool any = launch->max_vectors < 0;
     const int64_t image = any ? CAPTURED_STAGE_BYTES : launch->max_image_bytes;
     const int vectors = most_of_many(launch), warps = threads / 32;
-    const int parts =
+    const int parts = /* at least one a warp: rows of few vectors have their sums there too */
         launch->hidden_size < STEER_MANY_SPLIT ? threads_of_many(launch, false) / 32 : STEER_MANY_PARTS;
     const int room = std::max(variant.vectors, (int)STEER_MANY_GROUP);
     const int64_t steps = (launch->hidden_size + STEER_MANY_STEP - 1) / STEER_MANY_STEP;
-    args->tile = variant.family == STEER_ROWS_ANY ? variant.tile * threads / args->team : variant.tile;
+    args->tile = tile;
     args->vectors = (vectors + STEER_MANY_GROUP - 1) / STEER_MANY_GROUP * STEER_MANY_GROUP;
     args->stage_bytes = image <= MAX_STAGE_BYTES ? (int32_t)image : 0;
     args->each = parts / warps;
     args->steps = (int32_t)((steps + parts - 1) / parts);
     args->parts = (int32_t)((steps + args->steps - 1) / args->steps);
-    const int64_t beside = lay_out_many(args, warps, room);
+    const int64_t beside = lay_out_many(args, parts, warps, room);
     const int64_t slot = steer_many_slot_bytes(room);
     const int64_t half = ((gpu->shared_bytes - 1024) / 2 - beside) / (warps * slot),
                   full = (gpu->shared_bytes - beside) / (warps * slot);
@@ -265,8 +269,10 @@ int64_t plan_any(steer_rows_args *args, const steer_launch *launch, int threads,
     int64_t team = variant.tile * steer_sums_room(STEER_FEW_VECTORS) * sums + STEER_ANY_STAGE;
     if (variant.tile > 1)
         team += variant.tile * slot_bytes(launch, args->team) + vector_bytes(args->team, STEER_FEW_VECTORS);
+    const int teams = threads / args->team;
     args->tile_bytes = (int32_t)team;
-    return std::max(plan_many(args, launch, threads, variant, gpu), threads / args->team * team);
+    args->turns = 1;
+    return std::max(plan_many(args, launch, threads, teams * variant.tile, variant, gpu), teams * team);
 }
 
 /* Shared memory of a launch in bytes, noting in `args` what the kernels must know of it. */
@@ -283,7 +289,8 @@ int64_t plan_shared(steer_rows_args *args, const steer_launch *launch, int threa
     }
     if (variant.family == STEER_ROWS_STREAM)
         return stream_bytes(launch, threads, variant.vectors) + 2 * variant.tile * room + stage;
-    if (variant.family == STEER_ROWS_MANY) return plan_many(args, launch, threads, variant, gpu);
+    if (variant.family == STEER_ROWS_MANY)
+        return plan_many(args, launch, threads, variant.tile, variant, gpu);
     if (variant.family == STEER_ROWS_ANY) return plan_any(args, launch, threads, variant, gpu);
     return plan_general(args, launch, threads, variant.tile, gpu);
 }
@@ -314,7 +321,7 @@ int64_t rows_of_block(steer_rows_args *args, const steer_launch *launch, int thr
         args->turns = (int32_t)((tiles + at_once - 1) / at_once);
         return (int64_t)args->turns * variant.tile;
     }
-    if (variant.family == STEER_ROWS_ANY) return args->turns = 1, args->tile;
+    if (variant.family == STEER_ROWS_ANY) return args->tile;
     if (variant.family == STEER_ROWS_STREAM) return args->turns = variant.vectors > 1 ? 64 : 16;
     if (variant.family == STEER_ROWS_TILE) return (int64_t)variant.tile * (threads / args->team);
     args->turns = is_large(launch, threads, gpu) ? 4 : 1;
