@@ -21,7 +21,7 @@ struct special_kernel {
 
 bool same_variant(const steer_rows_variant &a, const steer_rows_variant &b) {
     return a.family == b.family && a.elements == b.elements && a.tile == b.tile && a.vectors == b.vectors &&
-           a.aligned == b.aligned && a.adds == b.adds && a.residual == b.residual;
+           a.aligned == b.aligned && a.adds == b.adds && a.shares == b.shares && a.residual == b.residual;
 }
 
 /* ---- Text ------------------------------------------------------------------------------------------------------ */
@@ -89,8 +89,9 @@ void append_kernel(std::string *text, const steer_launch *launch, const steer_ro
               threads = v.family == STEER_ROWS_TILE ? most : plan.threads;
     char block[128], blocks[128] = "1";
     if (v.family == STEER_ROWS_TILE) {
-        snprintf(block, sizeof block, "tile_block<%s, %d, %d, %d, %s, %s>", type, v.elements, v.tile,
-                 v.vectors, residual, v.adds ? "true" : "false");
+        snprintf(block, sizeof block,
+                 v.shares ? "tile_shared_block<%s>" : "tile_block<%s, %d, %d, %d, %s, %s>", type, v.elements,
+                 v.tile, v.vectors, residual, v.adds ? "true" : "false");
         snprintf(blocks, sizeof blocks, "blocks_for<%s>(%d, %d, %s)", type, v.elements, v.vectors, residual);
     } else if (v.family == STEER_ROWS_STREAM) {
         snprintf(block, sizeof block, "stream_block<%s, %d, %d, %s>", type, v.tile, v.vectors, residual);
@@ -142,8 +143,8 @@ int describe(char **out, const steer_cuda_device *gpu, const steer_launch *launc
     STEER_CUDA_CHECK(steer_nvrtc_load());
     STEER_CUDA_CHECK(steer_cuda_plan_rows(&plan, launch, gpu));
     *out = nullptr;
-    if (plan.variant.family == STEER_ROWS_MANY || plan.variant.family == STEER_ROWS_ANY)
-        return STEER_OK; /* tensor cores take the time of the first, and the second's programs differ */
+    if (plan.variant.family >= STEER_ROWS_MANY)
+        return STEER_OK; /* tensor cores take the time, or programs differ */
     *out = strdup(write_text(gpu, launch, shape, plan).c_str());
     return *out ? STEER_OK : STEER_CUDA_FAIL(STEER_E_OUT_OF_MEMORY, "compile: no host memory");
 }
@@ -212,7 +213,7 @@ int steer_cuda_kernel_launch(void *device, void *kernel, const steer_launch *lau
     STEER_CUDA_CHECK(steer_cuda_plan_rows(&plan, launch, gpu));
     *served = launch->rows == 0 || same_variant(plan.variant, own->variant);
     if (!*served || launch->rows == 0) return STEER_OK;
-    return steer_cuda_launch_rows(gpu, own->kernel, plan.args, plan.blocks, plan.threads, plan.shared);
+    return steer_cuda_launch_rows(gpu, own->kernel, plan.args, plan.blocks, plan.threads, plan.shared, 1);
 }
 
 /* For tests and packagers, on machines without a device: compiles what an H200 with the given compute capability would

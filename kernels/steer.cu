@@ -8,6 +8,7 @@ namespace {
 
 const int64_t MAX_TILE_BYTES = 128 * 1024, MAX_STAGE_BYTES = 32 * 1024, CAPTURED_STAGE_BYTES = 8 * 1024,
               MOST_SUMS_BYTES = 4 * 1024, /* of the fast kernels */
+    MOST_ALONE = 16,                      /* most vectors without blocks that share rows, as measured */
     LARGE_BLOCK_BYTES = 200 * 1024;       /* shared memory that the many kernel's large blocks want */
 
 /* Threads that share a row, 16 elements each. */
@@ -41,9 +42,10 @@ int64_t slot_bytes(const steer_launch *launch, int threads) {
     return (int64_t)threads * 16 * (int64_t)element_bytes(launch) * (launch->residual ? 2 : 1);
 }
 
-/* Bytes of the slots of vectors that do not stay in registers. */
+/* Bytes of a vector in a slot, and of the slots of vectors that do not stay in registers. */
+int64_t vector_slot_bytes(int threads) { return threads * 16 * (int64_t)sizeof(float); }
 int64_t vector_bytes(int threads, int vectors) {
-    return (int64_t)steer_vector_slots(vectors) * threads * 16 * (int64_t)sizeof(float);
+    return steer_vector_slots(vectors) * vector_slot_bytes(threads);
 }
 
 /* Bytes of the rows and vectors that the stream kernel has in shared memory. */
@@ -140,6 +142,61 @@ bool are_varied(const steer_launch *launch) {
             2 * launch->usual_vectors <= launch->max_vectors);
 }
 
+/* Steps of STEER_MANY_STEP columns of each of so many parts. */
+int steps_of_part(const steer_launch *launch, int parts) {
+    const int64_t steps = (launch->hidden_size + STEER_MANY_STEP - 1) / STEER_MANY_STEP;
+    return (int)((steps + parts - 1) / parts);
+}
+
+/* Lays out what the many and the pair kernel have in shared memory behind their sums, but for the slots; where it ends. */
+int64_t lay_out_programs(steer_rows_args *args, int64_t sums, int tiles, int warps) {
+    auto &at = args->at;
+    const int row = args->vectors * (int)sizeof(float);
+    at.C = (int32_t)sums;
+    at.p = at.C + tiles * STEER_MANY_ROWS * row;
+    at.norm2 = at.p + args->tile / tiles * row;
+    at.changed = at.norm2 + STEER_MANY_ROWS * (int)sizeof(float);
+    at.programs = at.changed + tiles * STEER_MANY_ROWS * (int)sizeof(int);
+    at.stage = at.programs + warps * STEER_MANY_PROGRAM;
+    return (at.stage + args->stage_bytes + 127) / 128 * 128;
+}
+
+/* Shared memory of the pair kernel in bytes, where that is how a launch is served, with slots of so many vectors; at least two
+ * slots a warp. */
+int64_t plan_pair(steer_rows_args *args, const steer_launch *launch, int room, const steer_cuda_device *gpu) {
+    const int warps = STEER_MANY_THREADS / 32, vectors = most_of_many(launch), most_slots = 5;
+    const int64_t slot = room / STEER_MANY_GROUP * STEER_PAIR_SLOT;
+    const int64_t group = STEER_PAIR_ROWS * STEER_MANY_GROUP * STEER_MANY_HALF * (int)sizeof(float);
+    args->tile = STEER_PAIR_ROWS;
+    args->vectors = (vectors + STEER_MANY_GROUP - 1) / STEER_MANY_GROUP * STEER_MANY_GROUP;
+    args->stage_bytes = launch->max_image_bytes <= MAX_STAGE_BYTES ? (int32_t)launch->max_image_bytes : 0;
+    args->each = 1;
+    args->steps = steps_of_part(launch, STEER_MANY_PARTS);
+    args->groups = std::min(args->vectors / STEER_MANY_GROUP, 2);
+    args->at.received = lay_out_programs(args, args->groups * group, 2, warps);
+    args->at.rows = args->at.received + STEER_MANY_ROWS * args->vectors * (int)sizeof(float);
+    args->at.slots = args->at.rows + warps * args->steps * STEER_PAIR_ROWS * STEER_MANY_STEP * 2;
+    const int64_t beside = args->at.slots, slots = (gpu->shared_bytes - beside) / (warps * slot);
+    args->slots = (int32_t)std::max<int64_t>(2, std::min<int64_t>(slots, most_slots));
+    return beside + warps * args->slots * slot;
+}
+
+/* Vectors of a slot of the pair kernel, 0 where its rows have no room. */
+int room_of_pair(const steer_launch *launch, const steer_cuda_device *gpu) {
+    steer_rows_args args = {};
+    int room = launch->max_vectors > STEER_MANY_GROUP ? 2 * STEER_MANY_GROUP : STEER_MANY_GROUP;
+    while (room > 0 && plan_pair(&args, launch, room, gpu) > gpu->shared_bytes) room -= STEER_MANY_GROUP;
+    return room;
+}
+
+/* Whether two blocks share rows: of programs of many vectors, with enough neighbours, and room for them on chip. */
+bool are_paired(const steer_launch *launch, const steer_cuda_device *gpu) {
+    return gpu->compute_major >= 9 && launch->dtype != STEER_F32 && rows_are_aligned(launch) &&
+           !launch->residual && !launch->norm && launch->hidden_size >= STEER_MANY_SPLIT &&
+           launch->max_vectors > MOST_ALONE && launch->rows_per_program >= STEER_PAIR_ROWS &&
+           launch->rows >= STEER_PAIR_ROWS / 2 * (gpu->multiprocessors / 2) && room_of_pair(launch, gpu) > 0;
+}
+
 void choose_any(steer_rows_variant *variant, const steer_launch *launch, int threads,
                 const steer_cuda_device *gpu) {
     variant->family = STEER_ROWS_ANY;
@@ -177,6 +234,12 @@ steer_rows_variant choose(const steer_launch *launch, int threads, const steer_c
         choose_any(&variant, launch, threads, gpu);
         return variant;
     }
+    if (are_paired(launch, gpu)) {
+        variant.family = STEER_ROWS_PAIR;
+        variant.tile = STEER_PAIR_ROWS;
+        variant.vectors = room_of_pair(launch, gpu);
+        return variant;
+    }
     if (!is_fast(launch, threads, gpu)) {
         if (launch->dtype == STEER_F32)
             choose_general(&variant, launch, threads, share);
@@ -195,6 +258,8 @@ steer_rows_variant choose(const steer_launch *launch, int threads, const steer_c
     variant.family = walk ? STEER_ROWS_STREAM : STEER_ROWS_TILE;
     variant.tile = walk ? steer_stream_rows(variant.vectors) : rows_of_tile(launch, variant, threads, gpu);
     variant.adds = !walk && variant.tile == 2 && launch->max_vectors == 0;
+    variant.shares = !walk && variant.tile == 2 && variant.vectors == 0 && !variant.adds &&
+                     !variant.residual && launch->table && launch->dtype != STEER_F32;
     return variant;
 }
 
@@ -223,16 +288,10 @@ int64_t plan_general(steer_rows_args *args, const steer_launch *launch, int thre
 
 /* Lays out the many kernel's shared memory, but for the slots behind it; how many bytes that is. */
 int64_t lay_out_many(steer_rows_args *args, int parts, int warps, int room) {
-    auto &at = args->at;
-    at.norms = room * parts * STEER_MANY_ROWS * (int)sizeof(float); /* behind the sums of the parts */
-    at.C = at.norms + parts * STEER_MANY_ROWS * (int)sizeof(float);
-    at.p = at.C + args->vectors * STEER_MANY_ROWS * (int)sizeof(float);
-    at.norm2 = at.p + args->tile * args->vectors * (int)sizeof(float);
-    at.changed = at.norm2 + STEER_MANY_ROWS * (int)sizeof(float);
-    at.programs = at.changed + STEER_MANY_ROWS * (int)sizeof(int);
-    at.stage = at.programs + warps * STEER_MANY_PROGRAM;
-    at.slots = (at.stage + args->stage_bytes + 127) / 128 * 128;
-    return at.slots;
+    args->at.norms = room * parts * STEER_MANY_ROWS * (int)sizeof(float); /* behind the sums of the parts */
+    const int sums = args->at.norms + parts * STEER_MANY_ROWS * (int)sizeof(float);
+    args->at.slots = (int32_t)lay_out_programs(args, sums, 1, warps);
+    return args->at.slots;
 }
 
 /* Shared memory of the many kernel in bytes: half of what there is, so that another block finds room, unless few steps
@@ -250,7 +309,7 @@ int64_t plan_many(steer_rows_args *args, const steer_launch *launch, int threads
     args->vectors = (vectors + STEER_MANY_GROUP - 1) / STEER_MANY_GROUP * STEER_MANY_GROUP;
     args->stage_bytes = image <= MAX_STAGE_BYTES ? (int32_t)image : 0;
     args->each = parts / warps;
-    args->steps = (int32_t)((steps + parts - 1) / parts);
+    args->steps = steps_of_part(launch, parts);
     args->parts = (int32_t)((steps + args->steps - 1) / args->steps);
     const int64_t beside = lay_out_many(args, parts, warps, room);
     const int64_t slot = steer_many_slot_bytes(room);
@@ -292,6 +351,7 @@ int64_t plan_shared(steer_rows_args *args, const steer_launch *launch, int threa
     if (variant.family == STEER_ROWS_MANY)
         return plan_many(args, launch, threads, variant.tile, variant, gpu);
     if (variant.family == STEER_ROWS_ANY) return plan_any(args, launch, threads, variant, gpu);
+    if (variant.family == STEER_ROWS_PAIR) return plan_pair(args, launch, variant.vectors, gpu);
     return plan_general(args, launch, threads, variant.tile, gpu);
 }
 
@@ -301,7 +361,7 @@ int teams_of_tile(const steer_rows_args &args, const steer_launch *launch, steer
                   const steer_cuda_device *gpu) {
     const int64_t tiles = (launch->rows + variant.tile - 1) / variant.tile, all = gpu->multiprocessors;
     auto most = [&](int64_t blocks) { return (blocks + all - 1) / all; }; /* of a multiprocessor */
-    int teams = variant.adds ? 4 : variant.tile == 4 ? 2 : 1;
+    int teams = variant.adds ? 4 : variant.tile == 4 || variant.shares ? 2 : 1;
     while (teams > 1 &&
            (teams * args.team > STEER_BLOCK_THREADS || teams * args.tile_bytes > gpu->shared_bytes ||
             teams * most((tiles + teams - 1) / teams) > most(tiles)))
@@ -312,12 +372,13 @@ int teams_of_tile(const steer_rows_args &args, const steer_launch *launch, steer
 /* Rows that a block serves: a tile, or where it walks, enough of them to pay for what it loads once. */
 int64_t rows_of_block(steer_rows_args *args, const steer_launch *launch, int threads, int64_t shared,
                       steer_rows_variant variant, const steer_cuda_device *gpu) {
-    if (variant.family == STEER_ROWS_MANY) {
+    if (variant.family == STEER_ROWS_MANY || variant.family == STEER_ROWS_PAIR) {
         const int64_t tiles = (launch->rows + variant.tile - 1) / variant.tile;
         const int64_t together =
             std::min<int64_t>((gpu->shared_bytes + 1024) / (shared + 1024), /* blocks */
                               variant.vectors > STEER_MANY_GROUP ? 1 : 2 * STEER_MANY_THREADS / threads);
-        const int64_t at_once = gpu->multiprocessors * together;
+        const int64_t at_once =
+            variant.family == STEER_ROWS_PAIR ? gpu->multiprocessors / 2 : gpu->multiprocessors * together;
         args->turns = (int32_t)((tiles + at_once - 1) / at_once);
         return (int64_t)args->turns * variant.tile;
     }
@@ -358,9 +419,11 @@ int steer_cuda_plan_rows(steer_rows_plan *plan, const steer_launch *launch, cons
     args.hidden_size = (int32_t)launch->hidden_size;
     args.team = threads;
     args.layer = launch->layer;
+    args.upper_mask = 0xffffe000u;
     if (launch->uniform) args.entry = *launch->uniform;
     steer_rows_variant variant = choose(launch, threads, gpu);
     if (variant.family == STEER_ROWS_MANY) threads = threads_of_many(launch, variant.elements > 16);
+    if (variant.family == STEER_ROWS_PAIR) threads = STEER_MANY_THREADS;
     if (variant.family == STEER_ROWS_ANY) threads = threads_of_any(launch, threads, variant);
     int64_t shared = plan_shared(&args, launch, threads, variant, gpu);
     if (shared > gpu->shared_bytes)
@@ -373,13 +436,16 @@ int steer_cuda_plan_rows(steer_rows_plan *plan, const steer_launch *launch, cons
         const int teams = teams_of_tile(args, launch, variant, gpu);
         shared *= teams;
         threads *= teams;
+        variant.shares = variant.shares && teams == 2;
+        if (variant.shares) shared += vector_slot_bytes(args.team);
     }
     int64_t rows_each = rows_of_block(&args, launch, threads, shared, variant, gpu);
     int64_t blocks = (launch->rows + rows_each - 1) / rows_each;
     if (blocks > INT32_MAX)
         return STEER_CUDA_FAIL(STEER_E_UNSUPPORTED, "rows: %lld is beyond one launch",
                                (long long)launch->rows);
-    *plan = {variant, args, (unsigned)blocks, threads, (int)shared};
+    const int cluster = variant.family == STEER_ROWS_PAIR ? 2 : 1; /* blocks that share rows */
+    *plan = {variant, args, (unsigned)blocks * cluster, threads, (int)shared, cluster};
     return STEER_OK;
 }
 
@@ -390,7 +456,7 @@ int steer_cuda_steer(void *device, const steer_launch *launch) {
     if (launch->rows == 0) return STEER_OK;
     STEER_CUDA_CHECK(steer_cuda_plan_rows(&plan, launch, gpu));
     return steer_cuda_launch_rows(gpu, steer_rows_select(launch->dtype, plan.variant), plan.args, plan.blocks,
-                                  plan.threads, plan.shared);
+                                  plan.threads, plan.shared, plan.cluster);
 }
 
 /* For tests, on machines without a device: how a launch would be served on one with so much of the two. `args` and
@@ -403,6 +469,7 @@ steer_cuda_trial_plan(void *args, void *variant, unsigned *blocks, int *threads,
     gpu.multiprocessors = multiprocessors;
     gpu.shared_bytes = shared_bytes;
     gpu.l2_bytes = 50 << 20;
+    gpu.compute_major = shared_bytes < LARGE_BLOCK_BYTES ? 8 : 9;
     STEER_CUDA_CHECK(steer_cuda_plan_rows(&plan, launch, &gpu));
     *(steer_rows_args *)args = plan.args;
     *(steer_rows_variant *)variant = plan.variant;

@@ -30,11 +30,14 @@ enum {
     STEER_MANY_ROOM = 32,  /* most vectors that a slot of shared memory has room for; half in large blocks */
     STEER_MANY_THREADS = 256, /* most of a block, twice as many of a large one */
     STEER_MANY_PARTS = 16,    /* of the columns, each with sums of its own; a warp has one or two */
+    STEER_MANY_HALF = 8,      /* parts whose sums are added up together */
     STEER_MANY_SPLIT = 2048,  /* hidden size from which there are so many; below, a warp of a block has one */
     STEER_MANY_LONG = 8192,   /* hidden size from which blocks are large, so that fewer rows are in work */
     STEER_MANY_PROGRAM = 208, /* bytes of what a warp knows of a program */
-    STEER_ANY_TEAMS = 4,      /* most of a block, unless each is a warp */
-    STEER_ANY_STAGE = 1024    /* bytes of a program image that a team has room for */
+    STEER_PAIR_ROWS = 32,     /* of two blocks */
+    STEER_PAIR_SLOT = STEER_MANY_GROUP * STEER_MANY_STEP * 4, /* bytes: eight vectors alone */
+    STEER_ANY_TEAMS = 4,                                      /* most of a block, unless each is a warp */
+    STEER_ANY_STAGE = 1024 /* bytes of a program image that a team has room for */
 };
 
 /* Bytes of a slot of the many kernel: a step of 16-bit rows and of f32 vectors. */
@@ -92,9 +95,13 @@ struct steer_rows_args {
     int32_t each;          /* many: parts of a warp */
     int32_t steps;         /* many: of STEER_MANY_STEP columns of a part */
     int32_t slots;         /* many: of a warp */
+    int32_t groups;        /* pair: of eight vectors, whose sums have room together */
+    uint32_t upper_mask;   /* many, pair: bits of a number's upper part */
+    uint32_t zero;         /* 0, which the compiler does not know */
     struct {
         int32_t norms, C, p, norm2, changed, programs, stage, slots;
-    } at; /* many: offsets in shared memory */
+        int32_t received, rows; /* pair */
+    } at;                       /* many, pair: offsets in shared memory */
     steer_entry entry;
 };
 
@@ -107,7 +114,8 @@ enum steer_rows_family {
     STEER_ROWS_STREAM,
     STEER_ROWS_GENERAL,
     STEER_ROWS_MANY,
-    STEER_ROWS_ANY
+    STEER_ROWS_ANY,
+    STEER_ROWS_PAIR
 };
 
 struct steer_rows_variant {
@@ -118,6 +126,7 @@ struct steer_rows_variant {
                     many, any: what a slot has room for */
     bool aligned; /* rows are multiples of 16 bytes */
     bool adds;    /* tile of 2: programs are folded adds alone */
+    bool shares;  /* tile of 2: of two teams, which share a vector in shared memory */
     bool residual;
 };
 
@@ -127,6 +136,7 @@ template <typename T>
 steer_rows_kernel steer_rows_general(steer_rows_variant variant);                    /* steer_general.cuh */
 template <typename T> steer_rows_kernel steer_rows_many(steer_rows_variant variant); /* steer_many.cuh */
 template <typename T> steer_rows_kernel steer_rows_any(steer_rows_variant variant);  /* steer_any.cuh */
+template <typename T> steer_rows_kernel steer_rows_pair(steer_rows_variant variant); /* steer_pair.cuh */
 
 #if !defined(__CUDACC_RTC__) && !defined(STEER_EMULATED)
 
@@ -136,27 +146,30 @@ struct steer_rows_plan {
     steer_rows_args args;
     unsigned blocks;
     int threads;
-    int shared; /* bytes */
+    int shared;  /* bytes */
+    int cluster; /* blocks of one */
 };
 int steer_cuda_plan_rows(steer_rows_plan *plan, const steer_launch *launch, const steer_cuda_device *gpu);
 
 int steer_cuda_allow_shared(const void *kernel, const steer_cuda_device *gpu);
 
-/* Launches a steering kernel, which may start before the kernel ahead of it has ended. */
+/* Launches a steering kernel, which may start before the kernel ahead of it has ended. cluster: blocks of one, 1 for none. */
 template <typename Args>
 int steer_cuda_launch_rows(steer_cuda_device *gpu, void (*kernel)(const Args), const Args &args,
-                           unsigned blocks, int threads, int shared) {
+                           unsigned blocks, int threads, int shared, int cluster) {
     if (shared > 48 * 1024) STEER_CUDA_CHECK(steer_cuda_allow_shared((const void *)kernel, gpu));
-    cudaLaunchAttribute early = {};
-    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    early.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchAttribute attributes[2] = {};
+    attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[0].val.programmaticStreamSerializationAllowed = 1;
+    attributes[1].id = cudaLaunchAttributeClusterDimension;
+    attributes[1].val.clusterDim = {(unsigned)cluster, 1, 1};
     cudaLaunchConfig_t config = {};
     config.gridDim = dim3(blocks);
     config.blockDim = dim3((unsigned)threads);
     config.dynamicSmemBytes = (size_t)shared;
     config.stream = steer_cuda_stream(gpu);
-    config.attrs = &early;
-    config.numAttrs = gpu->compute_major >= 9 ? 1 : 0;
+    config.attrs = attributes;
+    config.numAttrs = gpu->compute_major < 9 ? 0 : cluster > 1 ? 2 : 1;
     STEER_CUDA_TRY(cudaLaunchKernelEx(&config, kernel, args));
     return STEER_OK;
 }

@@ -22,51 +22,59 @@ namespace {
 
 /* ---- Dots ---------------------------------------------------------------------------------------------------- */
 
+enum { MANY_SUMS = STEER_MANY_ROWS * STEER_MANY_GROUP }; /* of a product */
+
 /* Sums of a part's columns: of products with the upper and with the lower parts of the vectors. */
 template <int GROUPS> struct many_sums {
     float d[GROUPS][2][4] = {};
 };
 
-/* += a step's columns times the vectors of its slot, in `groups` of eight. */
-template <typename T, int GROUPS, int ROWS>
-__device__ __forceinline__ void many_step_dots(many_sums<GROUPS> &sums, const many_state &s, const char *slot,
-                                               int groups) {
+/* += the columns of a step of TILES of rows, one behind the other, times its vectors, in `groups` of eight. */
+template <typename T, int TILES, int GROUPS, int ROWS>
+__device__ __forceinline__ void many_step_dots(many_sums<GROUPS> (&sums)[TILES], const many_state &s,
+                                               const char *rows, const char *vectors, int groups) {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         const int at = many_vector_at(s.group(), 2 * s.place()) + half * 128;
-        uint4 words[ROWS];
-        float h[2][8] = {};
-        many_words<ROWS>(words, s, slot, half);
+        float h[TILES][2][8] = {};
 #pragma unroll
-        for (int i = 0; i < ROWS; i++) widen<T>(h[i], words[i]);
+        for (int t = 0; t < TILES; t++) {
+            uint4 words[ROWS];
+            many_words<ROWS>(words, s, rows + t * MANY_VECTORS_AT, half);
+#pragma unroll
+            for (int i = 0; i < ROWS; i++) widen<T>(h[t][i], words[i]);
+        }
 #pragma unroll
         for (int g = 0; g < GROUPS; g++) {
-            if (g > 0 && g >= groups) break;
+            if (TILES == 1 && g > 0 && g >= groups) break; /* of several tiles the products go side by side */
 #pragma unroll
             for (int k = 0; k < 8; k += 4) {
-                const float4 v = *(const float4 *)(slot + (k ? at ^ 16 : at) + g * 2048);
-                const float a[4] = {h[0][k], h[1][k], h[0][k + 1], h[1][k + 1]};
-                const float b[4] = {h[0][k + 2], h[1][k + 2], h[0][k + 3], h[1][k + 3]};
-                multiply(sums.d[g][0], a, upper_part(v.x), upper_part(v.y), sums.d[g][0]);
-                multiply(sums.d[g][1], a, lower_part(v.x), lower_part(v.y), sums.d[g][1]);
-                multiply(sums.d[g][0], b, upper_part(v.z), upper_part(v.w), sums.d[g][0]);
-                multiply(sums.d[g][1], b, lower_part(v.z), lower_part(v.w), sums.d[g][1]);
+                const float4 v = *(const float4 *)(vectors + (k ? at ^ 16 : at) + g * 2048);
+#pragma unroll
+                for (int t = 0; t < TILES; t++) {
+                    float(&d)[2][4] = sums[t].d[g];
+                    const float(&x)[8] = h[t][0], (&y)[8] = h[t][1];
+                    const float a[4] = {x[k], y[k], x[k + 1], y[k + 1]};
+                    const float b[4] = {x[k + 2], y[k + 2], x[k + 3], y[k + 3]};
+                    multiply(d[0], a, upper_part(v.x), upper_part(v.y), d[0]);
+                    multiply(d[1], a, lower_part(v.x), lower_part(v.y), d[1]);
+                    multiply(d[0], b, upper_part(v.z), upper_part(v.w), d[0]);
+                    multiply(d[1], b, lower_part(v.z), lower_part(v.w), d[1]);
+                }
             }
         }
     }
 }
 
-/* Leaves a part's sums in shared memory, or adds them to what is there. */
+/* Leaves a part's sums at `to_group`, each group's `apart` from the one before, or adds them to what is there. */
 template <int GROUPS, int ROWS>
-__device__ __forceinline__ void many_put(const many_sums<GROUPS> &sums, const many_state &s, int part,
-                                         int groups, bool add) {
+__device__ __forceinline__ void many_put(const many_sums<GROUPS> &sums, const many_state &s, float *to_group,
+                                         int apart, int groups, bool add) {
 #pragma unroll
     for (int g = 0; g < GROUPS; g++) {
         if (g > 0 && g >= groups) break;
         const float(&d)[2][4] = sums.d[g];
-        float2 *to =
-            (float2 *)(s.partial() + (g * s.args.parts + part) * STEER_MANY_ROWS * STEER_MANY_GROUP) +
-            s.lane();
+        float2 *to = (float2 *)(to_group + g * apart) + s.lane();
 #pragma unroll
         for (int i = 0; i < ROWS; i++) {
             const float2 before = add ? to[32 * i] : make_float2(0, 0);
@@ -84,21 +92,21 @@ __device__ __forceinline__ void many_pass(const many_state &s, many_slots<T, ALI
     const int steps = s.steps(), ahead = min(s.args.slots, steps);
     char *slot = slots.at;
     for (int step = 0; step < ahead; step++, slot += slots.BYTES) {
-        if (!held) slots.template copy_vectors<1>(s, slot);
+        if (!held) slots.template copy_vectors<1>(s, slot + MANY_VECTORS_AT);
         slots.template copy_rows<1>(s, slot, step);
         copies_commit();
     }
     bool others = j > 0 && !add; /* sums before these, which somebody may still read */
     slot = slots.at;
     for (int step = 0, to = 0, part = s.part(); step < steps; part++) {
-        many_sums<GROUPS> sums;
+        many_sums<GROUPS> sums[1];
 #pragma unroll 1
         for (const int end = min(step + s.args.steps, steps); step < end; step++) {
             many_wait(min(ahead, steps - step) - 1);
-            many_step_dots<T, GROUPS, ROWS>(sums, s, slot, groups);
+            many_step_dots<T, 1, GROUPS, ROWS>(sums, s, slot, slot + MANY_VECTORS_AT, groups);
             if (step + ahead < steps) {
                 __syncwarp(); /* all lanes have used the slot */
-                slots.template copy_vectors<1>(s, slot);
+                slots.template copy_vectors<1>(s, slot + MANY_VECTORS_AT);
                 slots.template copy_rows<1>(s, slot, step + ahead);
                 copies_commit();
             }
@@ -107,7 +115,8 @@ __device__ __forceinline__ void many_pass(const many_state &s, many_slots<T, ALI
         }
         if (others) __syncthreads();
         others = false;
-        many_put<GROUPS, ROWS>(sums, s, part, groups, add);
+        many_put<GROUPS, ROWS>(sums[0], s, s.partial() + part * MANY_SUMS, s.args.parts * MANY_SUMS, groups,
+                               add);
     }
     if (others) __syncthreads(); /* a warp without columns waits all the same */
     __syncwarp();
@@ -131,17 +140,23 @@ template <typename T, bool ALIGNED> __device__ __forceinline__ void many_norms(c
     }
 }
 
-/* The sums of all parts in turn. */
-__device__ __forceinline__ float many_sum(const float *partial, int step, int parts) {
+/* Parts in turn. */
+__device__ __forceinline__ float many_sum_of(const float *partial, int step, int parts) {
     float sum = 0;
 #pragma unroll 4
     for (int part = 0; part < parts; part++) sum = __fadd_rn(sum, partial[part * step]);
     return sum;
 }
+/* The sum of all parts: of those of the first half and those of the second. */
+__device__ __forceinline__ float many_sum(const float *partial, int step, int parts) {
+    const int first = min(parts, (int)STEER_MANY_HALF);
+    return __fadd_rn(many_sum_of(partial, step, first),
+                     many_sum_of(partial + first * step, step, parts - first));
+}
 
 /* Adds up the dots with `count` vectors from the j-th. */
 __device__ __forceinline__ void many_take(const many_state &s, int j, int count) {
-    constexpr int TILE = STEER_MANY_ROWS * STEER_MANY_GROUP;
+    constexpr int TILE = MANY_SUMS;
     for (int i = (int)threadIdx.x; i / TILE * STEER_MANY_GROUP < count; i += (int)blockDim.x) {
         const int row = i % TILE / STEER_MANY_GROUP,
                   vector = i / TILE * STEER_MANY_GROUP + i % STEER_MANY_GROUP;
@@ -190,19 +205,31 @@ __device__ __forceinline__ void many_clear(const many_state &s, const many_progr
 
 /* ---- The update ---------------------------------------------------------------------------------------------- */
 
-/* d[i]: what 8 vectors add to columns i and 4 + i of a lane's eight. */
-__device__ __forceinline__ void many_products(float (&d)[4][4], const float4 &C, const float4 &low,
-                                              const float4 &high) {
-    const float b0[4] = {low.x, low.y, low.z, low.w}, b1[4] = {high.x, high.y, high.z, high.w}, zero[4] = {};
-    const float upper[4] = {upper_part(C.x), upper_part(C.y), upper_part(C.z), upper_part(C.w)};
-    const float lower[4] = {lower_part(C.x), lower_part(C.y), lower_part(C.z), lower_part(C.w)};
+/* The parts of four numbers. The compiler does not know the mask: it would leave the masking to the tensor cores, and copy
+ * registers that do not lie side by side instead. */
+struct many_split {
+    float upper[4], lower[4];
+
+    __device__ __forceinline__ many_split(const float4 &x, const many_state &s) {
+        const float from[4] = {x.x, x.y, x.z, x.w};
 #pragma unroll
-    for (int i = 0; i < 4; i++) multiply(d[i], upper, lower_part(b0[i]), lower_part(b1[i]), zero);
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        multiply(d[i], lower, upper_part(b0[i]), upper_part(b1[i]), d[i]);
-        multiply(d[i], upper, upper_part(b0[i]), upper_part(b1[i]), d[i]);
+        for (int i = 0; i < 4; i++) {
+            upper[i] = __uint_as_float(__float_as_uint(from[i]) & s.args.upper_mask);
+            lower[i] = __fsub_rn(from[i], upper[i]);
+        }
     }
+};
+
+/* d[i] += what 8 vectors add to columns i and 4 + i of a lane's eight. */
+__device__ __forceinline__ void many_products(float (&d)[4][4], const many_state &s, const float4 &C,
+                                              const float4 &low, const float4 &high) {
+    const many_split c(C, s), u0(low, s), u1(high, s);
+#pragma unroll
+    for (int i = 0; i < 4; i++) multiply(d[i], c.upper, u0.lower[i], u1.lower[i], d[i]);
+#pragma unroll
+    for (int i = 0; i < 4; i++) multiply(d[i], c.lower, u0.upper[i], u1.upper[i], d[i]);
+#pragma unroll
+    for (int i = 0; i < 4; i++) multiply(d[i], c.upper, u0.upper[i], u1.upper[i], d[i]);
 }
 
 /* d += what the vectors of a slot, in `groups` of eight that begin with the j-th, add to a lane's columns of a half of the
@@ -210,18 +237,14 @@ __device__ __forceinline__ void many_products(float (&d)[4][4], const float4 &C,
 template <bool ONE>
 __device__ __forceinline__ void many_step_update(float (&d)[4][4], const many_state &s, const char *slot,
                                                  int half, const float4 &first, int j, int groups) {
-    const char *vectors = slot + many_vector_at(s.place(), s.group()) + half * 128;
+    const char *vectors = slot + MANY_VECTORS_AT + many_vector_at(s.place(), s.group()) + half * 128;
     if constexpr (ONE)
-        return many_products(d, first, *(const float4 *)vectors, *(const float4 *)(vectors + 1024));
+        return many_products(d, s, first, *(const float4 *)vectors, *(const float4 *)(vectors + 1024));
     const float4 *C = (const float4 *)s.solved().C + j * 4 + s.lane();
 #pragma unroll 1
-    for (int g = 0; g < groups; g++) {
-        float more[4][4];
-        many_products(more, C[g * 32], *(const float4 *)(vectors + g * 2048),
+    for (int g = 0; g < groups; g++)
+        many_products(d, s, C[g * 32], *(const float4 *)(vectors + g * 2048),
                       *(const float4 *)(vectors + g * 2048 + 1024));
-#pragma unroll
-        for (int k = 0; k < 16; k++) d[k / 4][k % 4] = __fadd_rn(d[k / 4][k % 4], more[k / 4][k % 4]);
-    }
 }
 
 /* Where a lane stores its columns: rows that change. */
@@ -229,12 +252,13 @@ template <typename T, bool ALIGNED, int ROWS> struct many_target {
     T *row[ROWS];
     int left[ROWS]; /* columns from the lane's first on */
 
-    __device__ __forceinline__ many_target(const many_state &s, const many_program &program) {
+    __device__ __forceinline__ many_target(const many_state &s, const many_program &program,
+                                           const int *changed) {
         const int base = s.column() + s.place() * 8;
 #pragma unroll
         for (int i = 0; i < ROWS; i++) {
             const int k = s.group() + i * 8;
-            const bool changes = k < s.rows && (program.entry.u || s.solved().changed[k]);
+            const bool changes = k < s.rows && (program.entry.u || changed[k]);
             row[i] = (T *)s.args.hidden + (s.first + (k < s.rows ? k : 0)) * s.args.hidden_stride + base;
             left[i] = changes ? s.args.hidden_size - base : 0;
         }
@@ -269,7 +293,7 @@ __device__ __forceinline__ void many_update(const many_state &s, const many_prog
     const int steps = s.steps(), ahead = min(s.args.slots, steps);
     const int groups = many_groups(program.vectors);
     const float4 first = ((const float4 *)s.solved().C)[s.lane()];
-    const many_target<T, ALIGNED, ROWS> target(s, program);
+    const many_target<T, ALIGNED, ROWS> target(s, program, s.solved().changed);
     const bool again = steps > ahead; /* copies are needed, of steps that the slots do not hold */
     if (again) slots.move_rows(1 - ahead);
     if (again) slots.move_vectors(1 - ahead);
@@ -288,7 +312,7 @@ __device__ __forceinline__ void many_update(const many_state &s, const many_prog
         }
         if (step >= ahead) {
             __syncwarp(); /* all lanes have used the slot */
-            slots.template copy_vectors<-1>(s, slot);
+            slots.template copy_vectors<-1>(s, slot + MANY_VECTORS_AT);
             slots.template copy_rows<-1>(s, slot, step - ahead);
             copies_commit();
         }
@@ -304,12 +328,12 @@ __device__ __forceinline__ void many_update_chunks(const many_state &s, const ma
                                                    many_slots<T, ALIGNED, GROUPS> &slots) {
     constexpr int ROOM = GROUPS * STEER_MANY_GROUP;
     const int chunks = program.chunks, items = s.steps() * chunks, ahead = min(s.args.slots, items);
-    const many_target<T, ALIGNED, ROWS> target(s, program);
+    const many_target<T, ALIGNED, ROWS> target(s, program, s.solved().changed);
     int step = 0, chunk = 0; /* of what is copied next */
     slots.take_rows(s, s.args.hidden, s.args.hidden_stride);
     const auto copy = [&](char *slot) {
         slots.take_vectors(s, program, program.parts.addresses, chunk * ROOM, step);
-        slots.template copy_vectors<1>(s, slot);
+        slots.template copy_vectors<1>(s, slot + MANY_VECTORS_AT);
         if (++chunk == chunks) { /* the rows are stored with the last one */
             slots.template copy_rows<1>(s, slot, step++);
             chunk = 0;
@@ -354,8 +378,12 @@ __device__ __forceinline__ const uint64_t *entry_at(const steer_row &row, int la
     return (const uint64_t *)(row.entries + (uint64_t)at * sizeof(steer_entry));
 }
 
-/* Brings the program of the entry at `from`, NULL for none, on chip, as far as there is room; its operations may be read after
- * the next barrier. */
+/* Whether there is room for an entry's image on chip. */
+__device__ __forceinline__ bool many_fits(const many_state &s, const steer_entry &entry) {
+    return entry.image && entry.image_bytes <= s.args.stage_bytes;
+}
+
+/* Brings the program of the entry at `from`, NULL for none, on chip, but for its image. */
 __device__ __forceinline__ void many_turn_to(many_program *program, const many_state &s, const uint64_t *from,
                                              uint64_t entries, int room) {
     const steer_entry &entry = program->entry;
@@ -363,12 +391,10 @@ __device__ __forceinline__ void many_turn_to(many_program *program, const many_s
     if (s.lane() < (int)sizeof entry / 8) ((uint64_t *)&program->entry)[s.lane()] = from ? from[s.lane()] : 0;
     __syncwarp();
     const char *image = (const char *)entry.image;
-    const bool fits = entry.image_bytes <= s.args.stage_bytes;
-    if (image && fits) stage_image(s.stage(), entry, who());
     if (s.lane() == 0) {
         program->entries = entries;
         program->parts = {entry.vectors, entry.vectors, 0, 0, nullptr, nullptr, nullptr};
-        if (image) program->parts = parts_of(entry_head(entry), fits ? s.stage() : image);
+        if (image) program->parts = parts_of(entry_head(entry), many_fits(s, entry) ? s.stage() : image);
         program->listed = entry.vectors <= STEER_ENTRY_VECTORS
                               ? entry.m
                               : (const uint64_t *)(image + steer_image_vectors_at());
@@ -378,31 +404,26 @@ __device__ __forceinline__ void many_turn_to(many_program *program, const many_s
     __syncwarp();
 }
 
-/* The rows of a block, a tile after the other: runs of rows with one program in turn. CHUNKS: a program may have more vectors
- * than a slot has room for. */
-template <typename T, bool ALIGNED, int GROUPS, int ROWS, bool CHUNKS>
-__device__ __forceinline__ void many_block(const steer_rows_args &args) {
-    extern __shared__ __align__(16) char shared_bytes[];
-    const lane_info me = who();
-    many_state s = {args, shared_bytes, 0, 0};
-    let_next_start();
-    many_program &program = *s.program();
-    if (me.lane == 0) program.entries = ~0ull; /* of no row */
+/* The rows of block `block`, a tile after the other: runs of rows with one program in turn. turned(): the program is another,
+ * whose image is to be brought on chip; run(): serves the run that `s` has. */
+template <typename Turned, typename Run>
+__device__ __forceinline__ void many_runs(many_state &s, many_program &program, int64_t block, int room,
+                                          const Turned &turned, const Run &run) {
+    const steer_rows_args &args = s.args;
+    const int lane = s.lane();
+    if (lane == 0) program.entries = ~0ull; /* of no row */
     __syncwarp();
-    many_slots<T, ALIGNED, GROUPS> slots(s);
-    bool waited = false;
     for (int turn = 0; turn < args.turns; turn++) {
-        const int64_t first = ((int64_t)blockIdx.x * args.turns + turn) * args.tile;
+        const int64_t first = (block * args.turns + turn) * args.tile;
         const int count = (int)min((int64_t)args.tile, args.rows - first);
         if (count <= 0) break;
         /* Each lane looks at a row: bits of `starts` are rows that begin a run. */
         steer_row record = {};
         unsigned starts = 1;
         if (args.table) {
-            if (me.lane < count) record = load_row(args.table + first + me.lane);
+            if (lane < count) record = load_row(args.table + first + lane);
             const uint64_t before = __shfl_up_sync(0xffffffffu, record.entries, 1);
-            starts =
-                __ballot_sync(0xffffffffu, me.lane < count && (me.lane == 0 || record.entries != before));
+            starts = __ballot_sync(0xffffffffu, lane < count && (lane == 0 || record.entries != before));
         }
         while (starts) {
             const int row = __ffs((int)starts) - 1;
@@ -413,35 +434,55 @@ __device__ __forceinline__ void many_block(const steer_rows_args &args) {
                                           (uint16_t)__shfl_sync(0xffffffffu, record.count, row), 0};
                 const uint64_t *from =
                     args.table ? entry_at(of_run, args.layer) : (const uint64_t *)&args.entry;
-                many_turn_to(&program, s, from, wanted, GROUPS * STEER_MANY_GROUP);
-                if (!is_few(program.parts) && program.chunks == 1) {
-                    slots.take_vectors(s, program, program.listed, 0, 0);
-                    for (int step = 0; step < min(args.slots, s.steps()); step++)
-                        slots.template copy_vectors<1>(s, slots.at + step * slots.BYTES);
-                    copies_commit();
-                }
+                many_turn_to(&program, s, from, wanted, room);
+                turned();
             }
             if (!program.entry.u && !program.entry.vectors) continue;
             s.first = first + row;
             s.rows = (starts ? __ffs((int)starts) - 1 : count) - row;
-            if (!waited) wait_for_previous();
-            waited = true;
-            if (is_few(program.parts)) {
-                __syncthreads(); /* the program is on chip */
-                few_run<T, ALIGNED>(s, program);
-                continue;
-            }
-            many_dots<T, ALIGNED, GROUPS, ROWS>(s, program, slots);
-            many_clear(s, program);
-            __syncthreads();
-            solve_rows<2>(s.solved(), program.entry, program.parts, s.rows, me, many_index);
-            __syncthreads();
-            if (program.chunks == 1)
-                many_update<T, ALIGNED, GROUPS, ROWS>(s, program, slots);
-            else if (CHUNKS)
-                many_update_chunks<T, ALIGNED, GROUPS, ROWS>(s, program, slots);
+            run();
         }
     }
+}
+
+/* CHUNKS: a program may have more vectors than a slot has room for. */
+template <typename T, bool ALIGNED, int GROUPS, int ROWS, bool CHUNKS>
+__device__ __forceinline__ void many_block(const steer_rows_args &args) {
+    extern __shared__ __align__(16) char shared_bytes[];
+    const lane_info me = who();
+    many_state s = {args, shared_bytes, 0, 0, 0};
+    let_next_start();
+    many_program &program = *s.program();
+    many_slots<T, ALIGNED, GROUPS> slots(s);
+    bool waited = false;
+    const auto turned = [&] {
+        if (many_fits(s, program.entry))
+            stage_image(s.stage(), program.entry, me); /* to be read after a barrier */
+        if (is_few(program.parts) || program.chunks > 1) return;
+        slots.take_vectors(s, program, program.listed, 0, 0);
+        for (int step = 0; step < min(args.slots, s.steps()); step++)
+            slots.template copy_vectors<1>(s, slots.at + step * slots.BYTES + MANY_VECTORS_AT);
+        copies_commit();
+    };
+    const auto run = [&] {
+        if (!waited) wait_for_previous();
+        waited = true;
+        if (is_few(program.parts)) {
+            __syncthreads(); /* the program is on chip */
+            few_run<T, ALIGNED>(s, program);
+            return;
+        }
+        many_dots<T, ALIGNED, GROUPS, ROWS>(s, program, slots);
+        many_clear(s, program);
+        __syncthreads();
+        solve_rows<2>(s.solved(), program.entry, program.parts, s.rows, me, many_index);
+        __syncthreads();
+        if (program.chunks == 1)
+            many_update<T, ALIGNED, GROUPS, ROWS>(s, program, slots);
+        else if (CHUNKS)
+            many_update_chunks<T, ALIGNED, GROUPS, ROWS>(s, program, slots);
+    };
+    many_runs(s, program, blockIdx.x, GROUPS * STEER_MANY_GROUP, turned, run);
     if (!waited) wait_for_previous(); /* the kernel after this one counts on it */
 }
 

@@ -11,6 +11,9 @@ static inline steer_rows_kernel steer_rows_select(steer_dtype dtype, steer_rows_
                                   : steer_rows_many<steer_bf16>(variant);
     if (variant.family == STEER_ROWS_ANY)
         return dtype == STEER_F16 ? steer_rows_any<steer_f16>(variant) : steer_rows_any<steer_bf16>(variant);
+    if (variant.family == STEER_ROWS_PAIR)
+        return dtype == STEER_F16 ? steer_rows_pair<steer_f16>(variant)
+                                  : steer_rows_pair<steer_bf16>(variant);
     if (variant.family == STEER_ROWS_STREAM)
         return dtype == STEER_F32   ? steer_rows_stream<float>(variant)
                : dtype == STEER_F16 ? steer_rows_stream<steer_f16>(variant)

@@ -32,6 +32,7 @@ struct many_state {
     char *shared;
     int64_t first; /* the run's first row, of `rows` with one program */
     int rows;
+    int rank; /* of the block among those that share rows, each with neighbouring columns */
 
     __device__ __forceinline__ int warp() const { return (int)threadIdx.x / 32; }
     __device__ __forceinline__ int lane() const { return (int)threadIdx.x % 32; }
@@ -49,7 +50,7 @@ struct many_state {
                 (float *)(shared + args.at.norm2), (int *)(shared + args.at.changed), args.vectors};
     }
     /* The warp's first part of the columns, its first column and its steps. */
-    __device__ __forceinline__ int part() const { return warp() * args.each; }
+    __device__ __forceinline__ int part() const { return (rank * STEER_MANY_HALF + warp()) * args.each; }
     __device__ __forceinline__ int column() const { return part() * args.steps * STEER_MANY_STEP; }
     __device__ __forceinline__ int steps() const {
         const int all = (args.hidden_size + STEER_MANY_STEP - 1) / STEER_MANY_STEP;
@@ -79,11 +80,12 @@ __device__ __forceinline__ float lower_part(float x) { return __fsub_rn(x, upper
 
 /* Chunks of 16 bytes lie in an order that spreads every way of reading them over all banks. A slot has [16 rows] of 128
  * bytes, then [vectors] of 256. */
+enum { MANY_VECTORS_AT = STEER_MANY_ROWS * 128 };
 __device__ __forceinline__ int many_row_at(int row, int chunk) {
     return row * 128 + (chunk ^ (row & 1) * 4) * 16;
 }
 __device__ __forceinline__ int many_vector_at(int vector, int chunk) {
-    return 2048 + vector * 256 + (chunk ^ ((vector & 3) << 1 | (vector & 1))) * 16;
+    return vector * 256 + (chunk ^ ((vector & 3) << 1 | (vector & 1))) * 16;
 }
 
 /* What a lane knows of its warp's slots. A slot has the rows and vectors of a step, and zeros for vectors that there are
@@ -132,9 +134,9 @@ template <typename T, bool ALIGNED, int GROUPS> struct many_slots {
         for (int i = 0; i < 2 * GROUPS; i++) vector[i] += count * STEER_MANY_STEP * 4;
     }
 
-    /* Starts copying to a slot what is BY steps from the last. */
-    template <int BY> __device__ __forceinline__ void copy_vectors(const many_state &s, char *slot) {
-        char *to = slot + many_vector_at(s.lane() / 8, s.lane() % 8);
+    /* Starts copying to a slot, or to where its vectors are, what is BY steps from the last. */
+    template <int BY> __device__ __forceinline__ void copy_vectors(const many_state &s, char *vectors) {
+        char *to = vectors + many_vector_at(s.lane() / 8, s.lane() % 8);
         move_vectors(BY);
 #pragma unroll
         for (int i = 0; i < 2 * GROUPS; i++)

@@ -66,6 +66,12 @@ __device__ __forceinline__ void stage_image(char *stage, const steer_entry &entr
         *(int4 *)(stage + i) = __ldg((const int4 *)(entry.image + i));
 }
 
+/* Starts to bring it there. */
+__device__ __forceinline__ void stage_copy(char *stage, const steer_entry &entry, const lane_info &me) {
+    for (int i = me.thread * 16; i < entry.image_bytes; i += me.threads * 16)
+        copy_async((uint4 *)(stage + i), (const char *)entry.image + i);
+}
+
 /* An operation in a few loads; images are 16-byte aligned. */
 __device__ __forceinline__ steer_op_image read_op(const steer_op_image *op, int k) {
     int4 words[4];
@@ -112,7 +118,7 @@ __device__ __forceinline__ void solve_any(float (&C)[ROWS][WIDE], float (&p)[ROW
 }
 
 /* The same where operation k is unconditional and on vector k: a lane holds its own operations, `own`, and works them out
- * from its own dots. */
+ * from its own dots, which change no more once they have been used. */
 template <int ROWS, int WIDE>
 __device__ __forceinline__ void solve_plain(float (&C)[ROWS][WIDE], float (&p)[ROWS][WIDE],
                                             const steer_op_image (&own)[WIDE], const program_parts &program,
@@ -125,15 +131,18 @@ __device__ __forceinline__ void solve_plain(float (&C)[ROWS][WIDE], float (&p)[R
         for (int k = 0; k < min(32, n - 32 * w); k++, gram += n) {
             float m[WIDE];
 #pragma unroll
-            for (int v = 0; v < WIDE; v++) m[v] = gram[v > 0 && j + 32 * v < n ? 32 * v : 0];
+            for (int v = w; v < WIDE; v++) m[v] = gram[v > 0 && j + 32 * v < n ? 32 * v : 0];
 #pragma unroll
             for (int i = 0; i < ROWS; i++) {
                 const float c = __shfl_sync(0xffffffffu, op_coefficient(own[w], p[i][w]), at + k);
-                if (j == k) C[i][w] = __fadd_rn(C[i][w], c);
+                if (j > k) p[i][w] = __fmaf_rn(c, m[w], p[i][w]);
 #pragma unroll
-                for (int v = 0; v < WIDE; v++) p[i][v] = __fmaf_rn(c, m[v], p[i][v]);
+                for (int v = w + 1; v < WIDE; v++) p[i][v] = __fmaf_rn(c, m[v], p[i][v]);
             }
         }
+#pragma unroll
+        for (int i = 0; i < ROWS; i++)
+            if (j + 32 * w < n) C[i][w] = __fadd_rn(C[i][w], op_coefficient(own[w], p[i][w]));
     }
 }
 

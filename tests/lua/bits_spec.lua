@@ -59,11 +59,11 @@ describe("the bits of a row", function()
     it("do so with a residual", function() invariant({ 1, 2, 5, 20 }, true) end)
 
     -- Rows of one program share a kernel's tile where there are enough of them; alone they have one each.
-    local function same_among_many(n, dtype, lengths, many)
+    local function same_among_many(n, dtype, lengths, many, gates)
         local e, tokens = engine(dtype, n), 20
         local rows, other = B.hidden(tokens, n, dtype), B.spec(B.random_ops(n, 3))
         for _, length in ipairs(lengths) do
-            local spec = B.spec(B.random_ops(n, length, { gates = 0.2 }))
+            local spec = B.spec(B.random_ops(n, length, { gates = gates or 0.2 }))
             local me = request(spec, tokens)
             local function steered(before, requests)
                 local total = 0
@@ -89,12 +89,19 @@ describe("the bits of a row", function()
     it("are the same among thousands of rows", function()
         B.rounds(3, function()
             for _, dtype in ipairs(B.dtypes) do
-                same_among_many(B.choose { 64, 264, 1000, 1001 }, dtype, { 3, 7, 12, 40 }, B.scaled(1100))
+                same_among_many(B.choose { 64, 264, 1000, 1001 }, dtype, { 1, 3, 7, 12, 40 }, B.scaled(1100))
             end
         end)
     end)
     it("are the same among long rows", function()
         B.rounds(1, function() same_among_many(B.choose { 8192, 8200 }, "bf16", { 6, 12 }, B.scaled(1060)) end)
+    end)
+
+    it("are the same where blocks share long rows of long programs", function()
+        B.rounds(2, function()
+            same_among_many(B.choose { 2048, 2120, 3072, 4096 }, B.choose { "f16", "bf16" }, { 12, 24, 70 },
+                B.scaled(1100), 0)
+        end)
     end)
 
     it("keep negative zeros that only a gate's vector would touch, beside any program", function()

@@ -1,5 +1,5 @@
 /* emulate.cpp: runs the steering kernels of kernels/ on the CPU, so that tests hold them to the oracle where there is no GPU.
- * The threads of a block are fibers that take turns at barriers. Shared memory begins as NaN; a kernel that writes more of
+ * The threads of a block, or of a cluster of two, are fibers that take turns at barriers. Shared memory begins as NaN; a kernel that writes more of
  * it than it was launched with, that leaves lanes of a warp at different barriers, or reads what has not arrived, fails. */
 #include "cuda.h"
 
@@ -11,11 +11,14 @@ enum { SHARED_BYTES = 256 * 1024 }; /* more than any device has */
 alignas(128) char shared_bytes[SHARED_BYTES];
 alignas(128) float partial[SHARED_BYTES / 4];
 alignas(128) float shared_words[SHARED_BYTES / 4];
+alignas(128) char others_bytes
+    [SHARED_BYTES]; /* shared_bytes of the other block of a pair, while it does not run */
 } // namespace
 
 #include "steer_any.cuh"
 #include "steer_general.cuh"
 #include "steer_many.cuh"
+#include "steer_pair.cuh"
 #include "steer_select.cuh"
 #include "steer_stream.cuh"
 #include "steer_tile.cuh"
@@ -59,6 +62,8 @@ fiber fibers[MOST_THREADS];
 char *stacks; /* kept from block to block */
 ucontext_t scheduler;
 unsigned current;
+unsigned in_place; /* block of a pair whose shared memory is where the kernel looks for it */
+int pair_bytes;    /* of that memory */
 steer_rows_kernel kernel;
 steer_rows_args arguments;
 
@@ -67,6 +72,17 @@ steer_rows_args arguments;
     fprintf(stderr, what, a, b);
     fprintf(stderr, "\n");
     abort();
+}
+
+/* Makes a fiber the one that runs. */
+void enter(unsigned fiber) {
+    const unsigned block = fiber / blockDim.x;
+    if (block != in_place) std::swap_ranges(shared_bytes, shared_bytes + pair_bytes, others_bytes);
+    blockIdx.x += block - in_place;
+    in_place = block;
+    current = fiber;
+    threadIdx.x = fiber % blockDim.x;
+    swapcontext(&scheduler, &fibers[fiber].context);
 }
 
 void leave(fiber_state state) {
@@ -94,9 +110,7 @@ void release(fiber_state state, unsigned first, unsigned count) {
 void run_warp(unsigned first) {
     for (;;) {
         for (unsigned i = first; i < first + 32; i++) {
-            if (fibers[i].state != RUNS) continue;
-            current = threadIdx.x = i;
-            swapcontext(&scheduler, &fibers[i].context);
+            if (fibers[i].state == RUNS) enter(i);
         }
         const int waiting = count_of(AT_WARP_BARRIER, first, 32);
         if (waiting == 0) return;
@@ -118,7 +132,8 @@ void pass_barriers(unsigned threads) {
     }
 }
 
-void run_block(unsigned threads) {
+/* Runs blocks of so many threads in all. */
+void run_blocks(unsigned threads) {
     for (unsigned i = 0; i < threads; i++) {
         fiber &f = fibers[i];
         getcontext(&f.context);
@@ -138,7 +153,7 @@ void run_block(unsigned threads) {
 
 /* ---- Shared memory -------------------------------------------------------------------------------------------- */
 
-void *const memories[] = {shared_bytes, partial, shared_words, shared};
+void *const memories[] = {shared_bytes, partial, shared_words, shared, others_bytes};
 
 void fill_shared(int bytes) {
     for (void *memory : memories) memset(memory, 0xff, (size_t)bytes);
@@ -173,10 +188,18 @@ trial_plan find_plan() {
 
 void emulated_warp_barrier() { leave(AT_WARP_BARRIER); }
 void emulated_barrier(unsigned first, unsigned threads) {
-    fibers[current].first = first;
+    fibers[current].first = first + current / blockDim.x * blockDim.x;
     fibers[current].threads = threads;
     leave(AT_BARRIER);
 }
+
+int pair_rank() { return (int)(current / blockDim.x); }
+void pair_wait() {
+    fibers[current].first = 0;
+    fibers[current].threads = 2 * blockDim.x;
+    leave(AT_BARRIER);
+}
+void *emulated_other(void *here) { return others_bytes + ((char *)here - shared_bytes); }
 
 void emulated_copy(void *to, const void *from, int bytes) {
     fibers[current].open.push_back({to, from, bytes});
@@ -213,9 +236,13 @@ extern "C" int emulate_steer(const steer_launch *launch) {
     }
     kernel = steer_rows_select(launch->dtype, variant);
     blockDim.x = (unsigned)threads;
-    for (blockIdx.x = 0; blockIdx.x < blocks; blockIdx.x++) {
+    pair_bytes = bytes;
+    const unsigned together = variant.family == STEER_ROWS_PAIR ? 2 : 1;
+    for (unsigned block = 0; block < blocks; block += together) {
+        blockIdx.x = block;
+        in_place = 0;
         fill_shared(bytes);
-        run_block((unsigned)threads);
+        run_blocks(together * (unsigned)threads);
     }
     check_beyond(bytes);
     fill_shared(bytes);
