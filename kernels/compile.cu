@@ -21,7 +21,7 @@ struct special_kernel {
 
 bool same_variant(const steer_rows_variant &a, const steer_rows_variant &b) {
     return a.family == b.family && a.elements == b.elements && a.tile == b.tile && a.vectors == b.vectors &&
-           a.aligned == b.aligned && a.adds == b.adds && a.shares == b.shares && a.residual == b.residual;
+           a.aligned == b.aligned && a.adds == b.adds && a.residual == b.residual;
 }
 
 /* ---- Text ------------------------------------------------------------------------------------------------------ */
@@ -89,9 +89,8 @@ void append_kernel(std::string *text, const steer_launch *launch, const steer_ro
               threads = v.family == STEER_ROWS_TILE ? most : plan.threads;
     char block[128], blocks[128] = "1";
     if (v.family == STEER_ROWS_TILE) {
-        snprintf(block, sizeof block,
-                 v.shares ? "tile_shared_block<%s>" : "tile_block<%s, %d, %d, %d, %s, %s>", type, v.elements,
-                 v.tile, v.vectors, residual, v.adds ? "true" : "false");
+        snprintf(block, sizeof block, "tile_block<%s, %d, %d, %d, %s, %s>", type, v.elements, v.tile,
+                 v.vectors, residual, v.adds ? "true" : "false");
         snprintf(blocks, sizeof blocks, "blocks_for<%s>(%d, %d, %s)", type, v.elements, v.vectors, residual);
     } else if (v.family == STEER_ROWS_STREAM) {
         snprintf(block, sizeof block, "stream_block<%s, %d, %d, %s>", type, v.tile, v.vectors, residual);

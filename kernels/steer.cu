@@ -42,10 +42,9 @@ int64_t slot_bytes(const steer_launch *launch, int threads) {
     return (int64_t)threads * 16 * (int64_t)element_bytes(launch) * (launch->residual ? 2 : 1);
 }
 
-/* Bytes of a vector in a slot, and of the slots of vectors that do not stay in registers. */
-int64_t vector_slot_bytes(int threads) { return threads * 16 * (int64_t)sizeof(float); }
+/* Bytes of the slots of vectors that do not stay in registers. */
 int64_t vector_bytes(int threads, int vectors) {
-    return steer_vector_slots(vectors) * vector_slot_bytes(threads);
+    return (int64_t)steer_vector_slots(vectors) * threads * 16 * (int64_t)sizeof(float);
 }
 
 /* Bytes of the rows and vectors that the stream kernel has in shared memory. */
@@ -258,8 +257,6 @@ steer_rows_variant choose(const steer_launch *launch, int threads, const steer_c
     variant.family = walk ? STEER_ROWS_STREAM : STEER_ROWS_TILE;
     variant.tile = walk ? steer_stream_rows(variant.vectors) : rows_of_tile(launch, variant, threads, gpu);
     variant.adds = !walk && variant.tile == 2 && launch->max_vectors == 0;
-    variant.shares = !walk && variant.tile == 2 && variant.vectors == 0 && !variant.adds &&
-                     !variant.residual && launch->table && launch->dtype != STEER_F32;
     return variant;
 }
 
@@ -361,7 +358,7 @@ int teams_of_tile(const steer_rows_args &args, const steer_launch *launch, steer
                   const steer_cuda_device *gpu) {
     const int64_t tiles = (launch->rows + variant.tile - 1) / variant.tile, all = gpu->multiprocessors;
     auto most = [&](int64_t blocks) { return (blocks + all - 1) / all; }; /* of a multiprocessor */
-    int teams = variant.adds ? 4 : variant.tile == 4 || variant.shares ? 2 : 1;
+    int teams = variant.adds ? 4 : variant.tile == 4 ? 2 : 1;
     while (teams > 1 &&
            (teams * args.team > STEER_BLOCK_THREADS || teams * args.tile_bytes > gpu->shared_bytes ||
             teams * most((tiles + teams - 1) / teams) > most(tiles)))
@@ -436,8 +433,6 @@ int steer_cuda_plan_rows(steer_rows_plan *plan, const steer_launch *launch, cons
         const int teams = teams_of_tile(args, launch, variant, gpu);
         shared *= teams;
         threads *= teams;
-        variant.shares = variant.shares && teams == 2;
-        if (variant.shares) shared += vector_slot_bytes(args.team);
     }
     int64_t rows_each = rows_of_block(&args, launch, threads, shared, variant, gpu);
     int64_t blocks = (launch->rows + rows_each - 1) / rows_each;

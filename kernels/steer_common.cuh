@@ -97,7 +97,6 @@ struct steer_rows_args {
     int32_t slots;         /* many: of a warp */
     int32_t groups;        /* pair: of eight vectors, whose sums have room together */
     uint32_t upper_mask;   /* many, pair: bits of a number's upper part */
-    uint32_t zero;         /* 0, which the compiler does not know */
     struct {
         int32_t norms, C, p, norm2, changed, programs, stage, slots;
         int32_t received, rows; /* pair */
@@ -126,7 +125,6 @@ struct steer_rows_variant {
                     many, any: what a slot has room for */
     bool aligned; /* rows are multiples of 16 bytes */
     bool adds;    /* tile of 2: programs are folded adds alone */
-    bool shares;  /* tile of 2: of two teams, which share a vector in shared memory */
     bool residual;
 };
 

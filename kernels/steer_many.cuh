@@ -220,16 +220,21 @@ struct many_split {
     }
 };
 
-/* d[i] += what 8 vectors add to columns i and 4 + i of a lane's eight. */
-__device__ __forceinline__ void many_products(float (&d)[4][4], const many_state &s, const float4 &C,
-                                              const float4 &low, const float4 &high) {
-    const many_split c(C, s), u0(low, s), u1(high, s);
+/* d[i]: what 8 vectors add to columns i and 4 + i of a lane's eight. */
+__device__ __forceinline__ void many_products(float (&d)[4][4], const many_split &c, const many_split &low,
+                                              const many_split &high) {
+    const float zero[4] = {};
 #pragma unroll
-    for (int i = 0; i < 4; i++) multiply(d[i], c.upper, u0.lower[i], u1.lower[i], d[i]);
+    for (int i = 0; i < 4; i++) multiply(d[i], c.upper, low.lower[i], high.lower[i], zero);
 #pragma unroll
-    for (int i = 0; i < 4; i++) multiply(d[i], c.lower, u0.upper[i], u1.upper[i], d[i]);
+    for (int i = 0; i < 4; i++) multiply(d[i], c.lower, low.upper[i], high.upper[i], d[i]);
 #pragma unroll
-    for (int i = 0; i < 4; i++) multiply(d[i], c.upper, u0.upper[i], u1.upper[i], d[i]);
+    for (int i = 0; i < 4; i++) multiply(d[i], c.upper, low.upper[i], high.upper[i], d[i]);
+}
+
+__device__ __forceinline__ void many_add(float (&d)[4][4], const float (&more)[4][4]) {
+#pragma unroll
+    for (int k = 0; k < 16; k++) d[k / 4][k % 4] = __fadd_rn(d[k / 4][k % 4], more[k / 4][k % 4]);
 }
 
 /* d += what the vectors of a slot, in `groups` of eight that begin with the j-th, add to a lane's columns of a half of the
@@ -239,12 +244,16 @@ __device__ __forceinline__ void many_step_update(float (&d)[4][4], const many_st
                                                  int half, const float4 &first, int j, int groups) {
     const char *vectors = slot + MANY_VECTORS_AT + many_vector_at(s.place(), s.group()) + half * 128;
     if constexpr (ONE)
-        return many_products(d, s, first, *(const float4 *)vectors, *(const float4 *)(vectors + 1024));
+        return many_products(d, {first, s}, {*(const float4 *)vectors, s},
+                             {*(const float4 *)(vectors + 1024), s});
     const float4 *C = (const float4 *)s.solved().C + j * 4 + s.lane();
 #pragma unroll 1
-    for (int g = 0; g < groups; g++)
-        many_products(d, s, C[g * 32], *(const float4 *)(vectors + g * 2048),
-                      *(const float4 *)(vectors + g * 2048 + 1024));
+    for (int g = 0; g < groups; g++) {
+        float more[4][4];
+        many_products(more, {C[g * 32], s}, {*(const float4 *)(vectors + g * 2048), s},
+                      {*(const float4 *)(vectors + g * 2048 + 1024), s});
+        many_add(d, more);
+    }
 }
 
 /* Where a lane stores its columns: rows that change. */

@@ -183,26 +183,22 @@ __device__ __forceinline__ void pair_solve(const pair_run &run, const many_progr
 
 /* ---- The update ------------------------------------------------------------------------------------------------ */
 
-/* d += what a group of vectors adds to a lane's columns of a step: many_products of all rows and columns side by side. */
+/* d += what a group of vectors adds to a lane's columns of a step. */
 __device__ __forceinline__ void pair_products(float (&d)[PAIR_TILES][2][4][4], const pair_run &run,
                                               const char *vectors, int group) {
     const many_state &s = run.own();
     const auto four = [](const char *from) { return *(const float4 *)from; };
     const auto C = [&](int t) { return ((const float4 *)run.C(t))[group * 32 + s.lane()]; };
     const many_split c[PAIR_TILES] = {{C(0), s}, {C(1), s}};
-    const many_split u0[2] = {{four(vectors), s}, {four(vectors + 128), s}};
-    const many_split u1[2] = {{four(vectors + 1024), s}, {four(vectors + 1024 + 128), s}};
 #pragma unroll
-    for (int part = 0; part < 3; part++)
+    for (int half = 0; half < 2; half++) {
+        const many_split low(four(vectors + half * 128), s), high(four(vectors + half * 128 + 1024), s);
+        float more[PAIR_TILES][4][4];
 #pragma unroll
-        for (int half = 0; half < 2; half++)
+        for (int t = 0; t < PAIR_TILES; t++) many_products(more[t], c[t], low, high);
 #pragma unroll
-            for (int t = 0; t < PAIR_TILES; t++)
-#pragma unroll
-                for (int i = 0; i < 4; i++)
-                    multiply(d[t][half][i], part == 1 ? c[t].lower : c[t].upper,
-                             part ? u0[half].upper[i] : u0[half].lower[i],
-                             part ? u1[half].upper[i] : u1[half].lower[i], d[t][half][i]);
+        for (int t = 0; t < PAIR_TILES; t++) many_add(d[t][half], more[t]);
+    }
 }
 
 template <typename T, int GROUPS>

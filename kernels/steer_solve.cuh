@@ -118,7 +118,7 @@ __device__ __forceinline__ void solve_any(float (&C)[ROWS][WIDE], float (&p)[ROW
 }
 
 /* The same where operation k is unconditional and on vector k: a lane holds its own operations, `own`, and works them out
- * from its own dots, which change no more once they have been used. */
+ * from its own dots. */
 template <int ROWS, int WIDE>
 __device__ __forceinline__ void solve_plain(float (&C)[ROWS][WIDE], float (&p)[ROWS][WIDE],
                                             const steer_op_image (&own)[WIDE], const program_parts &program,
@@ -131,18 +131,15 @@ __device__ __forceinline__ void solve_plain(float (&C)[ROWS][WIDE], float (&p)[R
         for (int k = 0; k < min(32, n - 32 * w); k++, gram += n) {
             float m[WIDE];
 #pragma unroll
-            for (int v = w; v < WIDE; v++) m[v] = gram[v > 0 && j + 32 * v < n ? 32 * v : 0];
+            for (int v = 0; v < WIDE; v++) m[v] = gram[v > 0 && j + 32 * v < n ? 32 * v : 0];
 #pragma unroll
             for (int i = 0; i < ROWS; i++) {
                 const float c = __shfl_sync(0xffffffffu, op_coefficient(own[w], p[i][w]), at + k);
-                if (j > k) p[i][w] = __fmaf_rn(c, m[w], p[i][w]);
+                if (j == k) C[i][w] = __fadd_rn(C[i][w], c);
 #pragma unroll
-                for (int v = w + 1; v < WIDE; v++) p[i][v] = __fmaf_rn(c, m[v], p[i][v]);
+                for (int v = 0; v < WIDE; v++) p[i][v] = __fmaf_rn(c, m[v], p[i][v]);
             }
         }
-#pragma unroll
-        for (int i = 0; i < ROWS; i++)
-            if (j + 32 * w < n) C[i][w] = __fadd_rn(C[i][w], op_coefficient(own[w], p[i][w]));
     }
 }
 

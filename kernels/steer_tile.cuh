@@ -66,19 +66,14 @@ __device__ __forceinline__ void tile_run(const T *r, T *x, Vectors &vectors, int
     }
 }
 
-/* Vectors of rows in a block of so many teams. */
-template <typename Vectors, int OF> struct in_teams : Vectors { static constexpr int TEAMS = OF; };
-
-/* ADDS: programs are folded adds alone, so that teams wait for nobody. TEAMS: most of a block, but for those. */
-template <typename T, int E, int R, int NV, bool RESIDUAL, bool ADDS, int TEAMS = (NV > 1 ? 2 : 1)>
+/* ADDS: programs are folded adds alone, so that teams wait for nobody. */
+template <typename T, int E, int R, int NV, bool RESIDUAL, bool ADDS>
 __device__ __forceinline__ void tile_block(const steer_rows_args &args) {
-    typedef in_teams<held_vectors<T, E, NV, steer_tile_has_slots(R, NV) && steer_held_vectors(NV) < NV>,
-                     TEAMS>
-        held;
+    typedef held_vectors<T, E, NV, steer_tile_has_slots(R, NV) && steer_held_vectors(NV) < NV> held;
     extern __shared__ __align__(16) float partial[];
     let_next_start();
     for (int row = 0, count = R; row < count;) { /* as a rule once: all rows have one program */
-        const lane_info me = TEAMS > 1 || ADDS ? who_in_team(thread_now(), args.team) : who(thread_now());
+        const lane_info me = NV > 1 || ADDS ? who_in_team(thread_now(), args.team) : who(thread_now());
         const int64_t first = ((int64_t)blockIdx.x * me.teams + me.team) * R;
         count = (int)min((int64_t)R, args.rows - first);
         if (count <= 0) return;
@@ -105,75 +100,11 @@ __device__ __forceinline__ void tile_block(const steer_rows_args &args) {
     }
 }
 
-/* One vector of a program, in shared memory. */
-template <typename T> struct shared_vector {
-    static constexpr int NV = 0, N = chunk_of<T>::N, CHUNKS = 16 / N, SLOTS = 1, ROOM = 1, TEAMS = 2;
-    char *at; /* of the thread's first elements */
-
-    __device__ __forceinline__ float4 *place(int c, int i) const {
-        return (float4 *)(at + (c * N + i) * 128);
-    }
-    __device__ __forceinline__ void get(float (&to)[N], int, int c, const column_span<T> &) const {
-#pragma unroll
-        for (int i = 0; i < N; i += 4) put_four(to, i, *place(c, i));
-    }
-};
-
-/* Two teams of two rows with one program of one vector fetch it once, each team a chunk of it: where each request has a spec of
- * its own, vectors would be half of what a multiprocessor takes in. */
-template <typename T> __device__ __forceinline__ void tile_shared_block(const steer_rows_args &args) {
-    extern __shared__ __align__(16) float partial[];
-    static_assert(chunk_of<T>::N == 8, "a chunk for each team");
-    let_next_start();
-    const int64_t of_block = (int64_t)blockIdx.x * 4;
-    const steer_row record = load_row(args.table + of_block);
-    if (record.run < min((int64_t)4, args.rows - of_block))
-        return tile_block<T, 16, 2, 0, false, false, 2>(args);
-    const steer_entry entry = load_entry(record, args.layer);
-    const lane_info me = who_in_team((int)threadIdx.x, args.team);
-    const column_span<T> span(me, args.hidden_size);
-    const int64_t first = of_block + 2 * me.team;
-    const int count = (int)min((int64_t)2, args.rows - first);
-    const uint64_t address = entry.u ? entry.u : entry.vectors ? entry.m[0] : 0;
-    const bool there = address && span.has(me.team);
-    const shared_vector<T> vector = {(char *)partial + 2 * args.tile_bytes + me.warp * 2048 + me.lane * 16};
-    float4 v[2];
-    unsigned bits = 0;
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        v[i] =
-            there ? __ldg((const float4 *)vector_at(address, span, me.team, 4 * i)) : make_float4(0, 0, 0, 0);
-        bits |= __float_as_uint(v[i].w);
-    }
-    wait_for_previous();
-    if (!address) return;
-    /* Rows are asked for when the vector is there: sooner they were slower, as measured. */
-    T *x = (T *)args.hidden + first * args.hidden_stride + span.first + (bits & args.zero);
-    register_rows<T, 16, 2, false> rows;
-    rows.load(x, (const T *)nullptr, args, count, span);
-#pragma unroll
-    for (int i = 0; i < 2; i++) *vector.place(me.team, 4 * i) = v[i];
-    __syncthreads();
-    if (count > 0)
-        steer_held<T, 2>(rows, 0, count, x, args.hidden_stride, entry, vector, span,
-                         partial + me.team * (args.tile_bytes / (int)sizeof(float)), (const char *)nullptr,
-                         me);
-}
-
 template <typename T, int E, int R, int NV, bool RESIDUAL, bool ADDS>
 __global__ void __launch_bounds__(steer_most_threads(NV), blocks_for<T>(E, NV, RESIDUAL))
     steer_tile_kernel(const __grid_constant__ steer_rows_args args) {
     tile_block<T, E, R, NV, RESIDUAL, ADDS>(args);
 }
-
-template <typename T>
-__global__ void __launch_bounds__(STEER_BLOCK_THREADS, blocks_for<T>(16, 0, false))
-    steer_tile_shared_kernel(const __grid_constant__ steer_rows_args args) {
-    tile_shared_block<T>(args);
-}
-/* Not of wide elements. */
-template <typename T> steer_rows_kernel tile_shared_of(T) { return steer_tile_shared_kernel<T>; }
-static inline steer_rows_kernel tile_shared_of(float) { return nullptr; }
 
 template <typename T, int E, int R, int NV> steer_rows_kernel tile_of(bool residual) {
     return residual ? steer_tile_kernel<T, E, R, NV, true, false>
@@ -186,7 +117,6 @@ template <typename T> steer_rows_kernel steer_rows_tile(steer_rows_variant varia
     const bool r = variant.residual, four = variant.tile == 4;
     if (variant.adds)
         return steer_tile_kernel<T, 16, 2, 0, false, true>; /* residuals do not matter to them */
-    if (variant.shares) return tile_shared_of(T());
     if (variant.elements == 32)
         return variant.vectors == 0 ? tile_of<T, 32, 1, 0>(r) : tile_of<T, 32, 1, 1>(r);
     switch (variant.vectors) {
