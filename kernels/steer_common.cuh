@@ -106,8 +106,8 @@ struct steer_rows_args {
 
 typedef void (*steer_rows_kernel)(const steer_rows_args);
 
-/* The variants. general (f32) and many (f16, bf16) serve everything; any (f16, bf16) rows of 16-byte multiples; the others
- * those, and programs of few vectors. */
+/* The variants. general (f32) and many (f16, bf16) serve everything; any (f16, bf16) rows of 16-byte multiples; pair (f16,
+ * bf16) those, without residuals and cosines; the others those, and programs of few vectors. */
 enum steer_rows_family {
     STEER_ROWS_TILE,
     STEER_ROWS_STREAM,
