@@ -212,7 +212,8 @@ int steer_cuda_kernel_launch(void *device, void *kernel, const steer_launch *lau
     STEER_CUDA_CHECK(steer_cuda_plan_rows(&plan, launch, gpu));
     *served = launch->rows == 0 || same_variant(plan.variant, own->variant);
     if (!*served || launch->rows == 0) return STEER_OK;
-    return steer_cuda_launch_rows(gpu, own->kernel, plan.args, plan.blocks, plan.threads, plan.shared, 1);
+    return steer_cuda_launch_rows(gpu, own->kernel, plan.args, plan.blocks, plan.threads, plan.shared,
+                                  plan.cluster);
 }
 
 /* For tests and packagers, on machines without a device: compiles what an H200 with the given compute capability would

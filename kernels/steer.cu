@@ -160,8 +160,7 @@ int64_t lay_out_programs(steer_rows_args *args, int64_t sums, int tiles, int war
     return (at.stage + args->stage_bytes + 127) / 128 * 128;
 }
 
-/* Shared memory of the pair kernel in bytes, where that is how a launch is served, with slots of so many vectors; at least two
- * slots a warp. */
+/* Shared memory of the pair kernel in bytes, with slots of `room` vectors, at least two of them a warp. */
 int64_t plan_pair(steer_rows_args *args, const steer_launch *launch, int room, const steer_cuda_device *gpu) {
     const int warps = STEER_MANY_THREADS / 32, vectors = most_of_many(launch), most_slots = 5;
     const int64_t slot = room / STEER_MANY_GROUP * STEER_PAIR_SLOT;
@@ -171,8 +170,7 @@ int64_t plan_pair(steer_rows_args *args, const steer_launch *launch, int room, c
     args->stage_bytes = launch->max_image_bytes <= MAX_STAGE_BYTES ? (int32_t)launch->max_image_bytes : 0;
     args->each = 1;
     args->steps = steps_of_part(launch, STEER_MANY_PARTS);
-    args->groups = std::min(args->vectors / STEER_MANY_GROUP, 2);
-    args->at.received = lay_out_programs(args, args->groups * group, 2, warps);
+    args->at.received = (int32_t)lay_out_programs(args, STEER_PAIR_GROUPS * group, 2, warps);
     args->at.rows = args->at.received + STEER_MANY_ROWS * args->vectors * (int)sizeof(float);
     args->at.slots = args->at.rows + warps * args->steps * STEER_PAIR_ROWS * STEER_MANY_STEP * 2;
     const int64_t beside = args->at.slots, slots = (gpu->shared_bytes - beside) / (warps * slot);
@@ -180,20 +178,24 @@ int64_t plan_pair(steer_rows_args *args, const steer_launch *launch, int room, c
     return beside + warps * args->slots * slot;
 }
 
-/* Vectors of a slot of the pair kernel, 0 where its rows have no room. */
-int room_of_pair(const steer_launch *launch, const steer_cuda_device *gpu) {
-    steer_rows_args args = {};
-    int room = launch->max_vectors > STEER_MANY_GROUP ? 2 * STEER_MANY_GROUP : STEER_MANY_GROUP;
-    while (room > 0 && plan_pair(&args, launch, room, gpu) > gpu->shared_bytes) room -= STEER_MANY_GROUP;
-    return room;
-}
-
-/* Whether two blocks share rows: of programs of many vectors, with enough neighbours, and room for them on chip. */
-bool are_paired(const steer_launch *launch, const steer_cuda_device *gpu) {
+/* Whether two blocks may share rows: of programs of many vectors, with enough neighbours. */
+bool may_pair(const steer_launch *launch, const steer_cuda_device *gpu) {
     return gpu->compute_major >= 9 && launch->dtype != STEER_F32 && rows_are_aligned(launch) &&
            !launch->residual && !launch->norm && launch->hidden_size >= STEER_MANY_SPLIT &&
            launch->max_vectors > MOST_ALONE && launch->rows_per_program >= STEER_PAIR_ROWS &&
-           launch->rows >= STEER_PAIR_ROWS / 2 * (gpu->multiprocessors / 2) && room_of_pair(launch, gpu) > 0;
+           launch->rows >= STEER_PAIR_ROWS / 2 * (gpu->multiprocessors / 2);
+}
+
+/* Chooses the pair kernel, with the larger slots if they fit; false where its rows have no room. */
+bool choose_pair(steer_rows_variant *variant, const steer_launch *launch, const steer_cuda_device *gpu) {
+    steer_rows_args args = {};
+    variant->vectors = STEER_PAIR_GROUPS * STEER_MANY_GROUP;
+    while (variant->vectors > 0 && plan_pair(&args, launch, variant->vectors, gpu) > gpu->shared_bytes)
+        variant->vectors -= STEER_MANY_GROUP;
+    if (variant->vectors == 0) return false;
+    variant->family = STEER_ROWS_PAIR;
+    variant->tile = STEER_PAIR_ROWS;
+    return true;
 }
 
 void choose_any(steer_rows_variant *variant, const steer_launch *launch, int threads,
@@ -233,12 +235,7 @@ steer_rows_variant choose(const steer_launch *launch, int threads, const steer_c
         choose_any(&variant, launch, threads, gpu);
         return variant;
     }
-    if (are_paired(launch, gpu)) {
-        variant.family = STEER_ROWS_PAIR;
-        variant.tile = STEER_PAIR_ROWS;
-        variant.vectors = room_of_pair(launch, gpu);
-        return variant;
-    }
+    if (may_pair(launch, gpu) && choose_pair(&variant, launch, gpu)) return variant;
     if (!is_fast(launch, threads, gpu)) {
         if (launch->dtype == STEER_F32)
             choose_general(&variant, launch, threads, share);

@@ -34,7 +34,8 @@ enum {
     STEER_MANY_SPLIT = 2048,  /* hidden size from which there are so many; below, a warp of a block has one */
     STEER_MANY_LONG = 8192,   /* hidden size from which blocks are large, so that fewer rows are in work */
     STEER_MANY_PROGRAM = 208, /* bytes of what a warp knows of a program */
-    STEER_PAIR_ROWS = 32,     /* of two blocks */
+    STEER_PAIR_ROWS = 2 * STEER_MANY_ROWS, /* of two blocks */
+    STEER_PAIR_GROUPS = 2,                 /* of vectors, whose sums have room together, and most of a slot */
     STEER_PAIR_SLOT = STEER_MANY_GROUP * STEER_MANY_STEP * 4, /* bytes: eight vectors alone */
     STEER_ANY_TEAMS = 4,                                      /* most of a block, unless each is a warp */
     STEER_ANY_STAGE = 1024 /* bytes of a program image that a team has room for */
@@ -95,7 +96,6 @@ struct steer_rows_args {
     int32_t each;          /* many: parts of a warp */
     int32_t steps;         /* many: of STEER_MANY_STEP columns of a part */
     int32_t slots;         /* many: of a warp */
-    int32_t groups;        /* pair: of eight vectors, whose sums have room together */
     uint32_t upper_mask;   /* many, pair: bits of a number's upper part */
     struct {
         int32_t norms, C, p, norm2, changed, programs, stage, slots;
@@ -107,7 +107,8 @@ struct steer_rows_args {
 typedef void (*steer_rows_kernel)(const steer_rows_args);
 
 /* The variants. general (f32) and many (f16, bf16) serve everything; any (f16, bf16) rows of 16-byte multiples; pair (f16,
- * bf16) those, without residuals and cosines; the others those, and programs of few vectors. */
+ * bf16) those, without residuals and cosines; the others those, and programs of few vectors. From many on there are no
+ * specialised kernels. */
 enum steer_rows_family {
     STEER_ROWS_TILE,
     STEER_ROWS_STREAM,

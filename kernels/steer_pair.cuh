@@ -3,8 +3,8 @@
  *
  * Sums, and all else that a row's bits depend on, are those of steer_many.cuh. A warp has a part of the columns. It goes
  * through the vectors in groups of eight, or two together, for the dots by groups, for the update by steps: items, copied to
- * slots of the warp's own ahead of their use, also while the dots of all parts are added up and each block solves the half of the rows that is its
- * own. */
+ * slots of the warp's own ahead of their use, also while the dots of all parts are added up and each block solves the half of
+ * the rows that is its own. */
 #ifndef STEER_KERNELS_STEER_PAIR_CUH
 #define STEER_KERNELS_STEER_PAIR_CUH
 
@@ -136,9 +136,9 @@ template <typename T, int GROUPS>
 __device__ __forceinline__ void pair_dots(const pair_run &run, pair_items<T, GROUPS> &items) {
     const many_state &s = run.own();
     constexpr int APART = PAIR_TILES * STEER_MANY_HALF * MANY_SUMS; /* sums of a group */
-    const int groups = many_groups(items.program.parts.vectors), room = s.args.groups;
-    for (int first = 0; first < groups; first += room) {
-        const int count = min(room, groups - first);
+    const int groups = many_groups(items.program.parts.vectors);
+    for (int first = 0; first < groups; first += STEER_PAIR_GROUPS) {
+        const int count = min((int)STEER_PAIR_GROUPS, groups - first);
         for (int g = 0; g < count; g += GROUPS) {
             many_sums<GROUPS> sums[PAIR_TILES];
 #pragma unroll 1
@@ -156,7 +156,7 @@ __device__ __forceinline__ void pair_dots(const pair_run &run, pair_items<T, GRO
         __syncthreads();
         items.listed = items.program.parts.addresses; /* which are on chip now */
         pair_add_up(run, first * STEER_MANY_GROUP, count);
-        if (first + room < groups) __syncthreads(); /* the next sums come where these are */
+        if (first + STEER_PAIR_GROUPS < groups) __syncthreads(); /* the next sums come where these are */
     }
 }
 
@@ -287,7 +287,8 @@ __global__ void __launch_bounds__(STEER_MANY_THREADS, 1)
 } // namespace
 
 template <typename T> steer_rows_kernel steer_rows_pair(steer_rows_variant variant) {
-    return variant.vectors > STEER_MANY_GROUP ? steer_pair_kernel<T, 2> : steer_pair_kernel<T, 1>;
+    return variant.vectors > STEER_MANY_GROUP ? steer_pair_kernel<T, STEER_PAIR_GROUPS>
+                                              : steer_pair_kernel<T, 1>;
 }
 
 #endif
