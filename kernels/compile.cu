@@ -165,7 +165,7 @@ int load(special_kernel *out, const steer_cuda_device *gpu, const void *code) {
     STEER_CUDA_TRY(cudaLibraryLoadData(&library, code, nullptr, nullptr, 0, nullptr, nullptr, 0));
     STEER_CUDA_TRY(cudaLibraryGetKernel(&kernel, library, "steer_kernel"));
     out->kernel = (void (*)(const steer_rows_args))kernel;
-    return steer_cuda_allow_shared((const void *)out->kernel, gpu);
+    return steer_cuda_allow_most((const void *)out->kernel, gpu);
 #else
     return STEER_CUDA_FAIL(STEER_E_UNSUPPORTED, "compile: built with a CUDA toolkit before 12.8");
 #endif

@@ -349,11 +349,60 @@ int64_t plan_shared(steer_rows_args *args, const steer_launch *launch, int threa
     return plan_general(args, launch, threads, variant.tile, gpu);
 }
 
+/* Runs that begin within tiles. There may be some when a graph is replayed, though there are none now. */
+int64_t runs_within(const steer_launch *launch, int tile) {
+    return launch->table && tile > 1 ? std::max(launch->inner_runs[steer_inner_index(tile)], launch->replayed)
+                                     : 0;
+}
+
+/* Threads of a multiprocessor that registers suffice for. */
+int threads_at_once(const steer_launch *launch, const steer_rows_variant &variant) {
+    if (variant.family == STEER_ROWS_ANY) return STEER_BLOCK_THREADS;
+    return steer_most_threads(variant.vectors) *
+           steer_blocks_for((int)element_bytes(launch), variant.elements, variant.vectors, variant.residual);
+}
+
+/* Blocks that run at once. */
+int64_t blocks_at_once(const steer_launch *launch, const steer_rows_plan &plan,
+                       const steer_cuda_device *gpu) {
+    return gpu->multiprocessors * std::min<int64_t>((gpu->shared_bytes + 1024) / (plan.shared + 1024),
+                                                    threads_at_once(launch, plan.variant) / plan.threads);
+}
+
+/* Blocks for them behind those of the tiles; in a graph, which may be replayed with more of them, as many as run beside these. */
+int64_t blocks_within(const steer_launch *launch, const steer_rows_plan &plan, int64_t blocks,
+                      const steer_cuda_device *gpu) {
+    const steer_rows_variant &variant = plan.variant;
+    if (variant.tile < 2 || (variant.family != STEER_ROWS_TILE && variant.family != STEER_ROWS_ANY)) return 0;
+    const int teams = plan.threads / plan.args.team;
+    const int64_t own = (runs_within(launch, variant.tile) + teams - 1) / teams;
+    const int64_t at_once = blocks_at_once(launch, plan, gpu);
+    if (!launch->table || !launch->replayed || at_once == 0) return own;
+    const int64_t beside = at_once - 1 - (blocks + own - 1) % at_once;
+    return own + std::min(beside, blocks / 4);
+}
+
+/* Neighbouring blocks that are to share multiprocessors, and so the cache's copies of a vector, as measured: tiles of one vector
+ * a program with 128 threads. Larger clusters share more, where the launch fills the chip but for a little. */
+int cluster_of_tiles(const steer_launch *launch, const steer_rows_plan &plan, int64_t blocks, int64_t all,
+                     const steer_cuda_device *gpu) {
+    const steer_rows_variant &variant = plan.variant;
+    if (gpu->compute_major < 9 || variant.family != STEER_ROWS_TILE || !launch->table || variant.tile != 2 ||
+        variant.vectors != 0 || variant.adds || variant.residual || element_bytes(launch) > 2 ||
+        plan.threads != 128)
+        return 1;
+    const int64_t at_once = blocks_at_once(launch, plan, gpu);
+    const bool fills = blocks > at_once - at_once / 16 && all <= at_once;
+    return fills && gpu->compute_major <= 10 ? 2 * STEER_PORTABLE_CLUSTER : STEER_PORTABLE_CLUSTER;
+}
+
 /* Teams of a tile block, which share the cache's copies of vectors, as measured: two with several vectors, four where nobody
  * waits, unless that left a multiprocessor more tiles than it would have alone. */
 int teams_of_tile(const steer_rows_args &args, const steer_launch *launch, steer_rows_variant variant,
                   const steer_cuda_device *gpu) {
-    const int64_t tiles = (launch->rows + variant.tile - 1) / variant.tile, all = gpu->multiprocessors;
+    const int64_t tiles =
+                      (launch->rows + variant.tile - 1) / variant.tile + runs_within(launch, variant.tile),
+                  all = gpu->multiprocessors;
     auto most = [&](int64_t blocks) { return (blocks + all - 1) / all; }; /* of a multiprocessor */
     int teams = variant.adds ? 4 : variant.tile == 4 ? 2 : 1;
     while (teams > 1 &&
@@ -385,8 +434,8 @@ int64_t rows_of_block(steer_rows_args *args, const steer_launch *launch, int thr
 
 } // namespace
 
-/* Lets a kernel use all the shared memory there is, once per device. */
-int steer_cuda_allow_shared(const void *kernel, const steer_cuda_device *gpu) {
+/* Lets a kernel use all the shared memory there is and clusters of any size, once per device. */
+int steer_cuda_allow_most(const void *kernel, const steer_cuda_device *gpu) {
     static std::atomic<const void *> allowed[STEER_CUDA_MAX_DEVICES][64];
     std::atomic<const void *> *slot = allowed[gpu->index], *const end = slot + 64;
     for (; slot < end; slot++) {
@@ -396,6 +445,8 @@ int steer_cuda_allow_shared(const void *kernel, const steer_cuda_device *gpu) {
     }
     STEER_CUDA_TRY(
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, gpu->shared_bytes));
+    if (gpu->compute_major >= 9)
+        STEER_CUDA_TRY(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
     /* Two threads may both do it, and where the table is full it is done each time: no harm. */
     if (slot < end) slot->store(kernel, std::memory_order_relaxed);
     return STEER_OK;
@@ -410,6 +461,8 @@ int steer_cuda_plan_rows(steer_rows_plan *plan, const steer_launch *launch, cons
     args.residual_stride = launch->residual_stride;
     args.rows = launch->rows;
     args.table = launch->table;
+    args.inner = launch->inner;
+    args.replayed = launch->table ? launch->replayed : 0;
     args.hidden_size = (int32_t)launch->hidden_size;
     args.team = threads;
     args.layer = launch->layer;
@@ -432,12 +485,16 @@ int steer_cuda_plan_rows(steer_rows_plan *plan, const steer_launch *launch, cons
         threads *= teams;
     }
     int64_t rows_each = rows_of_block(&args, launch, threads, shared, variant, gpu);
-    int64_t blocks = (launch->rows + rows_each - 1) / rows_each;
-    if (blocks > INT32_MAX)
+    const int64_t blocks = (launch->rows + rows_each - 1) / rows_each;
+    const int each = variant.family == STEER_ROWS_PAIR ? 2 : 1; /* blocks that share rows */
+    *plan = {variant, args, (unsigned)blocks * each, threads, (int)shared, each};
+    const int64_t all = each * (blocks + blocks_within(launch, *plan, blocks, gpu));
+    if (each == 1) plan->cluster = cluster_of_tiles(launch, *plan, blocks, all, gpu);
+    if (all > INT32_MAX - plan->cluster)
         return STEER_CUDA_FAIL(STEER_E_UNSUPPORTED, "rows: %lld is beyond one launch",
                                (long long)launch->rows);
-    const int cluster = variant.family == STEER_ROWS_PAIR ? 2 : 1; /* blocks that share rows */
-    *plan = {variant, args, (unsigned)blocks * cluster, threads, (int)shared, cluster};
+    plan->args.blocks = (uint32_t)blocks;
+    plan->blocks = (unsigned)((all + plan->cluster - 1) / plan->cluster * plan->cluster);
     return STEER_OK;
 }
 

@@ -41,47 +41,66 @@ __device__ __forceinline__ bool any_is_few(const steer_entry &entry, const steer
            args.team * 16 >= args.hidden_size;
 }
 
-/* Whether all programs of the block's rows are; every warp looks for itself, so that none waits. */
-__device__ __forceinline__ bool any_are_few(const steer_rows_args &args, int lane) {
-    const int64_t row = (int64_t)blockIdx.x * args.tile + lane;
+/* Whether all programs of a block's rows are; every warp looks for itself, so that none waits. */
+__device__ __forceinline__ bool any_are_few(const steer_rows_args &args, int64_t block, int lane) {
+    const int64_t row = block * args.tile + lane;
     const bool mine = lane < args.tile && row < args.rows;
     return __all_sync(0xffffffffu,
                       !mine || any_is_few(load_entry(load_row(args.table + row), args.layer), args));
 }
 
+/* Serves the run that a team's rows begin with; how many of them it has. */
+template <typename T, int R, bool RESIDUAL>
+__device__ __forceinline__ int any_run(const steer_rows_args &args, const lane_info &me,
+                                       const tile_rows<R> &here) {
+    extern __shared__ __align__(16) char shared_bytes[];
+    float *partial = (float *)(shared_bytes + me.team * args.tile_bytes);
+    char *stage = (char *)(partial + R * any_several<T, R>::ROOM * block_stride(me));
+    const tile_memory memory = {partial, stage, stage + STEER_ANY_STAGE};
+    const column_span<T> span(me, args.hidden_size);
+    const steer_row record = load_row(args.table + here.first);
+    const steer_entry entry = load_entry(record, args.layer);
+    const int count = R > 1 ? (int)min((uint32_t)here.count, record.run) : here.count;
+    T *x = (T *)args.hidden + here.first * args.hidden_stride + span.first;
+    const T *r =
+        RESIDUAL ? (const T *)args.residual + here.first * args.residual_stride + span.first : nullptr;
+    if (!entry.vectors && !entry.u) {
+        wait_for_previous();
+    } else if (entry.vectors < 2 && !entry.image) {
+        any_one<T> vectors;
+        tile_run<T, 16, R, RESIDUAL>(r, x, vectors, here.count, count, entry, memory, args, span, me);
+    } else {
+        any_several<T, R> vectors;
+        tile_run<T, 16, R, RESIDUAL>(r, x, vectors, here.count, count, entry, memory, args, span, me);
+    }
+    return count;
+}
+
+/* Serves the other runs of a tile one after the other, from the `at`-th row on. By itself: what it keeps in registers would cost
+ * those that never come here. */
+template <typename T, int R, bool RESIDUAL>
+__device__ __noinline__ void any_others(const steer_rows_args &args, int at) {
+    for (;;) {
+        const lane_info me = who_in_team(thread_now(), args.team);
+        team_barrier<STEER_ANY_TEAMS>(me); /* the rows before are done with shared memory */
+        const tile_rows<R> here(args, me, at);
+        if (here.count == 0) return;
+        at += any_run<T, R, RESIDUAL>(args, me, here);
+    }
+}
+
 template <typename T, int R, bool RESIDUAL>
 __device__ __forceinline__ void any_block(const steer_rows_args &args) {
-    extern __shared__ __align__(16) char shared_bytes[];
     let_next_start();
-    if (!any_are_few(args, who().lane)) return many_block<T, true, 1, 1, true>(args);
-    for (int row = 0, count = R; row < count;) { /* as a rule once: all rows have one program */
-        const lane_info me = who_in_team(thread_now(), args.team);
-        const int64_t first = (int64_t)blockIdx.x * args.tile + me.team * R;
-        count = (int)min((int64_t)R, args.rows - first);
-        if (count <= 0) return;
-        float *partial = (float *)(shared_bytes + me.team * args.tile_bytes);
-        char *stage = (char *)(partial + R * any_several<T, R>::ROOM * block_stride(me));
-        const tile_memory memory = {partial, stage, stage + STEER_ANY_STAGE};
-        const column_span<T> span(me, args.hidden_size);
-        const steer_row record = load_row(args.table + first + row);
-        const steer_entry entry = load_entry(record, args.layer);
-        const int begin = row;
-        row = R > 1 ? begin + (int)min((uint32_t)(count - begin), record.run) : count;
-        T *x = (T *)args.hidden + first * args.hidden_stride + span.first;
-        const T *r =
-            RESIDUAL ? (const T *)args.residual + first * args.residual_stride + span.first : nullptr;
-        if (!entry.vectors && !entry.u) {
-            wait_for_previous();
-        } else if (entry.vectors < 2 && !entry.image) {
-            any_one<T> vectors;
-            tile_run<T, 16, R, RESIDUAL, false>(r, x, vectors, begin, row, count, entry, memory, args, span,
-                                                me);
-        } else {
-            any_several<T, R> vectors;
-            tile_run<T, 16, R, RESIDUAL, false>(r, x, vectors, begin, row, count, entry, memory, args, span,
-                                                me);
-        }
-    }
+    const lane_info me = who_in_team(thread_now(), args.team);
+    const bool has_tile = tile_rows<R>::has_tile(args);
+    if (has_tile && !any_are_few(args, blockIdx.x, me.lane)) return many_block<T, true, 1, 1, true>(args);
+    const tile_rows<R> here(args, me, 0);
+    if (here.count == 0) return;
+    if (!has_tile && !any_are_few(args, here.first / args.tile, me.lane))
+        return; /* the block that has the tile serves all of it */
+    const int served = any_run<T, R, RESIDUAL>(args, me, here);
+    if (here.are_more(args, me, served)) any_others<T, R, RESIDUAL>(args, served);
 }
 
 template <typename T, int R, bool RESIDUAL>

@@ -20,9 +20,10 @@
 #include "steer_baked.cuh"
 
 enum {
-    STEER_BLOCK_THREADS = 512, /* most threads of a block */
-    STEER_EIGHT_THREADS = 256, /* most threads of one whose registers hold eight vectors */
-    GENERAL_DOTS = 8,          /* general kernel: most vectors whose dots are taken together */
+    STEER_BLOCK_THREADS = 512,  /* most threads of a block */
+    STEER_PORTABLE_CLUSTER = 8, /* most blocks of a cluster on every device that has clusters */
+    STEER_EIGHT_THREADS = 256,  /* most threads of one whose registers hold eight vectors */
+    GENERAL_DOTS = 8,           /* general kernel: most vectors whose dots are taken together */
     STEER_FEW_VECTORS = 6, /* f16, bf16: most vectors of a program whose dots are not taken on tensor cores */
     STEER_MANY_ROWS = 16,  /* of a product on tensor cores */
     STEER_MANY_GROUP = 8,  /* vectors of one */
@@ -63,6 +64,11 @@ __host__ __device__ constexpr int steer_most_threads(int vectors) {
     return vectors > STEER_FEW_VECTORS ? STEER_EIGHT_THREADS : STEER_BLOCK_THREADS;
 }
 
+/* Blocks of so many threads (or four times as many of a quarter) that a multiprocessor must hold: what registers suffice for. */
+constexpr int steer_blocks_for(int element_bytes, int elements, int vectors, bool residual) {
+    return elements > 16 || vectors > 1 || residual || element_bytes > 2 ? 1 : 2;
+}
+
 /* Whether a tile's rows are in shared memory: four have no room in registers beside more than two vectors. */
 __host__ __device__ constexpr bool steer_tile_has_slots(int rows, int vectors) {
     return rows > 2 && vectors > 2;
@@ -82,6 +88,7 @@ struct steer_rows_args {
     int64_t residual_stride;
     int64_t rows;
     const steer_row *table; /* NULL: every row has `entry` */
+    const uint32_t *inner;  /* with it: where runs begin within tiles */
     int32_t hidden_size;
     int32_t layer;
     int32_t turns;         /* rows or tiles that a block works through one after the other */
@@ -92,6 +99,8 @@ struct steer_rows_args {
     int32_t tile;          /* many: rows worked on together, at most STEER_MANY_ROWS; any: of a block */
     int32_t team;          /* threads that share rows; many: those of a row of few vectors */
     int32_t tile_bytes;    /* tile, any: shared memory of a team */
+    uint32_t blocks;       /* tile, any: those that have tiles; those behind have what begins within tiles */
+    int32_t replayed;      /* tile, any: 1 if there may be more of that than when they were counted */
     int32_t parts;         /* many: of the columns, STEER_MANY_PARTS or fewer */
     int32_t each;          /* many: parts of a warp */
     int32_t steps;         /* many: of STEER_MANY_STEP columns of a part */
@@ -150,25 +159,28 @@ struct steer_rows_plan {
 };
 int steer_cuda_plan_rows(steer_rows_plan *plan, const steer_launch *launch, const steer_cuda_device *gpu);
 
-int steer_cuda_allow_shared(const void *kernel, const steer_cuda_device *gpu);
+int steer_cuda_allow_most(const void *kernel, const steer_cuda_device *gpu);
 
 /* Launches a steering kernel, which may start before the kernel ahead of it has ended. cluster: blocks of one, 1 for none. */
 template <typename Args>
 int steer_cuda_launch_rows(steer_cuda_device *gpu, void (*kernel)(const Args), const Args &args,
                            unsigned blocks, int threads, int shared, int cluster) {
-    if (shared > 48 * 1024) STEER_CUDA_CHECK(steer_cuda_allow_shared((const void *)kernel, gpu));
-    cudaLaunchAttribute attributes[2] = {};
+    if (shared > 48 * 1024 || cluster > STEER_PORTABLE_CLUSTER)
+        STEER_CUDA_CHECK(steer_cuda_allow_most((const void *)kernel, gpu));
+    cudaLaunchAttribute attributes[3] = {};
     attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[0].val.programmaticStreamSerializationAllowed = 1;
     attributes[1].id = cudaLaunchAttributeClusterDimension;
     attributes[1].val.clusterDim = {(unsigned)cluster, 1, 1};
+    attributes[2].id = cudaLaunchAttributeClusterSchedulingPolicyPreference; /* several on a multiprocessor */
+    attributes[2].val.clusterSchedulingPolicyPreference = cudaClusterSchedulingPolicyLoadBalancing;
     cudaLaunchConfig_t config = {};
     config.gridDim = dim3(blocks);
     config.blockDim = dim3((unsigned)threads);
     config.dynamicSmemBytes = (size_t)shared;
     config.stream = steer_cuda_stream(gpu);
     config.attrs = attributes;
-    config.numAttrs = gpu->compute_major < 9 ? 0 : cluster > 1 ? 2 : 1;
+    config.numAttrs = gpu->compute_major < 9 ? 0 : cluster > 2 ? 3 : cluster > 1 ? 2 : 1;
     STEER_CUDA_TRY(cudaLaunchKernelEx(&config, kernel, args));
     return STEER_OK;
 }

@@ -201,7 +201,8 @@ __device__ __forceinline__ void steer_rows(general_state<T> &s, int from, int64_
     find_dots<T, R, ALIGNED, RESIDUAL>(s, from, program);
     if (program.norm) find_norms<T, R, RESIDUAL>(s, from);
     __syncthreads();
-    solve_rows<1>(s.solved, entry, program, R, s.me, [](int row, int j) { return j * R + row; });
+    solve_rows<1>(
+        s.solved, entry, program, R, s.me, [](int row, int j) { return j * R + row; }, solve_dots{s.solved});
     __syncthreads();
     update<T, R, ALIGNED>(s, from, first, entry, program);
     __syncthreads(); /* p, C and the stage are free again */

@@ -233,10 +233,10 @@ __device__ __forceinline__ void held_update(float (&h)[SIDE][Vectors::N], int c,
     }
 }
 
-/* Steers R rows by one program and stores those from `begin` to before `end`, to `to` and `stride` elements on; one that does
- * not change keeps its bits and saves the traffic. Every thread of the team takes part. */
+/* Steers `count` of R rows by one program and stores them to `to` and `stride` elements on; one that does not change keeps its
+ * bits and saves the traffic. Every thread of the team takes part. */
 template <typename T, int R, typename Rows, typename Vectors>
-__device__ __forceinline__ void steer_held(const Rows &rows, int begin, int end, T *to, int64_t stride,
+__device__ __forceinline__ void steer_held(const Rows &rows, int count, T *to, int64_t stride,
                                            const steer_entry &entry, const Vectors &vectors,
                                            const column_span<T> &span, float *partial, const char *stage,
                                            const lane_info &me) {
@@ -264,7 +264,7 @@ __device__ __forceinline__ void steer_held(const Rows &rows, int begin, int end,
                 if (entry.vectors) C[i][0] = entry_coefficient(block_get(partial, first + i, me), entry);
                 changes[i] = C[i][0] != 0;
             }
-            changes[i] = (changes[i] || entry.u) && first + i >= begin && first + i < end;
+            changes[i] = (changes[i] || entry.u) && first + i < count;
         }
 #pragma unroll
         for (int c = 0; c < Vectors::CHUNKS; c++) {
@@ -282,9 +282,8 @@ __device__ __forceinline__ void steer_held(const Rows &rows, int begin, int end,
     }
 }
 
-/* Blocks of 512 threads (or four times as many of 128) that a multiprocessor must hold: what registers suffice for. */
 template <typename T> constexpr int blocks_for(int elements, int vectors, bool residual) {
-    return elements > 16 || vectors > 1 || residual || sizeof(T) > 2 ? 1 : 2;
+    return steer_blocks_for((int)sizeof(T), elements, vectors, residual);
 }
 
 } // namespace

@@ -166,8 +166,8 @@ __device__ __forceinline__ void many_take(const many_state &s, int j, int count)
     }
 }
 
-/* Dots with all vectors and the norms; to be read after a barrier. Of a program of one chunk, the slots hold the vectors of
- * the first steps already. With a residual the dots are those of both. */
+/* Dots with all vectors and the norms. Of a program of one chunk, the slots hold the vectors of the first steps already, and the
+ * dots are not added up yet. With a residual the dots are those of both. */
 template <typename T, bool ALIGNED, int GROUPS, int ROWS>
 __device__ __forceinline__ void many_dots(const many_state &s, const many_program &program,
                                           many_slots<T, ALIGNED, GROUPS> &slots) {
@@ -187,10 +187,18 @@ __device__ __forceinline__ void many_dots(const many_state &s, const many_progra
         slots.take_rows(s, args.hidden, args.hidden_stride);
         many_pass<T, ALIGNED, GROUPS, ROWS>(s, slots, j, groups, held, args.residual);
         __syncthreads();
-        many_take(s, j, count);
+        if (program.chunks > 1) many_take(s, j, count);
     }
     if (program.parts.norm && (int)threadIdx.x < s.rows)
         s.solved().norm2[threadIdx.x] = many_sum(s.norms() + threadIdx.x, STEER_MANY_ROWS, s.args.parts);
+    if (program.chunks > 1 || program.parts.norm) __syncthreads();
+}
+
+/* The dot with vector j of a program of one chunk. */
+__device__ __forceinline__ float many_dot(const many_state &s, int row, int j) {
+    const int group = j / STEER_MANY_GROUP * s.args.parts * MANY_SUMS;
+    return many_sum(s.partial() + group + row * STEER_MANY_GROUP + j % STEER_MANY_GROUP, MANY_SUMS,
+                    s.args.parts);
 }
 
 /* What vectors are scaled by where no operation says it: folded adds as the entry does, others not at all. */
@@ -198,8 +206,8 @@ __device__ __forceinline__ void many_clear(const many_state &s, const many_progr
     const int places = many_groups(program.vectors) * STEER_MANY_GROUP * STEER_MANY_ROWS;
     for (int i = (int)threadIdx.x; i < places; i += (int)blockDim.x) {
         const int row = i / 4 % 32 / 4 + i % 2 * 8, j = i / 128 * 8 + i / 4 % 4 + i % 4 / 2 * 4;
-        s.solved().C[i] =
-            j == program.parts.vectors && program.entry.u && row < s.rows ? program.entry.u_coef : 0;
+        if (row >= s.rows || j >= program.parts.vectors)
+            s.solved().C[i] = j == program.parts.vectors && program.entry.u ? program.entry.u_coef : 0;
     }
 }
 
@@ -483,8 +491,11 @@ __device__ __forceinline__ void many_block(const steer_rows_args &args) {
         }
         many_dots<T, ALIGNED, GROUPS, ROWS>(s, program, slots);
         many_clear(s, program);
-        __syncthreads();
-        solve_rows<2>(s.solved(), program.entry, program.parts, s.rows, me, many_index);
+        const solve_state solved = s.solved();
+        const auto dot = [&](int row, int j) {
+            return program.chunks == 1 ? many_dot(s, row, j) : solve_dots{solved}(row, j);
+        };
+        solve_rows<2>(solved, program.entry, program.parts, s.rows, me, many_index, dot);
         __syncthreads();
         if (program.chunks == 1)
             many_update<T, ALIGNED, GROUPS, ROWS>(s, program, slots);

@@ -171,7 +171,8 @@ __device__ __forceinline__ void pair_solve(const pair_run &run, const many_progr
     for (int i = thread; i < s.rows * s.args.vectors; i += threads)
         solved.p[i] = __fadd_rn(solved.p[i], run.received()[i]);
     __syncthreads();
-    solve_rows<2>(solved, program.entry, program.parts, max(s.rows, 0), who(), many_index);
+    solve_rows<2>(solved, program.entry, program.parts, max(s.rows, 0), who(), many_index,
+                  solve_dots{solved});
     __syncthreads();
     float4 *const C = of_other((float4 *)run.C(1));
     for (int i = thread; i < many_groups(program.vectors) * 32; i += threads)

@@ -165,7 +165,7 @@ __device__ __forceinline__ float entry_coefficient(float p, const steer_entry &e
     return coefficient(p, entry.inv, entry.bias, entry.gain, 0, entry.lo, entry.hi);
 }
 
-/* Rows whose dots are in shared memory. index(row, j) below: where in C vector j's coefficient belongs. */
+/* Rows in shared memory. Below, index(row, j) is where in C vector j's coefficient belongs, and dot(row, j) the dot with it. */
 struct solve_state {
     float *p;     /* [rows][stride]: the dots with each vector; used up where there are many */
     float *C;     /* what each vector is scaled by, 0 at first */
@@ -174,10 +174,16 @@ struct solve_state {
     int stride;
 };
 
+/* Dots that are added up already. */
+struct solve_dots {
+    const solve_state &s;
+    __device__ __forceinline__ float operator()(int row, int j) const { return s.p[row * s.stride + j]; }
+};
+
 /* Up to 32 WIDE vectors: a warp serves 32 / width rows at once, and ROWS of them in turn. */
-template <int ROWS, int WIDE, typename At>
+template <int ROWS, int WIDE, typename At, typename Dot>
 __device__ __forceinline__ void solve_few_vectors(const solve_state &s, const program_parts &program,
-                                                  int rows, const lane_info &me, At index) {
+                                                  int rows, const lane_info &me, At index, Dot dot) {
     const int n = program.vectors;
     const int shift = WIDE > 1 || n > 16 ? 5 : n > 1 ? 32 - __clz(n - 1) : 0;
     const int width = 1 << shift, together = 32 >> shift;
@@ -188,8 +194,7 @@ __device__ __forceinline__ void solve_few_vectors(const solve_state &s, const pr
         for (int i = 0; i < ROWS; i++) {
             const int row = (first + (me.lane >> shift)) * ROWS + i;
 #pragma unroll
-            for (int w = 0; w < WIDE; w++)
-                p[i][w] = row < rows && j + 32 * w < n ? s.p[row * s.stride + j + 32 * w] : 0;
+            for (int w = 0; w < WIDE; w++) p[i][w] = row < rows && j + 32 * w < n ? dot(row, j + 32 * w) : 0;
             norm2[i] = program.norm && row < rows ? s.norm2[row] : 0;
         }
         solve_lanes<ROWS, WIDE>(C, p, norm2, program, at, j);
@@ -238,21 +243,21 @@ __device__ __forceinline__ void solve_many_vectors(const solve_state &s, const p
 }
 
 /* Coefficients of rows of one program; every thread of the block takes part. */
-template <int ROWS, typename At>
+template <int ROWS, typename At, typename Dot>
 __device__ __forceinline__ void solve_rows(const solve_state &s, const steer_entry &entry,
                                            const program_parts &program, int rows, const lane_info &me,
-                                           At index) {
+                                           At index, Dot dot) {
     if (!entry.image) {
         if (me.thread >= rows) return;
-        const float c = entry.vectors ? entry_coefficient(s.p[me.thread * s.stride], entry) : 0;
+        const float c = entry.vectors ? entry_coefficient(dot(me.thread, 0), entry) : 0;
         s.C[index(me.thread, 0)] = c;
         s.changed[me.thread] = c != 0;
     } else if (program.vectors <= 16) {
-        solve_few_vectors<1, 1>(s, program, rows, me, index);
+        solve_few_vectors<1, 1>(s, program, rows, me, index, dot);
     } else if (program.vectors <= 32) {
-        solve_few_vectors<ROWS, 1>(s, program, rows, me, index);
+        solve_few_vectors<ROWS, 1>(s, program, rows, me, index, dot);
     } else if (program.vectors <= 64) {
-        solve_few_vectors<ROWS, 2>(s, program, rows, me, index);
+        solve_few_vectors<ROWS, 2>(s, program, rows, me, index, dot);
     } else {
         solve_many_vectors(s, program, rows, me, index);
     }

@@ -32,36 +32,71 @@ struct tile_memory {
     char *stage, *slots;
 };
 
-/* Steers a run, rows `begin` to before `end` of a team's R, of which there are `count` from x and r on. ALONE: teams wait for
- * nobody. */
-template <typename T, int E, int R, bool RESIDUAL, bool ALONE, typename Vectors>
-__device__ __forceinline__ void tile_run(const T *r, T *x, Vectors &vectors, int begin, int end, int count,
+/* Rows of a team. In the first blocks, args.blocks of them, each has a tile of R rows and serves the run that it begins with: rows
+ * of one program. In the blocks behind each has a run that begins within a tile, so that none waits for another. A graph may be
+ * replayed with more of these than those blocks have teams: then the tile's team serves all of its runs in turn. */
+template <int R> struct tile_rows {
+    int64_t first;
+    int count; /* from there on in the tile, at most; 0: there are none */
+
+    /* From row `at` of the tile on, where the team has one. */
+    __device__ __forceinline__ tile_rows(const steer_rows_args &args, const lane_info &me, int at)
+        : count(0) {
+        if (has_tile(args)) {
+            if (at >= R) return;
+            first = ((int64_t)blockIdx.x * me.teams + me.team) * R + at;
+        } else {
+            const uint32_t number = (blockIdx.x - args.blocks) * me.teams + me.team;
+            if (number >= runs_within(args) || are_crowded(args, me)) return;
+            first = __ldg(args.inner + STEER_INNER_AT + number);
+        }
+        count = (int)max((int64_t)0, min((int64_t)(R - (int)(first % R)), args.rows - first));
+    }
+    static __device__ __forceinline__ bool has_tile(const steer_rows_args &args) {
+        return R == 1 || blockIdx.x < args.blocks;
+    }
+    /* Whether the team serves others after its first `served`. */
+    __device__ __forceinline__ bool are_more(const steer_rows_args &args, const lane_info &me,
+                                             int served) const {
+        return R > 1 && args.replayed && served < count && has_tile(args) && are_crowded(args, me);
+    }
+
+  private:
+    static __device__ __forceinline__ uint32_t runs_within(const steer_rows_args &args) {
+        return __ldg(args.inner + steer_inner_index(R));
+    }
+    static __device__ __forceinline__ bool are_crowded(const steer_rows_args &args, const lane_info &me) {
+        return args.replayed && runs_within(args) > (gridDim.x - args.blocks) * me.teams;
+    }
+};
+
+/* Steers a run of `count` rows from x and r on, where there are `there`. */
+template <typename T, int E, int R, bool RESIDUAL, typename Vectors>
+__device__ __forceinline__ void tile_run(const T *r, T *x, Vectors &vectors, int there, int count,
                                          const steer_entry &entry, const tile_memory &memory,
                                          const steer_rows_args &args, const column_span<T> &span,
                                          const lane_info &me) {
     constexpr int NV = Vectors::NV;
     vectors.load(entry, span);
-    if (R > 1 && begin > 0 && !ALONE)
-        team_barrier<Vectors::TEAMS>(me); /* the rows before are done with shared memory */
     wait_for_previous();
     if (!entry.u && !entry.vectors) return;
     if constexpr (R > 2 && Vectors::IN_SLOTS) {
         stage_copy(memory.stage, entry, me);
         const slot_rows<T, RESIDUAL> rows =
-            tile_copy<T, R, RESIDUAL>(memory.slots, x, r, args, count, span, me);
+            tile_copy<T, R, RESIDUAL>(memory.slots, x, r, args, there, span, me);
         if constexpr (Vectors::MORE > 0) {
             vectors.slots = memory.slots + R * slot_bytes<T>(me, RESIDUAL) +
                             me.warp * (Vectors::MORE + 1) * 2048 + me.lane * 16;
             vectors.fill_slots(span);
         }
         copies_wait<0>();
-        steer_held<T, R>(rows, begin, end, x, args.hidden_stride, entry, vectors, span, memory.partial,
+        steer_held<T, R>(rows, count, x, args.hidden_stride, entry, vectors, span, memory.partial,
                          memory.stage, me);
     } else {
         register_rows<T, E, R, RESIDUAL> rows;
-        rows.load(x, r, args, count, span);
+        rows.load(x, r, args, there, span);
         if (NV > 1) stage_image(memory.stage, entry, me); /* behind the rows: it waits for what it loads */
-        steer_held<T, R>(rows, begin, end, x, args.hidden_stride, entry, vectors, span, memory.partial,
+        steer_held<T, R>(rows, count, x, args.hidden_stride, entry, vectors, span, memory.partial,
                          memory.stage, me);
     }
 }
@@ -72,31 +107,32 @@ __device__ __forceinline__ void tile_block(const steer_rows_args &args) {
     typedef held_vectors<T, E, NV, steer_tile_has_slots(R, NV) && steer_held_vectors(NV) < NV> held;
     extern __shared__ __align__(16) float partial[];
     let_next_start();
-    for (int row = 0, count = R; row < count;) { /* as a rule once: all rows have one program */
+    for (int at = 0;;) {
         const lane_info me = NV > 1 || ADDS ? who_in_team(thread_now(), args.team) : who(thread_now());
-        const int64_t first = ((int64_t)blockIdx.x * me.teams + me.team) * R;
-        count = (int)min((int64_t)R, args.rows - first);
-        if (count <= 0) return;
+        const tile_rows<R> here(args, me, at);
+        if (here.count == 0) return;
         float *mine = partial + me.team * (args.tile_bytes / (int)sizeof(float));
         char *stage = (char *)(mine + R * held::ROOM * block_stride(me));
         const column_span<T> span(me, args.hidden_size);
         steer_entry entry = args.entry;
-        const int begin = row;
-        row = count;
+        int count = here.count;
         if (args.table) {
-            const steer_row record = load_row(args.table + first + begin);
-            if (R > 1) row = begin + (int)min((uint32_t)(count - begin), record.run);
+            const steer_row record = load_row(args.table + here.first);
+            if (R > 1) count = (int)min((uint32_t)count, record.run);
             entry = load_entry(record, args.layer);
         }
         if (ADDS) entry.vectors = 0;
-        T *x = (T *)args.hidden + first * args.hidden_stride + span.first;
+        T *x = (T *)args.hidden + here.first * args.hidden_stride + span.first;
         const T *r =
-            RESIDUAL ? (const T *)args.residual + first * args.residual_stride + span.first : nullptr;
+            RESIDUAL ? (const T *)args.residual + here.first * args.residual_stride + span.first : nullptr;
         if (R != 2) know(x); /* two rows have no register to spare */
         if (R != 2 && RESIDUAL) know(r);
         held vectors;
-        tile_run<T, E, R, RESIDUAL, ADDS>(r, x, vectors, begin, row, count, entry,
-                                          {mine, stage, stage + args.stage_bytes}, args, span, me);
+        tile_run<T, E, R, RESIDUAL>(r, x, vectors, here.count, count, entry,
+                                    {mine, stage, stage + args.stage_bytes}, args, span, me);
+        if (!here.are_more(args, me, count)) return;
+        at += count;
+        if (!ADDS) team_barrier<held::TEAMS>(me); /* these rows are done with shared memory */
     }
 }
 

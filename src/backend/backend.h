@@ -14,7 +14,7 @@
 extern "C" {
 #endif
 
-enum { STEER_BACKEND_ABI = 5 };
+enum { STEER_BACKEND_ABI = 6 };
 
 /* Where the elements of a tensor are. Strides in elements, 0 for a broadcast dimension. */
 typedef struct steer_view {
@@ -37,8 +37,11 @@ typedef struct steer_launch {
     int64_t rows;
     steer_dtype dtype;
     int32_t layer;
-    const steer_entry *uniform; /* host copy of the entry of every row, or NULL: see `table` */
-    const steer_row *table;     /* device memory, `rows` records */
+    const steer_entry *uniform;            /* host copy of the entry of every row, or NULL: see `table` */
+    const steer_row *table;                /* device memory, `rows` records */
+    const uint32_t *inner;                 /* with the table, device memory: see STEER_INNER_AT */
+    int32_t inner_runs[STEER_INNER_TILES]; /* what its first words are now: chooses the geometry only */
+    int32_t replayed; /* 1: a graph is being captured, which is replayed with other tables */
     int32_t
         max_vectors; /* most vectors of a program that any row has on this layer, at least 2 for one with an
                                    image; -1: rows may have any program (a graph is being captured) */

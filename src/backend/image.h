@@ -111,4 +111,14 @@ typedef struct steer_row {
     uint32_t run;
 } steer_row;
 
+/* Where runs with entries begin within tiles, not with them, in device memory: [k] says how many do where tiles have 2^k rows,
+ * and from [STEER_INNER_AT] on stand the rows at which they do, those within the smallest tiles first. */
+enum { STEER_INNER_TILES = 6, STEER_INNER_AT = 8 };
+/* That k. */
+STEER_IMAGE_FN int steer_inner_index(int tile_rows) {
+    int k = 0;
+    while (1 << k < tile_rows) k++;
+    return k;
+}
+
 #endif

@@ -3,6 +3,7 @@
 #include "steering/kernel.h"
 
 #include "core/status.h"
+#include "steering/rows.h"
 #include "tensor/dtype.h"
 
 #include <math.h>
@@ -21,6 +22,7 @@ typedef struct trial {
     int has_image, adds;
     size_t vector_bytes, image_bytes;
     size_t images_at, entries_at, table_at, hidden_at, residual_at, total;
+    int32_t inner_runs[STEER_INNER_TILES];
     char *data;
     steer_entry first; /* the first program */
     int by_table;      /* as in a graph of a plan, where one program too is launched by the row table */
@@ -55,7 +57,7 @@ static void lay_out(trial *t) {
     t->images_at = each * (size_t)t->programs;
     t->entries_at = t->images_at + t->image_bytes * (size_t)t->programs;
     t->table_at = t->entries_at + round_up((size_t)t->programs * sizeof(steer_entry));
-    t->hidden_at = t->table_at + round_up((size_t)launch->rows * sizeof(steer_row));
+    t->hidden_at = t->table_at + round_up(steer_rows_room(launch->rows));
     t->residual_at = t->hidden_at + round_up((size_t)launch->rows * row_bytes);
     t->total = t->residual_at + (t->kernel->residual ? (size_t)launch->rows * row_bytes : 0);
 }
@@ -142,6 +144,7 @@ static int write_tables(trial *t) {
         steer_row row = {(uint64_t)(uintptr_t)entry, 0, 1, (uint32_t)(run < UINT32_MAX ? run : UINT32_MAX)};
         memcpy(host + t->table_at - t->images_at + (size_t)i * sizeof row, &row, sizeof row);
     }
+    steer_rows_find_inner(t->inner_runs, host + t->table_at - t->images_at, launch->rows);
     int status = t->device->backend->upload(t->device->state, t->data + t->images_at, host, bytes);
     free(host);
     return status;
@@ -169,6 +172,8 @@ static int launch_once(const trial *t, int specialised) {
     launch.residual = t->kernel->residual ? t->data + t->residual_at : NULL;
     launch.layer = 0;
     launch.table = (const steer_row *)(void *)(t->data + t->table_at);
+    launch.inner = steer_rows_inner(launch.table, launch.rows);
+    memcpy(launch.inner_runs, t->inner_runs, sizeof launch.inner_runs);
     launch.uniform = NULL;
     if (t->kernel->uniform && !t->by_table) {
         launch.uniform = &t->first;

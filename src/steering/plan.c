@@ -1,5 +1,6 @@
 /* plan.c: turns requests into rows and chooses the path of a layer. */
 #include "steering/compile.h"
+#include "steering/rows.h"
 
 /* ---- Building a batch ---------------------------------------------------------------------------------------- */
 
@@ -252,7 +253,7 @@ static void put_row(steer_row **row, steer_row *record) {
 /* Writes the row table and sends it to the device in stream order. */
 static int send_table(steer_plan *plan) {
     const steer_batch *batch = &plan->batch;
-    steer_row *row = plan->stage + plan->rows, record = {0};
+    steer_row *row = (steer_row *)(void *)plan->stage + plan->rows, record = {0};
     for (int64_t n = plan->rows - batch->total; n > 0; n--) put_row(&row, &record);
     for (int32_t i = batch->segment_count - 1; i >= 0; i--) {
         const steer_compiled *compiled = batch->segments[i].compiled;
@@ -264,7 +265,8 @@ static int send_table(steer_plan *plan) {
     }
     if (plan->rows == 0) return STEER_OK;
     const steer_device *device = plan->engine->device;
-    return device->backend->upload(device->state, plan->table, plan->stage, (size_t)plan->rows * sizeof *row);
+    const size_t bytes = steer_rows_find_inner(plan->inner_runs, plan->stage, plan->rows);
+    return device->backend->upload(device->state, plan->table, plan->stage, bytes);
 }
 
 static void swap_batches(steer_plan *plan) {
@@ -324,7 +326,7 @@ static int count_rows(int64_t *out, const steer_plan_desc *desc) {
         return STEER_FAIL(STEER_E_SHAPE_MISMATCH, "rows: %lld, the requests have %lld", (long long)desc->rows,
                           (long long)total);
     *out = desc->rows > 0 ? desc->rows : total;
-    if (*out > INT64_MAX / (int64_t)(STEER_MAX_HIDDEN * sizeof(double)))
+    if (*out > UINT32_MAX)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "rows: %lld is beyond what can be addressed",
                           (long long)*out);
     return STEER_OK;
@@ -353,10 +355,6 @@ static int settle_mode(steer_plan *plan, const steer_plan_desc *desc) {
     return plan->compile == STEER_COMPILE_DEFAULT ? steer_compile_open(plan->engine) : STEER_OK;
 }
 
-static size_t table_bytes(const steer_plan *plan) {
-    return (size_t)(plan->rows ? plan->rows : 1) * sizeof(steer_row);
-}
-
 static void batch_free(steer_batch *batch) {
     batch_reset(batch);
     free(batch->segments);
@@ -368,7 +366,7 @@ static void free_plan(steer_plan *plan) {
     steer_compile_forget(plan);
     batch_free(&plan->batch);
     batch_free(&plan->spare);
-    if (plan->table) steer_device_deallocate(plan->engine->device, plan->table, table_bytes(plan));
+    if (plan->table) steer_device_deallocate(plan->engine->device, plan->table, steer_rows_room(plan->rows));
     free(plan->stage);
     free(plan->choices);
     steer_engine_release(plan->engine);
@@ -390,13 +388,14 @@ int steer_plan_create(steer_plan **out, steer_engine *engine, const steer_plan_d
     plan->forced = desc->path;
     plan->strict = desc->strict;
     plan->rows = rows;
-    plan->stage = malloc(table_bytes(plan));
+    plan->stage = malloc(steer_rows_room(plan->rows));
     plan->choices = calloc(STEER_MAX_LAYERS, sizeof *plan->choices);
     int status = settle_mode(plan, desc);
     if (status == STEER_OK && !(plan->stage && plan->choices))
         status = STEER_FAIL(STEER_E_OUT_OF_MEMORY, "plan: no host memory for %lld rows", (long long)rows);
     if (status == STEER_OK)
-        status = steer_device_allocate(engine->device, &plan->table, table_bytes(plan), "plan's row table");
+        status =
+            steer_device_allocate(engine->device, &plan->table, steer_rows_room(rows), "plan's row table");
     if (status == STEER_OK) status = update(plan, desc->request_count, desc->requests);
     if (status != STEER_OK) {
         free_plan(plan);

@@ -54,9 +54,10 @@ struct steer_plan {
     int background;                /* compile on a thread */
     struct steer_kernels *kernels; /* specialised ones of its layers, see compile.h */
     int64_t rows;                  /* padded */
-    void *table;                   /* device memory, [rows] steer_row; its address never changes */
-    steer_row *stage;              /* the same on the host */
-    steer_batch batch, spare;      /* in force, and the memory that the next update builds in */
+    void *table;                   /* device memory, a row table, see rows.h; its address never changes */
+    char *stage;                   /* the same on the host */
+    int32_t inner_runs[STEER_INNER_TILES]; /* as in steer_launch */
+    steer_batch batch, spare;              /* in force, and the memory that the next update builds in */
     uint64_t epoch;
     steer_layer_choice *choices; /* [STEER_MAX_LAYERS] */
 };

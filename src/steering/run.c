@@ -1,6 +1,9 @@
 /* run.c: applies a plan to the hidden states of one layer: checks the tensors, fills the launch, counts. */
 #include "steering/compile.h"
+#include "steering/rows.h"
 #include "tensor/tensor.h"
+
+#include <string.h>
 
 static int check_tensor(const steer_plan *plan, const steer_tensor *tensor, const char *name) {
     const steer_engine *engine = plan->engine;
@@ -69,10 +72,13 @@ static int launch_loop(const steer_plan *plan, const steer_launch *base) {
 
 /* The rows of the envelope by the row table. */
 static int launch_table(const steer_plan *plan, const steer_launch *base, const steer_envelope *envelope,
-                        const steer_layer_choice *choice, const steer_kernel *kernel) {
+                        const steer_layer_choice *choice, const steer_kernel *kernel, int capturing) {
     steer_launch launch = *base;
     launch.rows = envelope->rows;
     launch.table = plan->table;
+    launch.inner = steer_rows_inner(plan->table, plan->rows);
+    memcpy(launch.inner_runs, plan->inner_runs, sizeof launch.inner_runs);
+    launch.replayed = capturing;
     launch.max_vectors = envelope->max_vectors;
     launch.max_image_bytes = envelope->max_image_bytes;
     launch.both = envelope->both;
@@ -114,7 +120,7 @@ int steer_plan_launch(steer_plan *plan, int32_t layer, steer_tensor *hidden, ste
     const steer_layer_choice *choice;
     STEER_TRY(steer_plan_choose(&choice, plan, layer));
     const steer_launch base = base_launch(plan, layer, hidden, residual);
-    return launch_table(plan, &base, envelope, choice, kernel);
+    return launch_table(plan, &base, envelope, choice, kernel, 1);
 }
 
 /* By the row table, padding included, so that a replay after an update skips no row. */
@@ -123,7 +129,7 @@ static int run_mixed(steer_plan *plan, const steer_launch *base, const steer_lay
     steer_envelope envelope = choice->needs;
     envelope.rows = plan->rows;
     if (capturing && plan->forced == STEER_PATH_AUTO) envelope.max_vectors = -1;
-    STEER_TRY(launch_table(plan, base, &envelope, choice, NULL));
+    STEER_TRY(launch_table(plan, base, &envelope, choice, NULL, capturing));
     plan->engine->stats.launches_mixed++;
     return STEER_OK;
 }
@@ -143,7 +149,8 @@ int steer_plan_run(steer_plan *plan, int32_t layer, steer_tensor *hidden, steer_
     const steer_kernel *kernel = NULL;
     if (plan->compile == STEER_COMPILE_DEFAULT && plan->forced == STEER_PATH_AUTO && !capturing)
         kernel = steer_compile_kernel(plan, layer, residual != NULL);
-    if (kernel && path == STEER_PATH_MIXED) return launch_table(plan, &base, &choice->needs, choice, kernel);
+    if (kernel && path == STEER_PATH_MIXED)
+        return launch_table(plan, &base, &choice->needs, choice, kernel, 0);
     if (kernel) return launch_rows(plan, &base, 0, plan->batch.total, choice->program, kernel);
     if (path == STEER_PATH_LOOP) return launch_loop(plan, &base);
     if (path == STEER_PATH_MIXED) return run_mixed(plan, &base, choice, capturing);

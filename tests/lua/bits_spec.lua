@@ -145,9 +145,19 @@ describe("the bits of a row", function()
         end)
     end)
 
+    -- Captures an apply of the plan; a function that replays it.
+    local function captured(plan, h, residual)
+        local c, device = require "steer._c", steer.device(B.device)
+        c.check(c.C.steer_graph_begin(device.handle))
+        plan:apply(0, h, { residual = residual })
+        local out = ffi.new("steer_graph *[1]")
+        c.check(c.C.steer_graph_end(out, device.handle))
+        local graph = ffi.gc(out[0], c.C.steer_graph_release)
+        return function() c.check(c.C.steer_graph_launch(graph)) end
+    end
+
     -- What was captured before the batches were known gives the bits of applies that know them.
     local function same_in_a_graph(dtype, n, rows, with_residual)
-        local c, device = require "steer._c", steer.device(B.device)
         local specs = {}
         for i, length in ipairs { 1, 2, 5, 9, 40 } do specs[i] = B.spec(B.random_ops(n, length, { gates = 0.2 })) end
         local function vector(seed) return T.randn({ n }, { device = "cpu", seed = seed }) end
@@ -158,11 +168,7 @@ describe("the bits of a row", function()
         local h = input:clone()
         plan:update { { spec = specs[1], tokens = 2 } }
         plan:apply(0, h, { residual = residual })
-        c.check(c.C.steer_graph_begin(device.handle))
-        plan:apply(0, h, { residual = residual })
-        local out = ffi.new("steer_graph *[1]")
-        c.check(c.C.steer_graph_end(out, device.handle))
-        local graph = ffi.gc(out[0], c.C.steer_graph_release)
+        local replay = captured(plan, h, residual)
         local all = {}
         for i, spec in ipairs(specs) do all[i] = { spec = spec, tokens = i % 2 + 1 } end
         for i, batch in ipairs {
@@ -174,7 +180,7 @@ describe("the bits of a row", function()
         } do
             plan:update(batch)
             h:copy_(input)
-            c.check(c.C.steer_graph_launch(graph))
+            replay()
             local direct = input:clone()
             engine(dtype, n):plan(batch, { rows = rows }):apply(0, direct, { residual = residual })
             assert(B.bytes(direct) == B.bytes(h), ("%s, hidden %d: other bits in batch %d"):format(dtype, n, i))
@@ -189,6 +195,50 @@ describe("the bits of a row", function()
             same_in_a_graph(dtype, B.choose { 64, 500, 512, 1000, 1001 }, 33, true)
             same_in_a_graph(dtype, B.choose { 1024, 2048, 4096 }, B.scaled(1100))
             same_in_a_graph(dtype, B.choose { 5120, 8192, 8200 }, 40)
+        end
+    end)
+
+    -- Captured for one request of all rows, replayed with runs that begin anywhere: more than a launch has blocks for, too.
+    local function same_in_pieces(dtype, n, rows, length, path)
+        local specs = {}
+        for i = 1, 7 do
+            local caps = {}
+            for k = 1, length do
+                caps[k] = steer.cap(T.randn({ n }, { device = "cpu", seed = 8 * i + k }), { max = 0.1 })
+            end
+            specs[i] = steer.spec { [0] = caps }
+        end
+        local plan = engine(dtype, n):plan({ { spec = specs[1], tokens = rows } }, { rows = rows, path = path })
+        local input = B.hidden(rows, n, dtype)
+        local h = input:clone()
+        plan:apply(0, h)
+        local replay = captured(plan, h)
+        for _, lengths in ipairs { { 1 }, { 3 }, { 2, 1, 4 }, { 37, 91, 64, 11 }, { rows } } do
+            local batch, left = {}, rows
+            while left > 0 do
+                local tokens = math.min(left, lengths[#batch % #lengths + 1])
+                batch[#batch + 1] = { spec = specs[#batch % 8 + 1], tokens = tokens } -- the eighth has none
+                left = left - tokens
+            end
+            plan:update(batch)
+            h:copy_(input)
+            replay()
+            local direct = input:clone()
+            engine(dtype, n):plan(batch, { path = "loop" }):apply(0, direct)
+            assert(B.bytes(direct) == B.bytes(h), ("%s, hidden %d, %d vectors, %s: other bits for requests of %s")
+                :format(dtype, n, length, path, table.concat(lengths, ", ")))
+        end
+    end
+
+    it("are the same in a graph replayed with more and shorter requests", function()
+        if B.device == "cpu" then return pending("graphs need a GPU") end
+        math.randomseed(29)
+        for _, dtype in ipairs(B.dtypes) do
+            for _, path in ipairs { "auto", "mixed" } do
+                for _, length in ipairs { 1, 2, 4, 6 } do
+                    same_in_pieces(dtype, B.choose { 200, 512, 1024 }, B.scaled(1201), length, path)
+                end
+            end
         end
     end)
 

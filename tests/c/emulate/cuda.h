@@ -17,6 +17,7 @@
 #define __global__
 #define __shared__
 #define __forceinline__ inline
+#define __noinline__
 #define __grid_constant__
 #define __align__(bytes)
 #define __launch_bounds__(threads, blocks)
@@ -46,7 +47,7 @@ inline float2 make_float2(float x, float y) { return {x, y}; }
 struct emulated_dim {
     unsigned x;
 };
-extern emulated_dim threadIdx, blockDim, blockIdx;
+extern emulated_dim threadIdx, blockDim, blockIdx, gridDim;
 void emulated_warp_barrier();
 void emulated_barrier(unsigned first, unsigned threads); /* of so many threads from the first */
 extern uint64_t emulated_words[16][32];                  /* of each warp, for exchanges between its lanes */

@@ -33,7 +33,7 @@ alignas(128) int4 shared[SHARED_BYTES / 16];
 #include <ucontext.h>
 #include <vector>
 
-emulated_dim threadIdx, blockDim, blockIdx;
+emulated_dim threadIdx, blockDim, blockIdx, gridDim;
 uint64_t emulated_words[16][32];
 float emulated_operands[16][32][6];
 
@@ -235,6 +235,7 @@ extern "C" int emulate_steer(const steer_launch *launch) {
         fill_shared(SHARED_BYTES);
     }
     kernel = steer_rows_select(launch->dtype, variant);
+    gridDim.x = blocks;
     blockDim.x = (unsigned)threads;
     pair_bytes = bytes;
     const unsigned together = variant.family == STEER_ROWS_PAIR ? 2 : 1;
