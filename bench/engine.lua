@@ -202,7 +202,7 @@ local function invariance(shape)
     section(shape.name .. " invariance", function()
         local agreed, differ = exact.invariance(cases.make(ctx, shape, { "add", "cap", "ablate" }, { path = "mixed" }),
             cases.hidden(ctx, shape))
-        checks[#checks + 1] = { shape = shape.name, agreed = agreed, differ = differ }
+        checks[#checks + 1] = { shape = shape.name, agreed = agreed, differ = differ, uneven = shape.uneven }
         return {}
     end)
 end
@@ -262,7 +262,19 @@ local function measure_a()
             return hot(shape, makers, rule(1.5))
         end)
     end
+    local uneven = cases.uneven(shape)
+    section("A uneven", function()
+        local makers = {}
+        for name, one in pairs { even = shape, uneven = uneven } do
+            for _, k in ipairs(bars.UNEVEN) do
+                makers[name .. k] = maker(one, cases.times(k, "cap"), { path = "mixed" })
+            end
+            makers[name .. " automatic"] = maker(one, { "cap" })
+        end
+        return hot(shape, makers, rule(1.5))
+    end)
     invariance(shape)
+    invariance(uneven)
 end
 
 local function update_times(shape)
@@ -370,8 +382,9 @@ local function check_rows(shape)
     end
     for _, check in ipairs(checks) do
         if check.shape == shape and check.agreed then
-            rows[#rows + 1] = { shape = shape, metric = "a request's bits, batches that differ", value = #check.differ,
-                must = 0, format = "%d", from = ("%d ways agree"):format(check.agreed)
+            rows[#rows + 1] = { shape = shape, value = #check.differ, must = 0,
+                metric = "a request's bits, batches that differ" .. (check.uneven and ", unequal lengths" or ""),
+                format = "%d", from = ("%d ways agree"):format(check.agreed)
                 .. (#check.differ > 0 and "; other bits: " .. table.concat(check.differ, ", ") or "") }
         end
     end

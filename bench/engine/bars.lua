@@ -76,6 +76,14 @@ for _, bar in ipairs(CAPS) do
         must = bar[2], stretch = bar[3] }
 end
 
+M.UNEVEN = { 1, 4, 8, 64 } -- caps of a spec that requests of unequal lengths are measured with
+for _, k in ipairs(M.UNEVEN) do
+    rows[#rows + 1] = { "A", "A uneven", ("%d caps, requests of unequal / equal lengths"):format(k),
+        gpu("uneven" .. k, "even" .. k) }
+end
+rows[#rows + 1] = { "A", "A uneven", "captured automatic plan, unequal / equal lengths",
+    gpu("uneven automatic", "even automatic") }
+
 --- The batches of shape C, by name: their operations.
 M.C_CASES = {
     { name = "add", kinds = { "add" }, must = 0.93, stretch = 0.98 },

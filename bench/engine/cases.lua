@@ -49,10 +49,27 @@ function M.hidden(ctx, shape)
     return steer.tensor.randn({ shape.rows, shape.hidden }, { dtype = ctx.dtype, device = ctx.device, seed = SEED })
 end
 
+--- The same shape with requests of unequal lengths: of two neighbours one has as many rows more as the other has less.
+function M.uneven(shape)
+    local other = { uneven = true }
+    for key, value in pairs(shape) do other[key] = value end
+    return other
+end
+
 --- Rows of each request: what is left over goes to the last one.
 function M.tokens(shape, i)
     local each = math.floor(shape.rows / shape.requests)
-    return i < shape.requests and each or shape.rows - each * (shape.requests - 1)
+    local left_over = i == shape.requests and shape.rows - each * shape.requests or 0
+    if not shape.uneven or (i == shape.requests and i % 2 == 1) then return each + left_over end
+    local more = 13 * math.floor((i + 1) / 2) % each
+    return each + (i % 2 == 1 and -more or more) + left_over
+end
+
+--- First row, from 1, of each request.
+function M.start(shape, i)
+    local start = 1
+    for k = 1, i - 1 do start = start + M.tokens(shape, k) end
+    return start
 end
 
 local function request(shape, i, spec)
@@ -153,16 +170,19 @@ end
 
 --- Request, from 1, of a row, from 1.
 function M.request_of(shape, row)
-    local each = math.max(1, math.floor(shape.rows / shape.requests))
-    return math.min(shape.requests, math.floor((row - 1) / each) + 1)
+    local i, left = 1, row - M.tokens(shape, 1)
+    while left > 0 do
+        i = i + 1
+        left = left - M.tokens(shape, i)
+    end
+    return i
 end
 
 --- A plan of one request alone, with its first row and its rows.
 function M.alone(case, i, path)
-    local shape, start = case.shape, 1
-    for k = 1, i - 1 do start = start + M.tokens(shape, k) end
+    local shape = case.shape
     local only = request(shape, i, case.specs[1][(i - 1) % case.count + 1])
-    return case.engine:plan({ only }, { path = path }), start, only.tokens
+    return case.engine:plan({ only }, { path = path }), M.start(shape, i), only.tokens
 end
 
 --- A plan of the batch with its requests in reverse order.

@@ -124,8 +124,7 @@ function M.invariance(case, clean)
     for i = 1, shape.requests do -- the requests' rows in reverse order
         local tokens = cases.tokens(shape, i)
         at = at - tokens
-        local from = (i - 1) * cases.tokens(shape, 1) + 1
-        x:narrow(1, at, tokens):copy_(clean:narrow(1, from, tokens))
+        x:narrow(1, at, tokens):copy_(clean:narrow(1, cases.start(shape, i), tokens))
         if i == chosen then start = at end
     end
     cases.reversed(case):apply(0, x)

@@ -198,7 +198,7 @@ describe("the bits of a row", function()
         end
     end)
 
-    -- Captured for one request of all rows, replayed with runs that begin anywhere: more than a launch has blocks for, too.
+    -- Captured for one request of all rows, replayed with runs that begin anywhere, also more than it has blocks for.
     local function same_in_pieces(dtype, n, rows, length, path)
         local specs = {}
         for i = 1, 7 do
