@@ -25,7 +25,7 @@ local PATHS = {
     auto = C.STEER_PATH_AUTO, uniform = C.STEER_PATH_UNIFORM, mixed = C.STEER_PATH_MIXED, loop = C.STEER_PATH_LOOP,
 }
 local PLAN_OPTIONS = { path = "string", rows = "number", strict = "boolean", compile = true, wait = "boolean" }
-local ROW_BYTES = 16 -- of a plan's row table on the device, for the soft limit
+local ROW_BYTES = 20 -- of a plan's row table on the device at most, for the soft limit
 local MAX_LAYER = tonumber(C.STEER_MAX_LAYERS) - 1
 
 local function raise_last(status, op)
