@@ -9,6 +9,7 @@ namespace {
 const int64_t MAX_TILE_BYTES = 128 * 1024, MAX_STAGE_BYTES = 32 * 1024, CAPTURED_STAGE_BYTES = 8 * 1024,
               MOST_SUMS_BYTES = 4 * 1024, /* of the fast kernels */
     MOST_ALONE = 16,                      /* most vectors without blocks that share rows, as measured */
+    MOST_PAIRED = 4096,                   /* largest hidden size with them, as measured */
     LARGE_BLOCK_BYTES = 200 * 1024;       /* shared memory that the many kernel's large blocks want */
 
 /* Threads that share a row, 16 elements each. */
@@ -182,7 +183,8 @@ int64_t plan_pair(steer_rows_args *args, const steer_launch *launch, int room, c
 bool may_pair(const steer_launch *launch, const steer_cuda_device *gpu) {
     return gpu->compute_major >= 9 && launch->dtype != STEER_F32 && rows_are_aligned(launch) &&
            !launch->residual && !launch->norm && launch->hidden_size >= STEER_MANY_SPLIT &&
-           launch->max_vectors > MOST_ALONE && launch->rows_per_program >= STEER_PAIR_ROWS &&
+           launch->hidden_size <= MOST_PAIRED && launch->max_vectors > MOST_ALONE &&
+           launch->rows_per_program >= STEER_PAIR_ROWS &&
            launch->rows >= STEER_PAIR_ROWS / 2 * (gpu->multiprocessors / 2);
 }
 
