@@ -107,7 +107,7 @@ __device__ __forceinline__ void tile_block(const steer_rows_args &args) {
     typedef held_vectors<T, E, NV, steer_tile_has_slots(R, NV) && steer_held_vectors(NV) < NV> held;
     extern __shared__ __align__(16) float partial[];
     let_next_start();
-    for (int at = 0;;) {
+    for (int at = 0;;) { /* as a rule once */
         const lane_info me = NV > 1 || ADDS ? who_in_team(thread_now(), args.team) : who(thread_now());
         const tile_rows<R> here(args, me, at);
         if (here.count == 0) return;

@@ -40,7 +40,7 @@ typedef struct steer_launch {
     const steer_entry *uniform;            /* host copy of the entry of every row, or NULL: see `table` */
     const steer_row *table;                /* device memory, `rows` records */
     const uint32_t *inner;                 /* with the table, device memory: see STEER_INNER_AT */
-    int32_t inner_runs[STEER_INNER_TILES]; /* what its first words are now: chooses the geometry only */
+    int32_t inner_runs[STEER_INNER_TILES]; /* what its first words are, now at least if `replayed` */
     int32_t replayed; /* 1: a graph is being captured, which is replayed with other tables */
     int32_t
         max_vectors; /* most vectors of a program that any row has on this layer, at least 2 for one with an

@@ -265,8 +265,11 @@ static int send_table(steer_plan *plan) {
     }
     if (plan->rows == 0) return STEER_OK;
     const steer_device *device = plan->engine->device;
-    const size_t bytes = steer_rows_find_inner(plan->inner_runs, plan->stage, plan->rows);
-    return device->backend->upload(device->state, plan->table, plan->stage, bytes);
+    int32_t inner_runs[STEER_INNER_TILES];
+    const size_t bytes = steer_rows_find_inner(inner_runs, plan->stage, plan->rows);
+    STEER_TRY(device->backend->upload(device->state, plan->table, plan->stage, bytes));
+    memcpy(plan->inner_runs, inner_runs, sizeof inner_runs);
+    return STEER_OK;
 }
 
 static void swap_batches(steer_plan *plan) {
