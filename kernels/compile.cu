@@ -87,30 +87,31 @@ void append_kernel(std::string *text, const steer_launch *launch, const steer_ro
     /* A tile's block may have any number of teams. */
     const int most = steer_most_threads(v.vectors),
               threads = v.family == STEER_ROWS_TILE ? most : plan.threads;
-    char block[128], blocks[128] = "1";
+    char block[128];
+    int blocks = 1;
     if (v.family == STEER_ROWS_TILE) {
         snprintf(block, sizeof block, "tile_block<%s, %d, %d, %d, %s, %s>", type, v.elements, v.tile,
                  v.vectors, residual, v.adds ? "true" : "false");
-        snprintf(blocks, sizeof blocks, "blocks_for<%s>(%d, %d, %s)", type, v.elements, v.vectors, residual);
     } else if (v.family == STEER_ROWS_STREAM) {
         snprintf(block, sizeof block, "stream_block<%s, %d, %d, %s>", type, v.tile, v.vectors, residual);
-        snprintf(blocks, sizeof blocks, "blocks_for<%s>(16, %d, %s)", type, v.vectors, residual);
     } else {
         snprintf(block, sizeof block, "general_block<%s, %d, %s, %s>", type, v.tile, aligned, residual);
     }
+    if (v.family != STEER_ROWS_GENERAL)
+        blocks = steer_blocks_for(launch->dtype == STEER_F32 ? 4 : 2, v.elements, v.vectors, v.residual);
     append(text, "#include \"%s\"\n",
            v.family == STEER_ROWS_GENERAL  ? "steer_general.cuh"
            : v.family == STEER_ROWS_STREAM ? "steer_stream.cuh"
                                            : "steer_tile.cuh");
     append(text,
-           "extern \"C\" __global__ void __launch_bounds__(%d, %d * %s)\n"
+           "extern \"C\" __global__ void __launch_bounds__(%d, %d)\n"
            "    steer_kernel(const __grid_constant__ steer_rows_args given) {\n"
            "    steer_rows_args args = given;\n"
            "    args.hidden_size = STEER_BAKED_HIDDEN;\n"
            "    args.entry = baked_entry(args.entry);\n"
            "    %s(args);\n"
            "}\n",
-           threads, most / threads, blocks, block);
+           threads, most / threads * blocks, block);
 }
 
 /* Options a line each, an empty line, the source. What else the code depends on stands in a comment. */

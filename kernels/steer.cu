@@ -379,7 +379,7 @@ int64_t blocks_within(const steer_launch *launch, const steer_rows_plan &plan, i
     const int teams = plan.threads / plan.args.team;
     const int64_t own = (runs_within(launch, variant.tile) + teams - 1) / teams;
     const int64_t at_once = blocks_at_once(launch, plan, gpu);
-    if (!launch->table || !launch->replayed || at_once == 0) return own;
+    if (!launch->replayed) return own;
     const int64_t beside = at_once - 1 - (blocks + own - 1) % at_once;
     return own + std::min(beside, blocks / 4);
 }
@@ -464,7 +464,7 @@ int steer_cuda_plan_rows(steer_rows_plan *plan, const steer_launch *launch, cons
     args.rows = launch->rows;
     args.table = launch->table;
     args.inner = launch->inner;
-    args.replayed = launch->table ? launch->replayed : 0;
+    args.replayed = launch->replayed;
     args.hidden_size = (int32_t)launch->hidden_size;
     args.team = threads;
     args.layer = launch->layer;

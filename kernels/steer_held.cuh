@@ -282,10 +282,6 @@ __device__ __forceinline__ void steer_held(const Rows &rows, int count, T *to, i
     }
 }
 
-template <typename T> constexpr int blocks_for(int elements, int vectors, bool residual) {
-    return steer_blocks_for((int)sizeof(T), elements, vectors, residual);
-}
-
 } // namespace
 
 #endif

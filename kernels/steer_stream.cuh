@@ -103,7 +103,7 @@ __device__ __forceinline__ void stream_block(const steer_rows_args &args) {
 }
 
 template <typename T, int R, int NV, bool RESIDUAL>
-__global__ void __launch_bounds__(STEER_BLOCK_THREADS, blocks_for<T>(16, NV, RESIDUAL))
+__global__ void __launch_bounds__(STEER_BLOCK_THREADS, steer_blocks_for((int)sizeof(T), 16, NV, RESIDUAL))
     steer_stream_kernel(const __grid_constant__ steer_rows_args args) {
     stream_block<T, R, NV, RESIDUAL>(args);
 }

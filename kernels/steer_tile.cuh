@@ -137,7 +137,7 @@ __device__ __forceinline__ void tile_block(const steer_rows_args &args) {
 }
 
 template <typename T, int E, int R, int NV, bool RESIDUAL, bool ADDS>
-__global__ void __launch_bounds__(steer_most_threads(NV), blocks_for<T>(E, NV, RESIDUAL))
+__global__ void __launch_bounds__(steer_most_threads(NV), steer_blocks_for((int)sizeof(T), E, NV, RESIDUAL))
     steer_tile_kernel(const __grid_constant__ steer_rows_args args) {
     tile_block<T, E, R, NV, RESIDUAL, ADDS>(args);
 }

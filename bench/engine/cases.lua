@@ -13,10 +13,15 @@ M.SHAPES = {
     C = { name = "C", rows = 65536, hidden = 8192, requests = 256 },
 }
 
+local function copy(fields)
+    local other = {}
+    for key, value in pairs(fields) do other[key] = value end
+    return other
+end
+
 --- A shape with its rows and requests divided by `shrink`.
 function M.shrunk(name, shrink)
-    local shape = {}
-    for key, value in pairs(M.SHAPES[name]) do shape[key] = value end
+    local shape = copy(M.SHAPES[name])
     shape.rows = math.max(4, math.floor(shape.rows / shrink))
     shape.requests = math.max(2, math.floor(shape.requests / shrink))
     return shape
@@ -51,8 +56,8 @@ end
 
 --- The same shape with requests of unequal lengths: of two neighbours one has as many rows more as the other has less.
 function M.uneven(shape)
-    local other = { uneven = true }
-    for key, value in pairs(shape) do other[key] = value end
+    local other = copy(shape)
+    other.uneven = true
     return other
 end
 
@@ -142,9 +147,7 @@ end
 
 --- The same specs in plans of another path, or compiled in another mode.
 function M.again(case, path, compile)
-    local other = {}
-    for key, value in pairs(case) do other[key] = value end
-    return plan_turns(other, path, compile)
+    return plan_turns(copy(case), path, compile)
 end
 
 --- Requests whose specs have the turns as their layers 0 and 1.

@@ -41,7 +41,7 @@ typedef struct steer_launch {
     const steer_row *table;                /* device memory, `rows` records */
     const uint32_t *inner;                 /* with the table, device memory: see STEER_INNER_AT */
     int32_t inner_runs[STEER_INNER_TILES]; /* what its first words are, now at least if `replayed` */
-    int32_t replayed; /* 1: a graph is being captured, which is replayed with other tables */
+    int32_t replayed; /* with the table, 1: a graph is being captured, which is replayed with other ones */
     int32_t
         max_vectors; /* most vectors of a program that any row has on this layer, at least 2 for one with an
                                    image; -1: rows may have any program (a graph is being captured) */

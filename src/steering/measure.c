@@ -137,14 +137,15 @@ static int write_tables(trial *t) {
         if (t->has_image) write_image(t, host + (size_t)i * t->image_bytes, i);
         memcpy(host + t->entries_at - t->images_at + (size_t)i * sizeof entry, &entry, sizeof entry);
     }
+    char *table = host + (t->table_at - t->images_at);
     for (int64_t i = 0; i < launch->rows; i++) {
         char *entry = t->data + t->entries_at + (size_t)(i / each % t->programs) * sizeof(steer_entry);
         int64_t run = t->programs > 1 ? each - i % each : launch->rows - i;
         if (run > launch->rows - i) run = launch->rows - i;
         steer_row row = {(uint64_t)(uintptr_t)entry, 0, 1, (uint32_t)(run < UINT32_MAX ? run : UINT32_MAX)};
-        memcpy(host + t->table_at - t->images_at + (size_t)i * sizeof row, &row, sizeof row);
+        memcpy(table + (size_t)i * sizeof row, &row, sizeof row);
     }
-    steer_rows_find_inner(t->inner_runs, host + t->table_at - t->images_at, launch->rows);
+    steer_rows_find_inner(t->inner_runs, table, launch->rows);
     int status = t->device->backend->upload(t->device->state, t->data + t->images_at, host, bytes);
     free(host);
     return status;

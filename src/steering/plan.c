@@ -253,7 +253,7 @@ static void put_row(steer_row **row, steer_row *record) {
 /* Writes the row table and sends it to the device in stream order. */
 static int send_table(steer_plan *plan) {
     const steer_batch *batch = &plan->batch;
-    steer_row *row = (steer_row *)(void *)plan->stage + plan->rows, record = {0};
+    steer_row *row = plan->stage + plan->rows, record = {0};
     for (int64_t n = plan->rows - batch->total; n > 0; n--) put_row(&row, &record);
     for (int32_t i = batch->segment_count - 1; i >= 0; i--) {
         const steer_compiled *compiled = batch->segments[i].compiled;

@@ -55,7 +55,7 @@ struct steer_plan {
     struct steer_kernels *kernels; /* specialised ones of its layers, see compile.h */
     int64_t rows;                  /* padded */
     void *table;                   /* device memory, a row table, see rows.h; its address never changes */
-    char *stage;                   /* the same on the host */
+    steer_row *stage;              /* the same on the host */
     int32_t inner_runs[STEER_INNER_TILES]; /* as in steer_launch */
     steer_batch batch, spare;              /* in force, and the memory that the next update builds in */
     uint64_t epoch;
