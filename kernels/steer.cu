@@ -8,8 +8,7 @@ namespace {
 
 const int64_t MAX_TILE_BYTES = 128 * 1024, MAX_STAGE_BYTES = 32 * 1024, CAPTURED_STAGE_BYTES = 8 * 1024,
               MOST_SUMS_BYTES = 4 * 1024, /* of the fast kernels */
-    MOST_ALONE = 16,                      /* most vectors without blocks that share rows, as measured */
-    MOST_PAIRED = 4096,                   /* largest hidden size with them, as measured */
+    MOST_PAIRED = 4096,                   /* largest hidden size with blocks that share rows, as measured */
     LARGE_BLOCK_BYTES = 200 * 1024;       /* shared memory that the many kernel's large blocks want */
 
 /* Threads that share a row, 16 elements each. */
@@ -124,10 +123,20 @@ int threads_of_many(const steer_launch *launch, bool large) {
     return large ? 2 * STEER_MANY_THREADS : threads;
 }
 
+/* Runs of rows that begin within tiles of so many. */
+int64_t runs_within(const steer_launch *launch, int tile) {
+    return launch->table ? launch->inner_runs[steer_inner_index(tile)] : 0;
+}
+
+/* Those and the tiles. */
+int64_t tiles_and_runs(const steer_launch *launch, int tile) {
+    return (launch->rows + tile - 1) / tile + runs_within(launch, tile);
+}
+
 /* Whether these are large: with long rows, or where no multiprocessor has work for two. */
 bool is_large_many(const steer_launch *launch, int tile, const steer_cuda_device *gpu) {
     if (launch->hidden_size < STEER_MANY_SPLIT || gpu->shared_bytes < LARGE_BLOCK_BYTES) return false;
-    return launch->hidden_size >= STEER_MANY_LONG || launch->rows <= (int64_t)tile * gpu->multiprocessors;
+    return launch->hidden_size >= STEER_MANY_LONG || tiles_and_runs(launch, tile) <= gpu->multiprocessors;
 }
 
 /* Threads of the any kernel's blocks. */
@@ -183,7 +192,7 @@ int64_t plan_pair(steer_rows_args *args, const steer_launch *launch, int room, c
 bool may_pair(const steer_launch *launch, const steer_cuda_device *gpu) {
     return gpu->compute_major >= 9 && launch->dtype != STEER_F32 && rows_are_aligned(launch) &&
            !launch->residual && !launch->norm && launch->hidden_size >= STEER_MANY_SPLIT &&
-           launch->hidden_size <= MOST_PAIRED && launch->max_vectors > MOST_ALONE &&
+           launch->hidden_size <= MOST_PAIRED && launch->max_vectors > STEER_MANY_ROOM &&
            launch->rows_per_program >= STEER_PAIR_ROWS &&
            launch->rows >= STEER_PAIR_ROWS / 2 * (gpu->multiprocessors / 2);
 }
@@ -211,15 +220,13 @@ void choose_any(steer_rows_variant *variant, const steer_launch *launch, int thr
 }
 
 void choose_many(steer_rows_variant *variant, const steer_launch *launch, const steer_cuda_device *gpu) {
-    const int vectors = most_of_many(launch);
+    const int most = STEER_MANY_ROOM / STEER_MANY_GROUP; /* groups of vectors that a slot has room for */
+    const int groups = (most_of_many(launch) + STEER_MANY_GROUP - 1) / STEER_MANY_GROUP;
     variant->family = STEER_ROWS_MANY;
     variant->tile = rows_of_many(launch, gpu);
-    const bool large = is_large_many(launch, variant->tile, gpu);
+    variant->vectors = (variant->aligned ? std::min(groups, most) : most) * STEER_MANY_GROUP;
+    const bool large = variant->vectors == STEER_MANY_GROUP && is_large_many(launch, variant->tile, gpu);
     variant->elements = large ? 32 : 16;
-    if (variant->aligned && vectors <= STEER_MANY_GROUP)
-        variant->vectors = STEER_MANY_GROUP;
-    else
-        variant->vectors = large ? STEER_MANY_ROOM / 2 : STEER_MANY_ROOM;
 }
 
 void choose_general(steer_rows_variant *variant, const steer_launch *launch, int threads, bool share) {
@@ -351,34 +358,41 @@ int64_t plan_shared(steer_rows_args *args, const steer_launch *launch, int threa
     return plan_general(args, launch, threads, variant.tile, gpu);
 }
 
-/* Runs that begin within tiles. There may be some when a graph is replayed, though there are none now. */
-int64_t runs_within(const steer_launch *launch, int tile) {
-    return launch->table && tile > 1 ? std::max(launch->inner_runs[steer_inner_index(tile)], launch->replayed)
-                                     : 0;
-}
-
 /* Threads of a multiprocessor that registers suffice for. */
 int threads_at_once(const steer_launch *launch, const steer_rows_variant &variant) {
     if (variant.family == STEER_ROWS_ANY) return STEER_BLOCK_THREADS;
+    if (variant.family == STEER_ROWS_PAIR) return STEER_MANY_THREADS;
+    if (variant.family == STEER_ROWS_MANY)
+        return steer_many_shares(variant.vectors) ? 2 * STEER_MANY_THREADS : STEER_MANY_THREADS;
     return steer_most_threads(variant.vectors) *
            steer_blocks_for((int)element_bytes(launch), variant.elements, variant.vectors, variant.residual);
 }
 
 /* Blocks that run at once. */
+int64_t blocks_at_once(const steer_launch *launch, const steer_rows_variant &variant, int threads,
+                       int64_t shared, const steer_cuda_device *gpu) {
+    return gpu->multiprocessors * std::min<int64_t>((gpu->shared_bytes + 1024) / (shared + 1024),
+                                                    threads_at_once(launch, variant) / threads);
+}
 int64_t blocks_at_once(const steer_launch *launch, const steer_rows_plan &plan,
                        const steer_cuda_device *gpu) {
-    return gpu->multiprocessors * std::min<int64_t>((gpu->shared_bytes + 1024) / (plan.shared + 1024),
-                                                    threads_at_once(launch, plan.variant) / plan.threads);
+    return blocks_at_once(launch, plan.variant, plan.threads, plan.shared, gpu);
 }
 
-/* Blocks for them behind those of the tiles; in a graph, which may be replayed with more of them, as many as run beside these. */
+/* Blocks for runs that begin within tiles, behind `blocks` that have these; in a graph, which may be replayed with more of them, as
+ * many as run beside these. */
 int64_t blocks_within(const steer_launch *launch, const steer_rows_plan &plan, int64_t blocks,
                       const steer_cuda_device *gpu) {
     const steer_rows_variant &variant = plan.variant;
-    if (variant.tile < 2 || (variant.family != STEER_ROWS_TILE && variant.family != STEER_ROWS_ANY)) return 0;
-    const int teams = plan.threads / plan.args.team;
-    const int64_t own = (runs_within(launch, variant.tile) + teams - 1) / teams;
+    const bool many = variant.family == STEER_ROWS_MANY && steer_many_shares(variant.vectors);
+    if (!launch->table || variant.tile < 2 ||
+        !(many || variant.family == STEER_ROWS_TILE || variant.family == STEER_ROWS_ANY))
+        return 0;
+    const int teams = many ? 1 : plan.threads / plan.args.team;
+    const int64_t runs = std::max<int64_t>(runs_within(launch, variant.tile), launch->replayed);
     const int64_t at_once = blocks_at_once(launch, plan, gpu);
+    int64_t own = (runs + teams - 1) / teams;
+    if (many) own = std::min(own, at_once - blocks); /* a block serves any number of them */
     if (!launch->replayed) return own;
     const int64_t beside = at_once - 1 - (blocks + own - 1) % at_once;
     return own + std::min(beside, blocks / 4);
@@ -402,9 +416,7 @@ int cluster_of_tiles(const steer_launch *launch, const steer_rows_plan &plan, in
  * waits, unless that left a multiprocessor more tiles than it would have alone. */
 int teams_of_tile(const steer_rows_args &args, const steer_launch *launch, steer_rows_variant variant,
                   const steer_cuda_device *gpu) {
-    const int64_t tiles =
-                      (launch->rows + variant.tile - 1) / variant.tile + runs_within(launch, variant.tile),
-                  all = gpu->multiprocessors;
+    const int64_t tiles = tiles_and_runs(launch, variant.tile), all = gpu->multiprocessors;
     auto most = [&](int64_t blocks) { return (blocks + all - 1) / all; }; /* of a multiprocessor */
     int teams = variant.adds ? 4 : variant.tile == 4 ? 2 : 1;
     while (teams > 1 &&
@@ -419,11 +431,8 @@ int64_t rows_of_block(steer_rows_args *args, const steer_launch *launch, int thr
                       steer_rows_variant variant, const steer_cuda_device *gpu) {
     if (variant.family == STEER_ROWS_MANY || variant.family == STEER_ROWS_PAIR) {
         const int64_t tiles = (launch->rows + variant.tile - 1) / variant.tile;
-        const int64_t together =
-            std::min<int64_t>((gpu->shared_bytes + 1024) / (shared + 1024), /* blocks */
-                              variant.vectors > STEER_MANY_GROUP ? 1 : 2 * STEER_MANY_THREADS / threads);
-        const int64_t at_once =
-            variant.family == STEER_ROWS_PAIR ? gpu->multiprocessors / 2 : gpu->multiprocessors * together;
+        const int64_t at_once = blocks_at_once(launch, variant, threads, shared, gpu) /
+                                (variant.family == STEER_ROWS_PAIR ? 2 : 1);
         args->turns = (int32_t)((tiles + at_once - 1) / at_once);
         return (int64_t)args->turns * variant.tile;
     }

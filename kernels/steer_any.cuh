@@ -94,7 +94,8 @@ __device__ __forceinline__ void any_block(const steer_rows_args &args) {
     let_next_start();
     const lane_info me = who_in_team(thread_now(), args.team);
     const bool has_tile = tile_rows<R>::has_tile(args);
-    if (has_tile && !any_are_few(args, blockIdx.x, me.lane)) return many_block<T, true, 1, 1, true>(args);
+    if (has_tile && !any_are_few(args, blockIdx.x, me.lane))
+        return many_block<T, true, 1, 1, true>(args, true);
     const tile_rows<R> here(args, me, 0);
     if (here.count == 0) return;
     if (!has_tile && !any_are_few(args, here.first / args.tile, me.lane))

@@ -28,13 +28,14 @@ enum {
     STEER_MANY_ROWS = 16,  /* of a product on tensor cores */
     STEER_MANY_GROUP = 8,  /* vectors of one */
     STEER_MANY_STEP = 64,  /* columns that a warp works on together */
-    STEER_MANY_ROOM = 32,  /* most vectors that a slot of shared memory has room for; half in large blocks */
+    STEER_MANY_ROOM = 32,  /* most vectors that a slot of shared memory has room for */
     STEER_MANY_THREADS = 256, /* most of a block, twice as many of a large one */
     STEER_MANY_PARTS = 16,    /* of the columns, each with sums of its own; a warp has one or two */
     STEER_MANY_HALF = 8,      /* parts whose sums are added up together */
     STEER_MANY_SPLIT = 2048,  /* hidden size from which there are so many; below, a warp of a block has one */
-    STEER_MANY_LONG = 8192,   /* hidden size from which blocks are large, so that fewer rows are in work */
-    STEER_MANY_PROGRAM = 208, /* bytes of what a warp knows of a program */
+    STEER_MANY_LONG =
+        8192, /* hidden size from which blocks for eight vectors are large: fewer rows are in work */
+    STEER_MANY_PROGRAM = 208,              /* bytes of what a warp knows of a program */
     STEER_PAIR_ROWS = 2 * STEER_MANY_ROWS, /* of two blocks */
     STEER_PAIR_GROUPS = 2,                 /* of vectors, whose sums have room together, and most of a slot */
     STEER_PAIR_SLOT = STEER_MANY_GROUP * STEER_MANY_STEP * 4, /* bytes: eight vectors alone */
@@ -46,6 +47,10 @@ enum {
 constexpr int steer_many_slot_bytes(int vectors) {
     return (STEER_MANY_ROWS * 2 + vectors * 4) * STEER_MANY_STEP;
 }
+
+/* Whether blocks of the many kernel with room for so many vectors share a multiprocessor. Then runs that begin within tiles have
+ * blocks of their own, so that none waits for another; blocks that would come after the others gain nothing. */
+__host__ __device__ constexpr bool steer_many_shares(int vectors) { return vectors <= STEER_MANY_GROUP; }
 
 /* Vectors that have room in registers, of those that a program may have; slots in shared memory of the others and the folded
  * adds. */

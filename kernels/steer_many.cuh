@@ -421,50 +421,55 @@ __device__ __forceinline__ void many_turn_to(many_program *program, const many_s
     __syncwarp();
 }
 
-/* The rows of block `block`, a tile after the other: runs of rows with one program in turn. turned(): the program is another,
- * whose image is to be brought on chip; run(): serves the run that `s` has. */
+/* The rows that the `block`-th of `blocks` serves, by runs of rows with one program. whole: all runs of its tiles. Otherwise the
+ * run that each begins with, then some of those that begin within tiles, of which the last blocks have the first. turned(): the
+ * program is another, whose image is to be brought on chip; run(): serves the run that `s` has. */
 template <typename Turned, typename Run>
-__device__ __forceinline__ void many_runs(many_state &s, many_program &program, int64_t block, int room,
-                                          const Turned &turned, const Run &run) {
+__device__ __forceinline__ void many_runs(many_state &s, many_program &program, int block, int blocks,
+                                          int room, bool whole, const Turned &turned, const Run &run) {
     const steer_rows_args &args = s.args;
-    const int lane = s.lane();
-    if (lane == 0) program.entries = ~0ull; /* of no row */
+    const int tiles = steer_inner_index(args.tile),
+              within = args.tile - 1; /* the bits of a row within its tile */
+    if (s.lane() == 0) {
+        program.entries = ~0ull; /* of no row */
+        if (!whole && args.table) copy_async((uint4 *)program.within, args.inner + tiles / 4 * 4);
+        if (!whole) copies_commit();
+    }
     __syncwarp();
-    for (int turn = 0; turn < args.turns; turn++) {
-        const int64_t first = (block * args.turns + turn) * args.tile;
-        const int count = (int)min((int64_t)args.tile, args.rows - first);
-        if (count <= 0) break;
-        /* Each lane looks at a row: bits of `starts` are rows that begin a run. */
-        steer_row record = {};
-        unsigned starts = 1;
-        if (args.table) {
-            if (lane < count) record = load_row(args.table + first + lane);
-            const uint64_t before = __shfl_up_sync(0xffffffffu, record.entries, 1);
-            starts = __ballot_sync(0xffffffffu, lane < count && (lane == 0 || record.entries != before));
-        }
-        while (starts) {
-            const int row = __ffs((int)starts) - 1;
-            starts &= starts - 1;
-            const uint64_t wanted = __shfl_sync(0xffffffffu, record.entries, row);
-            if (wanted != program.entries) {
-                const steer_row of_run = {wanted, (uint16_t)__shfl_sync(0xffffffffu, record.first, row),
-                                          (uint16_t)__shfl_sync(0xffffffffu, record.count, row), 0};
-                const uint64_t *from =
-                    args.table ? entry_at(of_run, args.layer) : (const uint64_t *)&args.entry;
-                many_turn_to(&program, s, from, wanted, room);
-                turned();
+    for (int turn = 0, number = blocks - 1 - block;;) {
+        int64_t first = s.first + s.rows;
+        if (!whole || (first & within) == 0 || first == args.rows) {
+            first = ((int64_t)block * args.turns + turn) * args.tile;
+            if (turn < args.turns && first < args.rows) {
+                turn++;
+            } else {
+                if (whole || !args.table) break;
+                copies_wait<0>();
+                __syncwarp();
+                if ((uint32_t)number >= program.within[tiles % 4]) break;
+                first = __ldg(args.inner + STEER_INNER_AT + number);
+                number += blocks;
             }
-            if (!program.entry.u && !program.entry.vectors) continue;
-            s.first = first + row;
-            s.rows = (starts ? __ffs((int)starts) - 1 : count) - row;
-            run();
         }
+        s.first = first;
+        s.rows = (int)min((int64_t)args.tile - (first & within), args.rows - first);
+        steer_row record = {};
+        if (args.table) {
+            record = load_row(args.table + first);
+            s.rows = (int)min((uint32_t)s.rows, record.run);
+        }
+        if (record.entries != program.entries) {
+            const uint64_t *from = args.table ? entry_at(record, args.layer) : (const uint64_t *)&args.entry;
+            many_turn_to(&program, s, from, record.entries, room);
+            turned();
+        }
+        if (program.entry.u || program.entry.vectors) run();
     }
 }
 
 /* CHUNKS: a program may have more vectors than a slot has room for. */
 template <typename T, bool ALIGNED, int GROUPS, int ROWS, bool CHUNKS>
-__device__ __forceinline__ void many_block(const steer_rows_args &args) {
+__device__ __forceinline__ void many_block(const steer_rows_args &args, bool whole) {
     extern __shared__ __align__(16) char shared_bytes[];
     const lane_info me = who();
     many_state s = {args, shared_bytes, 0, 0, 0};
@@ -502,33 +507,36 @@ __device__ __forceinline__ void many_block(const steer_rows_args &args) {
         else if (CHUNKS)
             many_update_chunks<T, ALIGNED, GROUPS, ROWS>(s, program, slots);
     };
-    many_runs(s, program, blockIdx.x, GROUPS * STEER_MANY_GROUP, turned, run);
+    many_runs(s, program, blockIdx.x, gridDim.x, GROUPS * STEER_MANY_GROUP, whole, turned, run);
     if (!waited) wait_for_previous(); /* the kernel after this one counts on it */
 }
 
 template <typename T, bool ALIGNED, int GROUPS, int ROWS, bool CHUNKS, int THREADS>
 __global__ void __launch_bounds__(THREADS, GROUPS == 1 ? 2 * STEER_MANY_THREADS / THREADS : 1)
     steer_many_kernel(const __grid_constant__ steer_rows_args args) {
-    many_block<T, ALIGNED, GROUPS, ROWS, CHUNKS>(args);
+    many_block<T, ALIGNED, GROUPS, ROWS, CHUNKS>(args, !steer_many_shares(GROUPS * STEER_MANY_GROUP));
 }
 
-/* Large blocks have room for half the vectors: steer.cu says how many a launch has room for. */
-template <typename T, bool ALIGNED, int GROUPS, int ROWS, bool CHUNKS> steer_rows_kernel many_of(bool large) {
-    constexpr int FEWER = (GROUPS + 1) / 2;
-    static_assert(GROUPS == 1 || FEWER * STEER_MANY_GROUP == STEER_MANY_ROOM / 2, "as the host lays it out");
-    return large ? steer_many_kernel<T, ALIGNED, FEWER, ROWS, CHUNKS, 2 * STEER_MANY_THREADS>
-                 : steer_many_kernel<T, ALIGNED, GROUPS, ROWS, CHUNKS, STEER_MANY_THREADS>;
+template <typename T, int ROWS> steer_rows_kernel many_of_eight(bool large) {
+    return large ? steer_many_kernel<T, true, 1, ROWS, false, 2 * STEER_MANY_THREADS>
+                 : steer_many_kernel<T, true, 1, ROWS, false, STEER_MANY_THREADS>;
 }
 
 } // namespace
 
 template <typename T> steer_rows_kernel steer_rows_many(steer_rows_variant variant) {
-    constexpr int GROUPS = STEER_MANY_ROOM / STEER_MANY_GROUP;
-    const bool large = variant.elements > 16;
-    if (!variant.aligned) return many_of<T, false, GROUPS, 2, true>(large);
-    if (variant.vectors > STEER_MANY_GROUP) return many_of<T, true, GROUPS, 2, true>(large);
-    return variant.tile > STEER_MANY_ROWS / 2 ? many_of<T, true, 1, 2, false>(large)
-                                              : many_of<T, true, 1, 1, false>(large);
+    if (!variant.aligned) return steer_many_kernel<T, false, 4, 2, true, STEER_MANY_THREADS>;
+    switch (variant.vectors / STEER_MANY_GROUP) {
+    case 1:
+        return variant.tile > STEER_MANY_ROWS / 2 ? many_of_eight<T, 2>(variant.elements > 16)
+                                                  : many_of_eight<T, 1>(variant.elements > 16);
+    case 2:
+        return steer_many_kernel<T, true, 2, 2, false, STEER_MANY_THREADS>;
+    case 3:
+        return steer_many_kernel<T, true, 3, 2, false, STEER_MANY_THREADS>;
+    default:
+        return steer_many_kernel<T, true, 4, 2, true, STEER_MANY_THREADS>;
+    }
 }
 
 #endif

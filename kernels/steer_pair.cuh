@@ -281,7 +281,8 @@ __global__ void __launch_bounds__(STEER_MANY_THREADS, 1)
     const auto turned = [&] {
         if (many_fits(s, program.entry)) stage_copy(s.stage(), program.entry, who());
     };
-    many_runs(s, program, blockIdx.x / PAIR_TILES, STEER_MANY_GROUP, turned, run);
+    many_runs(s, program, blockIdx.x / PAIR_TILES, gridDim.x / PAIR_TILES, STEER_MANY_GROUP, true, turned,
+              run);
     wait(); /* the kernel after this one counts on it */
 }
 

@@ -20,9 +20,10 @@ struct many_program {
     steer_entry entry;
     uint64_t entries; /* of the rows that have it */
     program_parts parts;
-    int vectors;            /* with the folded adds */
-    int chunks;             /* of as many vectors as a slot has room for */
-    const uint64_t *listed; /* addresses of the image's vectors, on chip if they are few */
+    int vectors;                    /* with the folded adds */
+    int chunks;                     /* of as many vectors as a slot has room for */
+    const uint64_t *listed;         /* addresses of the image's vectors, on chip if they are few */
+    alignas(16) uint32_t within[4]; /* runs that begin within tiles: four of the list's numbers */
 };
 static_assert(sizeof(many_program) <= STEER_MANY_PROGRAM, "as the host lays it out");
 static_assert(STEER_VECTOR_STEP % STEER_MANY_STEP == 0, "vectors are padded for the last step");

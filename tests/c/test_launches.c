@@ -41,10 +41,11 @@ static void check_sizes(steer_dtype dtype, int64_t hidden) {
     for (size_t v = 0; v < sizeof vectors / sizeof *vectors; v++)
         for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
             for (size_t p = 0; p < sizeof shared_by / sizeof *shared_by; p++)
-                for (int kind = 0; kind < 4; kind++)
+                for (int kind = 0; kind < 4; kind++) {
+                    const int32_t half = (int32_t)rows[r] / 2;
                     check_both((steer_launch){.residual = kind % 2 ? somewhere : NULL,
                                               .table = somewhere,
-                                              .inner_runs = {0, 7, (int32_t)rows[r] / 2},
+                                              .inner_runs = {0, 7, half, half, half, half},
                                               .replayed = kind / 2,
                                               .hidden_stride = hidden,
                                               .residual_stride = hidden,
@@ -53,6 +54,7 @@ static void check_sizes(steer_dtype dtype, int64_t hidden) {
                                               .dtype = dtype,
                                               .rows_per_program = shared_by[p]},
                                vectors[v]);
+                }
 }
 
 int main(int count, char **words) {

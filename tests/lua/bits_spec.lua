@@ -239,6 +239,9 @@ describe("the bits of a row", function()
                     same_in_pieces(dtype, B.choose { 200, 512, 1024 }, B.scaled(1201), length, path)
                 end
             end
+            for _, length in ipairs { 8, 40 } do
+                same_in_pieces(dtype, 8 * B.scaled(256), B.scaled(1201), length, "mixed")
+            end
         end
     end)
 
