@@ -21,7 +21,7 @@ struct special_kernel {
 
 bool same_variant(const steer_rows_variant &a, const steer_rows_variant &b) {
     return a.family == b.family && a.elements == b.elements && a.tile == b.tile && a.vectors == b.vectors &&
-           a.aligned == b.aligned && a.adds == b.adds && a.residual == b.residual;
+           a.aligned == b.aligned && a.adds == b.adds && a.residual == b.residual && a.wide == b.wide;
 }
 
 /* ---- Text ------------------------------------------------------------------------------------------------------ */
@@ -83,21 +83,22 @@ const char *type_name(steer_dtype dtype) {
 void append_kernel(std::string *text, const steer_launch *launch, const steer_rows_plan &plan) {
     const steer_rows_variant &v = plan.variant;
     const char *type = type_name(launch->dtype), *residual = v.residual ? "true" : "false";
-    const char *aligned = v.aligned ? "true" : "false";
+    const char *aligned = v.aligned ? "true" : "false", *wide = v.wide ? "true" : "false";
     /* A tile's block may have any number of teams. */
-    const int most = steer_most_threads(v.vectors),
+    const int most = v.wide ? STEER_WIDE_THREADS : steer_most_threads(v.vectors),
               threads = v.family == STEER_ROWS_TILE ? most : plan.threads;
     char block[128];
     int blocks = 1;
     if (v.family == STEER_ROWS_TILE) {
-        snprintf(block, sizeof block, "tile_block<%s, %d, %d, %d, %s, %s>", type, v.elements, v.tile,
-                 v.vectors, residual, v.adds ? "true" : "false");
+        snprintf(block, sizeof block, "tile_block<%s, %d, %d, %d, %s, %s, %s>", type, v.elements, v.tile,
+                 v.vectors, residual, v.adds ? "true" : "false", wide);
     } else if (v.family == STEER_ROWS_STREAM) {
-        snprintf(block, sizeof block, "stream_block<%s, %d, %d, %s>", type, v.tile, v.vectors, residual);
+        snprintf(block, sizeof block, "stream_block<%s, %d, %d, %s, %s>", type, v.tile, v.vectors, residual,
+                 wide);
     } else {
         snprintf(block, sizeof block, "general_block<%s, %d, %s, %s>", type, v.tile, aligned, residual);
     }
-    if (v.family != STEER_ROWS_GENERAL)
+    if (v.family != STEER_ROWS_GENERAL && !v.wide)
         blocks = steer_blocks_for(launch->dtype == STEER_F32 ? 4 : 2, v.elements, v.vectors, v.residual);
     append(text, "#include \"%s\"\n",
            v.family == STEER_ROWS_GENERAL  ? "steer_general.cuh"

@@ -12,11 +12,18 @@ const int64_t MAX_TILE_BYTES = 128 * 1024, MAX_STAGE_BYTES = 32 * 1024, CAPTURED
     LARGE_BLOCK_BYTES = 200 * 1024;       /* shared memory that the many kernel's large blocks want */
 
 /* Threads that share a row, 16 elements each. */
-int team_of(int64_t hidden) {
+int team_of(const steer_launch *launch) {
+    const int most = launch->dtype == STEER_F32 ? STEER_BLOCK_THREADS : STEER_WIDE_THREADS;
     int threads = 32;
-    while (threads < STEER_BLOCK_THREADS && threads * 16 < hidden) threads *= 2;
+    while (threads < most && threads * 16 < launch->hidden_size) threads *= 2;
     return threads;
 }
+
+/* Those of them that have columns: the others would add zeros. */
+int busy_of(const steer_launch *launch) { return (int)((launch->hidden_size + 511) / 512 * 32); }
+
+/* Bytes of one value's parts, one a warp. */
+int64_t parts_bytes(int threads) { return std::max(4, threads / 32) * (int64_t)sizeof(float); }
 
 bool is_aligned(const void *data, int64_t stride, size_t element) {
     return (uintptr_t)data % 16 == 0 && (size_t)stride * element % 16 == 0;
@@ -69,14 +76,14 @@ bool rows_share(const steer_launch *launch, const steer_cuda_device *gpu) {
 
 /* Most vectors that the fast kernels hold in registers. */
 int most_vectors(const steer_launch *launch, int threads, const steer_cuda_device *gpu) {
-    if (threads * 16 < launch->hidden_size) return 1;
+    if (threads > STEER_BLOCK_THREADS || threads * 16 < launch->hidden_size) return 1;
     return launch->dtype == STEER_F32 && threads <= STEER_EIGHT_THREADS && !rows_share(launch, gpu)
                ? 8
                : STEER_FEW_VECTORS;
 }
 
 bool is_fast(const steer_launch *launch, int threads, const steer_cuda_device *gpu) {
-    int elements = threads * 16 >= launch->hidden_size ? 16 : 32;
+    const int elements = threads > STEER_BLOCK_THREADS || threads * 16 >= launch->hidden_size ? 16 : 32;
     return rows_are_aligned(launch) && threads * elements >= launch->hidden_size && !launch->norm &&
            launch->max_vectors >= 0 && launch->max_vectors <= most_vectors(launch, threads, gpu) &&
            launch->max_image_bytes <= MAX_STAGE_BYTES;
@@ -92,7 +99,10 @@ int64_t tile_slots(const steer_launch *launch, int threads, int vectors) {
 /* Rows of a tile, as measured. Four have no room where wide elements have a residual, or in little shared memory. */
 int rows_of_tile(const steer_launch *launch, const steer_rows_variant &variant, int threads,
                  const steer_cuda_device *gpu) {
-    if (!rows_share(launch, gpu) || variant.elements > 16 || variant.vectors > STEER_FEW_VECTORS) return 1;
+    const bool is_wide = threads > STEER_BLOCK_THREADS && !variant.residual; /* two in blocks of that many */
+    if (!rows_share(launch, gpu) || (variant.elements > 16 && !is_wide) ||
+        variant.vectors > STEER_FEW_VECTORS)
+        return 1;
     if (variant.vectors < 2) return 2;
     const int64_t bytes =
         tile_slots(launch, threads, variant.vectors) + launch->max_image_bytes + MOST_SUMS_BYTES;
@@ -139,9 +149,12 @@ bool is_large_many(const steer_launch *launch, int tile, const steer_cuda_device
     return launch->hidden_size >= STEER_MANY_LONG || tiles_and_runs(launch, tile) <= gpu->multiprocessors;
 }
 
-/* Threads of the any kernel's blocks. */
+/* Threads of the any kernel's blocks, and their teams, none of wide rows. */
 int threads_of_any(const steer_launch *launch, int team, steer_rows_variant variant) {
-    return std::max(team, threads_of_many(launch, variant.elements > 16));
+    return std::max(std::min(team, (int)STEER_BLOCK_THREADS), threads_of_many(launch, variant.elements > 16));
+}
+int teams_of_any(const steer_launch *launch, int team, steer_rows_variant variant) {
+    return threads_of_any(launch, team, variant) / team;
 }
 
 /* Whether rows are better served each in its own way, as measured: where most have few vectors beside some that have many. */
@@ -214,8 +227,9 @@ void choose_any(steer_rows_variant *variant, const steer_launch *launch, int thr
     variant->family = STEER_ROWS_ANY;
     variant->elements = launch->hidden_size >= STEER_MANY_LONG ? 32 : 16;
     variant->vectors = STEER_MANY_GROUP;
-    const int teams = threads_of_any(launch, threads, *variant) / threads;
-    const bool four = !launch->residual && 4 * teams <= STEER_MANY_ROWS / 2 && rows_suffice(launch, gpu);
+    const int teams = teams_of_any(launch, threads, *variant);
+    const bool four =
+        !launch->residual && teams > 0 && 4 * teams <= STEER_MANY_ROWS / 2 && rows_suffice(launch, gpu);
     variant->tile = four ? 4 : 1;
 }
 
@@ -252,17 +266,23 @@ steer_rows_variant choose(const steer_launch *launch, int threads, const steer_c
             choose_many(&variant, launch, gpu);
         return variant;
     }
-    variant.elements = threads * 16 >= launch->hidden_size ? 16 : 32;
+    variant.elements = std::min(threads, (int)STEER_BLOCK_THREADS) * 16 >= launch->hidden_size ? 16 : 32;
     variant.vectors = launch->max_vectors < 2                   ? launch->both
                       : launch->max_vectors > STEER_FEW_VECTORS ? 8
                                                                 : launch->max_vectors;
+    const bool is_long = threads > STEER_BLOCK_THREADS;
     bool walk = is_large(launch, threads, gpu) && (launch->table || variant.vectors > 0) &&
-                variant.elements == 16 && variant.vectors <= STEER_FEW_VECTORS &&
+                (variant.elements == 16 || (is_long && !variant.residual)) &&
+                variant.vectors <= STEER_FEW_VECTORS &&
                 stream_bytes(launch, threads, variant.vectors) + launch->max_image_bytes + MOST_SUMS_BYTES <=
                     gpu->shared_bytes;
     variant.family = walk ? STEER_ROWS_STREAM : STEER_ROWS_TILE;
     variant.tile = walk ? steer_stream_rows(variant.vectors) : rows_of_tile(launch, variant, threads, gpu);
-    variant.adds = !walk && variant.tile == 2 && launch->max_vectors == 0;
+    variant.wide = walk ? is_long
+                        : launch->dtype != STEER_F32 && threads >= STEER_BLOCK_THREADS && variant.tile == 2 &&
+                              !variant.residual;
+    if (variant.wide) variant.elements = 16;
+    variant.adds = !walk && !variant.wide && variant.tile == 2 && launch->max_vectors == 0;
     return variant;
 }
 
@@ -327,21 +347,22 @@ int64_t plan_many(steer_rows_args *args, const steer_launch *launch, int threads
 /* Shared memory of the any kernel in bytes: what its teams need, or the many kernel. */
 int64_t plan_any(steer_rows_args *args, const steer_launch *launch, int threads, steer_rows_variant variant,
                  const steer_cuda_device *gpu) {
-    const int64_t sums = std::max(4, args->team / 32) * (int64_t)sizeof(float);
-    int64_t team = variant.tile * steer_sums_room(STEER_FEW_VECTORS) * sums + STEER_ANY_STAGE;
+    int64_t team =
+        variant.tile * steer_sums_room(STEER_FEW_VECTORS) * parts_bytes(args->team) + STEER_ANY_STAGE;
     if (variant.tile > 1)
         team += variant.tile * slot_bytes(launch, args->team) + vector_bytes(args->team, STEER_FEW_VECTORS);
-    const int teams = threads / args->team;
+    const int teams = teams_of_any(launch, args->team, variant), tile = std::max(1, teams) * variant.tile;
     args->tile_bytes = (int32_t)team;
     args->turns = 1;
-    return std::max(plan_many(args, launch, threads, teams * variant.tile, variant, gpu), teams * team);
+    return std::max(plan_many(args, launch, threads, tile, variant, gpu), teams * team);
 }
 
 /* Shared memory of a launch in bytes, noting in `args` what the kernels must know of it. */
 int64_t plan_shared(steer_rows_args *args, const steer_launch *launch, int threads,
                     steer_rows_variant variant, const steer_cuda_device *gpu) {
-    int64_t sums = std::max(4, threads / 32) * (int64_t)sizeof(float); /* of one value, a warp's part each */
-    const int64_t room = steer_sums_room(variant.vectors) * sums;      /* of a row's sums */
+    const bool is_long = launch->dtype != STEER_F32 && variant.elements > 16;
+    const int64_t room = steer_sums_room(variant.vectors) * /* of a row's sums */
+                         parts_bytes(variant.wide || is_long ? STEER_WIDE_THREADS : threads);
     int64_t stage = variant.vectors > 1 ? (launch->max_image_bytes + 15) / 16 * 16 : 0;
     if (variant.family == STEER_ROWS_TILE) {
         int64_t rows = variant.tile == 4 ? tile_slots(launch, threads, variant.vectors) : 0;
@@ -364,6 +385,7 @@ int threads_at_once(const steer_launch *launch, const steer_rows_variant &varian
     if (variant.family == STEER_ROWS_PAIR) return STEER_MANY_THREADS;
     if (variant.family == STEER_ROWS_MANY)
         return steer_many_shares(variant.vectors) ? 2 * STEER_MANY_THREADS : STEER_MANY_THREADS;
+    if (variant.wide) return STEER_WIDE_THREADS;
     return steer_most_threads(variant.vectors) *
            steer_blocks_for((int)element_bytes(launch), variant.elements, variant.vectors, variant.residual);
 }
@@ -464,7 +486,7 @@ int steer_cuda_allow_most(const void *kernel, const steer_cuda_device *gpu) {
 }
 
 int steer_cuda_plan_rows(steer_rows_plan *plan, const steer_launch *launch, const steer_cuda_device *gpu) {
-    int threads = team_of(launch->hidden_size);
+    int threads = team_of(launch);
     steer_rows_args args = {};
     args.hidden = launch->hidden;
     args.residual = launch->residual;
@@ -483,6 +505,8 @@ int steer_cuda_plan_rows(steer_rows_plan *plan, const steer_launch *launch, cons
     if (variant.family == STEER_ROWS_MANY) threads = threads_of_many(launch, variant.elements > 16);
     if (variant.family == STEER_ROWS_PAIR) threads = STEER_MANY_THREADS;
     if (variant.family == STEER_ROWS_ANY) threads = threads_of_any(launch, threads, variant);
+    if (variant.family == STEER_ROWS_TILE || variant.family == STEER_ROWS_STREAM)
+        args.team = threads = variant.wide ? busy_of(launch) : std::min(threads, (int)STEER_BLOCK_THREADS);
     int64_t shared = plan_shared(&args, launch, threads, variant, gpu);
     if (shared > gpu->shared_bytes)
         return STEER_CUDA_FAIL(

@@ -38,7 +38,7 @@ template <typename T> struct any_one : held_vectors<T, 16, 1, false> {
 /* A program that a team serves by itself. */
 __device__ __forceinline__ bool any_is_few(const steer_entry &entry, const steer_rows_args &args) {
     return entry.vectors <= STEER_FEW_VECTORS && !entry.norm && entry.image_bytes <= STEER_ANY_STAGE &&
-           args.team * 16 >= args.hidden_size;
+           args.team <= STEER_BLOCK_THREADS && args.team * 16 >= args.hidden_size;
 }
 
 /* Whether all programs of a block's rows are; every warp looks for itself, so that none waits. */

@@ -2,7 +2,7 @@
  *
  *     P_j = h.m_j; s = inv P + bias; c = min(max(gain s + offset, lo - s), hi - s) inv; h += u_coef u + sum of c_j m_j
  *
- * A row has 1/16 of the hidden size of threads, at most 512: a team. Each warp of it has a slice of 512 columns, in which
+ * A row has 1/16 of the hidden size of threads, at most 1024 (f32: 512): a team. Each warp of it has a slice of 512 columns, in which
  * lane l has the 16-byte chunks l, l + 32, ...; what is beyond 16 elements a thread starts over with the first warp. All
  * arithmetic is explicit (nothing is left to contraction) and every sum has one order: a thread's elements, the lanes of a
  * warp as a butterfly, the warps in turn. A row's bits therefore depend on its values and its program alone, not on its
@@ -20,7 +20,8 @@
 #include "steer_baked.cuh"
 
 enum {
-    STEER_BLOCK_THREADS = 512,  /* most threads of a block */
+    STEER_BLOCK_THREADS = 512,  /* most threads of a block but a wide one */
+    STEER_WIDE_THREADS = 1024,  /* of that, and of a team */
     STEER_PORTABLE_CLUSTER = 8, /* most blocks of a cluster on every device that has clusters */
     STEER_EIGHT_THREADS = 256,  /* most threads of one whose registers hold eight vectors */
     GENERAL_DOTS = 8,           /* general kernel: most vectors whose dots are taken together */
@@ -68,6 +69,9 @@ __host__ __device__ constexpr int steer_sums_room(int vectors) {
 __host__ __device__ constexpr int steer_most_threads(int vectors) {
     return vectors > STEER_FEW_VECTORS ? STEER_EIGHT_THREADS : STEER_BLOCK_THREADS;
 }
+
+/* A wide block is a team of any number of warps more than eight, whose rows of 16 bits have one vector: 64 registers a thread.
+ * Where a team is larger than another block, each of its threads stands for two of the team. */
 
 /* Blocks of so many threads (or four times as many of a quarter) that a multiprocessor must hold: what registers suffice for. */
 constexpr int steer_blocks_for(int element_bytes, int elements, int vectors, bool residual) {
@@ -141,6 +145,7 @@ struct steer_rows_variant {
     bool aligned; /* rows are multiples of 16 bytes */
     bool adds;    /* tile of 2: programs are folded adds alone */
     bool residual;
+    bool wide; /* tile, stream: blocks are */
 };
 
 template <typename T> steer_rows_kernel steer_rows_tile(steer_rows_variant variant);   /* steer_tile.cuh */
@@ -205,12 +210,18 @@ struct lane_info {
     int warps;
     int warp, lane;
     int team, teams; /* of the block */
+    int parts; /* of the team's sums where they are more than a block's warps, a warp's each; else 0, when it is compiled */
 };
 
 /* Where a block is one team. */
 __device__ __forceinline__ lane_info who(int thread) {
     const int threads = baked_threads((int)blockDim.x);
     return {thread, threads, threads / 32, thread / 32, thread % 32, 0, 1};
+}
+__device__ __forceinline__ lane_info who_of_many(int thread, int parts_of_warp) {
+    lane_info me = who(thread);
+    me.parts = parts_of_warp * me.warps;
+    return me;
 }
 __device__ __forceinline__ lane_info who() { return who((int)threadIdx.x); }
 
@@ -371,7 +382,10 @@ template <int M> __device__ __forceinline__ float warp_sum(float (&v)[M], int la
 }
 
 /* Leaves each warp's part of M sums in `partial` [M][block_stride]; block_get adds the warps in turn after a barrier. */
-__device__ __forceinline__ int block_stride(const lane_info &me) { return me.warps < 4 ? 4 : me.warps; }
+__device__ __forceinline__ int block_stride(const lane_info &me) {
+    if (me.parts) return STEER_WIDE_THREADS / 32;
+    return me.warps < 4 ? 4 : me.warps;
+}
 
 template <int M>
 __device__ __forceinline__ void block_put(float *partial, float (&v)[M], const lane_info &me) {
@@ -385,6 +399,16 @@ __device__ __forceinline__ float add_four(float sum, const float4 &four) {
 
 __device__ __forceinline__ float block_get(const float *partial, int m, const lane_info &me) {
     const float4 *four = (const float4 *)(partial + m * block_stride(me));
+    if (me.parts) {
+        const int fours = me.parts / 4, left = me.parts % 4;
+        float sum = 0;
+#pragma unroll 2
+        for (int i = 0; i < fours; i++) sum = add_four(sum, four[i]);
+        if (left > 0) sum = __fadd_rn(sum, four[fours].x);
+        if (left > 1) sum = __fadd_rn(sum, four[fours].y);
+        if (left > 2) sum = __fadd_rn(sum, four[fours].z);
+        return sum;
+    }
     if (me.warps < 4) return me.warps == 1 ? four[0].x : __fadd_rn(four[0].x, four[0].y);
     float sum = add_four(0, four[0]);
     if (me.warps > 4) sum = add_four(sum, four[1]);

@@ -173,16 +173,20 @@ template <int TEAMS> __device__ __forceinline__ void team_barrier(const lane_inf
 /* Rows that are worked on side by side: what registers suffice for. */
 template <int R> constexpr int abreast = R < 2 ? R : 2;
 
-/* Leaves the warp's parts of the dots of R rows in `partial`. */
+/* Leaves the warp's parts of the dots of R rows in `partial`: one, or where a thread stands for several of the team as many. */
 template <typename T, int R, typename Rows, typename Vectors>
 __device__ __forceinline__ void held_dots(const Rows &rows, const Vectors &vectors,
                                           const column_span<T> &span, float *partial, const lane_info &me) {
     constexpr int SLOTS = Vectors::SLOTS, ROOM = Vectors::ROOM, SIDE = abreast<R>, N = Vectors::N;
-#pragma unroll(Rows::TURNS)
-    for (int first = 0; first < R; first += SIDE) {
+    constexpr int CHUNKS = sizeof(T) > 2 ? Vectors::CHUNKS : 16 / N; /* of a part */
+    constexpr int PARTS = Vectors::CHUNKS / CHUNKS;
+    static_assert(PARTS == 1 || SIDE == 1, "a turn is a row's part");
+#pragma unroll(Rows::TURNS *PARTS)
+    for (int turn = 0; turn < R * PARTS; turn += SIDE) {
+        const int first = turn / PARTS, part = turn % PARTS;
         float sums[SIDE * ROOM] = {};
 #pragma unroll
-        for (int c = 0; c < Vectors::CHUNKS; c++) {
+        for (int c = part * CHUNKS; c < (part + 1) * CHUNKS; c++) {
             float h[SIDE][N], v[N];
 #pragma unroll
             for (int i = 0; i < SIDE; i++) rows.elements(h[i], first + i, c);
@@ -193,7 +197,7 @@ __device__ __forceinline__ void held_dots(const Rows &rows, const Vectors &vecto
                 for (int i = 0; i < SIDE; i++) sums[i * ROOM + j] = dot_on<N>(sums[i * ROOM + j], h[i], v);
             }
         }
-        block_put<SIDE * ROOM>(partial + first * ROOM * block_stride(me), sums, me);
+        block_put<SIDE * ROOM>(partial + first * ROOM * block_stride(me) + part * me.warps, sums, me);
     }
 }
 

@@ -39,12 +39,12 @@ template <typename T, int ROWS, bool RESIDUAL> struct row_ring {
     }
 };
 
-template <typename T, int R, int NV, bool RESIDUAL>
+template <typename T, int R, int NV, bool RESIDUAL, bool WIDE>
 __device__ __forceinline__ void stream_block(const steer_rows_args &args) {
     typedef held_vectors<T, 16, NV, true> held;
     constexpr int ROOM = held::ROOM, ROWS = steer_stream_ring(NV), MORE = steer_vector_slots(NV);
     extern __shared__ __align__(16) float shared_words[];
-    const lane_info me = who();
+    const lane_info me = WIDE ? who_of_many((int)threadIdx.x, 1) : who();
     const column_span<T> span(me, args.hidden_size);
     const int64_t first = (int64_t)blockIdx.x * args.turns;
     const int count = (int)min((int64_t)args.turns, args.rows - first);
@@ -105,7 +105,13 @@ __device__ __forceinline__ void stream_block(const steer_rows_args &args) {
 template <typename T, int R, int NV, bool RESIDUAL>
 __global__ void __launch_bounds__(STEER_BLOCK_THREADS, steer_blocks_for((int)sizeof(T), 16, NV, RESIDUAL))
     steer_stream_kernel(const __grid_constant__ steer_rows_args args) {
-    stream_block<T, R, NV, RESIDUAL>(args);
+    stream_block<T, R, NV, RESIDUAL, false>(args);
+}
+
+template <typename T, int NV>
+__global__ void __launch_bounds__(STEER_WIDE_THREADS, 1)
+    steer_wide_stream_kernel(const __grid_constant__ steer_rows_args args) {
+    stream_block<T, 1, NV, false, true>(args);
 }
 
 template <typename T, int R, int NV> steer_rows_kernel stream_of(bool residual) {
@@ -116,6 +122,9 @@ template <typename T, int R, int NV> steer_rows_kernel stream_of(bool residual) 
 
 template <typename T> steer_rows_kernel steer_rows_stream(steer_rows_variant variant) {
     const bool r = variant.residual;
+    if constexpr (sizeof(T) == 2)
+        if (variant.wide)
+            return variant.vectors == 0 ? steer_wide_stream_kernel<T, 0> : steer_wide_stream_kernel<T, 1>;
     switch (variant.vectors) {
     case 0:
         return stream_of<T, 1, 0>(r);

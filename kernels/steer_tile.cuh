@@ -101,14 +101,17 @@ __device__ __forceinline__ void tile_run(const T *r, T *x, Vectors &vectors, int
     }
 }
 
-/* ADDS: programs are folded adds alone, so that teams wait for nobody. */
-template <typename T, int E, int R, int NV, bool RESIDUAL, bool ADDS>
+/* ADDS: programs are folded adds alone, so that teams wait for nobody. WIDE: blocks are wide. */
+template <typename T, int E, int R, int NV, bool RESIDUAL, bool ADDS, bool WIDE>
 __device__ __forceinline__ void tile_block(const steer_rows_args &args) {
     typedef held_vectors<T, E, NV, steer_tile_has_slots(R, NV) && steer_held_vectors(NV) < NV> held;
     extern __shared__ __align__(16) float partial[];
     let_next_start();
-    for (int at = 0;;) { /* as a rule once */
-        const lane_info me = NV > 1 || ADDS ? who_in_team(thread_now(), args.team) : who(thread_now());
+    constexpr int PARTS = sizeof(T) > 2 ? 0 : E > 16 ? E / 16 : WIDE; /* of sums, a warp's */
+    for (int at = 0;;) {                                              /* as a rule once */
+        const lane_info me = NV > 1 || ADDS ? who_in_team(thread_now(), args.team)
+                             : PARTS        ? who_of_many(thread_now(), PARTS)
+                                            : who(thread_now());
         const tile_rows<R> here(args, me, at);
         if (here.count == 0) return;
         float *mine = partial + me.team * (args.tile_bytes / (int)sizeof(float));
@@ -139,7 +142,13 @@ __device__ __forceinline__ void tile_block(const steer_rows_args &args) {
 template <typename T, int E, int R, int NV, bool RESIDUAL, bool ADDS>
 __global__ void __launch_bounds__(steer_most_threads(NV), steer_blocks_for((int)sizeof(T), E, NV, RESIDUAL))
     steer_tile_kernel(const __grid_constant__ steer_rows_args args) {
-    tile_block<T, E, R, NV, RESIDUAL, ADDS>(args);
+    tile_block<T, E, R, NV, RESIDUAL, ADDS, false>(args);
+}
+
+template <typename T, int NV>
+__global__ void __launch_bounds__(STEER_WIDE_THREADS, 1)
+    steer_wide_kernel(const __grid_constant__ steer_rows_args args) {
+    tile_block<T, 16, 2, NV, false, false, true>(args);
 }
 
 template <typename T, int E, int R, int NV> steer_rows_kernel tile_of(bool residual) {
@@ -151,6 +160,8 @@ template <typename T, int E, int R, int NV> steer_rows_kernel tile_of(bool resid
 
 template <typename T> steer_rows_kernel steer_rows_tile(steer_rows_variant variant) {
     const bool r = variant.residual, four = variant.tile == 4;
+    if constexpr (sizeof(T) == 2)
+        if (variant.wide) return variant.vectors == 0 ? steer_wide_kernel<T, 0> : steer_wide_kernel<T, 1>;
     if (variant.adds)
         return steer_tile_kernel<T, 16, 2, 0, false, true>; /* residuals do not matter to them */
     if (variant.elements == 32)

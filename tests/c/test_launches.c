@@ -21,7 +21,7 @@ static void check_one(steer_launch launch, int32_t vectors) {
                 unsigned blocks = 0;
                 int threads = 0, needed = -1;
                 CHECK(plan(args, variant, &blocks, &threads, &needed, &launch, 132, shared[i]) == STEER_OK);
-                CHECK(needed >= 0 && needed <= shared[i] && blocks > 0 && threads >= 32 && threads <= 512);
+                CHECK(needed >= 0 && needed <= shared[i] && blocks > 0 && threads >= 32 && threads <= 1024);
             }
 }
 

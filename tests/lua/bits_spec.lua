@@ -96,6 +96,12 @@ describe("the bits of a row", function()
     it("are the same among long rows", function()
         B.rounds(1, function() same_among_many(B.choose { 8192, 8200 }, "bf16", { 6, 12 }, B.scaled(1060)) end)
     end)
+    it("are the same among long rows of one vector or two", function()
+        for i, n in ipairs { 5120, 12288, 16384 } do
+            math.randomseed(i)
+            same_among_many(n, B.choose { "f16", "bf16" }, { 1, 1, 2 }, B.scaled(1060), 0)
+        end
+    end)
 
     it("are the same where blocks share long rows of long programs", function()
         B.rounds(2, function()

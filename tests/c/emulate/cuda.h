@@ -50,8 +50,8 @@ struct emulated_dim {
 extern emulated_dim threadIdx, blockDim, blockIdx, gridDim;
 void emulated_warp_barrier();
 void emulated_barrier(unsigned first, unsigned threads); /* of so many threads from the first */
-extern uint64_t emulated_words[16][32];                  /* of each warp, for exchanges between its lanes */
-extern float emulated_operands[16][32][6];               /* of a product: four of a, two of b */
+extern uint64_t emulated_words[32][32];                  /* of each warp, for exchanges between its lanes */
+extern float emulated_operands[32][32][6];               /* of a product: four of a, two of b */
 
 inline void __syncthreads() { emulated_barrier(0, blockDim.x); }
 inline void __syncwarp() { emulated_warp_barrier(); }

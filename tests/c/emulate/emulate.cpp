@@ -34,14 +34,14 @@ alignas(128) int4 shared[SHARED_BYTES / 16];
 #include <vector>
 
 emulated_dim threadIdx, blockDim, blockIdx, gridDim;
-uint64_t emulated_words[16][32];
-float emulated_operands[16][32][6];
+uint64_t emulated_words[32][32];
+float emulated_operands[32][32][6];
 
 namespace {
 
 /* ---- Fibers --------------------------------------------------------------------------------------------------- */
 
-enum { STACK_BYTES = 256 * 1024, MOST_THREADS = 512 };
+enum { STACK_BYTES = 256 * 1024, MOST_THREADS = 1024 };
 enum fiber_state { RUNS, AT_WARP_BARRIER, AT_BARRIER, ENDED };
 
 struct copy {
