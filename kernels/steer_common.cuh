@@ -210,7 +210,7 @@ struct lane_info {
     int warps;
     int warp, lane;
     int team, teams; /* of the block */
-    int parts; /* of the team's sums where they are more than a block's warps, a warp's each; else 0, when it is compiled */
+    int parts; /* of a sum that a warp leaves, where a team may have more than 16; else 0. Known when it is compiled */
 };
 
 /* Where a block is one team. */
@@ -218,9 +218,9 @@ __device__ __forceinline__ lane_info who(int thread) {
     const int threads = baked_threads((int)blockDim.x);
     return {thread, threads, threads / 32, thread / 32, thread % 32, 0, 1};
 }
-__device__ __forceinline__ lane_info who_of_many(int thread, int parts_of_warp) {
+__device__ __forceinline__ lane_info who_of_long(int thread, int parts) {
     lane_info me = who(thread);
-    me.parts = parts_of_warp * me.warps;
+    me.parts = parts;
     return me;
 }
 __device__ __forceinline__ lane_info who() { return who((int)threadIdx.x); }
@@ -400,7 +400,7 @@ __device__ __forceinline__ float add_four(float sum, const float4 &four) {
 __device__ __forceinline__ float block_get(const float *partial, int m, const lane_info &me) {
     const float4 *four = (const float4 *)(partial + m * block_stride(me));
     if (me.parts) {
-        const int fours = me.parts / 4, left = me.parts % 4;
+        const int all = me.parts * me.warps, fours = all / 4, left = all % 4;
         float sum = 0;
 #pragma unroll 2
         for (int i = 0; i < fours; i++) sum = add_four(sum, four[i]);

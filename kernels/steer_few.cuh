@@ -41,7 +41,7 @@ __device__ __forceinline__ void few_chunk(float (&h)[8], const many_state &s, in
 /* Who a thread is among those that share a row. Where a block has less of them each stands for several, `part` by part. */
 __device__ __forceinline__ lane_info few_who(const many_state &s, int part) {
     const int here = min(s.args.team, (int)blockDim.x), thread = (int)threadIdx.x % here + part * here;
-    const int parts = s.args.team > STEER_BLOCK_THREADS ? s.args.team / 32 : 0;
+    const int parts = s.args.team > STEER_BLOCK_THREADS ? 1 : 0;
     return {thread, s.args.team, s.args.team / 32, thread / 32, s.lane(), 0, 1, parts};
 }
 __device__ __forceinline__ int few_parts(const many_state &s) {

@@ -44,7 +44,7 @@ __device__ __forceinline__ void stream_block(const steer_rows_args &args) {
     typedef held_vectors<T, 16, NV, true> held;
     constexpr int ROOM = held::ROOM, ROWS = steer_stream_ring(NV), MORE = steer_vector_slots(NV);
     extern __shared__ __align__(16) float shared_words[];
-    const lane_info me = WIDE ? who_of_many((int)threadIdx.x, 1) : who();
+    const lane_info me = WIDE ? who_of_long((int)threadIdx.x, 1) : who();
     const column_span<T> span(me, args.hidden_size);
     const int64_t first = (int64_t)blockIdx.x * args.turns;
     const int count = (int)min((int64_t)args.turns, args.rows - first);

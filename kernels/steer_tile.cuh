@@ -110,7 +110,7 @@ __device__ __forceinline__ void tile_block(const steer_rows_args &args) {
     constexpr int PARTS = sizeof(T) > 2 ? 0 : E > 16 ? E / 16 : WIDE; /* of sums, a warp's */
     for (int at = 0;;) {                                              /* as a rule once */
         const lane_info me = NV > 1 || ADDS ? who_in_team(thread_now(), args.team)
-                             : PARTS        ? who_of_many(thread_now(), PARTS)
+                             : PARTS        ? who_of_long(thread_now(), PARTS)
                                             : who(thread_now());
         const tile_rows<R> here(args, me, at);
         if (here.count == 0) return;
