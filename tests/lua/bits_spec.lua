@@ -59,9 +59,10 @@ describe("the bits of a row", function()
     it("do so with a residual", function() invariant({ 1, 2, 5, 20 }, true) end)
 
     -- Rows of one program share a kernel's tile where there are enough of them; alone they have one each.
-    local function same_among_many(n, dtype, lengths, many, gates)
+    local function same_among_many(n, dtype, lengths, many, gates, with_residual)
         local e, tokens = engine(dtype, n), 20
         local rows, other = B.hidden(tokens, n, dtype), B.spec(B.random_ops(n, 3))
+        local residual = with_residual and B.hidden(tokens, n, dtype)
         for _, length in ipairs(lengths) do
             local spec = B.spec(B.random_ops(n, length, { gates = gates or 0.2 }))
             local me = request(spec, tokens)
@@ -70,7 +71,9 @@ describe("the bits of a row", function()
                 for _, r in ipairs(requests) do total = total + r.tokens end
                 local h = T.randn({ total, n }, { dtype = dtype, device = B.device, seed = 11 })
                 h:narrow(1, before + 1, tokens):copy_(rows)
-                e:plan(requests):apply(0, h)
+                local r = residual and h:clone()
+                if r then r:narrow(1, before + 1, tokens):copy_(residual) end
+                e:plan(requests):apply(0, h, { residual = r or nil })
                 return B.bytes(h:narrow(1, before + 1, tokens))
             end
             local alone = steered(0, { me })
@@ -100,6 +103,7 @@ describe("the bits of a row", function()
         for i, n in ipairs { 5120, 12288, 16384 } do
             math.randomseed(i)
             same_among_many(n, B.choose { "f16", "bf16" }, { 1, 1, 2 }, B.scaled(1060), 0)
+            same_among_many(n, B.choose { "f16", "bf16" }, { 1 }, B.scaled(1060), 0, true)
         end
     end)
 
