@@ -66,9 +66,9 @@ static void check_one(int compute, const steer_launch *launch, const steer_shape
     free(code);
 }
 
-/* Tiles of one and several rows, wide rows, the walk of batches beyond the cache, rows that are not aligned. */
-static const int64_t sizes[][2] = {{2048, 256}, {2048, 2048},  {4096, 256},
-                                   {16384, 64}, {8192, 65536}, {100, 7}};
+/* Tiles of one and several rows, long rows, wide blocks, walks of batches beyond the cache, rows that are not aligned. */
+static const int64_t sizes[][2] = {{2048, 256},   {2048, 2048},  {4096, 256},    {16384, 64}, {5120, 2048},
+                                   {12288, 2048}, {8192, 65536}, {12288, 16384}, {100, 7}};
 static const steer_dtype dtypes[] = {STEER_BF16, STEER_F16, STEER_F32};
 
 static void test_sizes(int compute, steer_dtype dtype, int32_t vectors, int32_t adds, int residual) {

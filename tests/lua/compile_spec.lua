@@ -110,6 +110,22 @@ describe("mode default", function()
         assert.equal(2, stats.launches.uniform)
     end)
 
+    it("gives the ordinary path's bits for long rows", function()
+        for _, size in ipairs { { 5120, 1100 }, { 12288, 1100 }, { 12288, 2400 } } do
+            local hidden, rows = size[1], size[2]
+            local e = engine { hidden = hidden, dtype = "bf16" }
+            local one, other = spec(cap(hidden)), spec(cap(hidden, 0.2))
+            for _, requests in ipairs {
+                { { spec = one, tokens = rows } }, { { spec = one, tokens = 500 }, { spec = other, tokens = rows - 500 } },
+            } do
+                local plan = e:plan(requests)
+                local compile = plan:explain(0).compile
+                assert(compile.state == "ready", ("hidden %d, %d rows: %s"):format(hidden, rows, compile.why))
+                same_bits(plan, e:plan(requests, { compile = false }), hidden, rows, "bf16")
+            end
+        end
+    end)
+
     it("gives the ordinary path's bits for every shape of programs and batch", function()
         for _, dtype in ipairs(B.dtypes) do
             local hidden = B.choose { 64, 200, 1024 }
