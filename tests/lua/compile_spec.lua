@@ -116,7 +116,8 @@ describe("mode default", function()
             local e = engine { hidden = hidden, dtype = "bf16" }
             local one, other = spec(cap(hidden)), spec(cap(hidden, 0.2))
             for _, requests in ipairs {
-                { { spec = one, tokens = rows } }, { { spec = one, tokens = 500 }, { spec = other, tokens = rows - 500 } },
+                { { spec = one, tokens = rows } },
+                { { spec = one, tokens = 500 }, { spec = other, tokens = rows - 500 } },
             } do
                 local plan = e:plan(requests)
                 local compile = plan:explain(0).compile
