@@ -99,10 +99,7 @@ int64_t tile_slots(const steer_launch *launch, int threads, int vectors) {
 /* Rows of a tile, as measured. Four have no room where wide elements have a residual, or in little shared memory. */
 int rows_of_tile(const steer_launch *launch, const steer_rows_variant &variant, int threads,
                  const steer_cuda_device *gpu) {
-    const bool is_wide = threads > STEER_BLOCK_THREADS && !variant.residual; /* two in blocks of that many */
-    if (!rows_share(launch, gpu) || (variant.elements > 16 && !is_wide) ||
-        variant.vectors > STEER_FEW_VECTORS)
-        return 1;
+    if (!rows_share(launch, gpu) || variant.elements > 16 || variant.vectors > STEER_FEW_VECTORS) return 1;
     if (variant.vectors < 2) return 2;
     const int64_t bytes =
         tile_slots(launch, threads, variant.vectors) + launch->max_image_bytes + MOST_SUMS_BYTES;
@@ -266,14 +263,13 @@ steer_rows_variant choose(const steer_launch *launch, int threads, const steer_c
             choose_many(&variant, launch, gpu);
         return variant;
     }
-    variant.elements = std::min(threads, (int)STEER_BLOCK_THREADS) * 16 >= launch->hidden_size ? 16 : 32;
+    const bool is_long = threads > STEER_BLOCK_THREADS;
+    variant.elements = threads * 16 >= launch->hidden_size && !(is_long && variant.residual) ? 16 : 32;
     variant.vectors = launch->max_vectors < 2                   ? launch->both
                       : launch->max_vectors > STEER_FEW_VECTORS ? 8
                                                                 : launch->max_vectors;
-    const bool is_long = threads > STEER_BLOCK_THREADS;
     bool walk = is_large(launch, threads, gpu) && (launch->table || variant.vectors > 0) &&
-                (variant.elements == 16 || (is_long && !variant.residual)) &&
-                variant.vectors <= STEER_FEW_VECTORS &&
+                variant.elements == 16 && variant.vectors <= STEER_FEW_VECTORS &&
                 stream_bytes(launch, threads, variant.vectors) + launch->max_image_bytes + MOST_SUMS_BYTES <=
                     gpu->shared_bytes;
     variant.family = walk ? STEER_ROWS_STREAM : STEER_ROWS_TILE;
@@ -281,7 +277,7 @@ steer_rows_variant choose(const steer_launch *launch, int threads, const steer_c
     variant.wide = walk ? is_long
                         : launch->dtype != STEER_F32 && threads >= STEER_BLOCK_THREADS && variant.tile == 2 &&
                               !variant.residual;
-    if (variant.wide) variant.elements = 16;
+    if (is_long && !variant.wide) variant.elements = 32;
     variant.adds = !walk && !variant.wide && variant.tile == 2 && launch->max_vectors == 0;
     return variant;
 }
@@ -291,9 +287,8 @@ int64_t plan_general(steer_rows_args *args, const steer_launch *launch, int thre
                      const steer_cuda_device *gpu) {
     bool any = launch->max_vectors < 0; /* captured: a later batch may hold any program */
     args->vectors = any ? 2 * STEER_MAX_OPS : std::max(launch->max_vectors, 1);
-    int64_t sums = std::max(4, threads / 32) * (int64_t)sizeof(float);
     int64_t words = 2 * (int64_t)tile * args->vectors + 2 * tile;
-    int64_t beside = 2 * tile * GENERAL_DOTS * sums + (words * 4 + 15) / 16 * 16;
+    int64_t beside = 2 * tile * GENERAL_DOTS * parts_bytes(threads) + (words * 4 + 15) / 16 * 16;
     int64_t image = any ? CAPTURED_STAGE_BYTES : launch->max_image_bytes;
     args->stage_bytes = image <= MAX_STAGE_BYTES ? (int32_t)image : 0;
     int64_t stage = std::max(args->stage_bytes, 16), rows = tile * row_bytes(launch, threads);
@@ -522,7 +517,7 @@ int steer_cuda_plan_rows(steer_rows_plan *plan, const steer_launch *launch, cons
     int64_t rows_each = rows_of_block(&args, launch, threads, shared, variant, gpu);
     const int64_t blocks = (launch->rows + rows_each - 1) / rows_each;
     const int each = variant.family == STEER_ROWS_PAIR ? 2 : 1; /* blocks that share rows */
-    *plan = {variant, args, (unsigned)blocks * each, threads, (int)shared, each};
+    *plan = {variant, args, 0, threads, (int)shared, each};
     const int64_t all = each * (blocks + blocks_within(launch, *plan, blocks, gpu));
     if (each == 1) plan->cluster = cluster_of_tiles(launch, *plan, blocks, all, gpu);
     if (all > INT32_MAX - plan->cluster)

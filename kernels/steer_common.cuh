@@ -34,8 +34,7 @@ enum {
     STEER_MANY_PARTS = 16,    /* of the columns, each with sums of its own; a warp has one or two */
     STEER_MANY_HALF = 8,      /* parts whose sums are added up together */
     STEER_MANY_SPLIT = 2048,  /* hidden size from which there are so many; below, a warp of a block has one */
-    STEER_MANY_LONG =
-        8192, /* hidden size from which blocks for eight vectors are large: fewer rows are in work */
+    STEER_MANY_LONG = 8192, /* hidden size from which those for eight vectors are large: fewer rows in work */
     STEER_MANY_PROGRAM = 208,              /* bytes of what a warp knows of a program */
     STEER_PAIR_ROWS = 2 * STEER_MANY_ROWS, /* of two blocks */
     STEER_PAIR_GROUPS = 2,                 /* of vectors, whose sums have room together, and most of a slot */

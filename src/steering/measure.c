@@ -189,7 +189,6 @@ static int launch_once(const trial *t, int specialised, int *served) {
 static int capture(void **graph, const trial *t, int specialised) {
     const steer_backend *backend = t->device->backend;
     int served;
-    STEER_TRY(launch_once(t, specialised, &served)); /* what a first launch sets up is not captured */
     STEER_TRY(backend->graph_begin(t->device->state));
     int status = STEER_OK;
     for (int i = 0; i < LAUNCHES && status == STEER_OK; i++) status = launch_once(t, specialised, &served);
@@ -228,8 +227,9 @@ static int run(double best_us[2], int *served, trial *t) {
     const steer_backend *backend = t->device->backend;
     void *device = t->device->state, *graphs[2] = {NULL, NULL}, *events[2] = {NULL, NULL};
     STEER_TRY(fill_all(t));
-    int status = launch_once(t, 1, served);
-    if (status != STEER_OK || !*served) return status;
+    STEER_TRY(launch_once(t, 1, served)); /* what a first launch sets up is not captured */
+    if (!*served) return STEER_OK;
+    int status = launch_once(t, 0, served);
     for (int i = 0; i < 2 && status == STEER_OK; i++) status = backend->event_create(device, &events[i]);
     for (int i = 0; i < 2 && status == STEER_OK; i++) status = capture(&graphs[i], t, i);
     if (status == STEER_OK) status = time_both(best_us, t, graphs, events);
