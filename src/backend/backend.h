@@ -8,13 +8,14 @@
 #define STEER_BACKEND_H
 
 #include "backend/image.h"
+#include "backend/model_ops.h"
 #include "steer.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-enum { STEER_BACKEND_ABI = 6 };
+enum { STEER_BACKEND_ABI = 7 };
 
 /* Where the elements of a tensor are. Strides in elements, 0 for a broadcast dimension. */
 typedef struct steer_view {
@@ -139,6 +140,8 @@ typedef struct steer_backend {
     int (*graph_end)(void *device, void **out, int32_t *nodes); /* nodes: how many the graph has */
     int (*graph_launch)(void *device, void *graph);
     void (*graph_release)(void *device, void *graph);
+
+    const steer_model_ops *model; /* (optional) */
 } steer_backend;
 
 /* A module's entry point: NULL if host->abi is not the one it was built for. */
