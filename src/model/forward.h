@@ -1,0 +1,57 @@
+/* forward.h: one step of a model over rows of tokens: embeds them, runs the layers, steers at the sites, yields logits. */
+#ifndef STEER_MODEL_FORWARD_H
+#define STEER_MODEL_FORWARD_H
+
+#include "model/model.h"
+
+/* Sites of the residual stream, in the order that a token passes them. */
+typedef enum steer_site {
+    STEER_SITE_EMBED = 0, /* before layer 0 */
+    STEER_SITE_ATTENTION =
+        1, /* after a layer's attention block was added; with parallel blocks there is no such state */
+    STEER_SITE_LAYER = 2, /* after a decoder layer */
+    STEER_SITE_COUNT = 3
+} steer_site;
+
+/* Buffers of a step of at most `rows` rows, of which at most `outputs` yield logits: device memory, made once. */
+typedef struct steer_scratch {
+    int64_t rows, outputs;
+    void *x, *normed, *qkv, *mixed, *gate_up, *act, *y; /* [rows, ...] of the model's dtype */
+    void *last;                                         /* [outputs, hidden] */
+    float *logits;                                      /* [outputs, vocab] */
+    void *work;                                         /* of attention and mixtures */
+    void **memory;
+    int32_t memory_count;
+} steer_scratch;
+
+/* The KV cache: of layer l, keys[l] and values[l], [blocks, kv_heads, STEER_KV_BLOCK, head_dim]. */
+typedef struct steer_cache {
+    int32_t blocks;
+    void **keys, **values; /* [layers] */
+    void *memory;
+    size_t bytes;
+} steer_cache;
+
+typedef struct steer_step {
+    const steer_rows *rows;
+    const steer_cache *cache;
+    /* Called where the residual stream x [rows, hidden] is at a site of a layer (0 for EMBED): steers and captures. NULL: none. */
+    int (*at_site)(void *context, int32_t layer, steer_site site, void *x);
+    /* 1 if at_site has something to do there: where not, the next norm is fused with the addition. NULL: always. */
+    int (*is_live)(void *context, int32_t layer, steer_site site);
+    void *context;
+    int64_t outputs;       /* rows that yield logits */
+    const int32_t *output; /* [outputs] device memory, their indices; -1: padding */
+} steer_step;
+
+int steer_scratch_create(steer_scratch *out, const steer_model *model, int64_t rows, int64_t outputs,
+                         int64_t context);
+void steer_scratch_free(steer_scratch *scratch, const steer_model *model);
+size_t steer_cache_bytes(const steer_model *model, int32_t blocks);
+int steer_cache_create(steer_cache *out, const steer_model *model, int32_t blocks);
+void steer_cache_free(steer_cache *cache, const steer_model *model);
+
+/* Runs the step; logits (scaled and capped, f32) of `output` are in scratch->logits. Issues work and waits for nothing. */
+int steer_forward(const steer_model *model, const steer_scratch *scratch, const steer_step *step);
+
+#endif
