@@ -4,15 +4,6 @@
 
 #include "model/model.h"
 
-/* Sites of the residual stream, in the order that a token passes them. */
-typedef enum steer_site {
-    STEER_SITE_EMBED = 0, /* before layer 0 */
-    STEER_SITE_ATTENTION =
-        1, /* after a layer's attention block was added; with parallel blocks there is no such state */
-    STEER_SITE_LAYER = 2, /* after a decoder layer */
-    STEER_SITE_COUNT = 3
-} steer_site;
-
 /* Buffers of a step of at most `rows` rows, of which at most `outputs` yield logits: device memory, made once. */
 typedef struct steer_scratch {
     int64_t rows, outputs;

@@ -6,6 +6,7 @@
 #include "backend/model_ops.h"
 #include "core/refs.h"
 #include "core/status.h"
+#include "steer_model.h"
 
 /* A weight [out, in] of the model's dtype with its bias; weight NULL: there is none. */
 typedef struct steer_dense {
@@ -52,7 +53,7 @@ typedef struct steer_layer {
 
 enum { STEER_MAX_ROPES = 4, STEER_MAX_EOS = 16 };
 
-typedef struct steer_model {
+struct steer_model {
     steer_refs refs;
     steer_device *device; /* retained */
     const steer_model_ops *ops;
@@ -79,6 +80,6 @@ typedef struct steer_model {
     int32_t memory_count;
     char *path, *config; /* as opened; the config's JSON text ("" for GGUF's: its metadata as JSON) */
     char family[32];     /* model_type: for people, nothing depends on it */
-} steer_model;
+};
 
 #endif
