@@ -1,0 +1,97 @@
+/* admit.c: starts sequences: gives them a slot and the promise of all blocks that they need, and finds what is computed already.
+ *
+ * A sequence starts only when every block that it will ever need is promised to it, so that nothing runs out of memory on the
+ * way. Sequences start in the order in which they were added. */
+#include "model/session.h"
+#include "steering/spec.h"
+
+#include <string.h>
+
+steer_hash steer_sequence_spec_key(const steer_sequence *sequence) {
+    steer_hash key = {0};
+    for (int site = 0; site < STEER_SITE_COUNT; site++) {
+        const steer_spec *spec = sequence->specs[site];
+        if (!spec || spec->op_count == 0) continue;
+        const uint64_t words[3] = {(uint64_t)site, spec->uid,
+                                   spec->scope_count ? (uint64_t)sequence->prompt_tokens : 0};
+        key = steer_hash_bytes(key, words, sizeof words);
+    }
+    return key;
+}
+
+/* Positions that need not be computed if their keys and values are known: nothing of them is asked for. */
+static int64_t can_skip(const steer_sequence *sequence) {
+    int64_t most = sequence->count - 1;
+    if (sequence->logprobs_from > 0 && sequence->logprobs_from - 1 < most) most = sequence->logprobs_from - 1;
+    if (sequence->logits_from >= 0 && sequence->logits_from < most) most = sequence->logits_from;
+    for (int64_t i = 0; sequence->capture && i < sequence->given && i < most; i++)
+        if (sequence->capture_groups[i] >= 0) most = i;
+    return most;
+}
+
+static void find_shared(steer_session *session, steer_sequence *sequence) {
+    const int64_t most = session->share ? can_skip(sequence) / STEER_KV_BLOCK : 0;
+    while (sequence->hashed < most) {
+        const int32_t *tokens = sequence->tokens + (int64_t)sequence->hashed * STEER_KV_BLOCK;
+        const steer_hash content = steer_kv_content(sequence->content, sequence->spec_key, tokens);
+        const int32_t block = steer_kv_find(&session->kv, content, tokens);
+        if (block < 0) break;
+        sequence->blocks[sequence->block_count++] = block;
+        sequence->promised--;
+        sequence->content = content;
+        sequence->hashed++;
+    }
+    sequence->shared = sequence->computed = (int64_t)sequence->hashed * STEER_KV_BLOCK;
+}
+
+/* Sets the bits of the tokens that a repetition penalty is to see. */
+static int upload_seen(steer_session *session, const steer_sequence *sequence) {
+    if (sequence->how.repetition_penalty == 1) return STEER_OK;
+    const steer_device *device = session->model->device;
+    const size_t words = (size_t)(session->model->vocab + 31) / 32;
+    memset(session->seen_row, 0, words * 4);
+    for (int64_t i = 0; i < sequence->count; i++)
+        session->seen_row[sequence->tokens[i] / 32] |= 1u << (sequence->tokens[i] % 32);
+    return device->backend->upload(device->state, session->seen + (size_t)sequence->slot * words,
+                                   session->seen_row, words * 4);
+}
+
+static int start(steer_session *session, steer_sequence *sequence, int32_t slot) {
+    sequence->slot = slot;
+    STEER_TRY(upload_seen(session, sequence));
+    sequence->promised = sequence->block_need;
+    sequence->block_count = sequence->hashed = sequence->forgotten = 0;
+    sequence->content = (steer_hash){0};
+    find_shared(session, sequence);
+    sequence->state = STEER_SEQUENCE_RUNNING;
+    session->slot[slot] = sequence;
+    return STEER_OK;
+}
+
+int steer_session_admit(steer_session *session) {
+    int32_t slot = 0;
+    for (int32_t i = 0; i < session->all_count; i++) {
+        steer_sequence *sequence = session->all[i];
+        if (!sequence || sequence->state != STEER_SEQUENCE_WAITING) continue;
+        while (slot < session->slots && session->slot[slot]) slot++;
+        if (slot == session->slots || !steer_kv_promise(&session->kv, sequence->block_need)) return STEER_OK;
+        const int status = start(session, sequence, slot);
+        if (status != STEER_OK) {
+            sequence->slot = -1;
+            steer_kv_give_back(&session->kv, sequence->block_need);
+            return status;
+        }
+    }
+    return STEER_OK;
+}
+
+void steer_session_retire(steer_session *session, steer_sequence *sequence) {
+    if (sequence->slot < 0) return;
+    session->slot[sequence->slot] = NULL;
+    sequence->slot = -1;
+    /* The last ones first: where room is needed, beginnings are what is worth keeping. */
+    for (int32_t i = sequence->block_count - 1; i >= 0; i--)
+        if (sequence->blocks[i] >= 0) steer_kv_release(&session->kv, sequence->blocks[i]);
+    steer_kv_give_back(&session->kv, sequence->promised);
+    sequence->block_count = sequence->promised = 0;
+}

@@ -1,0 +1,200 @@
+/* batch.c: the rows of a step: which positions of which sequences, where they lie, what is wanted of them. */
+#include "model/session.h"
+#include "steering/spec.h"
+
+#include <string.h>
+
+/* ---- Choosing rows --------------------------------------------------------------------------------------------- */
+
+/* First position of a chunk that ends before `end` whose logits are wanted; `end` if none is. */
+static int64_t first_output(const steer_sequence *sequence, int64_t end) {
+    int64_t first = end;
+    if (end == sequence->count && sequence->count < sequence->given + sequence->max_tokens) first = end - 1;
+    if (sequence->logits_from >= 0 && sequence->logits_from < first &&
+        sequence->logits_from < sequence->given)
+        first = sequence->logits_from;
+    if (sequence->logprobs_from > 0 && sequence->logprobs_from - 1 < first &&
+        sequence->logprobs_from < sequence->given)
+        first = sequence->logprobs_from - 1;
+    return first < sequence->computed ? sequence->computed : first;
+}
+
+/* Gives the sequence a chunk of at most `rows` positions and `outputs` logits. */
+static void choose_chunk(steer_sequence *sequence, int64_t rows, int64_t outputs) {
+    const int64_t left = sequence->count - sequence->computed;
+    int64_t chunk = left < rows ? left : rows;
+    while (chunk > 0) {
+        const int64_t end = sequence->computed + chunk, wanted = end - first_output(sequence, end);
+        if (wanted <= outputs) {
+            sequence->outputs = wanted;
+            break;
+        }
+        chunk -= wanted - outputs;
+    }
+    sequence->chunk = chunk > 0 ? chunk : 0;
+}
+
+/* Sequences that generate come first, one row each; the rest of the room goes to prompts in order of age. */
+static void choose_chunks(steer_session *session) {
+    int64_t rows = session->scratch.rows, outputs = session->scratch.outputs;
+    for (int32_t s = 0; s < session->slots; s++)
+        if (session->slot[s]) session->slot[s]->chunk = session->slot[s]->outputs = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        for (int32_t i = 0; i < session->all_count && rows > 0; i++) {
+            steer_sequence *sequence = session->all[i];
+            if (!sequence || sequence->slot < 0) continue;
+            if ((sequence->count - sequence->computed > 1) != pass) continue;
+            choose_chunk(sequence, rows, outputs);
+            rows -= sequence->chunk;
+            outputs -= sequence->outputs;
+        }
+    }
+}
+
+/* ---- Writing them down ----------------------------------------------------------------------------------------- */
+
+static void take_blocks(steer_session *session, steer_sequence *sequence) {
+    const int64_t end = sequence->computed + sequence->chunk;
+    while ((int64_t)sequence->block_count * STEER_KV_BLOCK < end) {
+        sequence->blocks[sequence->block_count++] = steer_kv_take(&session->kv);
+        sequence->promised--;
+    }
+}
+
+static int32_t output_target(const steer_sequence *sequence, int64_t position) {
+    const int wanted = sequence->logprobs_from > 0 && position + 1 >= sequence->logprobs_from &&
+                       position + 1 < sequence->given;
+    return wanted ? sequence->tokens[position + 1] : -1;
+}
+
+static void write_outputs(steer_session *session, steer_sequence *sequence, int64_t row) {
+    steer_step_arrays *at = &session->at_host;
+    sequence->output = session->outputs;
+    for (int64_t i = sequence->chunk - sequence->outputs; i < sequence->chunk; i++) {
+        const int64_t position = sequence->computed + i, n = session->outputs++;
+        const int chosen =
+            position + 1 == sequence->count && sequence->count < sequence->given + sequence->max_tokens;
+        at->output[n] = (int32_t)(row + i);
+        at->output_slot[n] = chosen ? sequence->slot : -1;
+        at->target[n] = output_target(sequence, position);
+        session->how[n] = sequence->how;
+        session->how[n].draw = sequence->count - sequence->given;
+    }
+}
+
+static void write_rows(steer_session *session, steer_sequence *sequence) {
+    steer_step_arrays *at = &session->at_host;
+    const int64_t row = session->rows;
+    for (int64_t i = 0; i < sequence->chunk; i++) {
+        const int64_t position = sequence->computed + i, n = row + i;
+        at->ids[n] = sequence->tokens[position];
+        session->wide_ids[n] = sequence->tokens[position];
+        at->sequence[n] = sequence->slot;
+        at->positions[n] = (int32_t)position;
+        at->slots[n] = sequence->blocks[position / STEER_KV_BLOCK] * STEER_KV_BLOCK +
+                       (int32_t)(position % STEER_KV_BLOCK);
+    }
+    memcpy(at->blocks + (size_t)sequence->slot * (size_t)session->blocks_stride, sequence->blocks,
+           (size_t)sequence->block_count * sizeof *at->blocks);
+    write_outputs(session, sequence, row);
+    session->rows += sequence->chunk;
+}
+
+/* ---- Captures -------------------------------------------------------------------------------------------------- */
+
+static int32_t group_of(const steer_sequence *sequence, int64_t position) {
+    return position < sequence->given ? sequence->capture_groups[position] : sequence->capture_generated;
+}
+
+/* The step's array of groups for a capture, NULL when there are too many captures at once. */
+static int32_t *groups_of(steer_session *session, steer_capture *capture) {
+    int32_t i = 0;
+    while (i < session->capture_count && session->captures[i] != capture) i++;
+    int32_t *groups = session->at_host.group + (size_t)i * (size_t)session->scratch.rows;
+    if (i < session->capture_count) return groups;
+    if (i == STEER_STEP_CAPTURES) return NULL;
+    session->captures[session->capture_count++] = capture;
+    for (int64_t row = 0; row < session->rows; row++) groups[row] = -1;
+    return groups;
+}
+
+static int write_captures(steer_session *session) {
+    session->capture_count = 0;
+    for (int32_t s = 0; s < session->slots; s++) {
+        steer_sequence *sequence = session->slot[s];
+        if (!sequence || !sequence->capture || sequence->chunk == 0) continue;
+        int32_t *groups = groups_of(session, sequence->capture);
+        if (!groups)
+            return STEER_FAIL(STEER_E_UNSUPPORTED, "capture: more than %d captures in one step",
+                              STEER_STEP_CAPTURES);
+        const int64_t row = session->at_host.first[s];
+        for (int64_t i = 0; i < sequence->chunk; i++)
+            groups[row + i] = group_of(sequence, sequence->computed + i);
+    }
+    return STEER_OK;
+}
+
+int steer_session_batch(steer_session *session) {
+    choose_chunks(session);
+    session->rows = session->outputs = 0;
+    for (int32_t s = 0; s < session->slots; s++) {
+        steer_sequence *sequence = session->slot[s];
+        session->at_host.first[s] = (int32_t)session->rows;
+        if (!sequence || sequence->chunk == 0) continue;
+        take_blocks(session, sequence);
+        write_rows(session, sequence);
+    }
+    session->at_host.first[session->slots] = (int32_t)session->rows;
+    return write_captures(session);
+}
+
+/* ---- Plans ----------------------------------------------------------------------------------------------------- */
+
+/* The rows of a chunk in one phase, as a request of a plan. */
+static void add_request(steer_session *session, steer_sequence *sequence, int64_t from, int64_t to,
+                        int generation) {
+    if (from >= to) return;
+    const int64_t row = session->at_host.first[sequence->slot] + (from - sequence->computed);
+    session->request_of[session->request_count] = sequence;
+    session->requests[session->request_count++] =
+        (steer_request){.tokens = to - from,
+                        .position = from,
+                        .prompt_tokens = sequence->prompt_tokens,
+                        .token_ids = session->wide_ids + row,
+                        .phase = generation ? STEER_GENERATION : STEER_PROMPT};
+}
+
+static void make_requests(steer_session *session) {
+    session->request_count = 0;
+    for (int32_t s = 0; s < session->slots; s++) {
+        steer_sequence *sequence = session->slot[s];
+        if (!sequence || sequence->chunk == 0) continue;
+        const int64_t from = sequence->computed, to = from + sequence->chunk;
+        int64_t border = sequence->prompt_tokens;
+        border = border < from ? from : border > to ? to : border;
+        add_request(session, sequence, from, border, 0);
+        add_request(session, sequence, border, to, 1);
+    }
+}
+
+static int plan_site(steer_session *session, int site) {
+    session->live[site] = 0;
+    for (int32_t i = 0; i < session->request_count; i++) {
+        session->requests[i].spec = session->request_of[i]->specs[site];
+        session->live[site] |= session->requests[i].spec != NULL;
+    }
+    if (!session->live[site]) return STEER_OK;
+    if (session->plans[site])
+        return steer_plan_update(session->plans[site], session->request_count, session->requests);
+    const steer_plan_desc desc = {.struct_size = sizeof desc,
+                                  .rows = session->scratch.rows,
+                                  .request_count = session->request_count,
+                                  .requests = session->requests};
+    return steer_plan_create(&session->plans[site], session->engine, &desc);
+}
+
+int steer_session_plan(steer_session *session) {
+    make_requests(session);
+    for (int site = 0; site < STEER_SITE_COUNT; site++) STEER_TRY(plan_site(session, site));
+    return STEER_OK;
+}

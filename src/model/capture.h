@@ -1,0 +1,24 @@
+/* capture.h: sums of hidden states by group, on the device. */
+#ifndef STEER_MODEL_CAPTURE_H
+#define STEER_MODEL_CAPTURE_H
+
+#include "model/model.h"
+
+struct steer_capture {
+    steer_refs refs;
+    steer_model *model; /* retained */
+    steer_site site;
+    int32_t groups, layer_count;
+    int32_t *layers; /* [layer_count] ascending */
+    steer_tensor
+        *sums[2];    /* [groups, layer_count, hidden] of rows and of their squares; the second may be NULL */
+    int64_t *counts; /* [groups] */
+};
+
+/* Place of a layer among the capture's, -1 if it is not one of them. */
+int32_t steer_capture_place(const steer_capture *capture, int32_t layer, steer_site site);
+/* Adds the rows of x [rows, hidden] to their groups (device memory, [rows]). */
+int steer_capture_add(steer_capture *capture, int32_t place, const void *x, int64_t rows,
+                      const int32_t *group);
+
+#endif

@@ -1,0 +1,114 @@
+/* session.h: sequences that run together: what a session and its sequences are made of, for the files of the session. */
+#ifndef STEER_MODEL_SESSION_H
+#define STEER_MODEL_SESSION_H
+
+#include "model/capture.h"
+#include "model/forward.h"
+#include "model/kv.h"
+#include "steering/plan.h"
+
+typedef struct steer_sequence {
+    int32_t id;
+    steer_sequence_state state;
+    int32_t slot; /* its place in the batch while it runs, else -1 */
+
+    int32_t *tokens; /* [given + max_tokens], `count` of them are known */
+    int64_t given, count, max_tokens, prompt_tokens;
+    float *logprobs; /* [max_tokens] of the generated ones */
+    steer_sampling how;
+    int32_t ignore_eos, stop_count, *stop_ids;
+
+    steer_spec *specs[STEER_SITE_COUNT]; /* retained */
+    steer_hash spec_key;                 /* what steers its tokens, for contents of blocks */
+    int64_t *steered;                    /* [STEER_SITE_COUNT * layers] */
+
+    int64_t computed; /* positions whose keys and values are in the cache */
+    int64_t shared;   /* of those, found there */
+    int32_t *blocks;  /* [block_need], block_count of them are taken; -1: forgotten */
+    int32_t block_count, block_need, promised;
+    steer_hash content; /* of its first `hashed` blocks */
+    int32_t hashed, forgotten;
+
+    int64_t logprobs_from, logits_from; /* -1: none */
+    float *given_logprobs;              /* [given - logprobs_from] */
+    steer_tensor *logits;               /* [given - logits_from, vocab] */
+    steer_capture *capture;             /* retained, or NULL */
+    int32_t *capture_groups, capture_generated;
+    int64_t failed_at;
+
+    int64_t chunk;   /* positions of this step, from `computed` on */
+    int64_t output;  /* index of its first output of this step */
+    int64_t outputs; /* how many, of neighbouring positions that end at the chunk's end */
+} steer_sequence;
+
+/* Arrays of a step, of the same layout on the host and on the device: one upload. */
+typedef struct steer_step_arrays {
+    int32_t *ids, *sequence, *positions, *slots; /* [rows] */
+    int32_t *first;                              /* [slots + 1] */
+    int32_t *blocks;                             /* [slots, blocks_stride] */
+    int32_t *output, *output_slot,
+        *target;    /* [outputs] row; slot that a token is chosen for or -1; target of logprob or -1 */
+    int32_t *group; /* [captures of the step, rows] */
+} steer_step_arrays;
+
+enum { STEER_STEP_CAPTURES = 8 }; /* captures that one step can serve */
+
+struct steer_session {
+    steer_model *model; /* retained */
+    steer_engine *engine;
+    steer_scratch scratch;
+    steer_cache cache;
+    steer_kv kv;
+    steer_tensor *x; /* over scratch.x, for plans */
+    int share;
+
+    int32_t slots, blocks_stride;
+    steer_sequence **slot; /* [slots], NULL: empty */
+    steer_sequence **all;  /* [all_room] by id, NULL: dropped */
+    int32_t all_count, all_room;
+
+    steer_plan *plans[STEER_SITE_COUNT]; /* made when a spec first needs one */
+    int live[STEER_SITE_COUNT];          /* the plan has specs in this step */
+    steer_request *requests;             /* [2 * slots] of this step */
+    steer_sequence **request_of;
+    int32_t request_count;
+    int64_t *wide_ids; /* [rows] ids of this step for plans */
+
+    void *host, *device;
+    size_t array_bytes;
+    steer_step_arrays at_host, at_device;
+    steer_capture *captures[STEER_STEP_CAPTURES]; /* of this step */
+    int32_t capture_count;
+
+    steer_sampling *how, *how_device;       /* [outputs] */
+    int32_t *last, *tokens, *tokens_device; /* last: device, [slots]; tokens: [outputs] */
+    float *chosen, *chosen_device;          /* [outputs] logprobs of chosen tokens */
+    float *judged, *judged_device;          /* [outputs] logprobs of targets */
+    uint32_t *seen;                         /* device, [slots, ceil(vocab / 32)] */
+    uint32_t *seen_row;                     /* host, one row of it */
+    void *sample_work;
+    struct {
+        void *data;
+        size_t bytes;
+    } memory[10]; /* of the device */
+    int32_t memory_count;
+    int64_t rows, outputs; /* of this step */
+    int64_t steps, rows_done;
+};
+
+/* sequence.c */
+void steer_sequence_free(steer_sequence *sequence);
+
+/* admit.c: starts waiting sequences that there is room for. */
+int steer_session_admit(steer_session *session);
+/* Takes a running sequence out of the batch; its full blocks stay to be found. */
+void steer_session_retire(steer_session *session, steer_sequence *sequence);
+/* What steers a sequence, for contents of its blocks. */
+steer_hash steer_sequence_spec_key(const steer_sequence *sequence);
+
+/* batch.c: chooses the rows of a step and writes its arrays and requests; session->rows is 0 if nothing runs. */
+int steer_session_batch(steer_session *session);
+/* Gives a step's batch to the plans of the sites that it needs. */
+int steer_session_plan(steer_session *session);
+
+#endif
