@@ -28,6 +28,9 @@ local function cut(text, width)
     return text
 end
 
+--- Tells whether progress can be shown as a bar.
+function M.on_terminal() return terminal.is_terminal(2) and (os.getenv("TERM") or "dumb") ~= "dumb" end
+
 --- Begins to show progress.
 -- @tparam string name what goes on
 -- @tparam number total how many steps there are
@@ -36,7 +39,7 @@ end
 function M.new(name, total, now)
     return setmetatable({
         name = name, total = total, done = 0, now = now, start = now(), drawn = -math.huge, text = "", fraction = 0,
-        bar = terminal.is_terminal(2) and (os.getenv("TERM") or "dumb") ~= "dumb",
+        bar = M.on_terminal(),
     }, Progress)
 end
 

@@ -245,9 +245,6 @@ typedef struct steer_model_ops {
     int (*logprob)(void *device, const steer_logprob *args);
 } steer_model_ops;
 
-/* The built-in backend's. */
-const steer_model_ops *steer_model_ops_cpu(void);
-
 #ifdef __cplusplus
 }
 #endif

@@ -178,6 +178,7 @@ const steer_backend *steer_backend_cpu(void) {
         .event_release = cpu_event_release,
         .event_record = cpu_event_record,
         .event_elapsed = cpu_event_elapsed,
+        .model = &steer_cpu_model_ops,
     };
     return &backend;
 }

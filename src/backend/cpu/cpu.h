@@ -63,4 +63,7 @@ int steer_cpu_matmul(void *device, const steer_view *dst, const steer_view *a, c
 /* steer.c */
 int steer_cpu_steer(void *device, const steer_launch *launch);
 
+/* model/model.c */
+extern const steer_model_ops steer_cpu_model_ops;
+
 #endif

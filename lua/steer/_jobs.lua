@@ -1,0 +1,95 @@
+--- Runs lists of requests of a model in its shared session, which is kept between calls so that beginnings stay computed.
+local c = require "steer._c"
+local check = require "steer._check"
+local device_module = require "steer.device"
+
+local raise = require("steer._error").raise
+
+local M = {}
+
+local CPU_SEQUENCES, GPU_SEQUENCES = 32, 256
+local MEMORY_SHARE = 0.6 -- of what is free, that a cache may take
+
+local function round_up(n) return math.ceil(n / 16) * 16 end
+
+-- Positions that the cache can have, by the memory that is free.
+local function affordable(lm)
+    for _, device in ipairs(device_module.list()) do
+        if device.id == lm.device and device.free_bytes and device.free_bytes > 0 then
+            return math.floor(device.free_bytes * MEMORY_SHARE / lm.token_bytes)
+        end
+    end
+    return math.huge
+end
+
+--- The shared session of a model, with room for sequences of the given needs (positions each): all at once if memory
+-- allows, but at least for the longest.
+function M.session(lm, op, needs)
+    local longest, total = 0, 0
+    for _, need in ipairs(needs) do
+        longest, total = math.max(longest, round_up(need)), total + round_up(need)
+    end
+    if longest > round_up(lm.context) then
+        raise("invalid_argument", op, "a request needs %d tokens with those to generate, the model's context is %d",
+            longest, lm.context)
+    end
+    local most = lm.device == "cpu" and CPU_SEQUENCES or GPU_SEQUENCES
+    local sequences = math.min(#needs, most)
+    local shared = rawget(lm, "shared_session")
+    local enough = math.min(total, longest * most)
+    if shared and shared.sequences >= sequences and shared.capacity >= enough then return shared end
+    local tokens = math.max(longest, math.min(math.max(enough, 2048), affordable(lm)))
+    if shared and shared.sequences >= sequences and shared.capacity >= tokens then return shared end
+    if shared then shared:close() end
+    rawset(lm, "shared_session", nil)
+    shared = lm:session { sequences = math.max(sequences, math.min(8, most)), tokens = tokens }
+    rawset(lm, "shared_session", shared)
+    return shared
+end
+
+--- Adds requests to the shared session and steps until all are done.
+-- @param lm model
+-- @tparam string op for messages
+-- @tparam table requests as session:add takes them
+-- @tparam[opt] function each called after every step with the session and the ids
+-- @tparam function finish called with the session and the ids at the end, also of an interrupt, whose error goes on
+-- after it; gives what is returned
+function M.run(lm, op, requests, each, finish)
+    local needs = {}
+    for i, request in ipairs(requests) do needs[i] = #request.tokens + (request.max_tokens or 0) end
+    local session, ids = M.session(lm, op, needs), {}
+    local ok, err = pcall(function()
+        for i, request in ipairs(requests) do
+            local added, id = pcall(session.add, session, request)
+            if not added then
+                if type(id) == "table" and id.message then
+                    id.op, id.message = op, ("requests[%d]: %s"):format(request.number or i, id.message)
+                end
+                error(id, 0)
+            end
+            ids[i] = id
+        end
+        while session:step() > 0 do
+            if each then each(session, ids) end
+        end
+        if each then each(session, ids) end
+    end)
+    local result
+    if ok or c.interrupted then
+        local finished, value = pcall(finish, session, ids)
+        if ok and not finished then ok, err = false, value end
+        result = value
+    end
+    for _, id in ipairs(ids) do session:drop(id) end
+    if not ok then error(err, 0) end
+    return result
+end
+
+--- Checks a list of requests: a table of at least one entry.
+function M.check_list(op, name, list)
+    check.type(op, name, list, "table", "a list of requests")
+    if #list == 0 then raise("invalid_argument", op, "%s: the list is empty, expected at least one request", name) end
+    return list
+end
+
+return M

@@ -1,0 +1,268 @@
+--- Sessions: sequences that run together in one batch a step. What generate, score and capture are made of.
+local ffi = require "ffi"
+local c = require "steer._c"
+local check = require "steer._check"
+local options = require "steer._options"
+local tensors = require "steer._tensor"
+local walk = require "steer._walk"
+
+local C = c.C
+local raise = require("steer._error").raise
+
+local M = {}
+
+local Session = {}
+Session.__index = Session
+
+local STATES = { [0] = "waiting", "running", "stop", "length", "failed" }
+local SESSION_OPTIONS = {
+    sequences = "number", tokens = "number", rows = "number", vector_bytes = "number", sharing = "boolean",
+}
+
+local session_out, id_out = ffi.new("steer_session *[1]"), ffi.new("int32_t[1]")
+local count_out, tensor_out = ffi.new("int64_t[1]"), ffi.new("steer_tensor *[1]")
+
+--- Makes a session of a model.
+-- @param lm the model
+-- @tparam[opt] table opts sequences (most that run at the same time, default 16; more wait), tokens (positions that the
+-- KV cache has room for, default 16 times 512 or the model's context if that is less), rows (most rows of a step),
+-- vector_bytes (budget of steering vectors on the device), sharing (default true: equal beginnings are computed once)
+function M.session(lm, opts)
+    opts = options.check("session", opts, SESSION_OPTIONS)
+    local desc = c.descriptor("steer_session_desc")
+    desc.sequences = check.integer("session", "sequences", opts.sequences or 16, 1, 65536)
+    local tokens = opts.tokens or desc.sequences * math.min(512, lm.context)
+    desc.tokens = check.integer("session", "tokens", tokens, 1, 2 ^ 31 - 17)
+    desc.rows = check.integer("session", "rows", opts.rows or 0, 0, 2 ^ 20)
+    desc.vector_bytes = check.integer("session", "vector_bytes", opts.vector_bytes or 0, 0)
+    desc.no_sharing = opts.sharing == false and 1 or 0
+    c.alloc(C.steer_session_create, session_out, lm:handle_for("session"), desc)
+    return setmetatable({
+        handle = c.own(session_out[0], C.steer_session_release), model = lm, sequences = tonumber(desc.sequences),
+        capacity = tonumber(desc.tokens), lengths = {},
+    }, Session)
+end
+
+local function use(self, op)
+    if getmetatable(self) ~= Session then
+        raise("invalid_argument", op, "self: expected a session, got %s; call it with a colon", check.describe(self))
+    end
+    if self.handle == nil then raise("closed", op, "session: it is closed") end
+    return self.handle
+end
+
+-- ---- Adding --------------------------------------------------------------------------------------------------------
+
+-- A list of ids as int32.
+local function ids_of(op, name, list)
+    check.type(op, name, list, "table", "a list of token ids")
+    local n = #list
+    local ids = ffi.new("int32_t[?]", n + 1)
+    for i = 1, n do ids[i - 1] = check.integer(op, ("%s[%d]"):format(name, i), list[i], -2 ^ 31, 2 ^ 31 - 1) end
+    return ids, n
+end
+
+-- 64 bits of a seed that a Lua number holds.
+local function seed_of(op, seed)
+    return ffi.cast("uint64_t", check.integer(op, "seed", seed, 0, check.MAX_INTEGER))
+end
+
+--- Fills the three spec handles of a descriptor from a spec (or nil).
+local function fill_specs(op, target, spec)
+    if spec == nil then return end
+    local handles = require("steer.spec").handles(op, spec)
+    target[C.STEER_SITE_EMBED], target[C.STEER_SITE_ATTENTION] = handles.embed, handles.attention
+    target[C.STEER_SITE_LAYER] = handles.layer
+end
+
+local ADD_OPTIONS = {
+    tokens = "table", prompt = "string", messages = "table", spec = true, max_tokens = "number", prompt_tokens = "number",
+    temperature = "number", top_k = "number", top_p = "number", min_p = "number", repetition_penalty = "number",
+    seed = "number", ignore_eos = "boolean", stop_ids = "table", logprobs_from = "number", logits_from = "number",
+    capture = "table", add_generation_prompt = "boolean", tools = true, chat = "table",
+}
+
+--- Adds a sequence, which waits until there is room for it.
+-- @tparam table request tokens (ids), prompt (a text) or messages (a chat); spec; max_tokens to generate (default 0);
+-- prompt_tokens (how many of the tokens are the prompt, default all); temperature (default 0: greedy), top_k, top_p,
+-- min_p, repetition_penalty, seed; ignore_eos; stop_ids; logprobs_from and logits_from (index from 0 of the first given
+-- token whose log probability, or after which logits are wanted); capture = {object, groups = list, generated = group}
+-- @treturn number id of the sequence
+function Session:add(request)
+    local handle, op = use(self, "session_add"), "session_add"
+    options.check(op, request, ADD_OPTIONS, "request")
+    local list = self.model:tokens_of(op, request)
+    local desc = c.descriptor("steer_sequence_desc")
+    local ids, n = ids_of(op, "tokens", list)
+    local keep = { ids }
+    desc.tokens, desc.count = ids, n
+    desc.prompt_tokens = check.integer(op, "prompt_tokens", request.prompt_tokens or n, 0)
+    desc.max_tokens = check.integer(op, "max_tokens", request.max_tokens or 0, 0)
+    fill_specs(op, desc.specs, request.spec)
+    desc.temperature, desc.top_p = request.temperature or 0, request.top_p or 1
+    desc.min_p, desc.repetition_penalty = request.min_p or 0, request.repetition_penalty or 1
+    desc.top_k = check.integer(op, "top_k", request.top_k or 0, 0, 2 ^ 31 - 1)
+    desc.seed = seed_of(op, request.seed or 0)
+    desc.ignore_eos = request.ignore_eos and 1 or 0
+    if request.stop_ids then
+        local stops, count = ids_of(op, "stop_ids", request.stop_ids)
+        desc.stop_ids, desc.stop_count, keep[2] = stops, count, stops
+    end
+    desc.logprobs_from, desc.logits_from = request.logprobs_from or -1, request.logits_from or -1
+    desc.capture_generated = -1
+    if request.capture then
+        local groups = ids_of(op, "capture.groups", request.capture.groups)
+        desc.capture, desc.capture_groups, keep[3] = request.capture.object.handle, groups, groups
+        desc.capture_generated = request.capture.generated or -1
+    end
+    c.alloc(C.steer_session_add, id_out, handle, desc)
+    local id = id_out[0]
+    self.lengths[id] = { given = n, logprobs_from = request.logprobs_from }
+    return id
+end
+
+-- ---- Running -------------------------------------------------------------------------------------------------------
+
+--- Runs one step of all sequences that run: a chunk of given tokens or the next token of each.
+-- @treturn number sequences that are not done yet
+function Session:step()
+    local handle = use(self, "session_step")
+    local status = C.steer_session_step(id_out, handle)
+    if status ~= 0 then
+        status = c.retry(status, C.steer_session_step, id_out, handle)
+        c.check(status)
+    end
+    return id_out[0]
+end
+
+local status_out = c.descriptor("steer_sequence_status")
+
+--- Says where a sequence stands.
+-- @tparam number id what session:add gave
+-- @treturn table state ("waiting", "running", "stop", "length" or "failed"), given, generated, computed, shared
+function Session:status(id)
+    c.check(C.steer_session_status(status_out, use(self, "session_status"), id))
+    return {
+        state = STATES[tonumber(status_out.state)], given = tonumber(status_out.given),
+        generated = tonumber(status_out.generated), computed = tonumber(status_out.computed),
+        shared = tonumber(status_out.shared),
+        failed_at = status_out.failed_at >= 0 and tonumber(status_out.failed_at) or nil,
+    }
+end
+
+--- Gives the generated tokens of a sequence and their log probabilities.
+-- @tparam number id
+-- @tparam[opt=0] number start how many to skip
+-- @treturn table ids
+-- @treturn table log probabilities (of the model's distribution, before temperature and filters)
+function Session:tokens(id, start)
+    local handle = use(self, "session_tokens")
+    start = start or 0
+    local n = self:status(id).generated - start
+    local ids, logprobs = ffi.new("int32_t[?]", math.max(n, 1)), ffi.new("float[?]", math.max(n, 1))
+    c.check(C.steer_session_tokens(count_out, handle, id, start, math.max(n, 0), ids, logprobs))
+    local list, values = {}, {}
+    for i = 1, tonumber(count_out[0]) do list[i], values[i] = ids[i - 1], logprobs[i - 1] end
+    return list, values
+end
+
+--- Gives the log probabilities of the given tokens from logprobs_from on.
+function Session:logprobs(id)
+    local handle = use(self, "session_logprobs")
+    local length = self.lengths[id] or { given = 1 }
+    local n = length.given - (length.logprobs_from or 0)
+    local values = ffi.new("float[?]", math.max(n, 1))
+    c.check(C.steer_session_logprobs(values, handle, id))
+    local list = {}
+    for i = 1, n do list[i] = values[i - 1] end
+    return list
+end
+
+--- Gives the logits of the given tokens from logits_from on.
+-- @treturn tensor f32 [n, vocab] on the model's device
+function Session:logits(id)
+    c.check(C.steer_session_logits(tensor_out, use(self, "session_logits"), id))
+    tensors.out[0] = tensor_out[0]
+    return tensors.own()
+end
+
+--- Counts the rows of a sequence that operations of its spec selected (conditions by `when` are not counted).
+-- @treturn table { [layer] = rows }, and under "embed" a number and under "attention" a table like it where there are some
+function Session:steered(id)
+    local layers = self.model.layers
+    local counts = ffi.new("int64_t[?]", 3 * layers)
+    c.check(C.steer_session_steered(counts, use(self, "session_steered"), id))
+    local steered, attention = {}, {}
+    local sites = { [tonumber(C.STEER_SITE_LAYER)] = steered, [tonumber(C.STEER_SITE_ATTENTION)] = attention }
+    for _, site in ipairs(walk.keys(sites)) do
+        local rows = sites[site]
+        for layer = 0, layers - 1 do
+            local n = tonumber(counts[site * layers + layer])
+            if n > 0 then rows[layer] = n end
+        end
+    end
+    local embed = tonumber(counts[tonumber(C.STEER_SITE_EMBED) * layers])
+    if embed > 0 then steered.embed = embed end
+    if walk.first(attention) ~= nil then steered.attention = attention end
+    return steered
+end
+
+--- Adds a sequence with the tokens of another one so far and its settings: what is computed is shared.
+-- @tparam number id
+-- @tparam number max_tokens how many it generates
+-- @treturn number id of the new sequence
+function Session:fork(id, max_tokens)
+    local handle = use(self, "session_fork")
+    check.integer("session_fork", "max_tokens", max_tokens, 0)
+    c.alloc(C.steer_session_fork, id_out, handle, id, max_tokens)
+    local fork = id_out[0]
+    self.lengths[fork] = { given = self:status(fork).given }
+    return fork
+end
+
+--- Gives a sequence another spec (nil: none): as if it had had it from its start. What was computed otherwise is
+-- computed anew.
+function Session:set_spec(id, spec)
+    local handle = use(self, "session_set_spec")
+    local specs = ffi.new("steer_spec *[3]")
+    fill_specs("session_set_spec", specs, spec)
+    c.check(C.steer_session_set_specs(handle, id, specs))
+end
+
+--- Ends a sequence; its tokens stay.
+function Session:stop(id) c.check(C.steer_session_stop(use(self, "session_stop"), id)) end
+
+--- Forgets a sequence.
+function Session:drop(id)
+    c.check(C.steer_session_drop(use(self, "session_drop"), id))
+    self.lengths[id] = nil
+end
+
+local stats_out = c.descriptor("steer_session_stats")
+
+--- Counts what the session holds and did.
+-- @treturn table running, waiting, steps, rows, blocks, blocks_free, shared_blocks, evictions, cache_bytes
+function Session:stats()
+    c.check(C.steer_session_get_stats(stats_out, use(self, "session_stats")))
+    local stats = {}
+    for _, key in ipairs { "running", "waiting", "steps", "rows", "blocks", "blocks_free", "shared_blocks", "evictions",
+        "cache_bytes" } do
+        stats[key] = tonumber(stats_out[key])
+    end
+    return stats
+end
+
+--- Frees the session and its KV cache now.
+function Session:close()
+    if self.handle ~= nil then c.free(self.handle, C.steer_session_release) end
+    self.handle = nil
+end
+
+function Session:__tostring()
+    if self.handle == nil then return "session (closed)" end
+    local stats = self:stats()
+    return ("session: %d running, %d waiting, %d of %d blocks free, %d steps"):format(stats.running, stats.waiting,
+        stats.blocks_free, stats.blocks, stats.steps)
+end
+
+return M

@@ -1,0 +1,197 @@
+--- Generating text: many requests as one batch, each with its own spec, sampling and end; streamed as it comes.
+local check = require "steer._check"
+local jobs = require "steer._jobs"
+local options = require "steer._options"
+local walk = require "steer._walk"
+
+local raise = require("steer._error").raise
+
+local M = {}
+
+local MAX_TOKENS = 256 -- where a request names none
+
+local REQUEST = {
+    prompt = "string", messages = "table", tokens = "table", spec = true, max_tokens = "number", temperature = "number",
+    top_k = "number", top_p = "number", min_p = "number", repetition_penalty = "number", seed = "number", stop = true,
+    ignore_eos = "boolean", tools = true, add_generation_prompt = "boolean",
+}
+local PASSED = { "spec", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "ignore_eos" }
+
+-- ---- Stop strings --------------------------------------------------------------------------------------------------
+
+local function stop_list(op, stop)
+    if stop == nil then return {} end
+    if type(stop) == "string" then stop = { stop } end
+    check.type(op, "stop", stop, "table", "a text or a list of texts")
+    for i, text in ipairs(stop) do
+        check.type(op, ("stop[%d]"):format(i), text, "string")
+        if text == "" then raise("invalid_argument", op, "stop[%d]: an empty text", i) end
+    end
+    return stop
+end
+
+-- Where the first stop string begins in the text, searched from `from` on; nil if none does.
+local function find_stop(text, stops, from)
+    local first
+    for _, stop in ipairs(stops) do
+        local at = text:find(stop, math.max(1, from - #stop + 1), true)
+        if at and (not first or at < first) then first = at end
+    end
+    return first
+end
+
+-- How many of the last bytes of the text might be the beginning of a stop string.
+local function held_back(text, stops)
+    local most = 0
+    for _, stop in ipairs(stops) do
+        for n = math.min(#stop - 1, #text), most + 1, -1 do
+            if text:sub(-n) == stop:sub(1, n) then
+                most = n
+                break
+            end
+        end
+    end
+    return most
+end
+
+-- ---- A request while it runs ---------------------------------------------------------------------------------------
+
+local Stream = {}
+Stream.__index = Stream
+
+local function new_stream(lm, stops)
+    local tokenizer = lm.tokenizer
+    return setmetatable({ decoder = tokenizer and tokenizer:stream(), text = "", given = 0, tokens = 0, stops = stops },
+        Stream)
+end
+
+-- Takes new tokens; gives the text that is certain now. At a stop string it ends.
+function Stream:push(ids, last)
+    if not self.decoder then return "" end
+    local from = #self.text + 1
+    for _, id in ipairs(ids) do self.text = self.text .. self.decoder:push(id) end
+    if last then self.text = self.text .. self.decoder:finish() end
+    local stop = find_stop(self.text, self.stops, from)
+    if stop then self.text, self.stopped = self.text:sub(1, stop - 1), true end
+    local certain = #self.text
+    if not last and not stop then certain = #self.text - held_back(self.text, self.stops) end
+    local piece = self.text:sub(self.given + 1, certain)
+    self.given = math.max(self.given, certain)
+    return piece
+end
+
+-- Ids without the end token that closed the sequence.
+local function without_end(lm, ids, finish)
+    if finish ~= "stop" or #ids == 0 then return ids end
+    for _, eos in ipairs(lm.eos) do
+        if ids[#ids] == eos then return { unpack(ids, 1, #ids - 1) } end
+    end
+    return ids
+end
+
+local function follow(lm, session, id, stream, last)
+    if stream.stopped then return "" end
+    local status = session:status(id)
+    local done = status.state ~= "waiting" and status.state ~= "running"
+    local ids = session:tokens(id, stream.tokens)
+    stream.tokens = stream.tokens + #ids
+    local piece = stream:push(done and without_end(lm, ids, status.state) or ids, done or last)
+    if stream.stopped and not done then session:stop(id) end
+    return piece
+end
+
+local function result_of(session, id, stream)
+    local status = session:status(id)
+    local ids, logprobs = session:tokens(id)
+    local finish = status.state
+    if finish == "waiting" or finish == "running" then finish = "interrupted" end
+    if stream.stopped then finish = "stop" end
+    if finish == "failed" then
+        raise("invalid_argument", "generate", "the logits at position %d are not finite: a spec or the weights are too large",
+            status.failed_at)
+    end
+    return {
+        text = stream.decoder and stream.text or nil, tokens = ids, logprobs = logprobs, finish = finish,
+        steered = session:steered(id),
+    }
+end
+
+-- ---- Public --------------------------------------------------------------------------------------------------------
+
+local function read_request(lm, op, request, i)
+    if type(request) == "string" then request = { prompt = request } end
+    local name = ("requests[%d]"):format(i)
+    options.check(op, request, REQUEST, name)
+    local stops = stop_list(op, request.stop)
+    if #stops > 0 and not lm.tokenizer then
+        raise("not_found", op, "%s: stop: the model has no tokenizer to find texts with", name)
+    end
+    local job = { tokens = lm:tokens_of(op, request), number = i }
+    for _, key in ipairs(PASSED) do job[key] = request[key] end
+    job.max_tokens = check.integer(op, name .. ".max_tokens",
+        request.max_tokens or math.max(0, math.min(MAX_TOKENS, lm.context - #job.tokens)), 0)
+    return job, stops
+end
+
+--- Generates text.
+-- @param lm the model: lm:generate{...}
+-- @tparam table requests list of requests, or one text. Each is a text, or a table with one of prompt (text), messages
+-- (a chat) and tokens (ids), and spec (nil: unsteered), max_tokens (default 256), temperature (default 0: greedy), top_k,
+-- top_p, min_p, repetition_penalty, seed (default 0), stop (a text or a list of texts that end it), ignore_eos.
+-- Beside the requests: on_token = function(i, piece), called with each new piece of text of request i
+-- @treturn table list of {text, tokens, logprobs, finish = "stop" or "length", steered = {[layer] = rows}}. After Ctrl-C the
+-- error `interrupted` is raised and lm.last has what was generated. A request's tokens do not depend on its neighbours
+function M.generate(lm, requests)
+    if type(requests) == "string" then requests = { requests } end
+    jobs.check_list("generate", "requests", requests)
+    for _, key in ipairs(walk.keys(requests)) do
+        if type(key) ~= "number" and key ~= "on_token" then
+            raise("invalid_argument", "generate",
+                "%s: expected a list of requests: write lm:generate{ {%s = ...} }", check.describe(key), tostring(key))
+        end
+    end
+    local on_token = requests.on_token
+    local list, streams = {}, {}
+    for i, request in ipairs(requests) do
+        local stops
+        list[i], stops = read_request(lm, "generate", request, i)
+        streams[i] = new_stream(lm, stops)
+    end
+    local function each(session, ids)
+        for i, id in ipairs(ids) do
+            local piece = follow(lm, session, id, streams[i])
+            if on_token and piece ~= "" then on_token(i, piece) end
+        end
+    end
+    return jobs.run(lm, "generate", list, each, function(session, ids)
+        local results = {}
+        for i, id in ipairs(ids) do
+            follow(lm, session, id, streams[i], true)
+            results[i] = result_of(session, id, streams[i])
+        end
+        lm.last = results
+        return results
+    end)
+end
+
+--- Runs requests through the model and gives their logits.
+-- @param lm the model: lm:forward{...}
+-- @tparam table requests list of {tokens, prompt or messages, spec}
+-- @treturn table list of tensors f32 [n, vocab] on the model's device: row i scores what follows token i
+function M.forward(lm, requests)
+    jobs.check_list("forward", "requests", requests)
+    local list = {}
+    for i, request in ipairs(requests) do
+        if type(request) == "string" then request = { prompt = request } end
+        options.check("forward", request, { tokens = "table", prompt = "string", messages = "table", spec = true },
+            ("requests[%d]"):format(i))
+        list[i] = { tokens = lm:tokens_of("forward", request), spec = request.spec, logits_from = 0, number = i }
+    end
+    return jobs.run(lm, "forward", list, nil, function(session, ids)
+        local logits = {}
+        for i, id in ipairs(ids) do logits[i] = session:logits(id) end
+        return logits
+    end)
+end
+
+return M

@@ -1,0 +1,119 @@
+--- Scores: log probabilities of given continuations, and the perplexity of texts.
+local check = require "steer._check"
+local jobs = require "steer._jobs"
+local options = require "steer._options"
+
+local raise = require("steer._error").raise
+
+local M = {}
+
+local REQUEST = {
+    prompt = "string", messages = "table", tokens = "table", options = "table", spec = true, tools = true,
+    add_generation_prompt = "boolean",
+}
+
+local function concat(a, b)
+    local list = {}
+    for i = 1, #a do list[i] = a[i] end
+    for i = 1, #b do list[#a + i] = b[i] end
+    return list
+end
+
+-- The ids of an option: a text, or a list of ids.
+local function option_ids(lm, name, option)
+    if type(option) == "table" then return option end
+    check.type("score", name, option, "string", "a text or a list of token ids")
+    local ids = lm:encode(option, { special = false })
+    if #ids == 0 then raise("invalid_argument", "score", "%s: it has no tokens", name) end
+    return ids
+end
+
+local function read_request(lm, request, i)
+    local name = ("requests[%d]"):format(i)
+    options.check("score", request, REQUEST, name)
+    check.type("score", name .. ".options", request.options, "table", "a list of texts")
+    if #request.options == 0 then raise("invalid_argument", "score", "%s.options: the list is empty", name) end
+    local prompt, list = lm:tokens_of("score", request), {}
+    for k, option in ipairs(request.options) do
+        local ids = option_ids(lm, ("%s.options[%d]"):format(name, k), option)
+        list[k] = {
+            tokens = concat(prompt, ids), prompt_tokens = #prompt, logprobs_from = #prompt, spec = request.spec,
+            number = i, option = k, count = #ids,
+        }
+    end
+    return list
+end
+
+local function sum(list)
+    local total = 0
+    for _, x in ipairs(list) do total = total + x end
+    return total
+end
+
+-- Runs jobs and gives each its log probabilities.
+local function run(lm, op, list)
+    if #list == 0 then return end
+    jobs.run(lm, op, list, nil, function(session, ids)
+        for i, id in ipairs(ids) do list[i].logprobs = session:logprobs(id) end
+    end)
+end
+
+--- Scores continuations of prompts. A prompt is computed once for all its options.
+-- @param lm the model: lm:score{...}
+-- @tparam table requests list of {prompt, messages or tokens, options = list of texts or lists of ids, spec}
+-- @treturn table per request a list with, for each option: logprob (sum over its tokens, in nats), tokens (how many),
+-- logprobs (of each), probability (of this option among the request's options, by softmax of logprob)
+function M.score(lm, requests)
+    jobs.check_list("score", "requests", requests)
+    local first, rest, all = {}, {}, {}
+    for i, request in ipairs(requests) do
+        all[i] = read_request(lm, request, i)
+        for k, job in ipairs(all[i]) do table.insert(k == 1 and first or rest, job) end
+    end
+    run(lm, "score", first) -- the others find what it computed of the prompt
+    run(lm, "score", rest)
+    local results = {}
+    for i, list in ipairs(all) do
+        local scores, best = {}, -math.huge
+        for k, job in ipairs(list) do
+            scores[k] = { logprob = sum(job.logprobs), tokens = job.count, logprobs = job.logprobs }
+            best = math.max(best, scores[k].logprob)
+        end
+        local total = 0
+        for _, score in ipairs(scores) do total = total + math.exp(score.logprob - best) end
+        for _, score in ipairs(scores) do score.probability = math.exp(score.logprob - best) / total end
+        results[i] = scores
+    end
+    return results
+end
+
+--- Measures the perplexity of texts: exp of the mean negative log probability of each token after the first.
+-- @param lm the model: lm:perplexity(texts, opts)
+-- @param texts a text, or a list of texts and lists of ids
+-- @tparam[opt] table opts spec
+-- @return for one text a number, for a list a list of numbers; then the same of mean log probabilities (in nats per token)
+function M.perplexity(lm, texts, opts)
+    opts = options.check("perplexity", opts, { spec = true })
+    local single = type(texts) == "string"
+    if single then texts = { texts } end
+    jobs.check_list("perplexity", "texts", texts)
+    local list = {}
+    for i, text in ipairs(texts) do
+        local ids = type(text) == "table" and text or lm:encode(text)
+        if #ids < 2 then
+            raise("invalid_argument", "perplexity", "texts[%d]: %d token%s, expected 2 or more", i, #ids,
+                #ids == 1 and "" or "s")
+        end
+        list[i] = { tokens = ids, logprobs_from = 1, spec = opts.spec, number = i }
+    end
+    run(lm, "perplexity", list)
+    local values, means = {}, {}
+    for i, job in ipairs(list) do
+        means[i] = sum(job.logprobs) / #job.logprobs
+        values[i] = math.exp(-means[i])
+    end
+    if single then return values[1], means[1] end
+    return values, means
+end
+
+return M

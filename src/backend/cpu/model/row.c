@@ -1,0 +1,60 @@
+/* row.c: rows of f32, f16 and bf16 widened, rounded and multiplied. */
+#include "backend/cpu/model/row.h"
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("O3")
+#endif
+
+STEER_CPU_WIDE static void load_bf16(float *out, const uint16_t *row, int64_t n) {
+    for (int64_t i = 0; i < n; i++) out[i] = steer_bf16_to_f32(row[i]);
+}
+STEER_CPU_WIDE static void load_f16(float *out, const uint16_t *row, int64_t n) {
+    for (int64_t i = 0; i < n; i++) out[i] = steer_f16_to_f32(row[i]);
+}
+STEER_CPU_WIDE static void store_bf16(uint16_t *row, const float *x, int64_t n) {
+    for (int64_t i = 0; i < n; i++) row[i] = steer_f32_to_bf16(x[i]);
+}
+STEER_CPU_WIDE static void store_f16(uint16_t *row, const float *x, int64_t n) {
+    for (int64_t i = 0; i < n; i++) row[i] = steer_f32_to_f16(x[i]);
+}
+
+void steer_row_load(float *out, steer_dtype dtype, const void *row, int64_t n) {
+    if (dtype == STEER_F32)
+        memcpy(out, row, (size_t)n * sizeof *out);
+    else if (dtype == STEER_BF16)
+        load_bf16(out, row, n);
+    else
+        load_f16(out, row, n);
+}
+
+void steer_row_store(steer_dtype dtype, void *row, const float *x, int64_t n) {
+    if (dtype == STEER_F32)
+        memcpy(row, x, (size_t)n * sizeof *x);
+    else if (dtype == STEER_BF16)
+        store_bf16(row, x, n);
+    else
+        store_f16(row, x, n);
+}
+
+STEER_CPU_WIDE static void round_bf16(float *x, int64_t n) {
+    for (int64_t i = 0; i < n; i++) x[i] = steer_bf16_to_f32(steer_f32_to_bf16(x[i]));
+}
+STEER_CPU_WIDE static void round_f16(float *x, int64_t n) {
+    for (int64_t i = 0; i < n; i++) x[i] = steer_f16_to_f32(steer_f32_to_f16(x[i]));
+}
+
+void steer_row_round(steer_dtype dtype, float *x, int64_t n) {
+    if (dtype == STEER_BF16) round_bf16(x, n);
+    if (dtype == STEER_F16) round_f16(x, n);
+}
+
+STEER_CPU_WIDE float steer_row_dot(const float *a, const float *b, int64_t n) {
+    float lanes[16] = {0};
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (int l = 0; l < 16; l++) lanes[l] += a[i + l] * b[i + l];
+    for (int l = 0; i < n; i++, l++) lanes[l] += a[i] * b[i];
+    for (int half = 8; half > 0; half /= 2)
+        for (int l = 0; l < half; l++) lanes[l] += lanes[l + half];
+    return lanes[0];
+}
