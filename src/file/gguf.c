@@ -27,7 +27,7 @@ static int take(reader *r, void *out, int64_t bytes, const char *what) {
 }
 
 static int take_text(reader *r, steer_gguf_text *out, const char *what) {
-    uint64_t size;
+    uint64_t size = 0;
     STEER_TRY(take(r, &size, 8, what));
     if (size > (uint64_t)(r->size - r->at)) return cut(r, what);
     *out = (steer_gguf_text){(const char *)r->data + r->at, (size_t)size};
@@ -36,8 +36,8 @@ static int take_text(reader *r, steer_gguf_text *out, const char *what) {
 }
 
 static int take_array(reader *r, steer_gguf_value *value) {
-    uint32_t type;
-    uint64_t count;
+    uint32_t type = 0;
+    uint64_t count = 0;
     STEER_TRY(take(r, &type, 4, "the type of an array"));
     STEER_TRY(take(r, &count, 8, "the length of an array"));
     if (type >= STEER_GGUF_TYPES || type == STEER_GGUF_ARRAY)
@@ -60,7 +60,7 @@ static int take_array(reader *r, steer_gguf_value *value) {
 }
 
 static int take_value(reader *r, steer_gguf_value *value) {
-    uint32_t type;
+    uint32_t type = 0;
     STEER_TRY(take_text(r, &value->key, "a key"));
     STEER_TRY(take(r, &type, 4, "the type of a value"));
     if (type >= STEER_GGUF_TYPES)
@@ -80,8 +80,8 @@ static int take_value(reader *r, steer_gguf_value *value) {
 }
 
 static int take_tensor(reader *r, steer_gguf_tensor *tensor) {
-    uint32_t ndim;
-    uint64_t dim, offset;
+    uint32_t ndim = 0;
+    uint64_t dim = 0, offset = 0;
     STEER_TRY(take_text(r, &tensor->name, "a tensor's name"));
     STEER_TRY(take(r, &ndim, 4, "a tensor's dimensions"));
     if (ndim > 4)
@@ -104,9 +104,9 @@ static int take_tensor(reader *r, steer_gguf_tensor *tensor) {
 
 /* Counts that the file cannot hold are refused before memory is taken for them. */
 static int take_counts(reader *r, steer_gguf *gguf) {
-    char magic[4];
-    uint32_t version;
-    uint64_t tensors, values;
+    char magic[4] = "";
+    uint32_t version = 0;
+    uint64_t tensors = 0, values = 0;
     STEER_TRY(take(r, magic, 4, "the magic number"));
     if (memcmp(magic, "GGUF", 4) != 0)
         return STEER_FAIL(STEER_E_FORMAT, "%s: it does not begin with GGUF: not a GGUF file", r->name);
@@ -241,7 +241,7 @@ int steer_gguf_integer(const steer_gguf *gguf, const char *key, int64_t *out) {
 int steer_gguf_string(const steer_gguf *gguf, const char *key, steer_gguf_text *out) {
     const steer_gguf_value *value = steer_gguf_get(gguf, key);
     if (!value || value->type != STEER_GGUF_STRING) return 0;
-    uint64_t size;
+    uint64_t size = 0;
     memcpy(&size, value->data, 8);
     *out = (steer_gguf_text){(const char *)value->data + 8, (size_t)size};
     return 1;
