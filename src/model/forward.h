@@ -11,8 +11,8 @@ typedef struct steer_scratch {
     void *last;                                         /* [outputs, hidden] */
     float *logits;                                      /* [outputs, vocab] */
     void *work;                                         /* of attention and mixtures */
-    void **memory;
-    int32_t memory_count;
+    void *memory;                                       /* that all of them lie in */
+    size_t bytes;
 } steer_scratch;
 
 /* The KV cache: of layer l, keys[l] and values[l], [blocks, kv_heads, STEER_KV_BLOCK, head_dim]. */

@@ -1,0 +1,341 @@
+/* forward.c: how a token travels: embedding, then per layer attention and mlp with their norms around the residual stream, then
+ * logits of the rows that are asked for. What differs between families stands in the records of model.h. */
+#include "model/forward.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* What the functions below work on. */
+typedef struct run {
+    const steer_model *model;
+    const steer_model_ops *ops;
+    void *device;
+    const steer_scratch *scratch;
+    const steer_step *step;
+    int64_t rows;
+} run;
+
+static void *element(void *data, steer_dtype dtype, int64_t index) {
+    return (char *)data + index * (int64_t)steer_dtype_size(dtype);
+}
+
+/* ---- The residual stream --------------------------------------------------------------------------------------- */
+
+/* x += y with a norm of y before it, then `next` of x into scratch->normed. */
+static int add(const run *r, const void *y, steer_norm post, steer_norm next) {
+    const steer_residual args = {.rows = r->rows,
+                                 .hidden = r->model->hidden,
+                                 .dtype = r->model->dtype,
+                                 .x = r->scratch->x,
+                                 .y = y,
+                                 .post = post,
+                                 .multiplier = r->model->residual_multiplier,
+                                 .next = next,
+                                 .out = r->scratch->normed};
+    return y || next.kind ? r->ops->residual(r->device, &args) : STEER_OK;
+}
+
+static int is_live(const run *r, int32_t layer, steer_site site) {
+    const steer_step *step = r->step;
+    return step->at_site && (!step->is_live || step->is_live(step->context, layer, site));
+}
+
+/* The same with a site between the sum and the next norm: one launch where nothing happens there. */
+static int add_at(const run *r, int32_t layer, steer_site site, const void *y, steer_norm post,
+                  steer_norm next) {
+    if (!is_live(r, layer, site)) return add(r, y, post, next);
+    STEER_TRY(add(r, y, post, (steer_norm){0}));
+    STEER_TRY(r->step->at_site(r->step->context, layer, site, r->scratch->x));
+    return add(r, NULL, (steer_norm){0}, next);
+}
+
+static int linear(const run *r, const steer_dense *dense, const void *x, void *y) {
+    const steer_linear args = {.rows = r->rows,
+                               .in = dense->in,
+                               .out = dense->out,
+                               .dtype = r->model->dtype,
+                               .x = x,
+                               .x_stride = dense->in,
+                               .weight = dense->weight,
+                               .bias = dense->bias,
+                               .y = y,
+                               .y_dtype = r->model->dtype,
+                               .y_stride = dense->out};
+    return r->ops->linear(r->device, &args);
+}
+
+/* ---- Attention ------------------------------------------------------------------------------------------------- */
+
+/* Norms of q or k that are not those of the rotation: over all heads, or with a weight for each head. */
+static int norm_heads(const run *r, const steer_layer *layer, steer_norm norm, int32_t first, int32_t heads) {
+    if (!norm.kind || layer->norm_scope < 2) return STEER_OK;
+    const int64_t size = (int64_t)heads * layer->head_dim, width = layer->heads + 2 * layer->kv_heads;
+    const int flat = layer->norm_scope == 2;
+    const steer_norm_parts args = {
+        .rows = r->rows,
+        .stride = width * layer->head_dim,
+        .parts = flat ? 1 : heads,
+        .size = flat ? size : layer->head_dim,
+        .dtype = r->model->dtype,
+        .x = element(r->scratch->qkv, r->model->dtype, (int64_t)first * layer->head_dim),
+        .norm = norm,
+        .distinct = !flat};
+    return r->ops->norm_parts(r->device, &args);
+}
+
+static int attention(const run *r, int32_t l, const void *in) {
+    const steer_model *model = r->model;
+    const steer_layer *layer = &model->layer[l];
+    const steer_norm none = {0};
+    STEER_TRY(linear(r, &layer->qkv, in, r->scratch->qkv));
+    STEER_TRY(norm_heads(r, layer, layer->q_norm, 0, layer->heads));
+    STEER_TRY(norm_heads(r, layer, layer->k_norm, layer->heads, layer->kv_heads));
+    const steer_rope_table *table = layer->rope >= 0 ? &model->ropes[layer->rope] : NULL;
+    const steer_rope rope = {.rows = r->step->rows,
+                             .dtype = model->dtype,
+                             .heads = layer->heads,
+                             .kv_heads = layer->kv_heads,
+                             .head_dim = layer->head_dim,
+                             .qkv = r->scratch->qkv,
+                             .q_norm = layer->norm_scope == 1 ? layer->q_norm : none,
+                             .k_norm = layer->norm_scope == 1 ? layer->k_norm : none,
+                             .table = table ? table->table : NULL,
+                             .rotary = table ? table->rotary : 0,
+                             .interleaved = layer->interleaved,
+                             .keys = r->step->cache->keys[l],
+                             .values = r->step->cache->values[l]};
+    STEER_TRY(r->ops->rope(r->device, &rope));
+    const steer_attention args = {.rows = r->step->rows,
+                                  .dtype = model->dtype,
+                                  .heads = layer->heads,
+                                  .kv_heads = layer->kv_heads,
+                                  .head_dim = layer->head_dim,
+                                  .qkv = r->scratch->qkv,
+                                  .keys = rope.keys,
+                                  .values = rope.values,
+                                  .scale = layer->scale,
+                                  .softcap = layer->softcap,
+                                  .window = layer->window,
+                                  .out = r->scratch->mixed,
+                                  .work = r->scratch->work};
+    STEER_TRY(r->ops->attention(r->device, &args));
+    return linear(r, &layer->o, r->scratch->mixed, r->scratch->y);
+}
+
+/* ---- MLP ------------------------------------------------------------------------------------------------------- */
+
+static int mixture(const run *r, const steer_mlp *mlp, const void *in) {
+    const steer_mixture args = {.rows = r->rows,
+                                .hidden = r->model->hidden,
+                                .size = mlp->expert_size,
+                                .dtype = r->model->dtype,
+                                .act = mlp->act,
+                                .experts = mlp->experts,
+                                .top_k = mlp->top_k,
+                                .renormalize = mlp->renormalize,
+                                .x = in,
+                                .router = mlp->router,
+                                .gate_up = mlp->experts_gate_up,
+                                .down = mlp->experts_down,
+                                .y = r->scratch->y,
+                                .work = r->scratch->work};
+    return r->ops->mixture(r->device, &args);
+}
+
+static int mlp(const run *r, const steer_mlp *mlp, const void *in) {
+    if (mlp->experts) return mixture(r, mlp, in);
+    STEER_TRY(linear(r, &mlp->up, in, r->scratch->gate_up));
+    const steer_activate args = {.rows = r->rows,
+                                 .size = mlp->down.in,
+                                 .dtype = r->model->dtype,
+                                 .act = mlp->act,
+                                 .glu = mlp->glu,
+                                 .x = r->scratch->gate_up,
+                                 .out = r->scratch->act};
+    STEER_TRY(r->ops->activate(r->device, &args));
+    return linear(r, &mlp->down, r->scratch->act, r->scratch->y);
+}
+
+/* ---- A layer --------------------------------------------------------------------------------------------------- */
+
+/* At its start scratch->normed holds attn_in of x, where there is such a norm; at its end that of the next layer. */
+static int run_layer(const run *r, int32_t l) {
+    const steer_scratch *s = r->scratch;
+    const steer_layer *layer = &r->model->layer[l];
+    const steer_norm none = {0}, next = l + 1 < r->model->layers ? r->model->layer[l + 1].attn_in : none;
+    const void *in = layer->attn_in.kind ? s->normed : s->x;
+    STEER_TRY(attention(r, l, in));
+    if (layer->parallel) {
+        STEER_TRY(
+            add(r, NULL, none, layer->mlp_in)); /* of x before the attention; without it `in` serves both */
+        STEER_TRY(add(r, s->y, layer->attn_out, none));
+        STEER_TRY(mlp(r, &layer->mlp, s->normed));
+    } else {
+        STEER_TRY(add_at(r, l, STEER_SITE_ATTENTION, s->y, layer->attn_out, layer->mlp_in));
+        STEER_TRY(mlp(r, &layer->mlp, layer->mlp_in.kind ? s->normed : s->x));
+    }
+    return add_at(r, l, STEER_SITE_LAYER, s->y, layer->mlp_out, next);
+}
+
+static int embed(const run *r) {
+    const steer_model *model = r->model;
+    const steer_embed args = {.rows = r->step->rows,
+                              .dtype = model->dtype,
+                              .hidden = model->hidden,
+                              .table = model->embed,
+                              .places = model->places,
+                              .scale = model->embed_scale,
+                              .out = r->scratch->x};
+    STEER_TRY(r->ops->embed(r->device, &args));
+    if (model->embed_norm.kind) {
+        const steer_norm_parts norm = {.rows = r->rows,
+                                       .stride = model->hidden,
+                                       .parts = 1,
+                                       .size = model->hidden,
+                                       .dtype = model->dtype,
+                                       .x = r->scratch->x,
+                                       .norm = model->embed_norm};
+        STEER_TRY(r->ops->norm_parts(r->device, &norm));
+    }
+    return add_at(r, 0, STEER_SITE_EMBED, NULL, (steer_norm){0}, model->layer[0].attn_in);
+}
+
+static int logits(const run *r) {
+    const steer_model *model = r->model;
+    const steer_gather gather = {.count = r->step->outputs,
+                                 .hidden = model->hidden,
+                                 .dtype = model->dtype,
+                                 .x = r->scratch->x,
+                                 .index = r->step->output,
+                                 .out = r->scratch->last,
+                                 .out_dtype = model->dtype};
+    const steer_norm_parts norm = {.rows = gather.count,
+                                   .stride = model->hidden,
+                                   .parts = 1,
+                                   .size = model->hidden,
+                                   .dtype = model->dtype,
+                                   .x = r->scratch->last,
+                                   .norm = model->norm};
+    const steer_linear head = {.rows = gather.count,
+                               .in = model->hidden,
+                               .out = model->vocab,
+                               .dtype = model->dtype,
+                               .x = r->scratch->last,
+                               .x_stride = model->hidden,
+                               .weight = model->head.weight,
+                               .bias = model->head.bias,
+                               .y = r->scratch->logits,
+                               .y_dtype = STEER_F32,
+                               .y_stride = model->vocab};
+    const steer_logits scale = {.count = gather.count,
+                                .vocab = model->vocab,
+                                .logits = r->scratch->logits,
+                                .scale = model->logit_scale,
+                                .softcap = model->logit_softcap};
+    STEER_TRY(r->ops->gather(r->device, &gather));
+    if (norm.norm.kind) STEER_TRY(r->ops->norm_parts(r->device, &norm));
+    STEER_TRY(r->ops->linear(r->device, &head));
+    return scale.scale != 1 || scale.softcap > 0 ? r->ops->logits(r->device, &scale) : STEER_OK;
+}
+
+int steer_forward(const steer_model *model, const steer_scratch *scratch, const steer_step *step) {
+    const run r = {model, model->ops, model->device->state, scratch, step, step->rows->rows};
+    STEER_TRY(embed(&r));
+    for (int32_t l = 0; l < model->layers; l++) STEER_TRY(run_layer(&r, l));
+    return step->outputs ? logits(&r) : STEER_OK;
+}
+
+/* ---- Buffers --------------------------------------------------------------------------------------------------- */
+
+/* Bytes that attention and mixtures work in, for steps of at most so many rows. */
+static size_t work_bytes(const steer_model *model, int64_t rows, int64_t context) {
+    const steer_rows most = {
+        .rows = rows, .sequences = (int32_t)rows, .most_rows = rows, .most_context = context};
+    size_t bytes = 64;
+    for (int32_t l = 0; l < model->layers; l++) {
+        const steer_layer *layer = &model->layer[l];
+        const steer_attention attention_args = {.rows = &most,
+                                                .dtype = model->dtype,
+                                                .heads = layer->heads,
+                                                .kv_heads = layer->kv_heads,
+                                                .head_dim = layer->head_dim,
+                                                .window = layer->window};
+        const steer_mixture mixture_args = {.rows = rows,
+                                            .hidden = model->hidden,
+                                            .size = layer->mlp.expert_size,
+                                            .dtype = model->dtype,
+                                            .experts = layer->mlp.experts,
+                                            .top_k = layer->mlp.top_k};
+        size_t need = model->ops->attention_work(model->device->state, &attention_args);
+        if (need > bytes) bytes = need;
+        need = layer->mlp.experts ? model->ops->mixture_work(model->device->state, &mixture_args) : 0;
+        if (need > bytes) bytes = need;
+    }
+    return bytes;
+}
+
+int steer_scratch_create(steer_scratch *out, const steer_model *model, int64_t rows, int64_t outputs,
+                         int64_t context) {
+    const size_t size = steer_dtype_size(model->dtype), n = (size_t)rows,
+                 hidden = n * (size_t)model->hidden * size;
+    *out = (steer_scratch){.rows = rows, .outputs = outputs};
+    struct {
+        void **at;
+        size_t bytes;
+    } parts[] = {{&out->x, hidden},
+                 {&out->normed, hidden},
+                 {&out->y, hidden},
+                 {&out->qkv, n * (size_t)model->qkv_most * size},
+                 {&out->mixed, n * (size_t)model->qkv_most * size},
+                 {&out->gate_up, n * (size_t)model->mlp_most * size},
+                 {&out->act, n * (size_t)model->mlp_most * size},
+                 {&out->last, (size_t)outputs * (size_t)model->hidden * size},
+                 {(void **)&out->logits, (size_t)outputs * (size_t)model->vocab * sizeof(float)},
+                 {&out->work, work_bytes(model, rows, context)}};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        out->bytes += parts[i].bytes = (parts[i].bytes + 255) & ~(size_t)255;
+    STEER_TRY(steer_device_allocate(model->device, &out->memory, out->bytes, "buffers of a step"));
+    char *at = out->memory;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; at += parts[i++].bytes) *parts[i].at = at;
+    return STEER_OK;
+}
+
+void steer_scratch_free(steer_scratch *scratch, const steer_model *model) {
+    if (scratch->memory) steer_device_deallocate(model->device, scratch->memory, scratch->bytes);
+    *scratch = (steer_scratch){0};
+}
+
+/* Bytes of the keys, or the values, of one layer. */
+static size_t side_bytes(const steer_model *model, int32_t layer, int32_t blocks) {
+    const steer_layer *l = &model->layer[layer];
+    const size_t line = (size_t)l->kv_heads * (size_t)l->head_dim * steer_dtype_size(model->dtype);
+    return ((size_t)blocks * STEER_KV_BLOCK * line + 255) & ~(size_t)255;
+}
+
+size_t steer_cache_bytes(const steer_model *model, int32_t blocks) {
+    size_t bytes = 0;
+    for (int32_t l = 0; l < model->layers; l++) bytes += 2 * side_bytes(model, l, blocks);
+    return bytes;
+}
+
+int steer_cache_create(steer_cache *out, const steer_model *model, int32_t blocks) {
+    *out = (steer_cache){.blocks = blocks, .bytes = steer_cache_bytes(model, blocks)};
+    out->keys = malloc(2 * (size_t)model->layers * sizeof *out->keys);
+    if (!out->keys)
+        return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "KV cache: no host memory for %d layers", model->layers);
+    out->values = out->keys + model->layers;
+    STEER_TRY(steer_device_allocate(model->device, &out->memory, out->bytes, "KV cache"));
+    char *at = out->memory;
+    for (int32_t l = 0; l < model->layers; l++) {
+        out->keys[l] = at;
+        out->values[l] = at += side_bytes(model, l, blocks);
+        at += side_bytes(model, l, blocks);
+    }
+    return STEER_OK;
+}
+
+void steer_cache_free(steer_cache *cache, const steer_model *model) {
+    if (cache->memory) steer_device_deallocate(model->device, cache->memory, cache->bytes);
+    free(cache->keys);
+    *cache = (steer_cache){0};
+}
