@@ -150,7 +150,8 @@ static void check_shared(steer_engine *engine) {
     steer_engine_stats stats = stats_of(engine);
     CHECK(stats.applies == THREADS * STEPS * 3);
     CHECK(stats.updates == stats.plans + THREADS * STEPS);
-    CHECK(stats.applies == stats.applies_none + stats.launches_uniform + stats.launches_mixed);
+    CHECK(stats.applies ==
+          stats.applies_none + stats.launches_uniform + stats.launches_mixed + stats.launches_compiled);
     CHECK(stats.live_plans == 0);
 }
 
