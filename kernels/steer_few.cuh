@@ -81,7 +81,7 @@ __device__ __forceinline__ void few_solve(float (&c)[FEW_ROWS][STEER_FEW_VECTORS
     const bool mine = me.lane < FEW_ROWS * FEW_ROOM && j < program.entry.vectors;
     float p[1][1] = {{mine ? block_get(partial, me.lane, me) : 0}}, C[1][1] = {}, no_norm[1] = {};
     if (program.entry.image)
-        solve_lanes<1, 1>(C, p, no_norm, program.parts, me.lane - j, j);
+        solve_lanes<1, 1, false>(C, p, no_norm, program.parts, me.lane - j, j);
     else if (mine)
         C[0][0] = entry_coefficient(p[0][0], program.entry);
 #pragma unroll

@@ -210,7 +210,7 @@ __device__ __forceinline__ float held_solve(const float *partial, const steer_en
     const bool mine = me.lane < R * ROOM && j < entry.vectors;
     float p[1][1] = {{mine ? block_get(partial, me.lane, me) : 0}}, C[1][1] = {}, no_norm[1] = {};
     if (entry.image)
-        solve_lanes<1, 1>(C, p, no_norm, parts_of(entry_head(entry), stage), me.lane - j, j);
+        solve_lanes<1, 1, false>(C, p, no_norm, parts_of(entry_head(entry), stage), me.lane - j, j);
     else if (mine)
         C[0][0] = entry_coefficient(p[0][0], entry);
     return C[0][0];

@@ -501,6 +501,12 @@ __device__ __forceinline__ void many_block(const steer_rows_args &args, bool who
             return program.chunks == 1 ? many_dot(s, row, j) : solve_dots{solved}(row, j);
         };
         solve_rows<2>(solved, program.entry, program.parts, s.rows, me, many_index, dot);
+        solve_lost(solved, program.parts, s.rows, args.hidden_size, me, many_index, [&](int row, int i) {
+            const float h = steer_to_f32(((const T *)args.hidden)[(s.first + row) * args.hidden_stride + i]);
+            if (!args.residual) return h;
+            const T *r = (const T *)args.residual + (s.first + row) * args.residual_stride;
+            return __fadd_rn(h, steer_to_f32(r[i]));
+        });
         __syncthreads();
         if (program.chunks == 1)
             many_update<T, ALIGNED, GROUPS, ROWS>(s, program, slots);

@@ -8,6 +8,8 @@
 
 namespace {
 
+constexpr float LARGEST = 3.402823466e+38f; /* finite number */
+
 /* ---- Coefficients -------------------------------------------------------------------------------------------- */
 
 /* What m is scaled by, from P. */
@@ -26,6 +28,13 @@ __device__ __forceinline__ bool gate_open(const steer_op_image &op, float p, flo
     float value = __fmaf_rn(op.gate_inv, p, op.gate_bias);
     if (op.flags & STEER_OP_IMAGE_COSINE) value = norm2 > 0 ? __fdiv_rn(value, __fsqrt_rn(norm2)) : 0.0f;
     return op.flags & STEER_OP_IMAGE_BELOW ? value < op.threshold : value > op.threshold;
+}
+
+/* Makes NaN of the square of a norm that was once `most` and now is too little of it, or too near an end of f32, to be
+ * divided by; it stays NaN, and solve_lost begins anew. */
+__device__ __forceinline__ float held_norm2(float norm2, float most) {
+    const bool held = norm2 > __fmul_rn(0x1p-6f, most) && norm2 > 0x1p-96f && norm2 <= LARGEST;
+    return held ? norm2 : __uint_as_float(0x7fffffffu);
 }
 
 /* |h + c m|^2 */
@@ -91,11 +100,14 @@ template <int WIDE> __device__ __forceinline__ float dot_of(const float (&p)[WID
 
 /* Runs the operations of ROWS rows at once, whose dots with vectors j and j + 32 a lane holds; lane `at` has j = 0.
  * C: what those vectors are scaled by. Rows keep their own order of operations, whatever the number of them. */
-template <int ROWS, int WIDE>
+template <int ROWS, int WIDE, bool NORM>
 __device__ __forceinline__ void solve_any(float (&C)[ROWS][WIDE], float (&p)[ROWS][WIDE],
                                           float (&norm2)[ROWS], const program_parts &program, int at, int j) {
     const int n = program.vectors;
     const float *column = program.gram + (j < n ? j : 0);
+    float most[ROWS]; /* of norm2 so far */
+#pragma unroll
+    for (int i = 0; i < ROWS; i++) most[i] = norm2[i];
     STEER_UNROLL_BAKED
     for (int k = 0; k < program.ops; k++) {
         const steer_op_image op = read_op(program.op, k);
@@ -106,8 +118,12 @@ __device__ __forceinline__ void solve_any(float (&C)[ROWS][WIDE], float (&p)[ROW
         for (int i = 0; i < ROWS; i++) {
             const float dot = dot_of<WIDE>(p[i], op.dot, at);
             float c = op_coefficient(op, dot);
+            if (NORM && op.flags & STEER_OP_IMAGE_COSINE) norm2[i] = held_norm2(norm2[i], most[i]);
             if (op.gate >= 0 && !gate_open(op, dot_of<WIDE>(p[i], op.gate, at), norm2[i])) c = 0;
-            if (program.norm) norm2[i] = next_norm2(norm2[i], c, dot, program.gram[op.dot * n + op.dot]);
+            if (NORM && program.norm) {
+                norm2[i] = next_norm2(norm2[i], c, dot, program.gram[op.dot * n + op.dot]);
+                most[i] = fmaxf(most[i], norm2[i]);
+            }
 #pragma unroll
             for (int w = 0; w < WIDE; w++) {
                 p[i][w] = __fmaf_rn(c, m[w], p[i][w]);
@@ -143,7 +159,8 @@ __device__ __forceinline__ void solve_plain(float (&C)[ROWS][WIDE], float (&p)[R
     }
 }
 
-template <int ROWS, int WIDE>
+/* NORM: a program may have a cosine. */
+template <int ROWS, int WIDE, bool NORM>
 __device__ __forceinline__ void solve_lanes(float (&C)[ROWS][WIDE], float (&p)[ROWS][WIDE],
                                             float (&norm2)[ROWS], const program_parts &program, int at,
                                             int j) {
@@ -158,7 +175,7 @@ __device__ __forceinline__ void solve_lanes(float (&C)[ROWS][WIDE], float (&p)[R
     }
     if (__all_sync(0xffffffffu, plain)) return solve_plain<ROWS, WIDE>(C, p, own, program, at, j);
 #endif
-    solve_any<ROWS, WIDE>(C, p, norm2, program, at, j);
+    solve_any<ROWS, WIDE, NORM>(C, p, norm2, program, at, j);
 }
 
 __device__ __forceinline__ float entry_coefficient(float p, const steer_entry &entry) {
@@ -170,9 +187,14 @@ struct solve_state {
     float *p;     /* [rows][stride]: the dots with each vector; used up where there are many */
     float *C;     /* what each vector is scaled by, 0 at first */
     float *norm2; /* [rows], where the program has a cosine */
-    int *changed; /* [rows]: 1 if some coefficient is not 0 */
+    int *changed; /* [rows]: not 0 if some coefficient is not; with SOLVE_LOST where a norm is lost */
     int stride;
 };
+
+enum { SOLVE_LOST = 2 };
+__device__ __forceinline__ int lost_flag(const program_parts &program, float norm2) {
+    return program.norm && norm2 != norm2 ? SOLVE_LOST : 0;
+}
 
 /* Dots that are added up already. */
 struct solve_dots {
@@ -197,7 +219,7 @@ __device__ __forceinline__ void solve_few_vectors(const solve_state &s, const pr
             for (int w = 0; w < WIDE; w++) p[i][w] = row < rows && j + 32 * w < n ? dot(row, j + 32 * w) : 0;
             norm2[i] = program.norm && row < rows ? s.norm2[row] : 0;
         }
-        solve_lanes<ROWS, WIDE>(C, p, norm2, program, at, j);
+        solve_lanes<ROWS, WIDE, true>(C, p, norm2, program, at, j);
 #pragma unroll
         for (int i = 0; i < ROWS; i++) {
             const int row = (first + (me.lane >> shift)) * ROWS + i;
@@ -209,7 +231,8 @@ __device__ __forceinline__ void solve_few_vectors(const solve_state &s, const pr
                 changes = changes || (mine && C[i][w] != 0);
             }
             const unsigned any = __ballot_sync(0xffffffffu, changes) >> at;
-            if (row < rows && j == 0) s.changed[row] = (any & (0xffffffffu >> (32 - width))) != 0;
+            if (row < rows && j == 0)
+                s.changed[row] = ((any & (0xffffffffu >> (32 - width))) != 0) | lost_flag(program, norm2[i]);
         }
     }
 }
@@ -221,7 +244,7 @@ __device__ __forceinline__ void solve_many_vectors(const solve_state &s, const p
     const int n = program.vectors;
     for (int row = me.warp; row < rows; row += me.warps) {
         float *p = s.p + row * s.stride;
-        float norm2 = program.norm ? s.norm2[row] : 0;
+        float norm2 = program.norm ? s.norm2[row] : 0, most = norm2;
         bool changed = false;
         for (int j = me.lane; j < n; j += 32) s.C[index(row, j)] = 0;
         __syncwarp();
@@ -229,18 +252,106 @@ __device__ __forceinline__ void solve_many_vectors(const solve_state &s, const p
         for (int k = 0; k < program.ops; k++) {
             const steer_op_image op = read_op(program.op, k);
             float dot = p[op.dot];
+            if (op.flags & STEER_OP_IMAGE_COSINE) norm2 = held_norm2(norm2, most);
             float c = op.gate >= 0 && !gate_open(op, p[op.gate], norm2) ? 0 : op_coefficient(op, dot);
             const float *gram = program.gram + (size_t)op.dot * n;
-            if (program.norm) norm2 = next_norm2(norm2, c, dot, gram[op.dot]);
+            if (program.norm) {
+                norm2 = next_norm2(norm2, c, dot, gram[op.dot]);
+                most = fmaxf(most, norm2);
+            }
             changed = changed || c != 0;
             __syncwarp();
             for (int j = me.lane; j < n; j += 32) p[j] = __fmaf_rn(c, gram[j], p[j]);
             if (me.lane == 0) s.C[index(row, op.dot)] = __fadd_rn(s.C[index(row, op.dot)], c);
             __syncwarp();
         }
-        if (me.lane == 0) s.changed[row] = changed;
+        if (me.lane == 0) s.changed[row] = changed | lost_flag(program, norm2);
     }
 }
+
+/* ---- Rows whose norm is lost ----------------------------------------------------------------------------------- */
+
+__device__ __forceinline__ double warp_sum(double sum) {
+    for (int bits = 16; bits > 0; bits /= 2) sum = __dadd_rn(sum, __shfl_xor_sync(0xffffffffu, sum, bits));
+    return sum;
+}
+
+/* What m is scaled by, from P. */
+__device__ __forceinline__ double coefficient_exactly(const steer_op_image &op, double p) {
+    const double inv = __dadd_rn(op.inv, op.inv_rest), s = __fma_rn(inv, p, op.bias);
+    const double c = fmin(fmax(__fma_rn(op.gain, s, op.offset), __dadd_rn(op.lo, -s)), __dadd_rn(op.hi, -s));
+    return __dmul_rn(c, inv);
+}
+
+/* most: the square of the greatest norm so far. What is left of it but the rounding of what was taken away is nothing. */
+__device__ __forceinline__ bool gate_open_exactly(const steer_op_image &op, double p, double norm2,
+                                                  double most) {
+    double value = __fma_rn(op.gate_inv, p, op.gate_bias);
+    if (op.flags & STEER_OP_IMAGE_COSINE)
+        value = norm2 > __dmul_rn(0x1p-84, most) ? __ddiv_rn(value, __dsqrt_rn(norm2)) : 0;
+    return op.flags & STEER_OP_IMAGE_BELOW ? value < op.threshold : value > op.threshold;
+}
+
+/* The coefficients of one row by a warp, in f64 and from the row itself, as steer_exact.c says: before each operation the row
+ * is what it was, look(row, i), and the vectors so far. C and p are the two halves of a coefficient. */
+template <typename At, typename Look>
+__device__ __noinline__ void solve_exactly(const solve_state &s, const program_parts &program, int row,
+                                           int size, int lane, At index, Look look) {
+    float *rest = s.p + row * s.stride;
+    bool finite = true, changes = false;
+    for (int i = lane; i < size; i += 32) finite = finite && fabsf(look(row, i)) <= LARGEST;
+    if (!__all_sync(0xffffffffu, finite)) return;
+    for (int j = lane; j < program.vectors; j += 32) s.C[index(row, j)] = rest[j] = 0;
+    __syncwarp();
+    double most = 0;
+    for (int k = 0; k < program.ops; k++) {
+        const steer_op_image op = program.op[k];
+        const float *m = (const float *)program.addresses[op.dot];
+        const float *g = (const float *)program.addresses[op.gate >= 0 ? op.gate : op.dot];
+        double dot = 0, gate = 0, norm2 = 0;
+        for (int i = lane; i < size; i += 32) {
+            double x = look(row, i);
+            for (int j = 0; j < program.updated; j++) {
+                const float c = s.C[index(row, j)];
+                if (c == 0) continue;
+                const double v = ((const float *)program.addresses[j])[i];
+                x = __fma_rn(rest[j], v, __fma_rn(c, v, x));
+            }
+            dot = __fma_rn(x, m[i], dot);
+            gate = __fma_rn(x, g[i], gate);
+            norm2 = __fma_rn(x, x, norm2);
+        }
+        dot = warp_sum(dot);
+        gate = warp_sum(gate);
+        norm2 = warp_sum(norm2);
+        most = fmax(most, norm2);
+        if (op.gate >= 0 && !gate_open_exactly(op, gate, norm2, most)) continue;
+        __syncwarp();
+        if (lane == 0) {
+            float *C = &s.C[index(row, op.dot)];
+            const double c =
+                __dadd_rn(coefficient_exactly(op, dot), __dadd_rn((double)*C, (double)rest[op.dot]));
+            *C = (float)c;
+            rest[op.dot] = (float)__dadd_rn(c, -(double)*C);
+        }
+        __syncwarp();
+    }
+    for (int j = lane; j < program.vectors; j += 32) changes = changes || s.C[index(row, j)] != 0;
+    changes = __ballot_sync(0xffffffffu, changes) != 0;
+    if (lane == 0) s.changed[row] = changes;
+}
+
+/* Solves the rows again of which solve_rows lost the norm; every thread of the block takes part. */
+template <typename At, typename Look>
+__device__ __forceinline__ void solve_lost(const solve_state &s, const program_parts &program, int rows,
+                                           int size, const lane_info &me, At index, Look look) {
+    if (!program.norm) return;
+    __syncthreads();
+    for (int row = me.warp; row < rows; row += me.warps)
+        if (s.changed[row] & SOLVE_LOST) solve_exactly(s, program, row, size, me.lane, index, look);
+}
+
+/* ---- All rows -------------------------------------------------------------------------------------------------- */
 
 /* Coefficients of rows of one program; every thread of the block takes part. */
 template <int ROWS, typename At, typename Dot>

@@ -10,7 +10,11 @@
  *   - Dimensions, rows, layers and devices count from 0 here. Shapes and strides are in elements.
  *   - Work on a GPU is ordered on the device's stream; only functions that hand values to the host wait for it.
  *   - Every call polls the interrupt flag (see steer_interrupt_install) and may return STEER_E_INTERRUPTED.
- *   - Nothing here calls back, exits or aborts. Different threads may use different handles at the same time.
+ *   - Nothing here calls back, exits or aborts. Different threads may use different handles at the same time: two plans of
+ *     one engine are different handles, a graph and its plan are one. Operations and specs do not change and may be
+ *     used by several threads at once, and so may devices. Engines are locked where that is needed, applies never wait:
+ *     what an engine puts on a GPU is ordered on the stream of the thread whose plan asked for it first, so threads
+ *     that share an engine and not a stream have to order their streams after each update.
  *
  * LuaJIT reads this file too, through lua/steer/_cdef.lua: enums, opaque structs, sized integers and no macros in
  * declarations. */

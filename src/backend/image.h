@@ -45,7 +45,8 @@ typedef struct steer_op_image {
     float gate_inv; /* gate value = gate_inv * (g.h) + gate_bias, over |h| for a cosine */
     float gate_bias;
     float threshold;
-    float reserved[4];
+    float inv_rest; /* what f32 leaves of inv: for rows that are steered in f64 */
+    float reserved[3];
 } steer_op_image;
 
 /* Stored vectors are 64-byte aligned and padded with zeros to a multiple of these elements. */

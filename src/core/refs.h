@@ -13,9 +13,7 @@ static inline void steer_refs_add(steer_refs *refs) {
 }
 /* 1 when the last reference went. */
 static inline int steer_refs_drop(steer_refs *refs) {
-    if (atomic_fetch_sub_explicit(refs, 1, memory_order_release) != 1) return 0;
-    atomic_thread_fence(memory_order_acquire);
-    return 1;
+    return atomic_fetch_sub_explicit(refs, 1, memory_order_acq_rel) == 1;
 }
 
 #endif

@@ -254,7 +254,11 @@ void steer_compile_forget(steer_plan *plan) { free(plan->kernels); }
 static steer_kernel *kernel_of(steer_plan *plan, int32_t layer, int residual) {
     layer_request unused;
     if (!plan->kernels) return NULL;
-    if (plan->kernels->layers[layer].epoch != plan->epoch) look_up(plan, layer, &unused);
+    if (plan->kernels->layers[layer].epoch != plan->epoch) { /* a layer that no program is on */
+        pthread_mutex_lock(&plan->engine->lock);
+        look_up(plan, layer, &unused);
+        pthread_mutex_unlock(&plan->engine->lock);
+    }
     return plan->kernels->layers[layer].found[residual];
 }
 
@@ -264,9 +268,8 @@ const steer_kernel *steer_compile_kernel(steer_plan *plan, int32_t layer, int re
     return kernel && atomic_load(&kernel->state) == STEER_COMPILE_STATE_READY ? kernel : NULL;
 }
 
-int steer_compile_launch(const steer_kernel *kernel, const steer_plan *plan, const steer_launch *launch) {
+int steer_compile_launch(const steer_kernel *kernel, steer_plan *plan, const steer_launch *launch) {
     const steer_device *device = plan->engine->device;
-    steer_engine_stats *stats = &plan->engine->stats;
     steer_launch own =
         *launch; /* a graph's launch has room for other programs, which this kernel does not serve */
     int served;
@@ -277,14 +280,11 @@ int steer_compile_launch(const steer_kernel *kernel, const steer_plan *plan, con
     own.usual_vectors = kernel->launch.usual_vectors;
     STEER_TRY(device->backend->kernel_launch(device->state, kernel->loaded, &own, &served));
     if (served) {
-        stats->launches_compiled++;
+        steer_plan_count(plan, STEER_COUNT_COMPILED);
         return STEER_OK;
     }
     STEER_TRY(device->backend->steer(device->state, launch));
-    if (launch->uniform)
-        stats->launches_uniform++;
-    else
-        stats->launches_mixed++;
+    steer_plan_count(plan, launch->uniform ? STEER_COUNT_UNIFORM : STEER_COUNT_MIXED);
     return STEER_OK;
 }
 

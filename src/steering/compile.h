@@ -1,5 +1,6 @@
 /* compile.h: kernels specialised for the programs of a plan's layers: built with a batch, used where they are faster.
- * Asked only for plans of mode STEER_COMPILE_DEFAULT. */
+ * Asked only for plans of mode STEER_COMPILE_DEFAULT. Called with the engine's lock held are steer_compile_open,
+ * steer_compile_prepare and steer_compile_count. */
 #ifndef STEER_STEERING_COMPILE_H
 #define STEER_STEERING_COMPILE_H
 
@@ -31,7 +32,7 @@ void steer_compile_forget(steer_plan *plan);
  * captured launch of it stays right for all batches for which this gives the same kernel. */
 const steer_kernel *steer_compile_kernel(steer_plan *plan, int32_t layer, int residual);
 /* Launches it and counts the launch; the ordinary kernel where it does not serve tensors laid out like these. */
-int steer_compile_launch(const steer_kernel *kernel, const steer_plan *plan, const steer_launch *launch);
+int steer_compile_launch(const steer_kernel *kernel, steer_plan *plan, const steer_launch *launch);
 /* Fills in the compile_* fields, but for the mode. */
 void steer_compile_explain(steer_explain *out, steer_plan *plan, int32_t layer);
 /* Fills in what an engine's statistics say of kernels built and found. */

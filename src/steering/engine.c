@@ -182,6 +182,7 @@ int steer_engine_create(steer_engine **out, const steer_engine_desc *desc) {
     engine->bank.device = desc->device;
     engine->bank.budget = desc->vector_bytes ? desc->vector_bytes : (int64_t)1 << 30;
     engine->sweep_at = 64;
+    pthread_mutex_init(&engine->lock, NULL);
     int status = settle_mode(engine, desc);
     if (status != STEER_OK) {
         steer_engine_release(engine);
@@ -204,6 +205,7 @@ void steer_engine_release(steer_engine *engine) {
     steer_table_free(&engine->programs);
     steer_bank_free(&engine->bank);
     steer_device_release(engine->device);
+    pthread_mutex_destroy(&engine->lock);
     free(engine);
 }
 
@@ -213,6 +215,7 @@ int steer_engine_get_stats(steer_engine_stats *out, steer_engine *engine) {
     if (!out || out->struct_size != sizeof *out)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "out: struct_size %u, expected %zu",
                           out ? out->struct_size : 0, sizeof *out);
+    pthread_mutex_lock(&engine->lock);
     steer_engine_sweep(engine);
     const steer_bank *bank = &engine->bank;
     *out = engine->stats;
@@ -224,6 +227,8 @@ int steer_engine_get_stats(steer_engine_stats *out, steer_engine *engine) {
     out->vector_misses = bank->misses;
     out->vector_evictions = bank->evictions;
     out->programs = (int64_t)engine->programs.count;
+    for (const steer_plan *plan = engine->plans; plan; plan = plan->older) steer_plan_add_counts(out, plan);
     steer_compile_count(out, engine);
+    pthread_mutex_unlock(&engine->lock);
     return STEER_OK;
 }

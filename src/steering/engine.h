@@ -5,6 +5,8 @@
 #include "steering/program.h"
 #include "steering/spec.h"
 
+#include <pthread.h>
+
 /* A spec under one scope mask (bit i: scope i selects the row), compiled: entries for layers first .. first+count-1. */
 typedef struct steer_compiled {
     steer_node node; /* in the engine's table, by spec and mask */
@@ -20,13 +22,17 @@ typedef struct steer_compiled {
     void *entries;            /* device memory, [count] steer_entry */
 } steer_compiled;
 
+/* Plans of one engine may be on different threads: `lock` is held wherever what stands below it is read or written, which
+ * applies never do. What compiled specs and programs say is settled before a plan has them. */
 struct steer_engine {
     steer_refs refs;
     steer_device *device;
     steer_dtype dtype;
     int64_t hidden;
-    steer_compile compile;           /* INHERIT: nobody chose a mode */
-    int background;                  /* compile on a thread */
+    steer_compile compile; /* INHERIT: nobody chose a mode */
+    int background;        /* compile on a thread */
+
+    pthread_mutex_t lock;
     struct steer_compiler *compiler; /* of specialised kernels, made when a mode first asks for them */
     steer_bank bank;
     steer_table programs;
@@ -34,10 +40,13 @@ struct steer_engine {
     size_t sweep_at; /* number of compiled specs at which dead ones are looked for */
     uint64_t epoch;  /* counts plan updates */
     int32_t next_program;
-    steer_engine_stats stats;
+    struct steer_plan *plans; /* alive */
+    steer_engine_stats stats; /* what plans count themselves: of those that are gone */
 };
 
-/* The compiled form of a spec under a mask; valid while a plan holds it or the spec lives. */
+/* The next two are called with the lock held.
+ *
+ * The compiled form of a spec under a mask; valid while a plan holds it or the spec lives. */
 int steer_engine_compile(steer_compiled **out, steer_engine *engine, steer_spec *spec, uint64_t mask);
 /* Frees compiled specs whose spec is gone and that no plan holds. */
 void steer_engine_sweep(steer_engine *engine);

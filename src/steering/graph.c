@@ -247,7 +247,7 @@ int steer_plan_graph_launch(steer_plan_graph *graph) {
     if (!graph->captured || graph->epoch != graph->plan->epoch) STEER_TRY(refresh(graph));
     STEER_TRY(device->backend->graph_launch(device->state, graph->captured));
     graph->stats.launches++;
-    graph->plan->engine->stats.launches_graph++;
+    steer_plan_count(graph->plan, STEER_COUNT_GRAPH);
     return STEER_OK;
 }
 

@@ -32,7 +32,7 @@ typedef struct steer_kernel {
 typedef struct steer_compiler {
     steer_device *device;
     double least_gain;   /* how much faster a kernel must be to be chosen; 0.1: a tenth */
-    steer_table kernels; /* the engine's thread alone uses it */
+    steer_table kernels; /* under the engine's lock */
     atomic_int_fast64_t compiles, memory_hits, disk_hits, failures;
 
     pthread_mutex_t lock; /* over the next five */

@@ -2,14 +2,17 @@
  * cover it, a branch in the kernels. */
 #include "steering/op.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 
 static int check_scale(const steer_op_desc *desc) {
-    if (!isfinite(desc->scale) || fabs(desc->scale) > 3.0e38)
+    if (!(fabs(desc->scale) <= FLT_MAX))
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "scale: %g, expected a finite f32 number", desc->scale);
     return STEER_OK;
 }
+
+static int beyond_f32(double value) { return isfinite(value) && fabs(value) > FLT_MAX; }
 
 static int check_bounds(const steer_op_desc *desc) {
     if (isnan(desc->min) || isnan(desc->max) || desc->min == (double)INFINITY ||
@@ -19,6 +22,10 @@ static int check_bounds(const steer_op_desc *desc) {
                           isnan(desc->min) || desc->min == (double)INFINITY ? desc->min : desc->max);
     if (isinf(desc->min) && isinf(desc->max))
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "min, max: both missing, expected at least one bound");
+    if (beyond_f32(desc->min) || beyond_f32(desc->max))
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "%s: %g, expected a number within the range of f32",
+                          beyond_f32(desc->min) ? "min" : "max",
+                          beyond_f32(desc->min) ? desc->min : desc->max);
     if (desc->min > desc->max)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "min: %g is above max %g", desc->min, desc->max);
     return STEER_OK;
@@ -66,8 +73,8 @@ static int check_desc(const steer_op_desc *desc) {
     STEER_TRY(steer_op_table[desc->kind].check(desc));
     if ((unsigned)desc->gate > STEER_GATE_BELOW)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "gate: %d, expected a steer_gate", (int)desc->gate);
-    if (desc->gate != STEER_GATE_NONE && !isfinite(desc->gate_threshold))
-        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "gate_threshold: %g, expected a finite number",
+    if (desc->gate != STEER_GATE_NONE && !(fabs(desc->gate_threshold) <= FLT_MAX))
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "gate_threshold: %g, expected a finite f32 number",
                           desc->gate_threshold);
     return STEER_OK;
 }

@@ -279,7 +279,8 @@ static void swap_batches(steer_plan *plan) {
     plan->epoch = ++plan->engine->epoch;
 }
 
-static int update(steer_plan *plan, int32_t count, const steer_request *requests) {
+/* With the engine's lock held. */
+static int update_locked(steer_plan *plan, int32_t count, const steer_request *requests) {
     if (count < 0 || count > STEER_MAX_REQUESTS)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "request_count: %d, expected 0 to %d", count,
                           STEER_MAX_REQUESTS);
@@ -303,6 +304,13 @@ static int update(steer_plan *plan, int32_t count, const steer_request *requests
     plan->engine->stats.updates++;
     if (plan->compile == STEER_COMPILE_DEFAULT) steer_compile_prepare(plan);
     return STEER_OK;
+}
+
+static int update(steer_plan *plan, int32_t count, const steer_request *requests) {
+    pthread_mutex_lock(&plan->engine->lock);
+    int status = update_locked(plan, count, requests);
+    pthread_mutex_unlock(&plan->engine->lock);
+    return status;
 }
 
 int steer_plan_update(steer_plan *plan, int32_t request_count, const steer_request *requests) {
@@ -355,7 +363,11 @@ static int check_desc(const steer_plan_desc *desc) {
 static int settle_mode(steer_plan *plan, const steer_plan_desc *desc) {
     plan->compile = desc->compile ? desc->compile : plan->engine->compile;
     plan->background = desc->compile_background ? desc->compile_background == 1 : plan->engine->background;
-    return plan->compile == STEER_COMPILE_DEFAULT ? steer_compile_open(plan->engine) : STEER_OK;
+    if (plan->compile != STEER_COMPILE_DEFAULT) return STEER_OK;
+    pthread_mutex_lock(&plan->engine->lock);
+    int status = steer_compile_open(plan->engine);
+    pthread_mutex_unlock(&plan->engine->lock);
+    return status;
 }
 
 static void batch_free(steer_batch *batch) {
@@ -365,10 +377,48 @@ static void batch_free(steer_batch *batch) {
     free(batch->idles);
 }
 
-static void free_plan(steer_plan *plan) {
+void steer_plan_add_counts(steer_engine_stats *out, const steer_plan *plan) {
+    int64_t *const totals[STEER_COUNTERS] = {
+        [STEER_COUNT_APPLIES] = &out->applies,
+        [STEER_COUNT_NONE] = &out->applies_none,
+        [STEER_COUNT_UNIFORM] = &out->launches_uniform,
+        [STEER_COUNT_MIXED] = &out->launches_mixed,
+        [STEER_COUNT_LOOP] = &out->launches_loop,
+        [STEER_COUNT_GRAPH] = &out->launches_graph,
+        [STEER_COUNT_COMPILED] = &out->launches_compiled,
+    };
+    for (int i = 0; i < STEER_COUNTERS; i++)
+        *totals[i] += atomic_load_explicit(&plan->counts[i], memory_order_relaxed);
+}
+
+/* Enters the plan in the list of its engine. */
+static void enlist(steer_plan *plan) {
+    steer_engine *engine = plan->engine;
+    pthread_mutex_lock(&engine->lock);
+    plan->older = engine->plans;
+    if (plan->older) plan->older->newer = plan;
+    engine->plans = plan;
+    engine->stats.plans++;
+    engine->stats.live_plans++;
+    pthread_mutex_unlock(&engine->lock);
+}
+
+/* With the engine's lock held. */
+static void strike_out(steer_plan *plan) {
+    steer_engine *engine = plan->engine;
+    *(plan->newer ? &plan->newer->older : &engine->plans) = plan->older;
+    if (plan->older) plan->older->newer = plan->newer;
+    steer_plan_add_counts(&engine->stats, plan);
+    engine->stats.live_plans--;
+}
+
+static void free_plan(steer_plan *plan, int listed) {
     steer_compile_forget(plan);
+    pthread_mutex_lock(&plan->engine->lock);
+    if (listed) strike_out(plan);
     batch_free(&plan->batch);
     batch_free(&plan->spare);
+    pthread_mutex_unlock(&plan->engine->lock);
     if (plan->table) steer_device_deallocate(plan->engine->device, plan->table, steer_rows_room(plan->rows));
     free(plan->stage);
     free(plan->choices);
@@ -401,17 +451,15 @@ int steer_plan_create(steer_plan **out, steer_engine *engine, const steer_plan_d
             steer_device_allocate(engine->device, &plan->table, steer_rows_room(rows), "plan's row table");
     if (status == STEER_OK) status = update(plan, desc->request_count, desc->requests);
     if (status != STEER_OK) {
-        free_plan(plan);
+        free_plan(plan, 0);
         return status;
     }
-    engine->stats.plans++;
-    engine->stats.live_plans++;
+    enlist(plan);
     *out = plan;
     return STEER_OK;
 }
 
 void steer_plan_release(steer_plan *plan) {
     if (!plan || !steer_refs_drop(&plan->refs)) return;
-    plan->engine->stats.live_plans--;
-    free_plan(plan);
+    free_plan(plan, 1);
 }

@@ -45,10 +45,24 @@ typedef struct steer_layer_choice {
 
 typedef struct steer_kernel steer_kernel; /* a specialised kernel, see compile.h */
 
+/* What a plan counts of its applies: the thread that has the plan writes, others read it for statistics. */
+typedef enum steer_counter {
+    STEER_COUNT_APPLIES,
+    STEER_COUNT_NONE,
+    STEER_COUNT_UNIFORM,
+    STEER_COUNT_MIXED,
+    STEER_COUNT_LOOP,
+    STEER_COUNT_GRAPH,
+    STEER_COUNT_COMPILED,
+    STEER_COUNTERS
+} steer_counter;
+
 struct steer_plan {
     steer_refs refs;
-    steer_engine *engine; /* retained */
-    steer_path forced;    /* STEER_PATH_AUTO: chosen per layer */
+    steer_engine *engine;             /* retained */
+    struct steer_plan *older, *newer; /* among the engine's, under its lock */
+    atomic_int_fast64_t counts[STEER_COUNTERS];
+    steer_path forced; /* STEER_PATH_AUTO: chosen per layer */
     int strict;
     steer_compile compile;         /* INHERIT: nobody chose a mode */
     int background;                /* compile on a thread */
@@ -61,6 +75,14 @@ struct steer_plan {
     uint64_t epoch;
     steer_layer_choice *choices; /* [STEER_MAX_LAYERS] */
 };
+
+/* One more; without a locked instruction, as nobody else writes. */
+static inline void steer_plan_count(steer_plan *plan, steer_counter counter) {
+    atomic_int_fast64_t *count = &plan->counts[counter];
+    atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + 1, memory_order_relaxed);
+}
+/* Adds what the plan has counted. */
+void steer_plan_add_counts(steer_engine_stats *out, const steer_plan *plan);
 
 /* The path of a layer: the one place where it is chosen. UNSUPPORTED if a forced path cannot serve. */
 int steer_plan_choose(const steer_layer_choice **out, steer_plan *plan, int32_t layer);

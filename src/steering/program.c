@@ -126,6 +126,7 @@ static int draft_op(draft *d, const steer_source *source) {
     op->gate = source->gate_vector ? draft_vector(d, source->gate_vector) : -1;
     op->flags = source->flags;
     op->inv = (float)source->inv;
+    op->inv_rest = (float)(source->inv - (double)op->inv);
     op->bias = (float)(source->inv * dot_sum(d, source->vector));
     op->gain = (float)source->gain;
     op->offset = (float)source->offset;

@@ -34,13 +34,13 @@ static void *row_address(void *data, int64_t row, int64_t stride, steer_dtype dt
     return (char *)data + (size_t)row * (size_t)stride * steer_dtype_size(dtype);
 }
 
-static int start(const steer_plan *plan, const steer_launch *launch, const steer_kernel *kernel) {
+static int start(steer_plan *plan, const steer_launch *launch, const steer_kernel *kernel) {
     if (kernel) return steer_compile_launch(kernel, plan, launch);
     return plan->engine->device->backend->steer(plan->engine->device->state, launch);
 }
 
 /* One launch over rows that share an entry. */
-static int launch_rows(const steer_plan *plan, const steer_launch *base, int64_t first, int64_t rows,
+static int launch_rows(steer_plan *plan, const steer_launch *base, int64_t first, int64_t rows,
                        const steer_program *program, const steer_kernel *kernel) {
     steer_launch launch = *base;
     launch.hidden = row_address(base->hidden, first, base->hidden_stride, base->dtype);
@@ -58,20 +58,20 @@ static int launch_rows(const steer_plan *plan, const steer_launch *base, int64_t
     return start(plan, &launch, kernel);
 }
 
-static int launch_loop(const steer_plan *plan, const steer_launch *base) {
+static int launch_loop(steer_plan *plan, const steer_launch *base) {
     for (int32_t i = 0; i < plan->batch.segment_count; i++) {
         const steer_segment *segment = &plan->batch.segments[i];
         const steer_program *program =
             segment->compiled ? steer_compiled_program(segment->compiled, base->layer) : NULL;
         if (!program || segment->rows == 0) continue;
         STEER_TRY(launch_rows(plan, base, segment->start, segment->rows, program, NULL));
-        plan->engine->stats.launches_loop++;
+        steer_plan_count(plan, STEER_COUNT_LOOP);
     }
     return STEER_OK;
 }
 
 /* The rows of the envelope by the row table. */
-static int launch_table(const steer_plan *plan, const steer_launch *base, const steer_envelope *envelope,
+static int launch_table(steer_plan *plan, const steer_launch *base, const steer_envelope *envelope,
                         const steer_layer_choice *choice, const steer_kernel *kernel, int capturing) {
     steer_launch launch = *base;
     launch.rows = envelope->rows;
@@ -130,19 +130,18 @@ static int run_mixed(steer_plan *plan, const steer_launch *base, const steer_lay
     envelope.rows = plan->rows;
     if (capturing && plan->forced == STEER_PATH_AUTO) envelope.max_vectors = -1;
     STEER_TRY(launch_table(plan, base, &envelope, choice, NULL, capturing));
-    plan->engine->stats.launches_mixed++;
+    steer_plan_count(plan, STEER_COUNT_MIXED);
     return STEER_OK;
 }
 
 int steer_plan_run(steer_plan *plan, int32_t layer, steer_tensor *hidden, steer_tensor *residual) {
     const steer_layer_choice *choice;
     STEER_TRY(steer_plan_choose(&choice, plan, layer));
-    steer_engine_stats *stats = &plan->engine->stats;
     int capturing;
     steer_path path = path_to_run(plan, choice, &capturing);
-    stats->applies++;
+    steer_plan_count(plan, STEER_COUNT_APPLIES);
     if (path == STEER_PATH_NONE || plan->rows == 0) {
-        stats->applies_none++;
+        steer_plan_count(plan, STEER_COUNT_NONE);
         return STEER_OK;
     }
     const steer_launch base = base_launch(plan, layer, hidden, residual);
@@ -156,7 +155,7 @@ int steer_plan_run(steer_plan *plan, int32_t layer, steer_tensor *hidden, steer_
     if (path == STEER_PATH_MIXED) return run_mixed(plan, &base, choice, capturing);
     if (!choice->program) return STEER_OK; /* uniform, captured, and nothing to do */
     STEER_TRY(launch_rows(plan, &base, 0, plan->batch.total, choice->program, NULL));
-    stats->launches_uniform++;
+    steer_plan_count(plan, STEER_COUNT_UNIFORM);
     return STEER_OK;
 }
 

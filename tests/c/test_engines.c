@@ -1,4 +1,4 @@
-/* test_engines.c: engines on several threads: each with an engine of its own, all with the same specs and device.
+/* test_engines.c: plans on several threads, with an engine each or with one for all; the specs and the device are shared.
  * devices: cpu cuda */
 #include "check.h"
 
@@ -70,57 +70,114 @@ static uint64_t hash_of(steer_tensor *tensor) {
     return hash;
 }
 
-/* Random batches over the shared specs and one of its own, all rows hashed: the same seed gives the same hash. */
-static void *work(void *seed_and_hash) {
-    uint64_t *cell = seed_and_hash;
-    random_state random = {(uint32_t)*cell};
-    uint64_t hash = 0;
+static steer_engine *make_engine(void) {
     steer_engine_desc desc = {
         .struct_size = sizeof desc, .dtype = STEER_F32, .hidden = HIDDEN, .device = device};
     steer_engine *engine = NULL;
-    steer_plan *plan = NULL;
     CHECK_OK(steer_engine_create(&engine, &desc));
-    steer_plan_desc plan_desc = {.struct_size = sizeof plan_desc, .rows = ROWS};
-    CHECK_OK(steer_plan_create(&plan, engine, &plan_desc));
+    return engine;
+}
+
+static steer_plan *make_plan(steer_engine *engine) {
+    steer_plan_desc desc = {.struct_size = sizeof desc, .rows = ROWS};
+    steer_plan *plan = NULL;
+    CHECK_OK(steer_plan_create(&plan, engine, &desc));
+    return plan;
+}
+
+static steer_engine_stats stats_of(steer_engine *engine) {
+    steer_engine_stats stats = {.struct_size = sizeof stats};
+    CHECK_OK(steer_engine_get_stats(&stats, engine));
+    return stats;
+}
+
+typedef struct job {
+    uint32_t seed;
+    steer_engine *engine; /* NULL: one of its own */
+    uint64_t hash;
+} job;
+
+/* Random batches over the shared specs and one of its own, all rows hashed: the same seed gives the same hash. */
+static void *work(void *argument) {
+    job *mine = argument;
+    random_state random = {mine->seed};
+    uint64_t hash = 0;
+    steer_engine *own = mine->engine ? NULL : make_engine(), *engine = own ? own : mine->engine;
+    steer_plan *plan = make_plan(engine);
     for (int step = 0; step < STEPS; step++) {
+        if (step % 16 == 15) {
+            steer_plan_release(plan);
+            plan = make_plan(engine);
+        }
         steer_request requests[4];
-        steer_spec *mine = random_spec(&random);
+        steer_spec *fresh = random_spec(&random);
         for (int i = 0; i < 4; i++) {
             uint32_t pick = next(&random, SPECS + 2);
             requests[i] = (steer_request){.tokens = next(&random, 6), .prompt_tokens = -1};
-            requests[i].spec = pick < SPECS ? specs[pick] : pick == SPECS ? mine : NULL;
+            requests[i].spec = pick < SPECS ? specs[pick] : pick == SPECS ? fresh : NULL;
         }
         steer_tensor *hidden = random_tensor(&random, ROWS);
         CHECK_OK(steer_plan_update(plan, 4, requests));
-        steer_spec_release(mine);
+        steer_spec_release(fresh);
         for (int32_t layer = 0; layer < 3; layer++) CHECK_OK(steer_plan_apply(plan, layer, hidden, NULL));
+        if (step % 8 == 0) {
+            steer_explain explain = {.struct_size = sizeof explain};
+            steer_engine_stats stats = stats_of(engine);
+            CHECK(stats.live_plans >= 1 && stats.applies >= 3 && stats.vectors >= 1);
+            CHECK_OK(steer_plan_explain(&explain, plan, 0));
+        }
         hash = hash * 31 + hash_of(hidden);
         steer_tensor_release(hidden);
     }
-    steer_engine_release(engine);
+    steer_engine_release(own);
     steer_plan_release(plan);
-    *cell = hash;
+    mine->hash = hash;
     return NULL;
+}
+
+/* All jobs at once. */
+static void run(job jobs[THREADS], steer_engine *engine) {
+    pthread_t threads[THREADS];
+    for (int i = 0; i < THREADS; i++) {
+        jobs[i] = (job){.seed = (uint32_t)i + 1, .engine = engine};
+        CHECK(pthread_create(&threads[i], NULL, work, &jobs[i]) == 0);
+    }
+    for (int i = 0; i < THREADS; i++) CHECK(pthread_join(threads[i], NULL) == 0);
+}
+
+/* What the threads counted of one engine is all there, and it holds nothing when they have ended. */
+static void check_shared(steer_engine *engine) {
+    steer_engine_stats stats = stats_of(engine);
+    CHECK(stats.applies == THREADS * STEPS * 3);
+    CHECK(stats.updates == stats.plans + THREADS * STEPS);
+    CHECK(stats.applies ==
+          stats.applies_none + stats.launches_uniform + stats.launches_mixed + stats.launches_compiled);
+    CHECK(stats.live_plans == 0);
 }
 
 int main(void) {
     const char *id = getenv("STEER_TEST_DEVICE");
     random_state random = {7};
-    pthread_t threads[THREADS];
-    uint64_t alone[THREADS], together[THREADS];
+    job alone[THREADS], together[THREADS], shared[THREADS];
     if (steer_device_open(&device, id && *id ? id : "cpu") != STEER_OK) {
         fprintf(stderr, "skipped: %s\n", steer_error_message());
         return 77;
     }
     for (int i = 0; i < SPECS; i++) specs[i] = random_spec(&random);
     for (int i = 0; i < THREADS; i++) {
-        alone[i] = together[i] = (uint64_t)i + 1;
+        alone[i] = (job){.seed = (uint32_t)i + 1};
         work(&alone[i]);
     }
-    for (int i = 0; i < THREADS; i++) CHECK(pthread_create(&threads[i], NULL, work, &together[i]) == 0);
-    for (int i = 0; i < THREADS; i++) CHECK(pthread_join(threads[i], NULL) == 0);
-    for (int i = 0; i < THREADS; i++) CHECK(alone[i] == together[i]);
-    CHECK(alone[0] != alone[1]);
+    run(together, NULL);
+    steer_engine *engine = make_engine();
+    run(shared, engine);
+    check_shared(engine);
+    steer_engine_release(engine);
+    for (int i = 0; i < THREADS; i++) {
+        CHECK(alone[i].hash == together[i].hash);
+        CHECK(alone[i].hash == shared[i].hash);
+    }
+    CHECK(alone[0].hash != alone[1].hash);
     for (int i = 0; i < SPECS; i++) steer_spec_release(specs[i]);
     steer_device_release(device);
     return check_result();

@@ -62,6 +62,8 @@ int steer_cpu_softmax(void *device, const steer_view *dst, const steer_view *src
 int steer_cpu_matmul(void *device, const steer_view *dst, const steer_view *a, const steer_view *b);
 /* steer.c */
 int steer_cpu_steer(void *device, const steer_launch *launch);
+/* steer_exact.c: steers h, a finite row as f32, by the program of an entry that sees `seen`: h, or h + residual. */
+void steer_cpu_steer_exactly(float *h, const float *seen, const steer_entry *entry, int64_t n);
 
 /* model/model.c */
 extern const steer_model_ops steer_cpu_model_ops;

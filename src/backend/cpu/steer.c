@@ -3,10 +3,11 @@
  * A row is widened to f32 once, all dots are taken, the coefficients follow from them, the row is updated and rounded
  * once. A program of one vector does the same arithmetic where the row lies, without a copy of it. Sums run in 32 fixed
  * lanes, so a row's bits depend on its values and its program alone, not on the number of threads or the width of the
- * machine's vectors. */
+ * machine's vectors. A row whose sums f32 cannot hold is steered in f64, see steer_exact.c. */
 #include "backend/cpu/cpu.h"
 #include "tensor/dtype.h"
 
+#include <float.h>
 #include <math.h>
 
 #if defined(__GNUC__) && !defined(__clang__)
@@ -160,23 +161,40 @@ static int gate_open(const steer_op_image *op, const float *p, float norm2) {
     return op->flags & STEER_OP_IMAGE_BELOW ? value < op->threshold : value > op->threshold;
 }
 
-/* Runs the operations over the dots p, leaving in C what each vector is scaled by. */
-static void solve(float *C, float *p, float norm2, const steer_program_image *image) {
+/* Whether the square of a norm that was once `most` is too little of it, or too near an end of f32, to be divided by. */
+static int norm_is_lost(float norm2, float most) {
+    return !(norm2 > 0x1p-6f * most && norm2 > 0x1p-96f && norm2 <= FLT_MAX);
+}
+
+/* Runs the operations over the dots p, leaving in C what each vector is scaled by; 0 if a cosine asks for a norm that is
+ * lost. */
+static int solve(float *C, float *p, float norm2, const steer_program_image *image) {
     const char *base = (const char *)image;
     int32_t n = image->vectors;
     const steer_op_image *ops = (const steer_op_image *)(const void *)(base + steer_image_ops_at(n));
     const float *gram = (const float *)(const void *)(base + steer_image_gram_at(n, image->ops));
+    float most = norm2;
+    int held = 1;
     for (int32_t j = 0; j < n; j++) C[j] = 0;
     for (int32_t k = 0; k < image->ops; k++) {
         const steer_op_image *op = &ops[k];
+        if (op->flags & STEER_OP_IMAGE_COSINE && norm_is_lost(norm2, most)) held = 0;
         if (!gate_open(op, p, norm2)) continue;
         float s = op->inv * p[op->dot] + op->bias;
         float c = coefficient(s, op->gain, op->offset, op->lo, op->hi) * op->inv;
         const float *row = gram + (size_t)op->dot * (size_t)n;
         norm2 += c * (2 * p[op->dot] + c * row[op->dot]);
+        if (!(norm2 <= most)) most = norm2;
         C[op->dot] += c;
         for (int32_t j = 0; j < n; j++) p[j] += c * row[j];
     }
+    return held;
+}
+
+static int all_finite(const float *x, int64_t n) {
+    float sum = 0; /* of zeros */
+    for (int64_t i = 0; i < n; i++) sum += 0 * x[i];
+    return sum == 0;
 }
 
 static const steer_program_image *image_of(const steer_entry *entry) {
@@ -192,18 +210,20 @@ static float entry_coefficient(const steer_entry *entry, float p) {
     return coefficient(entry->inv * p + entry->bias, entry->gain, 0, entry->lo, entry->hi) * entry->inv;
 }
 
-/* What each vector of the program is scaled by, from the row x. */
-static void find_coefficients(float *C, const float *x, const steer_entry *entry, int64_t n) {
-    if (!entry->vectors) return;
+/* What each vector of the program is scaled by, from the row x; 0 if f32 cannot say. */
+static int find_coefficients(float *C, const float *x, const steer_entry *entry, int64_t n) {
+    if (!entry->vectors) return 1;
     if (!entry->image) {
         C[0] = entry_coefficient(entry, dot_f32(x, vector_at(entry->m[0]), n));
-        return;
+        return isfinite(C[0]);
     }
     const steer_program_image *image = image_of(entry);
     const uint64_t *vectors = vectors_of(image);
     float p[MAX_VECTORS];
     for (int32_t j = 0; j < image->vectors; j++) p[j] = dot_f32(x, vector_at(vectors[j]), n);
-    solve(C, p, image->norm ? dot_f32(x, x, n) : 0, image);
+    int finite = all_finite(p, image->vectors);
+    int held = solve(C, p, image->norm ? dot_f32(x, x, n) : 0, image);
+    return finite && held && all_finite(C, image->updated);
 }
 
 static void update(float *x, const float *C, const steer_entry *entry, int64_t n) {
@@ -225,6 +245,18 @@ static const steer_entry *entry_of(const steer_launch *launch, int64_t row) {
     return entry->u || entry->vectors ? entry : NULL;
 }
 
+/* Steers a row whose sums f32 cannot hold; 0 if they cannot be held at all: it is not finite. */
+static int steer_exactly(void *h, const void *r, const steer_entry *entry, steer_dtype dtype, int64_t n) {
+    static _Thread_local float x[STEER_MAX_HIDDEN], sum[STEER_MAX_HIDDEN];
+    const row_functions *functions = &row_table[dtype];
+    functions->load(x, h, n);
+    if (r) functions->load_sum(sum, h, r, n);
+    if (!all_finite(r ? sum : x, n)) return 0;
+    steer_cpu_steer_exactly(x, r ? sum : x, entry, n);
+    functions->store(h, x, n);
+    return 1;
+}
+
 /* A program of one vector, on a row where it lies. */
 static void steer_one_vector(void *h, const steer_entry *entry, steer_dtype dtype, int64_t n) {
     const row_functions *functions = &row_table[dtype];
@@ -235,7 +267,9 @@ static void steer_one_vector(void *h, const steer_entry *entry, steer_dtype dtyp
     const float *m = vector_at(entry->m[0]);
     float p = functions->dot(h, m, n), c = entry_coefficient(entry, p);
     if (c == 0) return;
-    if (dtype == STEER_BF16 && isfinite(p) && isfinite(c)) { /* a finite dot: the row is finite */
+    if (!(isfinite(p) && isfinite(c))) { /* a finite dot: the row is finite */
+        if (!steer_exactly(h, NULL, entry, dtype, n)) functions->add(h, c, m, n);
+    } else if (dtype == STEER_BF16) {
         split(m, n);
         add_pairs(h, c, halves.even, halves.odd, n);
     } else {
@@ -255,16 +289,15 @@ static void steer_row_at(const steer_launch *launch, int64_t row, size_t element
         return;
     }
     float C[MAX_VECTORS];
+    const char *r = NULL;
     if (launch->residual) { /* dots of the sum; the update goes to the delta alone, so nothing cancels */
-        const char *r =
-            (const char *)launch->residual + (size_t)row * (size_t)launch->residual_stride * element;
+        r = (const char *)launch->residual + (size_t)row * (size_t)launch->residual_stride * element;
         functions->load_sum(x, h, r, n);
-        find_coefficients(C, x, entry, n);
-        functions->load(x, h, n);
     } else {
         functions->load(x, h, n);
-        find_coefficients(C, x, entry, n);
     }
+    if (!find_coefficients(C, x, entry, n) && steer_exactly(h, r, entry, launch->dtype, n)) return;
+    if (r) functions->load(x, h, n);
     update(x, C, entry, n);
     functions->store(h, x, n);
 }
