@@ -1,4 +1,5 @@
 --- Merging results files of one sweep.
+local append_only = require "steer._append"
 local raise = require("steer._error").raise
 local record = require "steer.record"
 
@@ -99,11 +100,7 @@ local function count_missing(files, held)
 end
 
 local function write(path, header, list)
-    local taken = io.open(path, "rb")
-    if taken then
-        taken:close()
-        raise("io", OP, "%s: it exists, name a new file", path)
-    end
+    if append_only.exists(path) then raise("io", OP, "%s: it exists, name a new file", path) end
     local part = path .. ".part"
     os.remove(part)
     local writer = record.create(OP, part, header)

@@ -83,15 +83,7 @@ end
 local function open_results(path, header, opts)
     local known = {}
     if path == "-" or not (opts.resume or opts.retry_failed) then
-        local file = path ~= "-" and io.open(path, "rb")
-        if file then
-            local used = file:seek "end" ~= 0
-            file:close()
-            if used then
-                raise("io", OP, "%s: it exists; --resume goes on with it, -o names another file", path)
-            end
-        end
-        return record.create(OP, path, header), known
+        return record.create(OP, path, header, "--resume goes on with it, -o names another file"), known
     end
     local writer, found = record.continue(OP, path, header, function(held) check_header(held, header) end)
     for _, line in ipairs(found.cases) do known[line.key] = line.status end

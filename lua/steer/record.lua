@@ -87,7 +87,7 @@ end
 
 -- Tells whether a value is one that an axis may have; null is NaN here.
 local function is_value(value)
-    return value ~= nil and type(value) ~= "table" and value == value
+    return value ~= nil and type(value) ~= "table" and value == value and value ~= math.huge and value ~= -math.huge
 end
 
 local function is_values(list)
@@ -104,7 +104,7 @@ local function check_header(op, path, header)
             tostring(header.steer_sweep), FORMAT)
     end
     local good = type(header.name) == "string" and type(header.axes) == "table" and is_names(header.order)
-        and type(header.seed) == "number"
+        and type(header.seed) == "number" and header.seed % 1 == 0
     for i = 1, good and #header.order or 0 do
         good = good and is_values(header.axes[header.order[i]])
     end
@@ -125,6 +125,7 @@ local function numbers_fault(what, values, test)
     if values == nil then return nil end
     if type(values) ~= "table" then return "its " .. what .. " are no table" end
     for _, name in ipairs(walk.keys(values)) do
+        if type(name) ~= "string" then return ("its %s are a list, expected names"):format(what) end
         if not test(values[name]) then return ("its %s hold something else at %s"):format(what, tostring(name)) end
     end
     return nil
@@ -239,13 +240,14 @@ end
 -- @tparam string op operation for messages
 -- @tparam string path a file that is not there or empty; "-" is standard output
 -- @tparam table header name, axes, order, seed, version
+-- @tparam[opt] string advice for a file that holds something
 -- @return a writer with add(line) and close()
 -- @raise io
-function M.create(op, path, header)
+function M.create(op, path, header, advice)
     local file = append_only.open(op, path)
     if path ~= "-" and file:size() > 0 then
         file:close()
-        raise("io", op, "%s: it exists and is not empty", path)
+        raise("io", op, "%s: it exists%s", path, advice and "; " .. advice or " and is not empty")
     end
     local writer = setmetatable({ file = file }, Writer)
     write(writer, header_line(header))
@@ -260,13 +262,12 @@ end
 -- @return a writer, and what the file holds, as M.open gives
 function M.continue(op, path, header, accept)
     local file = append_only.open(op, path) -- before reading: from here on nobody else writes
-    local ok, found = pcall(M.open, op, path)
-    if ok then
-        ok, found = pcall(function()
-            if found.header then accept(found) end
-            return found
-        end)
-    end
+    local ok, found = pcall(function()
+        if file:size() < 0 then raise("io", op, "%s: it is a pipe, which holds no earlier results", path) end
+        local held = M.open(op, path)
+        if held.header then accept(held) end
+        return held
+    end)
     if not ok then
         file:close()
         error(found, 0)

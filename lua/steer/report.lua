@@ -1,4 +1,5 @@
 --- steer.report: the results of a sweep as one HTML page with plots, tables and environment that needs no network.
+local append_only = require "steer._append"
 local check = require "steer._check"
 local gnuplot = require "steer._gnuplot"
 local options = require "steer._options"
@@ -357,7 +358,7 @@ function M.report(path, opts)
     local out = opts.out or path:gsub("%.jsonl?$", "") .. ".html"
     if out == path then raise("invalid_argument", op, "out: %s is the results file", out) end
     local text, notes = build(op, found, opts)
-    plots.write_file(op, out, text)
+    append_only.write(op, out, text)
     return out, notes
 end
 

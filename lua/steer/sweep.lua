@@ -63,11 +63,9 @@ local function check_case(op, self, case)
     for _, a in ipairs(self.axes) do
         known[a.name] = true
         local value = case[a.name]
-        if value == nil or type(value) == "table" or value ~= value then
-            raise("invalid_argument", op, "--case: %s: expected a number, a string or a boolean, got %s", a.name,
-                check.describe(value))
-        end
-        out[a.name] = value
+        local fault = axis.value_fault(value)
+        if fault then raise("invalid_argument", op, "--case: %s: it %s", a.name, fault) end
+        out[a.name] = value == 0 and 0 or value -- no -0, which is another text
     end
     options.check(op, case, known, "--case")
     return out

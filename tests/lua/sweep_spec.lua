@@ -165,6 +165,7 @@ describe("steer.sweep", function()
         local results = {
             { nil, "run: it returned nothing, expected a table of metrics" },
             { 5, "run: it returned 5, expected a table" },
+            { { ["\255"] = 5, ["\254"] = 6 }, "is not UTF-8" }, { { samples = { ["\255"] = { 1 } } }, "is not UTF-8" },
             { { us = "5" }, 'run: the metric us is "5", expected a number' },
             { { us = 5LL }, "run: the metric us is a cdata, expected a number" },
             { { 1, 2 }, "run: it returned the key 1, expected the names of metrics" },
@@ -173,7 +174,7 @@ describe("steer.sweep", function()
             { { samples = { us = { "x" } } }, 'run: the sample us[1] is "x"' },
             { { samples = 1 }, "run: its samples are 1" }, { { samples = { us = 1 } }, "run: the samples us are 1" },
         }
-        local lines = measure(function(case) return results[case.n][1] end, nil, { axes = { n = "[1:10]" } })
+        local lines = measure(function(case) return results[case.n][1] end, nil, { axes = { n = "[1:12]" } })
         for n, row in ipairs(results) do
             assert.equal("failed", lines[n].status)
             has(lines[n].reason, row[2])
@@ -246,7 +247,7 @@ describe("steer.sweep", function()
     it("stops on a full disk with the results so far", function()
         helper.fails("io", "No space left on device", measure, function() return { x = 1 } end,
             { output = "/dev/full" })
-        helper.fails("io", "cannot open it for writing", measure, function() return { x = 1 } end,
+        helper.fails("io", "cannot write: No such file", measure, function() return { x = 1 } end,
             { output = "/nonexistent/results.jsonl" })
     end)
 
@@ -408,7 +409,12 @@ describe("steer sweep", function()
             [file .. " --seed x"] = "--seed: expected a number, got 'x'",
             [file .. " --seed -1"] = "an integer from 0 up",
             [file .. " --case '{'"] = "--case: expected a JSON object",
-            [file .. " --case '{\"hidden\":1}'"] = "--case: path: ",
+            [file .. " --case '{\"hidden\":1}'"] = "--case: path: it is nothing, expected a number",
+            [file .. " --case '{\"hidden\":1e999,\"path\":\"a\"}'"] = "--case: hidden: it is not finite",
+            [file .. " --case '{\"hidden\":null,\"path\":\"a\"}'"] = "--case: hidden: it is not finite",
+            [file .. " --case '{\"hidden\":[1],\"path\":\"a\"}'"] = "--case: hidden: it is a table, expected a number",
+            [file .. " --case '{\"hidden\":1,\"path\":\"\255\"}'"] = "--case: path: it is not UTF-8",
+            [file .. " --seed 1e999"] = "an integer from 0 up",
             [file .. " --case '{\"hidden\":1,\"path\":\"a\",\"b\":2}'"] = '--case: unknown option "b"',
             [file .. " -o - --resume"] = "standard output holds no earlier results",
         } do
