@@ -3,8 +3,8 @@
 --   Header: {"steer_sweep":1, "name", "axes":{axis:[values]}, "order":[axes], "seed", "version"}.
 --   Case: {"case":{axis:value}, "key":(hash of the case), "status":"ok" | "skipped" | "failed",
 --     "metrics":{name:number}, "samples":{name:[numbers]}, "path", "device", "device_name", "driver", "clock_khz",
---     "versions":{}, "git", "host", "seed", "seconds", "time", "reason", "traceback", "command"}; what does not apply
---     is left out.
+--     "versions":{}, "git", "code":{"file":hash, "required":{name:hash}} (see _code.lua), "host", "seed", "seconds",
+--     "time", "reason", "traceback", "command"}; what does not apply is left out.
 -- Numbers have 17 significant digits, NaN and infinities are null.
 local ffi = require "ffi"
 local append_only = require "steer._append"
@@ -29,10 +29,15 @@ local function fnv1a(text)
     return bit.bxor(hash, bit.rshift(hash, 32)) -- the low bits alone mix little
 end
 
+--- Gives 16 hexadecimal digits that depend on a text.
+function M.hash(text)
+    return bit.tohex(fnv1a(text), 16)
+end
+
 --- Gives the key of a case, 16 hexadecimal digits that depend on its axes' names and values alone.
 -- @tparam table case axis -> value
 function M.key(case)
-    return bit.tohex(fnv1a(json.encode(case)), 16)
+    return M.hash(json.encode(case))
 end
 
 --- Gives the seed of a case: it depends on the sweep's seed and the case, not on which cases run beside it.
@@ -131,6 +136,16 @@ local function numbers_fault(what, values, test)
     return nil
 end
 
+local function code_fault(code)
+    if code == nil then return nil end
+    local required = type(code) == "table" and code.required or {}
+    local good = type(code) == "table" and type(code.file) == "string" and type(required) == "table"
+    for _, name in ipairs(good and walk.keys(required) or {}) do
+        good = good and type(name) == "string" and type(required[name]) == "string"
+    end
+    return not good and "its code is something else than hashes" or nil
+end
+
 -- What is wrong with a case's line, or nil.
 local function case_fault(line, header)
     if type(line) ~= "table" or type(line.case) ~= "table" or not STATUSES[line.status] then
@@ -142,6 +157,7 @@ local function case_fault(line, header)
     if #walk.keys(line.case) ~= #header.order then return "the case has other axes than the header" end
     if line.key ~= M.key(line.case) then return "its key does not belong to its case" end
     return numbers_fault("metrics", line.metrics, is_number) or numbers_fault("samples", line.samples, is_numbers)
+        or code_fault(line.code)
 end
 
 -- Tells whether the last line is a case's that was cut short, or zeros that a machine left which went down.

@@ -156,6 +156,7 @@ describe("a results file", function()
             [text:gsub('"metrics":{[^}]*}', '"metrics":[1.5]')] = "its metrics are a list, expected names",
             [text:gsub('"metrics":', '"samples":[[1]],"metrics":')] = "its samples are a list, expected names",
             [text:gsub('"n":%[1,', '"n":[1e999,')] = "line 1: the header lacks",
+            [text:gsub('"metrics":', '"code":{"file":1},"metrics":')] = "its code is something else than hashes",
             [text:gsub('"seed":7', '"seed":null')] = "line 1: the header lacks",
         } do
             write(path, wrong)

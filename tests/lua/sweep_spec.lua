@@ -369,6 +369,91 @@ describe("steer sweep", function()
         assert.equal(1, status)
     end)
 
+    describe("of code that has changed", function()
+        local name
+
+        local function put(helper_value, script_value)
+            write("measure.lua", "return { value = " .. helper_value .. " }")
+            write("late.lua", "return 1")
+            write("part.lua", "return 1")
+            name = write("code.lua", ([[
+                package.path = "%s/?.lua;" .. package.path
+                local measure, part = require "measure", dofile "%s/part.lua"
+                return require("steer").sweep{ name = "code", axes = { n = "[1:3]" }, run = function(case)
+                    if case.n > 1 then require "late" end
+                    return { x_us = measure.value + %d + part }
+                end }]]):format(folder, folder, script_value))
+        end
+
+        local function go(options)
+            local _, errors, status = sweep_command(("%s -q -o %s/code.jsonl %s"):format(name, folder, options))
+            return errors, status
+        end
+
+        it("is refused by resume and merge, unless told", function()
+            put(1, 1)
+            assert.equal(0, select(2, go "--only n=[1,2]"))
+            assert.same({ "", 0 }, { go "--resume --only n=2" })
+            local whole = read(folder .. "/code.jsonl")
+            for _, change in ipairs {
+                { function() put(1, 2) end, "line 2 was measured by other code: the sweep's file has changed" },
+                { function() put(2, 1) end, "line 2 was measured by other code: measure has changed" },
+                { function() write("part.lua", "return 2") end, "part.lua has changed" },
+                { function() write("late.lua", "return 2") end, "line 3 was measured by other code: late has changed" },
+                { function() os.remove(folder .. "/late.lua") end, "late is gone" },
+            } do
+                put(1, 1)
+                change[1]()
+                for _, option in ipairs { "--resume", "--retry-failed" } do
+                    local errors, status = go(option)
+                    has(errors, change[2])
+                    has(errors, "; --code-changed goes on all the same")
+                    assert.equal(1, status)
+                    assert.equal(whole, read(folder .. "/code.jsonl"))
+                end
+            end
+            put(2, 1)
+            assert.same({ "", 0 }, { go "--resume --code-changed" })
+            assert.equal(3, #record.read(folder .. "/code.jsonl").cases)
+            has((go "--resume"), "measure has changed")
+            local merge = ("scripts/steer merge -o %s/all.jsonl %%s %s/code.jsonl"):format(folder, folder)
+            local _, errors, status = shell(merge:format "")
+            has(errors, "were measured by different code: measure differs; --code-changed puts them together")
+            assert.equal(1, status)
+            assert.is_nil(io.open(folder .. "/all.jsonl"))
+            _, _, status = shell(merge:format "--code-changed")
+            assert.equal(0, status)
+            local output = shell(("scripts/steer compare %s/all.jsonl %s/code.jsonl"):format(folder, folder))
+            has(output, "/all.jsonl holds results of different code: measure differs between lines 2 and 4")
+            _, errors = shell(("scripts/steer report %s/all.jsonl"):format(folder))
+            has(errors, "the cases were measured by different code: measure differs between lines 2 and 4")
+            has(read(folder .. "/all.html"), "the cases were measured by different code: measure differs")
+        end)
+
+        it("is said by compare; failed cases may run again by other code", function()
+            put("nil", 1)
+            go ""
+            put(1, 1)
+            assert.same({ "", 0 }, { go "--retry-failed" })
+            assert.equal(0, os.execute(("mv %s/code.jsonl %s/old.jsonl"):format(folder, folder)))
+            put(1, 2)
+            go ""
+            local output = shell(("scripts/steer compare %s/old.jsonl %s/code.jsonl"):format(folder, folder))
+            has(output, "note: the code differs: the sweep's file\n")
+        end)
+
+        it("is known of results that do not say their code, and of sweeps that a script starts", function()
+            measure(function() return { x = 1 } end)
+            local path = folder .. "/results.jsonl"
+            assert.is_truthy(record.read(path).cases[1].code.file:find "^%x+$")
+            measure(function() return { x = 1 } end, { resume = true })
+            write("results.jsonl", (read(path):gsub(',"code":{[^}]*}', "")))
+            helper.fails("format", "line 2 was measured by other code: it does not say by which", measure,
+                function() return { x = 1 } end, { resume = true })
+            measure(function() return { x = 1 } end, { resume = true, code_changed = true })
+        end)
+    end)
+
     it("shards by number or by the Slurm job array, and merges", function()
         local _, _, status = run("-q --shard 1/2", "GOOD=1")
         assert.equal(0, status)
