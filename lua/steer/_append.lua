@@ -1,10 +1,12 @@
---- Files that grow by whole lines, through libc: each line is written at once and synced, or not at all.
+--- Files written through libc: whole, or growing by lines, each of which is written and synced or not at all.
 local ffi = require "ffi"
 local raise = require("steer._error").raise
 
 ffi.cdef [[
     int steer_append_open(const char *path, int flags, ...) __asm__("open");
     int steer_append_close(int fd) __asm__("close");
+    int steer_append_access(const char *path, int mode) __asm__("access");
+    int steer_append_control(int fd, int command, ...) __asm__("fcntl");
     int steer_append_sync(int fd) __asm__("fsync");
     int steer_append_lock(int fd, int operation) __asm__("flock");
     int steer_append_truncate(int fd, int64_t length) __asm__("ftruncate");
@@ -15,16 +17,33 @@ ffi.cdef [[
 local C = ffi.C
 
 -- Of Linux, the same on x86-64 and arm64.
-local O_WRONLY, O_CREAT, O_EXCL, O_APPEND, O_CLOEXEC = 0x1, 0x40, 0x80, 0x400, 0x80000
-local LOCK_EX, LOCK_NB, SEEK_END = 2, 4, 2
-local EINTR, EAGAIN, EINVAL, EROFS = 4, 11, 22, 30
+local O_WRONLY, O_CREAT, O_APPEND, O_NONBLOCK, O_CLOEXEC = 0x1, 0x40, 0x400, 0x800, 0x80000
+local LOCK_EX, LOCK_NB, SEEK_END, F_SETFL = 2, 4, 2, 4
+local EINTR, ENXIO, EAGAIN, EISDIR, EINVAL, EROFS = 4, 6, 11, 21, 22, 30
+
+-- What the system says less clearly.
+local REASONS = { [EISDIR] = "it is a folder, expected a file", [ENXIO] = "nobody reads from this pipe" }
 
 local M = {}
 local File = {}
 File.__index = File
 
 local function fail(op, path, doing)
-    raise("io", op, "%s: cannot %s: %s", path, doing, ffi.string(C.steer_append_strerror(ffi.errno())))
+    local errno = ffi.errno()
+    raise("io", op, "%s: cannot %s: %s", path, doing, REASONS[errno] or ffi.string(C.steer_append_strerror(errno)))
+end
+
+-- Opens a file without waiting for somebody to read from it, should it be a pipe.
+local function open(op, path, flags)
+    local fd = C.steer_append_open(path, O_WRONLY + O_NONBLOCK + O_CLOEXEC + flags, ffi.new("int", 0x1B6)) -- rw-rw-rw-
+    if fd < 0 then fail(op, path, "write") end
+    C.steer_append_control(fd, F_SETFL, ffi.new("int", flags)) -- from here on it waits
+    return fd
+end
+
+--- Tells whether there is something at a path.
+function M.exists(path)
+    return C.steer_append_access(path, 0) == 0
 end
 
 -- Pipes and terminals cannot be synced.
@@ -49,13 +68,10 @@ end
 --- Opens a file for appending and takes its lock, which lasts until it is closed or the process ends.
 -- @tparam string op operation for messages
 -- @tparam string path "-" is standard output
--- @tparam[opt] boolean fresh the file must not exist yet
 -- @raise io; a file that another process is appending to is one too
-function M.open(op, path, fresh)
+function M.open(op, path)
     if path == "-" then return setmetatable({ fd = 1, op = op, path = "standard output" }, File) end
-    local flags = O_WRONLY + O_CREAT + O_APPEND + O_CLOEXEC + (fresh and O_EXCL or 0)
-    local fd = C.steer_append_open(path, flags, ffi.new("int", 0x1B6)) -- rw-rw-rw-, less the umask
-    if fd < 0 then fail(op, path, "open it for writing") end
+    local fd = open(op, path, O_CREAT + O_APPEND)
     -- Some network file systems have no locks: there the file is written without one.
     if C.steer_append_lock(fd, LOCK_EX + LOCK_NB) ~= 0 and ffi.errno() == EAGAIN then
         C.steer_append_close(fd)
@@ -65,14 +81,14 @@ function M.open(op, path, fresh)
     return setmetatable({ fd = fd, op = op, path = path }, File)
 end
 
---- Bytes in the file.
+--- Bytes in the file; below 0 for a pipe.
 function File:size()
     return tonumber(C.steer_append_seek(self.fd, 0, SEEK_END))
 end
 
 --- Cuts the file to its first `bytes` bytes.
 function File:cut(bytes)
-    if C.steer_append_truncate(self.fd, bytes) ~= 0 then fail(self.op, self.path, "cut a torn line off") end
+    if C.steer_append_truncate(self.fd, bytes) ~= 0 then fail(self.op, self.path, "shorten it") end
     sync(self.fd, self.op, self.path)
 end
 
@@ -91,6 +107,18 @@ function File:append(text)
         end
     end
     sync(self.fd, self.op, self.path)
+end
+
+--- Replaces what a file holds.
+-- @raise io
+function M.write(op, path, text)
+    local file = M.open(op, path)
+    local ok, err = pcall(function()
+        if file:size() > 0 then file:cut(0) end
+        file:append(text)
+    end)
+    file:close()
+    if not ok then error(err, 0) end
 end
 
 --- Closes the file; standard output stays open.

@@ -1,4 +1,5 @@
 --- JSON: writing with sorted keys and 17 significant digits, so that equal values are equal text; reading by dkjson.
+local check = require "steer._check"
 local raise = require("steer._error").raise
 local walk = require "steer._walk"
 
@@ -72,6 +73,9 @@ local function encode_object(object, keys, depth)
         if type(key) ~= "string" then
             raise("invalid_argument", "json_encode", "value: a key is a %s, expected names alone or a list", type(key))
         end
+        if not M.is_utf8(key) then -- two that are mended may become one
+            raise("invalid_argument", "json_encode", "value: the key %s is not UTF-8", check.describe(key))
+        end
     end
     table.sort(keys)
     local out = {}
@@ -102,7 +106,7 @@ end
 
 --- Writes a value as JSON on one line. NaN and infinities become null; an empty table is an object, unless M.list
 -- made it.
--- @raise invalid_argument for functions, cdata, mixed keys and cycles
+-- @raise invalid_argument for functions, cdata, mixed keys, keys that are not UTF-8 and cycles
 function M.encode(value)
     return encode(value, 1)
 end

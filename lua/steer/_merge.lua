@@ -1,4 +1,6 @@
 --- Merging results files of one sweep.
+local append_only = require "steer._append"
+local code = require "steer._code"
 local raise = require("steer._error").raise
 local record = require "steer.record"
 
@@ -75,6 +77,13 @@ local function join_cases(files)
     return list, repeated
 end
 
+local function check_code(list)
+    local what, a, b = code.difference(list)
+    if not what then return end
+    raise("format", OP, "%s line %d and %s line %d were measured by different code: %s differs; --code-changed puts "
+        .. "them together all the same", a.file, a.line, b.file, b.line, what)
+end
+
 local function sort(list, order, ranks)
     table.sort(list, function(a, b)
         for _, name in ipairs(order) do
@@ -99,11 +108,7 @@ local function count_missing(files, held)
 end
 
 local function write(path, header, list)
-    local taken = io.open(path, "rb")
-    if taken then
-        taken:close()
-        raise("io", OP, "%s: it exists, name a new file", path)
-    end
+    if append_only.exists(path) then raise("io", OP, "%s: it exists, name a new file", path) end
     local part = path .. ".part"
     os.remove(part)
     local writer = record.create(OP, part, header)
@@ -121,10 +126,11 @@ end
 --- Merges results files.
 -- @tparam table paths list of results files of one sweep
 -- @tparam string output a new file; it appears when it is whole
+-- @tparam[opt] boolean code_changed also where they were measured by different code
 -- @treturn table total, ok, skipped, failed (counts of cases), grid and missing (cases of the first file's axes, and
 -- those that no file holds), repeated (list of {text=, first= {file=, line=}, second=}), torn (paths)
 -- @raise io, format
-function M.merge(paths, output)
+function M.merge(paths, output, code_changed)
     local files, torn, counts = {}, {}, { ok = 0, skipped = 0, failed = 0 }
     for i, path in ipairs(paths) do
         files[i] = record.open(OP, path)
@@ -135,6 +141,7 @@ function M.merge(paths, output)
     local header = files[1].header
     local axes, ranks = join_axes(files)
     local list, repeated = join_cases(files)
+    if not code_changed then check_code(list) end
     local held = {}
     for _, line in ipairs(list) do
         held[line.key] = true

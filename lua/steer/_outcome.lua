@@ -1,5 +1,6 @@
 --- What a sweep's run function returned, as the metrics, samples and path of a results line.
 local check = require "steer._check"
+local json = require "steer._json"
 local walk = require "steer._walk"
 
 local M = {}
@@ -19,6 +20,7 @@ end
 
 local function put(out, name, value)
     if type(name) ~= "string" then fail("it returned the key %s, expected the names of metrics", tostring(name)) end
+    if not json.is_utf8(name) then fail("the metric's name %s is not UTF-8", check.describe(name)) end
     if out.metrics[name] ~= nil then fail("the metric %s comes from two places", name) end
     if type(value) ~= "number" then
         fail("the metric %s is %s, expected a number", name, check.describe(value))

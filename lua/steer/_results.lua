@@ -12,7 +12,7 @@ local M = {}
 
 --- Writes a value for people: numbers with four digits, without an exponent where that is short.
 function M.text(value)
-    if type(value) ~= "number" then return tostring(value) end
+    if type(value) ~= "number" or value ~= value then return tostring(value) end
     local size = math.abs(value)
     if value % 1 == 0 and size < 1e7 then return ("%d"):format(value) end
     if size < 1e-3 or size >= 1e7 then return ("%.4g"):format(value) end
@@ -125,6 +125,7 @@ function M.read(op, path)
         for _, name in ipairs { "metrics", "samples" } do
             if type(entry[name]) ~= "table" then entry[name] = {} end
         end
+        entry.stats = {} -- of M.stats
     end
     return describe(setmetatable({ path = path, name = file.header.name, header = file.header, cases = file.cases,
         axes = file.header.order, repeated = file.repeated }, Results))
@@ -244,7 +245,6 @@ end
 --- Describes a metric of a case as bench.stats does, from its samples, or from its value where it has none.
 -- @return the statistics; or nil and why there are none
 function M.stats(entry, metric)
-    entry.stats = entry.stats or {}
     local known = entry.stats[metric]
     if not known then
         known = { make_stats(entry, metric) }

@@ -1,6 +1,7 @@
 --- Runs the cases of a sweep one after another and writes a line for each.
 local c = require "steer._c"
 local check = require "steer._check"
+local code = require "steer._code"
 local devices = require "steer.device"
 local ffi = require "ffi"
 local json = require "steer._json"
@@ -79,21 +80,29 @@ local function check_header(found, header)
     end
 end
 
+-- Refuses to mix results of this code with those of another one, which stay as they are. Cases that run again do not
+-- count.
+local function check_code(found, sweep, opts)
+    local now = code.current(sweep.code)
+    for _, line in ipairs(opts.code_changed and {} or found.cases) do
+        local why = not (opts.retry_failed and line.status == "failed") and code.changed(line, now)
+        if why then
+            raise("format", OP, "%s: line %d was measured by other code: %s; --code-changed goes on all the same, "
+                .. "-o names another file", found.path, line.line, why)
+        end
+    end
+end
+
 -- Opens the results file; gives its writer and the status of each case in it, by key.
-local function open_results(path, header, opts)
+local function open_results(path, header, sweep, opts)
     local known = {}
     if path == "-" or not (opts.resume or opts.retry_failed) then
-        local file = path ~= "-" and io.open(path, "rb")
-        if file then
-            local used = file:seek "end" ~= 0
-            file:close()
-            if used then
-                raise("io", OP, "%s: it exists; --resume goes on with it, -o names another file", path)
-            end
-        end
-        return record.create(OP, path, header), known
+        return record.create(OP, path, header, "--resume goes on with it, -o names another file"), known
     end
-    local writer, found = record.continue(OP, path, header, function(held) check_header(held, header) end)
+    local writer, found = record.continue(OP, path, header, function(held)
+        check_header(held, header)
+        check_code(held, sweep, opts)
+    end)
     for _, line in ipairs(found.cases) do known[line.key] = line.status end
     return writer, known
 end
@@ -211,6 +220,7 @@ local function run_case(job, case, left)
         if line[key] == nil then line[key] = job.fields[key] end
     end
     line.case, line.seed, line.seconds = case, seed, C.steer_clock() - from
+    line.code = code.current(job.sweep.code)
     line.time = os.date "!%Y-%m-%dT%H:%M:%SZ"
     line.command = repeat_command(job.opts, job.sweep, job.device, job.seed, case)
     job.writer:add(line)
@@ -255,7 +265,7 @@ function M.start(sweep, cases, axes, opts)
     for _, a in ipairs(axes) do values[a.name] = a.values end
     local header = { name = sweep.name, axes = values, order = sweep:order(), seed = seed, version = devices.version }
     local fields = surroundings(device, opts)
-    local writer, known = open_results(path, header, opts)
+    local writer, known = open_results(path, header, sweep, opts)
     local rest, failed_before = still_to_run(cases, known, opts)
     c.interrupted = false
     local bar = opts.progress == false and progress.silent or progress.new(sweep.name, #rest, C.steer_clock)

@@ -91,18 +91,24 @@ local function powers(fail, values)
     return values
 end
 
+--- Says why a value cannot be one of an axis, or nil.
+function M.value_fault(value)
+    local kind = type(value)
+    if kind ~= "number" and kind ~= "string" and kind ~= "boolean" then
+        return ("is %s, expected a number, a string or a boolean"):format(check.describe(value))
+    end
+    if kind == "number" and (value ~= value or math.abs(value) == math.huge) then return "is not finite" end
+    if kind == "string" and not json.is_utf8(value) then return "is not UTF-8" end
+    return nil
+end
+
 local function check_values(fail, values)
     local seen = {}
     if #values > MOST then fail(("it has more than %d values"):format(MOST)) end
     for i, value in ipairs(values) do
-        local kind = type(value)
-        if kind ~= "number" and kind ~= "string" and kind ~= "boolean" then
-            fail(("value %d is %s, expected a number, a string or a boolean"):format(i, check.describe(value)))
-        elseif kind == "number" and (value ~= value or math.abs(value) == math.huge) then
-            fail(("value %d is not finite"):format(i))
-        elseif kind == "string" and not json.is_utf8(value) then
-            fail(("value %d is not UTF-8"):format(i))
-        elseif seen[value] then
+        local fault = M.value_fault(value)
+        if fault then fail(("value %d %s"):format(i, fault)) end
+        if seen[value] then
             fail(("the value %s appears twice"):format(M.text(value)))
         end
         seen[value] = true

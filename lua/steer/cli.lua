@@ -62,6 +62,9 @@ local function main(args)
     return unknown(word)
 end
 
+local output = require "steer.cli._output"
+output.watch()
+
 -- Errors of the commands themselves; a script's errors are reported by `steer run`.
 local ok, result = xpcall(main, function(e)
     return type(e) == "table" and tostring(e) or debug.traceback(tostring(e), 2)
@@ -70,5 +73,4 @@ if not ok then
     io.stderr:write("steer: ", result, "\n")
     result = 1
 end
-io.stdout:flush()
-if result ~= 0 then os.exit(result) end
+if not output.flush() or result ~= 0 then os.exit(result) end

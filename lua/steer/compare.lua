@@ -8,6 +8,7 @@
 --                   side's quartiles are further apart than SPREAD
 --   AMBIGUOUS:      anything else, with the reason, also where a side has too few samples to tell
 local check = require "steer._check"
+local code = require "steer._code"
 local options = require "steer._options"
 local record = require "steer.record"
 local results = require "steer._results"
@@ -102,6 +103,21 @@ local function percent(op, opts, key, default)
     return value / 100
 end
 
+local function code_notes(lines, old, new)
+    local mixed, both = false, {}
+    for _, side in ipairs { old, new } do
+        local what, a, b = code.difference(side.cases)
+        if what then
+            lines[#lines + 1] = ("%s holds results of different code: %s differs between lines %d and %d"):format(
+                side.path, what, a.line, b.line)
+        end
+        mixed = mixed or what ~= nil
+        for _, entry in ipairs(side.cases) do both[#both + 1] = entry end
+    end
+    local what = not mixed and code.difference(both)
+    if what then lines[#lines + 1] = ("the code differs: %s"):format(what) end
+end
+
 -- Sentences on what differs beside the samples.
 local function notes(old, new)
     local lines = {}
@@ -111,6 +127,7 @@ local function notes(old, new)
                 record.text(again.case, side.axes), again.first, again.second, side.path)
         end
     end
+    code_notes(lines, old, new)
     for _, field in ipairs { "device", "driver" } do
         local a, b = {}, {}
         for i, value in ipairs(old:values_of(field)) do a[i] = tostring(value) end

@@ -1,4 +1,5 @@
 --- steer.plot: draws the results of a sweep with gnuplot, as SVG and PNG with data and script, and in the terminal.
+local append_only = require "steer._append"
 local check = require "steer._check"
 local gnuplot = require "steer._gnuplot"
 local options = require "steer._options"
@@ -272,15 +273,6 @@ end
 
 -- ---- Files ---------------------------------------------------------------------------------------------------------
 
---- Writes a file; io where that fails.
-function M.write_file(op, path, text)
-    local file, why = io.open(path, "wb")
-    if not file then raise("io", op, "out: cannot write %s", why) end
-    local ok, message = file:write(text)
-    local closed, late = file:close()
-    if not (ok and closed) then raise("io", op, "out: cannot write %s: %s", path, message or late) end
-end
-
 -- gnuplot may say nothing about a full disk: looks at the end of the picture.
 local function check_picture(op, path, ending)
     local file = io.open(path, "rb")
@@ -326,8 +318,8 @@ function M.plot(path, opts)
     local folder, name = base:match("^(.*/)([^/]*)$")
     folder, name = folder or "./", name or base
     if name == "" then raise("invalid_argument", op, "out: %s is a folder, expected the path of a picture", base) end
-    M.write_file(op, base .. ".tsv", gnuplot.data(chart))
-    M.write_file(op, base .. ".gp", gnuplot.script(chart, name))
+    append_only.write(op, base .. ".tsv", gnuplot.data(chart))
+    append_only.write(op, base .. ".gp", gnuplot.script(chart, name))
     if not gnuplot.exists() then
         raise("not_found", op, "%s; the data and the script are in %s.tsv and %s.gp", gnuplot.MISSING, base, base)
     end

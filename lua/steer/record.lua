@@ -3,8 +3,8 @@
 --   Header: {"steer_sweep":1, "name", "axes":{axis:[values]}, "order":[axes], "seed", "version"}.
 --   Case: {"case":{axis:value}, "key":(hash of the case), "status":"ok" | "skipped" | "failed",
 --     "metrics":{name:number}, "samples":{name:[numbers]}, "path", "device", "device_name", "driver", "clock_khz",
---     "versions":{}, "git", "host", "seed", "seconds", "time", "reason", "traceback", "command"}; what does not apply
---     is left out.
+--     "versions":{}, "git", "code":{"file":hash, "required":{name:hash}} (see _code.lua), "host", "seed", "seconds",
+--     "time", "reason", "traceback", "command"}; what does not apply is left out.
 -- Numbers have 17 significant digits, NaN and infinities are null.
 local ffi = require "ffi"
 local append_only = require "steer._append"
@@ -29,10 +29,15 @@ local function fnv1a(text)
     return bit.bxor(hash, bit.rshift(hash, 32)) -- the low bits alone mix little
 end
 
+--- Gives 16 hexadecimal digits that depend on a text.
+function M.hash(text)
+    return bit.tohex(fnv1a(text), 16)
+end
+
 --- Gives the key of a case, 16 hexadecimal digits that depend on its axes' names and values alone.
 -- @tparam table case axis -> value
 function M.key(case)
-    return bit.tohex(fnv1a(json.encode(case)), 16)
+    return M.hash(json.encode(case))
 end
 
 --- Gives the seed of a case: it depends on the sweep's seed and the case, not on which cases run beside it.
@@ -87,7 +92,7 @@ end
 
 -- Tells whether a value is one that an axis may have; null is NaN here.
 local function is_value(value)
-    return value ~= nil and type(value) ~= "table" and value == value
+    return value ~= nil and type(value) ~= "table" and value == value and value ~= math.huge and value ~= -math.huge
 end
 
 local function is_values(list)
@@ -104,7 +109,7 @@ local function check_header(op, path, header)
             tostring(header.steer_sweep), FORMAT)
     end
     local good = type(header.name) == "string" and type(header.axes) == "table" and is_names(header.order)
-        and type(header.seed) == "number"
+        and type(header.seed) == "number" and header.seed % 1 == 0
     for i = 1, good and #header.order or 0 do
         good = good and is_values(header.axes[header.order[i]])
     end
@@ -125,9 +130,20 @@ local function numbers_fault(what, values, test)
     if values == nil then return nil end
     if type(values) ~= "table" then return "its " .. what .. " are no table" end
     for _, name in ipairs(walk.keys(values)) do
+        if type(name) ~= "string" then return ("its %s are a list, expected names"):format(what) end
         if not test(values[name]) then return ("its %s hold something else at %s"):format(what, tostring(name)) end
     end
     return nil
+end
+
+local function code_fault(code)
+    if code == nil then return nil end
+    local required = type(code) == "table" and code.required or {}
+    local good = type(code) == "table" and type(code.file) == "string" and type(required) == "table"
+    for _, name in ipairs(good and walk.keys(required) or {}) do
+        good = good and type(name) == "string" and type(required[name]) == "string"
+    end
+    return not good and "its code is something else than hashes" or nil
 end
 
 -- What is wrong with a case's line, or nil.
@@ -141,6 +157,7 @@ local function case_fault(line, header)
     if #walk.keys(line.case) ~= #header.order then return "the case has other axes than the header" end
     if line.key ~= M.key(line.case) then return "its key does not belong to its case" end
     return numbers_fault("metrics", line.metrics, is_number) or numbers_fault("samples", line.samples, is_numbers)
+        or code_fault(line.code)
 end
 
 -- Tells whether the last line is a case's that was cut short, or zeros that a machine left which went down.
@@ -239,13 +256,14 @@ end
 -- @tparam string op operation for messages
 -- @tparam string path a file that is not there or empty; "-" is standard output
 -- @tparam table header name, axes, order, seed, version
+-- @tparam[opt] string advice for a file that holds something
 -- @return a writer with add(line) and close()
 -- @raise io
-function M.create(op, path, header)
+function M.create(op, path, header, advice)
     local file = append_only.open(op, path)
     if path ~= "-" and file:size() > 0 then
         file:close()
-        raise("io", op, "%s: it exists and is not empty", path)
+        raise("io", op, "%s: it exists%s", path, advice and "; " .. advice or " and is not empty")
     end
     local writer = setmetatable({ file = file }, Writer)
     write(writer, header_line(header))
@@ -260,13 +278,12 @@ end
 -- @return a writer, and what the file holds, as M.open gives
 function M.continue(op, path, header, accept)
     local file = append_only.open(op, path) -- before reading: from here on nobody else writes
-    local ok, found = pcall(M.open, op, path)
-    if ok then
-        ok, found = pcall(function()
-            if found.header then accept(found) end
-            return found
-        end)
-    end
+    local ok, found = pcall(function()
+        if file:size() < 0 then raise("io", op, "%s: it is a pipe, which holds no earlier results", path) end
+        local held = M.open(op, path)
+        if held.header then accept(held) end
+        return held
+    end)
     if not ok then
         file:close()
         error(found, 0)

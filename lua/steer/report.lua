@@ -1,5 +1,7 @@
 --- steer.report: the results of a sweep as one HTML page with plots, tables and environment that needs no network.
+local append_only = require "steer._append"
 local check = require "steer._check"
+local code = require "steer._code"
 local gnuplot = require "steer._gnuplot"
 local options = require "steer._options"
 local plots = require "steer.plot"
@@ -19,6 +21,19 @@ end
 -- A page is a list of its parts, with the number of plots and notes on what it lacks.
 local function add(page, format, ...)
     page[#page + 1] = select("#", ...) > 0 and format:format(...) or format
+end
+
+local function add_note(page, text)
+    page.notes[#page.notes + 1] = text
+    add(page, '<p class="note">%s</p>', escape(text))
+end
+
+-- Says where cases cannot be compared with each other.
+local function add_code(page, found)
+    local what, a, b = code.difference(found.cases)
+    if not what then return end
+    add_note(page, ("the cases were measured by different code: %s differs between lines %d and %d"):format(what,
+        a.line, b.line))
 end
 
 -- ---- Plots ---------------------------------------------------------------------------------------------------------
@@ -116,8 +131,7 @@ end
 local function add_plots(page, found, metrics, op)
     add(page, "<h2>Plots</h2>")
     if not gnuplot.exists() then
-        page.notes[#page.notes + 1] = "no plots: " .. gnuplot.MISSING
-        add(page, '<p class="note">%s</p>', escape(page.notes[#page.notes]))
+        add_note(page, "no plots: " .. gnuplot.MISSING)
         return
     end
     add(page, '<div class="plots">')
@@ -232,6 +246,7 @@ local function add_environment(page, found)
     for _, name in ipairs(ENVIRONMENT) do
         add_field(rows, found, results.title(name):gsub("_", " "), function(entry) return entry[name] end)
     end
+    add_field(rows, found, "code", function(entry) return entry.code and entry.code.file end)
     for _, entry in ipairs(found.cases) do
         for _, name in ipairs(type(entry.versions) == "table" and walk.keys(entry.versions) or {}) do
             versions[name] = true
@@ -332,6 +347,7 @@ local function build(op, found, opts)
     results.order(found, found.cases)
     add(page, HEAD, escape(title))
     add(page, "<h1>%s</h1><p>%s</p>", escape(title), escape(summary(found)))
+    add_code(page, found)
     add_plots(page, found, metrics, op)
     add_cases(page, found, metrics, axes)
     add_others(page, found, axes)
@@ -357,7 +373,7 @@ function M.report(path, opts)
     local out = opts.out or path:gsub("%.jsonl?$", "") .. ".html"
     if out == path then raise("invalid_argument", op, "out: %s is the results file", out) end
     local text, notes = build(op, found, opts)
-    plots.write_file(op, out, text)
+    append_only.write(op, out, text)
     return out, notes
 end
 

@@ -1,6 +1,7 @@
 --- steer.sweep: declares a sweep, says which cases it has and runs them.
 local axis = require "steer.axis"
 local check = require "steer._check"
+local code = require "steer._code"
 local json = require "steer._json"
 local options = require "steer._options"
 local raise = require("steer._error").raise
@@ -44,7 +45,7 @@ function M.new(declaration)
     check.type(op, "run", declaration.run, "function", "a function that measures a case")
     return setmetatable({
         name = name, axes = axis.declare(op, declaration.axes), run = declaration.run,
-        skip = declaration.skip or function() end,
+        skip = declaration.skip or function() end, code = code.of(declaration.run),
         seed = check.integer(op, "seed", declaration.seed or 0, 0),
     }, Sweep)
 end
@@ -63,11 +64,9 @@ local function check_case(op, self, case)
     for _, a in ipairs(self.axes) do
         known[a.name] = true
         local value = case[a.name]
-        if value == nil or type(value) == "table" or value ~= value then
-            raise("invalid_argument", op, "--case: %s: expected a number, a string or a boolean, got %s", a.name,
-                check.describe(value))
-        end
-        out[a.name] = value
+        local fault = axis.value_fault(value)
+        if fault then raise("invalid_argument", op, "--case: %s: it %s", a.name, fault) end
+        out[a.name] = value == 0 and 0 or value -- no -0, which is another text
     end
     options.check(op, case, known, "--case")
     return out
@@ -122,7 +121,7 @@ function Sweep:order()
 end
 
 local RUN = { output = "string", resume = "boolean", retry_failed = "boolean", device = true, seed = "number",
-    command = "string", folder = "string", progress = "boolean" }
+    code_changed = "boolean", command = "string", folder = "string", progress = "boolean" }
 
 --- Runs the sweep's cases and writes a line for each to a results file (see record.lua).
 -- @tparam[opt] table opts what sweep:cases takes, and
@@ -130,10 +129,11 @@ local RUN = { output = "string", resume = "boolean", retry_failed = "boolean", d
 --     lines;
 --   resume: go on with an existing file, leaving out the cases it holds;
 --   retry_failed: the same, but cases that failed run again;
+--   code_changed: go on although the script files have changed since the file's cases were measured;
 --   device (default steer.device()); seed (default the sweep's); progress=false shows none
 -- @treturn table path and how many cases were ok, skipped, failed, and kept from before (failed_before of them failed)
--- @raise invalid_argument; io (a file that exists without resume, a full disk); format (a file of another sweep);
--- device (it is gone); interrupted. Results so far stay.
+-- @raise invalid_argument; io (a file that exists without resume, a full disk); format (a file of another sweep, or
+-- of other code); device (it is gone); interrupted. Results so far stay.
 function Sweep:start(opts)
     local op = "sweep_start"
     local known, selection = {}, {}

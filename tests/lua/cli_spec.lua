@@ -202,3 +202,71 @@ describe("steer run", function()
         assert.equal(130, status)
     end)
 end)
+
+describe("standard output of steer", function()
+    local script, sweep
+
+    setup(function()
+        script, sweep = os.tmpname(), os.tmpname()
+        for path, text in pairs {
+            [script] = "print 'a line'",
+            [sweep] = "return require('steer').sweep{ name = 't', axes = { n = 1 }, run = function() return "
+                .. "{ n = 1 } end }",
+        } do
+            local file = io.open(path, "w")
+            file:write(text)
+            file:close()
+        end
+    end)
+
+    teardown(function()
+        os.remove(script)
+        os.remove(sweep)
+    end)
+
+    local function commands()
+        return { "--help", "--version", "info", "info --help", "-e 1+1", "repl <" .. script, "run " .. script,
+            "sweep " .. sweep .. " --list", "sweep " .. sweep .. " --help", "sweep -q -o - " .. sweep }
+    end
+
+    it("that cannot be written is said, with status 1", function()
+        for _, command in ipairs(commands()) do
+            for _, where in ipairs { "/dev/full", "&-" } do
+                local _, errors, status = steer(("%s >%s"):format(command, where))
+                assert_found(errors, "^steer[^\n]*: standard output: cannot write[^\n]*\n$")
+                assert.equal(1, status, command)
+            end
+        end
+        for text, want in pairs { ["io.write 'x' os.exit(0)"] = 1, ["io.write 'x' os.exit(true)"] = 1,
+            ["io.write 'x' os.exit(3)"] = 3, ["while true do print 'x' end"] = 1, ["io.write 'x' error 'no'"] = 1 } do
+            local _, errors, status = run(text, ">/dev/full")
+            assert_found(errors, "steer: standard output: cannot write")
+            assert.equal(want, status)
+        end
+    end)
+
+    it("that nobody reads any more ends quietly, also where the signal was ignored", function()
+        for _, command in ipairs { "--help", "info", "run " .. script, "sweep -q -o - " .. sweep } do
+            -- The pipe's reader is gone before the command starts.
+            local piped = "trap '' PIPE; { { sleep 0.1; scripts/steer %s; echo $? >&3; } | true; } 3>&1"
+            local output, errors = shell(piped:format(command))
+            assert.equal("", errors)
+            assert.equal("141\n", output)
+        end
+    end)
+
+    it("may be closed by a command that writes nothing", function()
+        local output, errors, status = steer("run /dev/null >&-")
+        assert.equal("", output .. errors)
+        assert.equal(0, status)
+    end)
+
+    it("may be closed without a file taking its place", function()
+        local path = os.tmpname()
+        run(("local file = io.open(%q, 'w') io.write 'lost' io.stdout:flush() file:close()"):format(path), ">&-")
+        local file = io.open(path)
+        assert.equal("", file:read "*a")
+        file:close()
+        os.remove(path)
+    end)
+end)

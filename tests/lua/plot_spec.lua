@@ -234,7 +234,7 @@ describe("steer plot", function()
         os.execute(("rm -f %s/x.svg; ln -sf /dev/full %s/x.tsv"):format(folder, folder))
         _, errors, status = sweeps.steer(command)
         assert.equal(1, status)
-        assert_found(errors, "io: plot: out: cannot write .*x.tsv")
+        assert_found(errors, "io: plot: .*x.tsv: cannot write: No space")
     end)
 
     it("exits with 2 for wrong usage", function()

@@ -44,7 +44,7 @@ describe("json", function()
     it("refuses what JSON has no form for", function()
         local cycle = {}
         cycle.cycle = cycle
-        for _, value in ipairs { print, { 1, x = 2 }, 5LL, cycle, { [{}] = 1 } } do
+        for _, value in ipairs { print, { 1, x = 2 }, 5LL, cycle, { [{}] = 1 }, { ["\255"] = 1 } } do
             helper.fails("invalid_argument", "json_encode: value: ", json.encode, value)
         end
     end)
@@ -153,6 +153,11 @@ describe("a results file", function()
             [text:gsub(key, "0123456789abcdef")] = "its key does not belong",
             [text:gsub('"n":1,', "")] = "the case lacks the axis n",
             [text:gsub('"n":1,', '"n":1,"o":2,')] = "other axes than the header",
+            [text:gsub('"metrics":{[^}]*}', '"metrics":[1.5]')] = "its metrics are a list, expected names",
+            [text:gsub('"metrics":', '"samples":[[1]],"metrics":')] = "its samples are a list, expected names",
+            [text:gsub('"n":%[1,', '"n":[1e999,')] = "line 1: the header lacks",
+            [text:gsub('"metrics":', '"code":{"file":1},"metrics":')] = "its code is something else than hashes",
+            [text:gsub('"seed":7', '"seed":null')] = "line 1: the header lacks",
         } do
             write(path, wrong)
             helper.fails("format", message, record.read, path)
@@ -174,9 +179,40 @@ describe("a results file", function()
         writer:close()
     end)
 
+    it("is a file, or a pipe that somebody reads", function()
+        helper.fails("io", "/tmp: cannot write: it is a folder", record.create, "test", "/tmp", header)
+        helper.fails("io", "/tmp: cannot write: it is a folder", record.continue, "test", "/tmp", header)
+        os.remove(path)
+        assert.equal(0, os.execute("mkfifo " .. path))
+        helper.fails("io", "cannot write: nobody reads from this pipe", record.create, "test", path, header)
+        -- Calls fn(...) when somebody reads; gives what pcall does, and what was read.
+        local function while_read(fn, ...)
+            local reader, result = io.popen("cat " .. path), {}
+            for _ = 1, 200 do
+                result = { pcall(fn, ...) }
+                if result[1] or not tostring(result[2]):find "nobody reads" then break end
+                os.execute "sleep 0.05"
+            end
+            if result[1] then
+                result[2]:add(line(1))
+                result[2]:close()
+            end
+            local text = reader:read "*a"
+            reader:close()
+            return result[1], result[2], text
+        end
+        local _, err = while_read(record.continue, "test", path, header)
+        assert.is_truthy(tostring(err):find "it is a pipe, which holds no earlier results")
+        local ok, _, text = while_read(record.create, "test", path, header)
+        assert.is_true(ok)
+        os.remove(path)
+        write(path, text)
+        assert.equal(1, #record.read(path).cases)
+    end)
+
     it("keeps its lines when the disk is full", function()
         helper.fails("io", "No space left on device", record.create, "test", "/dev/full", header)
-        helper.fails("io", "cannot open it for writing", record.create, "test", "/nonexistent/x", header)
+        helper.fails("io", "cannot write: No such file", record.create, "test", "/nonexistent/x", header)
         local text = make(line(1))
         local script = os.tmpname()
         write(script, ([[

@@ -165,6 +165,7 @@ describe("steer.sweep", function()
         local results = {
             { nil, "run: it returned nothing, expected a table of metrics" },
             { 5, "run: it returned 5, expected a table" },
+            { { ["\255"] = 5, ["\254"] = 6 }, "is not UTF-8" }, { { samples = { ["\255"] = { 1 } } }, "is not UTF-8" },
             { { us = "5" }, 'run: the metric us is "5", expected a number' },
             { { us = 5LL }, "run: the metric us is a cdata, expected a number" },
             { { 1, 2 }, "run: it returned the key 1, expected the names of metrics" },
@@ -173,7 +174,7 @@ describe("steer.sweep", function()
             { { samples = { us = { "x" } } }, 'run: the sample us[1] is "x"' },
             { { samples = 1 }, "run: its samples are 1" }, { { samples = { us = 1 } }, "run: the samples us are 1" },
         }
-        local lines = measure(function(case) return results[case.n][1] end, nil, { axes = { n = "[1:10]" } })
+        local lines = measure(function(case) return results[case.n][1] end, nil, { axes = { n = "[1:12]" } })
         for n, row in ipairs(results) do
             assert.equal("failed", lines[n].status)
             has(lines[n].reason, row[2])
@@ -246,7 +247,7 @@ describe("steer.sweep", function()
     it("stops on a full disk with the results so far", function()
         helper.fails("io", "No space left on device", measure, function() return { x = 1 } end,
             { output = "/dev/full" })
-        helper.fails("io", "cannot open it for writing", measure, function() return { x = 1 } end,
+        helper.fails("io", "cannot write: No such file", measure, function() return { x = 1 } end,
             { output = "/nonexistent/results.jsonl" })
     end)
 
@@ -368,6 +369,91 @@ describe("steer sweep", function()
         assert.equal(1, status)
     end)
 
+    describe("of code that has changed", function()
+        local name
+
+        local function put(helper_value, script_value)
+            write("measure.lua", "return { value = " .. helper_value .. " }")
+            write("late.lua", "return 1")
+            write("part.lua", "return 1")
+            name = write("code.lua", ([[
+                package.path = "%s/?.lua;" .. package.path
+                local measure, part = require "measure", dofile "%s/part.lua"
+                return require("steer").sweep{ name = "code", axes = { n = "[1:3]" }, run = function(case)
+                    if case.n > 1 then require "late" end
+                    return { x_us = measure.value + %d + part }
+                end }]]):format(folder, folder, script_value))
+        end
+
+        local function go(options)
+            local _, errors, status = sweep_command(("%s -q -o %s/code.jsonl %s"):format(name, folder, options))
+            return errors, status
+        end
+
+        it("is refused by resume and merge, unless told", function()
+            put(1, 1)
+            assert.equal(0, select(2, go "--only n=[1,2]"))
+            assert.same({ "", 0 }, { go "--resume --only n=2" })
+            local whole = read(folder .. "/code.jsonl")
+            for _, change in ipairs {
+                { function() put(1, 2) end, "line 2 was measured by other code: the sweep's file has changed" },
+                { function() put(2, 1) end, "line 2 was measured by other code: measure has changed" },
+                { function() write("part.lua", "return 2") end, "part.lua has changed" },
+                { function() write("late.lua", "return 2") end, "line 3 was measured by other code: late has changed" },
+                { function() os.remove(folder .. "/late.lua") end, "late is gone" },
+            } do
+                put(1, 1)
+                change[1]()
+                for _, option in ipairs { "--resume", "--retry-failed" } do
+                    local errors, status = go(option)
+                    has(errors, change[2])
+                    has(errors, "; --code-changed goes on all the same")
+                    assert.equal(1, status)
+                    assert.equal(whole, read(folder .. "/code.jsonl"))
+                end
+            end
+            put(2, 1)
+            assert.same({ "", 0 }, { go "--resume --code-changed" })
+            assert.equal(3, #record.read(folder .. "/code.jsonl").cases)
+            has((go "--resume"), "measure has changed")
+            local merge = ("scripts/steer merge -o %s/all.jsonl %%s %s/code.jsonl"):format(folder, folder)
+            local _, errors, status = shell(merge:format "")
+            has(errors, "were measured by different code: measure differs; --code-changed puts them together")
+            assert.equal(1, status)
+            assert.is_nil(io.open(folder .. "/all.jsonl"))
+            _, _, status = shell(merge:format "--code-changed")
+            assert.equal(0, status)
+            local output = shell(("scripts/steer compare %s/all.jsonl %s/code.jsonl"):format(folder, folder))
+            has(output, "/all.jsonl holds results of different code: measure differs between lines 2 and 4")
+            _, errors = shell(("scripts/steer report %s/all.jsonl"):format(folder))
+            has(errors, "the cases were measured by different code: measure differs between lines 2 and 4")
+            has(read(folder .. "/all.html"), "the cases were measured by different code: measure differs")
+        end)
+
+        it("is said by compare; failed cases may run again by other code", function()
+            put("nil", 1)
+            go ""
+            put(1, 1)
+            assert.same({ "", 0 }, { go "--retry-failed" })
+            assert.equal(0, os.execute(("mv %s/code.jsonl %s/old.jsonl"):format(folder, folder)))
+            put(1, 2)
+            go ""
+            local output = shell(("scripts/steer compare %s/old.jsonl %s/code.jsonl"):format(folder, folder))
+            has(output, "note: the code differs: the sweep's file\n")
+        end)
+
+        it("is known of results that do not say their code, and of sweeps that a script starts", function()
+            measure(function() return { x = 1 } end)
+            local path = folder .. "/results.jsonl"
+            assert.is_truthy(record.read(path).cases[1].code.file:find "^%x+$")
+            measure(function() return { x = 1 } end, { resume = true })
+            write("results.jsonl", (read(path):gsub(',"code":{[^}]*}', "")))
+            helper.fails("format", "line 2 was measured by other code: it does not say by which", measure,
+                function() return { x = 1 } end, { resume = true })
+            measure(function() return { x = 1 } end, { resume = true, code_changed = true })
+        end)
+    end)
+
     it("shards by number or by the Slurm job array, and merges", function()
         local _, _, status = run("-q --shard 1/2", "GOOD=1")
         assert.equal(0, status)
@@ -408,7 +494,12 @@ describe("steer sweep", function()
             [file .. " --seed x"] = "--seed: expected a number, got 'x'",
             [file .. " --seed -1"] = "an integer from 0 up",
             [file .. " --case '{'"] = "--case: expected a JSON object",
-            [file .. " --case '{\"hidden\":1}'"] = "--case: path: ",
+            [file .. " --case '{\"hidden\":1}'"] = "--case: path: it is nothing, expected a number",
+            [file .. " --case '{\"hidden\":1e999,\"path\":\"a\"}'"] = "--case: hidden: it is not finite",
+            [file .. " --case '{\"hidden\":null,\"path\":\"a\"}'"] = "--case: hidden: it is not finite",
+            [file .. " --case '{\"hidden\":[1],\"path\":\"a\"}'"] = "--case: hidden: it is a table, expected a number",
+            [file .. " --case '{\"hidden\":1,\"path\":\"\255\"}'"] = "--case: path: it is not UTF-8",
+            [file .. " --seed 1e999"] = "an integer from 0 up",
             [file .. " --case '{\"hidden\":1,\"path\":\"a\",\"b\":2}'"] = '--case: unknown option "b"',
             [file .. " -o - --resume"] = "standard output holds no earlier results",
         } do

@@ -2,16 +2,19 @@
 local M = {}
 
 M.usage = [[
-usage: steer merge -o OUT FILE...
+usage: steer merge -o OUT [--code-changed] FILE...
 
 Puts results files of one sweep into OUT, a new file, with the cases in the order of the sweep. Where a case is in more
 than one line, the first that did not fail is taken; a case that ran twice is reported, and so are cases of the sweep
-that no file holds.
+that no file holds. Cases that were measured by different code, the sweep's file or the scripts that it loads, are put
+together with --code-changed only.
 
-exit status: 0; 1 if a file cannot be read or is of another sweep (OUT is then not written); 2 for wrong usage.
+exit status: 0; 1 if a file cannot be read or is of another sweep or of other code (OUT is then not written); 2 for
+wrong usage.
 ]]
 
-local OPTIONS = { ["-o"] = { "output", "text" }, ["--output"] = { "output", "text" } }
+local OPTIONS = { ["-o"] = { "output", "text" }, ["--output"] = { "output", "text" },
+    ["--code-changed"] = { "code_changed", "flag" } }
 
 local function wrong(message)
     io.stderr:write("steer merge: ", message, "\n", M.usage)
@@ -27,7 +30,7 @@ function M.run(args)
     if not given then return wrong(why) end
     if not given.output then return wrong "-o: which file should be written?" end
     if #given == 0 then return wrong "which files?" end
-    local ok, result = pcall(require("steer._merge").merge, given, given.output)
+    local ok, result = pcall(require("steer._merge").merge, given, given.output, given.code_changed)
     if not ok then
         say("%s", tostring(result))
         return 1

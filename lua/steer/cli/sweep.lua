@@ -17,6 +17,7 @@ and synced before the next case begins. Progress is on standard error.
   -o, --output FILE    results (default: NAME.jsonl here); '-' is standard output
       --resume         go on with the results file; cases in it do not run again
       --retry-failed   the same, but cases that failed run again
+      --code-changed   go on with results that were measured before FILE, or a script that it loads, has changed
       --device ID      where cases run (default: STEER_DEVICE, else the first GPU, else the CPU)
       --seed N         seed of the sweep; each case derives its own from it
       --shard I/N      run every N-th case from the I-th on; writes NAME.IofN.jsonl, `steer merge` puts them together.
@@ -32,6 +33,7 @@ local OPTIONS = {
     ["--case"] = { "case", "list" }, ["--list"] = { "list", "flag" }, ["--help"] = { "help", "flag" },
     ["-h"] = { "help", "flag" }, ["-o"] = { "output", "text" }, ["--output"] = { "output", "text" },
     ["--resume"] = { "resume", "flag" }, ["--retry-failed"] = { "retry_failed", "flag" },
+    ["--code-changed"] = { "code_changed", "flag" },
     ["--device"] = { "device", "text" }, ["--seed"] = { "seed", "number" }, ["--shard"] = { "shard", "text" },
     ["-q"] = { "quiet", "flag" }, ["--quiet"] = { "quiet", "flag" },
 }
@@ -74,6 +76,7 @@ local function load_sweep(path)
         return nil, why:find "^cannot " and 2 or 1
     end
     _G.arg = { [0] = path }
+    require("steer._code").begin(path)
     local ok, value = xpcall(chunk, failures.report)
     if not ok then
         value = failures.of(value)
@@ -131,7 +134,8 @@ local function start(sweep, given, path)
     local words = { "steer sweep", require("steer._sweep_run").quote(path) }
     local opts = {
         axis = given.axis, only = given.only, case = given.case, shard = given.shard, output = given.output,
-        resume = given.resume, retry_failed = given.retry_failed, device = given.device, seed = given.seed,
+        resume = given.resume, retry_failed = given.retry_failed, code_changed = given.code_changed,
+        device = given.device, seed = given.seed,
         command = table.concat(words, " "), folder = path:match "^(.*)/[^/]*$", progress = not given.quiet,
     }
     if given.case and not given.output then opts.output, opts.progress = "-", false end
