@@ -59,6 +59,16 @@ STEER_RANDOM_FN void steer_philox(uint32_t out[4], const uint32_t counter[4], co
     out[3] = c3;
 }
 
+/* The number in [0, 1) of 53 bits that draw `draw` of a seed's sequence is made with: the first two words of the block of that
+ * number. */
+STEER_RANDOM_FN double steer_random_unit(uint64_t seed, uint64_t draw) {
+    const uint32_t counter[4] = {(uint32_t)draw, (uint32_t)(draw >> 32), 0, 0};
+    const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
+    uint32_t x[4];
+    steer_philox(x, counter, key);
+    return ((double)(x[0] >> 5) * 67108864.0 + (double)(x[1] >> 6)) * (1.0 / 9007199254740992.0);
+}
+
 /* ln(x / 2^32) for x in 1 .. 2^32: x = m * 2^e with m in [sqrt(1/2), sqrt(2)), and ln m = 2 artanh((m - 1)/(m
  * + 1)). */
 STEER_RANDOM_FN double steer_random_log(double x) {
