@@ -48,6 +48,8 @@ struct steer_cuda_device {
 
     std::mutex blas_lock;
     cublasHandle_t blas; /* made at the first product; under blas_lock */
+
+    struct steer_cuda_linears *linears; /* of model/linear.cu, made at its first product; under blas_lock */
 };
 
 /* What a thread has chosen on one device. */
@@ -175,5 +177,32 @@ int steer_cuda_graph_begin(void *device);
 int steer_cuda_graph_end(void *device, void **out, int32_t *nodes);
 int steer_cuda_graph_launch(void *device, void *graph);
 void steer_cuda_graph_release(void *device, void *graph);
+/* model/embed.cu */
+int steer_cuda_embed(void *device, const steer_embed *args);
+int steer_cuda_gather(void *device, const steer_gather *args);
+/* model/norm.cu */
+int steer_cuda_residual(void *device, const steer_residual *args);
+int steer_cuda_norm_parts(void *device, const steer_norm_parts *args);
+/* model/linear.cu */
+int steer_cuda_linear(void *device, const steer_linear *args);
+void steer_cuda_linear_close(steer_cuda_device *device); /* frees what linear() keeps */
+/* model/rope.cu */
+int steer_cuda_rope(void *device, const steer_rope *args);
+/* model/attention.cu */
+size_t steer_cuda_attention_work(void *device, const steer_attention *args);
+int steer_cuda_attention(void *device, const steer_attention *args);
+/* model/activate.cu */
+int steer_cuda_activate(void *device, const steer_activate *args);
+/* model/logits.cu */
+int steer_cuda_logits(void *device, const steer_logits *args);
+int steer_cuda_logprob(void *device, const steer_logprob *args);
+/* model/sample.cu */
+size_t steer_cuda_sample_work(void *device, const steer_sample *args);
+int steer_cuda_sample(void *device, const steer_sample *args);
+/* model/mixture.cu */
+size_t steer_cuda_mixture_work(void *device, const steer_mixture *args);
+int steer_cuda_mixture(void *device, const steer_mixture *args);
+/* model/accumulate.cu */
+int steer_cuda_accumulate(void *device, const steer_accumulate *args);
 
 #endif

@@ -195,6 +195,7 @@ void steer_cuda_close(void *handle) {
     cudaSetDevice(device->index);
     if (device->stream) cudaStreamSynchronize(device->stream);
     if (device->blas) cublasDestroy(device->blas);
+    steer_cuda_linear_close(device);
     for (steer_cuda_stage &stage : device->stage) {
         if (stage.done) cudaEventDestroy(stage.done);
     }

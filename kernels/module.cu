@@ -3,6 +3,27 @@
 
 const steer_host *steer_cuda_host;
 
+static const steer_model_ops *model_ops() {
+    static steer_model_ops ops;
+    ops.embed = steer_cuda_embed;
+    ops.residual = steer_cuda_residual;
+    ops.norm_parts = steer_cuda_norm_parts;
+    ops.linear = steer_cuda_linear;
+    ops.rope = steer_cuda_rope;
+    ops.attention_work = steer_cuda_attention_work;
+    ops.attention = steer_cuda_attention;
+    ops.activate = steer_cuda_activate;
+    ops.mixture_work = steer_cuda_mixture_work;
+    ops.mixture = steer_cuda_mixture;
+    ops.gather = steer_cuda_gather;
+    ops.accumulate = steer_cuda_accumulate;
+    ops.logits = steer_cuda_logits;
+    ops.sample_work = steer_cuda_sample_work;
+    ops.sample = steer_cuda_sample;
+    ops.logprob = steer_cuda_logprob;
+    return &ops;
+}
+
 extern "C" __attribute__((visibility("default"))) const steer_backend *
 steer_backend_entry(const steer_host *host) {
     static steer_backend backend;
@@ -47,5 +68,6 @@ steer_backend_entry(const steer_host *host) {
     backend.graph_end = steer_cuda_graph_end;
     backend.graph_launch = steer_cuda_graph_launch;
     backend.graph_release = steer_cuda_graph_release;
+    backend.model = model_ops();
     return &backend;
 }

@@ -59,14 +59,14 @@ STEER_RANDOM_FN void steer_philox(uint32_t out[4], const uint32_t counter[4], co
     out[3] = c3;
 }
 
-/* Which place of a cumulative distribution draw number `draw` of a seed takes: uniform in [0, 1), 32 bits. The counter's last word
- * keeps draws apart from the blocks of random tensors. */
+/* Which place of a cumulative distribution draw number `draw` of a seed takes: uniform in [0, 1), 53 bits. The counter's
+ * last word keeps draws apart from the blocks of random tensors. */
 STEER_RANDOM_FN double steer_random_draw(uint64_t seed, int64_t draw) {
     const uint32_t counter[4] = {(uint32_t)draw, (uint32_t)((uint64_t)draw >> 32), 0, 1};
     const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
-    uint32_t out[4];
-    steer_philox(out, counter, key);
-    return out[0] / 4294967296.0;
+    uint32_t x[4];
+    steer_philox(x, counter, key);
+    return ((double)(x[0] >> 5) * 67108864.0 + (double)(x[1] >> 6)) * (1.0 / 9007199254740992.0);
 }
 
 /* ln(x / 2^32) for x in 1 .. 2^32: x = m * 2^e with m in [sqrt(1/2), sqrt(2)), and ln m = 2 artanh((m - 1)/(m

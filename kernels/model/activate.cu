@@ -1,0 +1,42 @@
+/* activate.cu: out = act(x), or act(gate) * up of rows [gate | up]; in f32, rounded once. activation.cuh has the formulas. */
+#include "activation.cuh"
+
+namespace {
+
+template <typename T, int V>
+__global__ void __launch_bounds__(256) activate_packs(steer_activate a, int64_t packs) {
+    const int64_t step = (int64_t)gridDim.x * blockDim.x, per_row = a.size / V;
+    const T *x = static_cast<const T *>(a.x);
+    T *out = static_cast<T *>(a.out);
+    for (int64_t p = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; p < packs; p += step) {
+        const int64_t row = p / per_row, at = (p - row * per_row) * V;
+        float values[V], up[V];
+        steer_read<V>(values, x + row * a.size * (a.glu ? 2 : 1) + at);
+        if (a.glu) steer_read<V>(up, x + row * a.size * 2 + a.size + at);
+#pragma unroll
+        for (int j = 0; j < V; j++) {
+            values[j] = steer_act(a.act, values[j]);
+            if (a.glu) values[j] *= up[j];
+        }
+        steer_write<V>(out + p * V, values);
+    }
+}
+
+} // namespace
+
+int steer_cuda_activate(void *handle, const steer_activate *args) {
+    auto *device = static_cast<steer_cuda_device *>(handle);
+    if (args->rows == 0 || args->size == 0) return STEER_OK;
+    STEER_CUDA_CHECK(steer_cuda_enter(device));
+    const int64_t bytes = args->size * (args->dtype == STEER_F32 ? 4 : 2);
+    const bool wide = steer_is_wide(args->x, bytes) && steer_is_wide(args->out, bytes);
+    return steer_with_packs(args->dtype, wide, [&](auto type, auto number) {
+        using T = typename decltype(type)::type;
+        constexpr int V = decltype(number)::value;
+        const int64_t packs = args->rows * (args->size / V);
+        activate_packs<T, V>
+            <<<steer_blocks_for(packs, 256), 256, 0, steer_cuda_stream(device)>>>(*args, packs);
+        STEER_CUDA_LAUNCHED("the activation kernel");
+        return (int)STEER_OK;
+    });
+}
