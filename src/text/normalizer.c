@@ -10,18 +10,6 @@ enum { FORM = 0, LOWER = 4, STRIP, STRIP_MARKS, PREPEND, REPLACE };
 
 /* ---- Reading --------------------------------------------------------------------------------------------------- */
 
-int steer_pattern_read(steer_pattern **out, const steer_field *object) {
-    steer_field pattern = steer_field_get(object, "pattern");
-    STEER_TRY(steer_field_object(&pattern, "String Regex"));
-    const steer_json *member = pattern.json->first;
-    if (pattern.json->count != 1 || member->type != STEER_JSON_STRING)
-        return STEER_FAIL(STEER_E_FORMAT, "%s: expected one text, String or Regex", pattern.where);
-    int regex = member->key_size == strlen("Regex");
-    int status = regex ? steer_pattern_regex(out, member->text, member->size)
-                       : steer_pattern_literal(out, member->text, member->size);
-    return status == STEER_OK ? status : steer_fail_prefix(status, "%s", pattern.where);
-}
-
 static int add_step(steer_normalizer_step **out, steer_normalizer *normalizer, int kind) {
     if (normalizer->count == STEER_NORMALIZER_STEPS)
         return STEER_FAIL(STEER_E_UNSUPPORTED, "normalizer: more than %d steps", STEER_NORMALIZER_STEPS);
@@ -110,26 +98,6 @@ void steer_normalizer_free(steer_normalizer *normalizer) {
 
 /* ---- Running --------------------------------------------------------------------------------------------------- */
 
-int steer_replace(steer_bytes *out, const steer_pattern *pattern, steer_matcher *matcher, steer_bytes *spare,
-                  const char *text, size_t size, const steer_bytes *content) {
-    const char *subject = text;
-    if (spare) {
-        spare->size = 0;
-        STEER_TRY(steer_unicode_stand_ins(spare, text, size));
-        subject = spare->data;
-    }
-    size_t done = 0;
-    steer_find find = steer_find_begin(pattern, matcher, subject, size);
-    if (size == 0) return STEER_OK;
-    for (;;) {
-        STEER_TRY(steer_find_next(&find));
-        if (!find.found) return steer_bytes_add(out, text + done, size - done);
-        STEER_TRY(steer_bytes_add(out, text + done, find.start - done));
-        STEER_TRY(steer_bytes_add(out, content->data, content->size));
-        done = find.end;
-    }
-}
-
 static int strip(steer_bytes *out, const steer_normalizer_step *step, const char *text, size_t size) {
     const char *end = text + size;
     while (step->left && text < end && steer_unicode_is_space(steer_utf8_get(text)))
@@ -156,7 +124,7 @@ static int run_step(const steer_normalizer_step *step, steer_matcher *matcher, s
         if (size > 0) STEER_TRY(steer_bytes_add(out, step->text.data, step->text.size));
         return steer_bytes_add(out, text, size);
     case REPLACE:
-        return steer_replace(out, step->pattern, matcher, spare, text, size, &step->text);
+        return steer_pattern_replace(out, step->pattern, matcher, spare, text, size, &step->text);
     default:
         return steer_unicode_normalize(out, text, size, (steer_form)(step->kind - FORM));
     }

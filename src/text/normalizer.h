@@ -2,7 +2,6 @@
 #ifndef STEER_TEXT_NORMALIZER_H
 #define STEER_TEXT_NORMALIZER_H
 
-#include "text/fields.h"
 #include "text/pattern.h"
 
 enum { STEER_NORMALIZER_STEPS = 32 };
@@ -29,11 +28,5 @@ void steer_normalizer_free(steer_normalizer *normalizer);
  * characters that patterns see through stand-ins. */
 int steer_normalizer_run(const steer_normalizer *normalizer, steer_matcher *matcher, int late,
                          steer_bytes buffers[3], const char **out, size_t *size, const char *text);
-
-/* Appends a text with every match of a pattern replaced; `spare` holds stand-ins. */
-int steer_replace(steer_bytes *out, const steer_pattern *pattern, steer_matcher *matcher, steer_bytes *spare,
-                  const char *text, size_t size, const steer_bytes *content);
-/* Reads {"String": text} or {"Regex": text}. */
-int steer_pattern_read(steer_pattern **out, const steer_field *object);
 
 #endif

@@ -2,6 +2,7 @@
 #include "text/pattern.h"
 
 #include "core/interrupt.h"
+#include "text/unicode.h"
 #include "text/utf8.h"
 
 #include <pcre2.h>
@@ -78,6 +79,18 @@ int steer_pattern_regex(steer_pattern **out, const char *regex, size_t size) {
     pattern->compiled = pcre2_jit_compile(pattern->code, PCRE2_JIT_COMPLETE) == 0;
     *out = pattern;
     return STEER_OK;
+}
+
+int steer_pattern_read(steer_pattern **out, const steer_field *object) {
+    steer_field pattern = steer_field_get(object, "pattern");
+    STEER_TRY(steer_field_object(&pattern, "String Regex"));
+    const steer_json *member = pattern.json->first;
+    if (pattern.json->count != 1 || member->type != STEER_JSON_STRING)
+        return STEER_FAIL(STEER_E_FORMAT, "%s: expected one text, String or Regex", pattern.where);
+    int regex = member->key_size == strlen("Regex");
+    int status = regex ? steer_pattern_regex(out, member->text, member->size)
+                       : steer_pattern_literal(out, member->text, member->size);
+    return status == STEER_OK ? status : steer_fail_prefix(status, "%s", pattern.where);
 }
 
 void steer_pattern_free(steer_pattern *pattern) {
@@ -173,4 +186,24 @@ int steer_find_next(steer_find *find) {
     }
     find->found = 0;
     return STEER_OK;
+}
+
+int steer_pattern_replace(steer_bytes *out, const steer_pattern *pattern, steer_matcher *matcher,
+                          steer_bytes *spare, const char *text, size_t size, const steer_bytes *content) {
+    const char *subject = text;
+    if (spare && !pattern->literal) {
+        spare->size = 0;
+        STEER_TRY(steer_unicode_stand_ins(spare, text, size));
+        subject = spare->data;
+    }
+    size_t done = 0;
+    steer_find find = steer_find_begin(pattern, matcher, subject, size);
+    if (size == 0) return STEER_OK;
+    for (;;) {
+        STEER_TRY(steer_find_next(&find));
+        if (!find.found) return steer_bytes_add(out, text + done, size - done);
+        STEER_TRY(steer_bytes_add(out, text + done, find.start - done));
+        STEER_TRY(steer_bytes_add(out, content->data, content->size));
+        done = find.end;
+    }
 }

@@ -73,6 +73,10 @@ static int put_escape(reader *r) {
         r->at += 6;
         return put(r, code);
     }
+    if (letter == 'x' && r->end - r->at > 2 && r->at[2] == '{') {
+        const char *close = memchr(r->at, '}', (size_t)(r->end - r->at));
+        return close ? copy(r, (size_t)(close - r->at) + 1) : unsupported("\\x{ without }", r->at, r->end);
+    }
     if (strchr("QECNoXRKgkG", letter)) return unsupported("an escape", r->at, r->end);
     for (size_t i = 0; i < sizeof escapes / sizeof *escapes; i++) {
         if (escapes[i].letter != letter) continue;

@@ -2,7 +2,6 @@
 #ifndef STEER_TEXT_SPLITTER_H
 #define STEER_TEXT_SPLITTER_H
 
-#include "text/fields.h"
 #include "text/pattern.h"
 
 enum { STEER_SPLITTER_STEPS = 32 };
