@@ -1,4 +1,5 @@
 /* capi.c: the exported functions of the library, its devices and measuring. */
+#include "steer_model.h"
 #include "backend/device.h"
 #include "backend/registry.h"
 #include "core/status.h"
@@ -21,10 +22,13 @@ size_t steer_sizeof(const char *type) {
         const char *name;
         size_t size;
     } table[] = {
-        SIZED(steer_backend_info), SIZED(steer_device_info), SIZED(steer_memory_info),
-        SIZED(steer_selector),     SIZED(steer_op_desc),     SIZED(steer_engine_desc),
-        SIZED(steer_engine_stats), SIZED(steer_request),     SIZED(steer_plan_desc),
-        SIZED(steer_explain),      SIZED(steer_group),       SIZED(steer_plan_graph_stats),
+        SIZED(steer_backend_info),  SIZED(steer_device_info),   SIZED(steer_memory_info),
+        SIZED(steer_selector),      SIZED(steer_op_desc),       SIZED(steer_engine_desc),
+        SIZED(steer_engine_stats),  SIZED(steer_request),       SIZED(steer_plan_desc),
+        SIZED(steer_explain),       SIZED(steer_group),         SIZED(steer_plan_graph_stats),
+        SIZED(steer_model_desc),    SIZED(steer_model_info),    SIZED(steer_capture_desc),
+        SIZED(steer_session_desc),  SIZED(steer_sequence_desc), SIZED(steer_sequence_status),
+        SIZED(steer_session_stats),
     };
 #undef SIZED
     for (size_t i = 0; type && i < sizeof table / sizeof *table; i++)

@@ -74,7 +74,8 @@ M.path = path
 local descriptors = {
     "steer_backend_info", "steer_device_info", "steer_memory_info", "steer_selector", "steer_op_desc",
     "steer_engine_desc", "steer_engine_stats", "steer_request", "steer_plan_desc", "steer_explain", "steer_group",
-    "steer_plan_graph_stats",
+    "steer_plan_graph_stats", "steer_model_desc", "steer_model_info", "steer_capture_desc", "steer_session_desc",
+    "steer_sequence_desc", "steer_sequence_status", "steer_session_stats",
 }
 
 local function verify()

@@ -40,6 +40,11 @@ end
 
 -- ---- What is wrong with a request, once something is ---------------------------------------------------------------
 
+local function wrong_site(op, i, spec)
+    raise("unsupported", op, 'requests[%d]: spec: it acts at "%s", which only models have: give it to lm:generate', i,
+        spec.attention and "attention" or "embed")
+end
+
 local function wrong_spec(op, i, spec)
     if getmetatable(spec) == Spec then raise("closed", op, "requests[%d].spec: it is closed", i) end
     raise("invalid_argument", op, "requests[%d].spec: expected a spec, got %s", i, check.describe(spec))
@@ -177,6 +182,7 @@ local function write_rows(words, specs, op, i, request)
         specs[at + SPEC] = nil
     else
         if getmetatable(spec) ~= Spec or spec.handle == nil then wrong_spec(op, i, spec) end
+        if spec.attention or spec.embed then wrong_site(op, i, spec) end
         specs[at + SPEC] = spec.handle
     end
     words[at + TOKEN_IDS] = 0

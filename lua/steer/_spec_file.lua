@@ -46,6 +46,7 @@ function M.save(path, sorted, by_layer)
             local record = {
                 layer = layer, op = op.kind, vector = at .. ".vector", normalize = op.normalize, scale = op.scale,
                 min = op.min, max = op.max, where = op.where, exclude = op.exclude,
+                at = op.at,
             }
             tensors[record.vector] = op.vector
             if op.when then
@@ -68,7 +69,7 @@ local function bad(path, format, ...) raise("format", "load_spec", "%s: " .. for
 
 local FIELDS = {
     layer = "number", op = "string", vector = "string", normalize = "boolean", scale = "number", min = "number",
-    max = "number", where = "table", exclude = "table", when = "table",
+    max = "number", where = "table", exclude = "table", when = "table", at = "string",
 }
 
 local function tensor_named(path, tensors, at, name)
@@ -84,7 +85,7 @@ local function make(path, tensors, spec, at, record)
         if FIELDS[key] ~= type(record[key]) then bad(path, "operation %d: %s: not expected here", at, tostring(key)) end
     end
     local vector = tensor_named(path, tensors, at, record.vector)
-    local opts = { normalize = record.normalize, where = record.where, exclude = record.exclude }
+    local opts = { normalize = record.normalize, where = record.where, exclude = record.exclude, at = record.at }
     if record.when then
         opts.when = {}
         for _, key in ipairs(walk.keys(record.when)) do opts.when[key] = record.when[key] end

@@ -16,6 +16,7 @@ local rows = {
     spec = { "steer.spec", "spec" },
     load_spec = { "steer.spec", "load_spec" },
     engine = { "steer.engine", "engine" },
+    model = { "steer.model", "model" },
     bench = { "steer.bench" },
     sweep = { "steer.sweep", "new" },
     record = { "steer.record" },

@@ -10,6 +10,8 @@
 --   when:      per token: { vector = g, above = x } or { vector = g, below = x }: the operation acts where h.g (with
 --              cosine = true the cosine of h and g, 0 for h = 0) is beyond x. h is read as the operations before this
 --              one left it
+--   at:        where a model is steered: "layer" (after the layer, the default; also "mlp"), "attention" (after its
+--              attention block was added) or "embed" (the embeddings, on layer 0); plans of an engine know only "layer"
 local ffi = require "ffi"
 local c = require "steer._c"
 local check = require "steer._check"
@@ -49,7 +51,18 @@ local KINDS = {
     ablate = { number = C.STEER_OP_ABLATE, normalize = true },
 }
 
-local SHARED_OPTIONS = { normalize = "boolean", where = "table", exclude = "table", when = "table" }
+local SHARED_OPTIONS = { normalize = "boolean", where = "table", exclude = "table", when = "table", at = "string" }
+
+-- Sites of a model where an operation may act, and what each is kept as: nil is after the layer, the default.
+local SITES = { layer = false, mlp = false, attention = "attention", embed = "embed" }
+
+local function site_of(kind, at)
+    if at == nil then return nil end
+    if SITES[at] == nil then
+        raise("invalid_argument", kind, "at: %s, expected %s", check.describe(at), options.list(SITES))
+    end
+    return SITES[at] or nil
+end
 local CAP_OPTIONS = { min = "number", max = "number" }
 for key, kind in pairs(SHARED_OPTIONS) do CAP_OPTIONS[key] = kind end
 
@@ -103,7 +116,7 @@ local function make_op(kind, vector, fields, opts)
     local where, exclude = selectors(kind, opts)
     local self = {
         kind = kind, scale = fields.scale, min = fields.min, max = fields.max, normalize = normalize,
-        where = where, exclude = exclude,
+        where = where, exclude = exclude, at = site_of(kind, opts.at),
     }
     desc.kind, desc.vector, desc.normalize = KINDS[kind].number, tensors.use(v, kind, "vector"), normalize and 1 or 0
     desc.scale, desc.min, desc.max = fields.scale or 1, fields.min or -math.huge, fields.max or math.huge
@@ -172,6 +185,7 @@ local function op_columns(op)
     for _, key in ipairs { "scale", "min", "max" } do
         if op[key] then arguments[#arguments + 1] = key .. "=" .. number_text(op[key]) end
     end
+    if op.at then arguments[#arguments + 1] = "at=" .. op.at end
     if op.normalize ~= KINDS[op.kind].normalize then
         arguments[#arguments + 1] = "normalize=" .. tostring(op.normalize)
     end
@@ -223,22 +237,43 @@ local function check_layer(layer, ops)
                 .. "makes, got %s", name, i, check.describe(op))
         end
         if op.handle == nil then raise("closed", "spec", "%s: operation %d (%s) is closed", name, i, op.kind) end
+        if op.at == "embed" and layer ~= 0 then
+            raise("invalid_argument", "spec", '%s: operation %d (%s): at "embed" is before layer 0: write it under [0]',
+                name, i, op.kind)
+        end
         copy[i] = op
     end
     return copy
 end
 
-local function create(layers, by_layer, count)
+-- The library's spec of the operations at one site; nil if there are none, unless it is the default one.
+local function create(layers, by_layer, count, site)
     local numbers, handles = ffi.new("int32_t[?]", count + 1), ffi.new("steer_op *[?]", count + 1)
     local at = 0
     for _, layer in ipairs(layers) do
         for _, op in ipairs(by_layer[layer]) do
-            numbers[at], handles[at] = layer, op.handle
-            at = at + 1
+            if op.at == site then
+                numbers[at], handles[at] = layer, op.handle
+                at = at + 1
+            end
         end
     end
-    check_as(C.steer_spec_create(spec_out, count, numbers, handles), "spec")
+    if site and at == 0 then return nil end
+    check_as(C.steer_spec_create(spec_out, at, numbers, handles), "spec")
     return c.own(spec_out[0], C.steer_spec_release)
+end
+
+-- Raises unless the vectors at all sites have one length.
+local function check_lengths(handles)
+    local length = 0
+    for _, site in ipairs { "layer", "attention", "embed" } do
+        local n = handles[site] and tonumber(C.steer_spec_hidden(handles[site])) or 0
+        if length > 0 and n > 0 and n ~= length then
+            raise("shape_mismatch", "spec", "at %s: vectors of %d elements, others have %d", site, n, length)
+        end
+        length = math.max(length, n)
+    end
+    return length
 end
 
 --- Makes an immutable spec: for each layer (from 0) the operations on it, in order.
@@ -259,7 +294,11 @@ function M.spec(layers)
     end
     table.sort(sorted)
     local handle = create(sorted, by_layer, count)
-    return setmetatable({ handle = handle, by_layer = by_layer, sorted = sorted, count = count }, Spec)
+    local attention, embed = create(sorted, by_layer, count, "attention"), create(sorted, by_layer, count, "embed")
+    return setmetatable({
+        handle = handle, attention = attention, embed = embed, by_layer = by_layer, sorted = sorted, count = count,
+        length = check_lengths { layer = handle, attention = attention, embed = embed },
+    }, Spec)
 end
 
 local function alive(self, op)
@@ -282,7 +321,16 @@ end
 function Spec:is_empty() return alive(self, "spec_is_empty").count == 0 end
 
 --- Length of the spec's vectors; 0 if it is empty.
-function Spec:hidden() return tonumber(C.steer_spec_hidden(alive(self, "spec_hidden").handle)) end
+function Spec:hidden() return alive(self, "spec_hidden").length end
+
+--- Gives the library's specs by site, for sessions of models.
+function M.handles(op, spec)
+    if getmetatable(spec) ~= Spec then
+        raise("invalid_argument", op, "spec: expected what steer.spec makes, got %s", check.describe(spec))
+    end
+    alive(spec, op)
+    return { layer = spec.handle, attention = spec.attention, embed = spec.embed }
+end
 
 --- Writes the spec to a safetensors file: the vectors as tensors, the operations as JSON in the metadata.
 -- @tparam string path ends in .safetensors
@@ -299,8 +347,11 @@ function M.load_spec(path) return require("steer._spec_file").load(path, M) end
 --- Frees the spec now; plans that use it keep what they need.
 function Spec:close()
     if self.handle == nil then return end
-    c.free(self.handle, C.steer_spec_release)
-    self.handle, self.by_layer = nil, nil
+    for _, site in ipairs { "handle", "attention", "embed" } do
+        if self[site] ~= nil then c.free(self[site], C.steer_spec_release) end
+        rawset(self, site, nil)
+    end
+    self.by_layer = nil
 end
 
 local function plural(n, noun) return n .. " " .. noun .. (n == 1 and "" or "s") end
