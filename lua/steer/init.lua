@@ -18,6 +18,7 @@ local rows = {
     engine = { "steer.engine", "engine" },
     bench = { "steer.bench" },
     sweep = { "steer.sweep", "new" },
+    chat_template = { "steer.chat_template", "open" },
     record = { "steer.record" },
     extract = { "steer.extract" },
     compare = { "steer.compare", "compare" },
