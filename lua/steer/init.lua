@@ -19,6 +19,7 @@ local rows = {
     model = { "steer.model", "model" },
     bench = { "steer.bench" },
     sweep = { "steer.sweep", "new" },
+    chat_template = { "steer.chat_template", "open" },
     record = { "steer.record" },
     extract = { "steer.extract" },
     compare = { "steer.compare", "compare" },
