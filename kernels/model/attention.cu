@@ -107,7 +107,7 @@ __global__ void __launch_bounds__(THREADS) attend_rows(steer_attention a, steer_
         state.sum[thread] = 0.0f;
     }
     for (int tile = begin / TILE * TILE; tile < end; tile += TILE) {
-        const int first = max(begin - tile, 0), last = min(end - tile, TILE) - 1;
+        const int first = max(begin - tile, 0), last = min(end - tile, (int)TILE) - 1;
         __syncthreads();
         if (thread < TILE / STEER_KV_BLOCK)
             state.blocks[thread] = thread * STEER_KV_BLOCK <= last && (thread + 1) * STEER_KV_BLOCK > first
