@@ -40,15 +40,15 @@ template <typename T> __global__ void __launch_bounds__(THREADS) accumulate_colu
     int group = -1;
     float sum = 0.0f, squares = 0.0f;
     auto change_to = [&](int next) { /* the sums of a group come from memory and go back there */
-        if (group >= 0) {
-            a.sum[group * a.sum_stride + column] = sum;
-            if (a.squares) a.squares[group * a.sum_stride + column] = squares;
-        }
-        if (next >= 0) {
-            sum = a.sum[next * a.sum_stride + column];
-            if (a.squares) squares = a.squares[next * a.sum_stride + column];
-        }
-        group = next;
+                                     if (group >= 0) {
+                                         a.sum[group * a.sum_stride + column] = sum;
+                                         if (a.squares) a.squares[group * a.sum_stride + column] = squares;
+                                     }
+                                     if (next >= 0) {
+                                         sum = a.sum[next * a.sum_stride + column];
+                                         if (a.squares) squares = a.squares[next * a.sum_stride + column];
+                                     }
+                                     group = next;
     };
     for (int64_t first = 0; first < a.rows; first += LIST) {
         const int count = list_rows(a, first, list, counts);

@@ -12,10 +12,11 @@ enum { THREADS = 128, WARPS = THREADS / 32, TILE = STEER_ATTEND_TILE, AT_ONCE = 
 /* How a launch is laid out. */
 struct layout {
     steer_attend_rows which;
-    int lanes;   /* of a team */
-    int chunks;  /* of query heads of a head of k and v */
-    int splits;  /* the most of a row; 1: one block takes the whole context */
-    float *work; /* [slots, heads, splits, head_dim + 2]: sums of v, then the maximum and the sum of exponentials */
+    int lanes;  /* of a team */
+    int chunks; /* of query heads of a head of k and v */
+    int splits; /* the most of a row; 1: one block takes the whole context */
+    float *
+        work; /* [slots, heads, splits, head_dim + 2]: sums of v, then the maximum and the sum of exponentials */
 };
 
 /* Of which row a block is: -1: none. `slot` counts the rows that have partial results. */
@@ -107,7 +108,7 @@ __global__ void __launch_bounds__(THREADS) attend_rows(steer_attention a, steer_
         state.sum[thread] = 0.0f;
     }
     for (int tile = begin / TILE * TILE; tile < end; tile += TILE) {
-        const int first = max(begin - tile, 0), last = min(end - tile, TILE) - 1;
+        const int first = max(begin - tile, 0), last = min(end - tile, (int)TILE) - 1;
         __syncthreads();
         if (thread < TILE / STEER_KV_BLOCK)
             state.blocks[thread] = thread * STEER_KV_BLOCK <= last && (thread + 1) * STEER_KV_BLOCK > first
@@ -150,8 +151,8 @@ __global__ void __launch_bounds__(THREADS) attend_rows(steer_attention a, steer_
                         for (int j = 0; j < P * V; j++) dot += query[g][j] * key[n][j];
                         dot = steer_lanes_sum(dot, lanes);
                         if (lane == 0 && k <= last)
-                            state.scores[g][k] = from[n] >= 0 ? steer_score(dot, a.scale, a.softcap)
-                                                              : steer_minus_infinity();
+                            state.scores[g][k] =
+                                from[n] >= 0 ? steer_score(dot, a.scale, a.softcap) : steer_minus_infinity();
                     }
                 }
             }
@@ -260,8 +261,7 @@ int launch(steer_cuda_device *device, const steer_attention &a, int64_t items, l
     attend_rows<T, V, P, G><<<grid, THREADS, 0, stream>>>(a, *a.rows, how);
     STEER_CUDA_LAUNCHED("the attention kernel");
     if (how.splits == 1) return STEER_OK;
-    combine_splits<T>
-        <<<dim3((unsigned)items, (unsigned)a.heads), THREADS, 0, stream>>>(a, *a.rows, how);
+    combine_splits<T><<<dim3((unsigned)items, (unsigned)a.heads), THREADS, 0, stream>>>(a, *a.rows, how);
     STEER_CUDA_LAUNCHED("the kernel that combines splits");
     return STEER_OK;
 }
@@ -303,8 +303,8 @@ int steer_cuda_attention(void *handle, const steer_attention *args) {
         layout how = {STEER_ATTEND_ALL, 0, 0, (int)splits_of(args), static_cast<float *>(args->work)};
         if (rows->most_rows <= STEER_ATTEND_FEW) return choose<T>(device, *args, rows->rows, how);
         how.which = STEER_ATTEND_FEWS;
-        STEER_CUDA_CHECK(
-            choose<T>(device, *args, (int64_t)rows->sequences * STEER_ATTEND_FEW, how));
+        STEER_CUDA_CHECK(choose<T>(device, *args, (int64_t)rows->sequences * STEER_ATTEND_FEW, how));
+        if (steer_attend_tiles_serve(*args)) return steer_attend_tiles(device, *args);
         how.which = STEER_ATTEND_MANYS;
         how.splits = 1;
         return choose<T>(device, *args, rows->rows, how);

@@ -41,6 +41,10 @@ __device__ __forceinline__ float steer_score(float product, float scale, float c
     return cap > 0.0f ? cap * tanhf(s / cap) : s;
 }
 
+/* prompt.cu: attention of the sequences with more rows than few, and zeros for padding, where it serves their dtype and sizes. */
+bool steer_attend_tiles_serve(const steer_attention &a);
+int steer_attend_tiles(steer_cuda_device *device, const steer_attention &a);
+
 /* Which of the rows: all, those of sequences with few rows, those of the others. */
 enum steer_attend_rows { STEER_ATTEND_ALL = 0, STEER_ATTEND_FEWS = 1, STEER_ATTEND_MANYS = 2 };
 

@@ -58,8 +58,9 @@ int steer_cuda_embed(void *handle, const steer_embed *args) {
     return steer_with_packs(args->dtype, wide, [&](auto type, auto number) {
         using T = typename decltype(type)::type;
         constexpr int V = decltype(number)::value;
-        embed_rows<T, V><<<(unsigned)rows, steer_threads_for(args->hidden / V, 256), 0,
-                           steer_cuda_stream(device)>>>(*args, *args->rows);
+        embed_rows<T, V>
+            <<<(unsigned)rows, steer_threads_for(args->hidden / V, 256), 0, steer_cuda_stream(device)>>>(
+                *args, *args->rows);
         STEER_CUDA_LAUNCHED("the embedding kernel");
         return (int)STEER_OK;
     });
@@ -77,8 +78,7 @@ int steer_cuda_gather(void *handle, const steer_gather *args) {
             cudaStream_t stream = steer_cuda_stream(device);
             const unsigned count = (unsigned)args->count;
             if (args->hidden % V == 0 && steer_is_wide(args->x, 0) && steer_is_wide(args->out, 0))
-                gather_rows<T, D, V>
-                    <<<count, steer_threads_for(args->hidden / V, 256), 0, stream>>>(*args);
+                gather_rows<T, D, V><<<count, steer_threads_for(args->hidden / V, 256), 0, stream>>>(*args);
             else
                 gather_rows<T, D, 1><<<count, steer_threads_for(args->hidden, 256), 0, stream>>>(*args);
             STEER_CUDA_LAUNCHED("the gather kernel");

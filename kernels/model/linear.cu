@@ -53,8 +53,7 @@ int fail_blas(cublasStatus_t status, const char *what, int line) {
 int get_linears(steer_cuda_device *device, steer_cuda_linears **out) {
     if (!device->linears) {
         auto *made = new (std::nothrow) steer_cuda_linears();
-        if (!made)
-            return STEER_CUDA_FAIL(STEER_E_OUT_OF_MEMORY, "linear: no memory for the products' state");
+        if (!made) return STEER_CUDA_FAIL(STEER_E_OUT_OF_MEMORY, "linear: no memory for the products' state");
         cublasStatus_t status = cublasLtCreate(&made->blas);
         if (status != CUBLAS_STATUS_SUCCESS) {
             delete made;
@@ -169,11 +168,9 @@ int get_algorithm(steer_cuda_linears *linears, const steer_linear &a, cublasLtMa
     for (const void *data : {a.weight, static_cast<const void *>(a.y)}) {
         if (alignment_of(data) < alignment) alignment = alignment_of(data);
     }
-    const product_key key = {step_of(a.rows),     a.in,
-                             a.out,               a.x_stride,
-                             a.y_stride,          (int32_t)a.dtype,
-                             (int32_t)a.y_dtype,  a.bias ? 1 : 0,
-                             (int32_t)alignment};
+    const product_key key = {step_of(a.rows),    a.in,           a.out,
+                             a.x_stride,         a.y_stride,     (int32_t)a.dtype,
+                             (int32_t)a.y_dtype, a.bias ? 1 : 0, (int32_t)alignment};
     for (int i = 0; i < linears->algorithms; i++) {
         if (memcmp(&linears->known[i].key, &key, sizeof key) == 0) {
             *out = linears->known[i].algorithm;

@@ -114,7 +114,8 @@ __global__ void __launch_bounds__(128) group(steer_mixture a, mixture_room work)
 }
 
 /* The expert and the first of its pairs that tile `tile` has; expert -1: there are fewer tiles. The first warp. */
-__device__ void find_tile(const mixture_room &work, int experts, int tile, int *expert, int *begin, int *end) {
+__device__ void find_tile(const mixture_room &work, int experts, int tile, int *expert, int *begin,
+                          int *end) {
     const int lane = threadIdx.x % 32;
     if (lane == 0) *expert = -1;
     __syncwarp();
@@ -234,7 +235,7 @@ int steer_cuda_mixture(void *handle, const steer_mixture *args) {
     if (a.experts > MOST_EXPERTS || a.top_k > a.experts)
         return STEER_CUDA_FAIL(STEER_E_UNSUPPORTED, "experts: %d of %d, expected at most %d in all",
                                (int)a.top_k, (int)a.experts, (int)MOST_EXPERTS);
-    const int64_t experts = pairs < a.experts ? pairs : a.experts; /* that can have pairs */
+    const int64_t experts = pairs < a.experts ? pairs : a.experts;  /* that can have pairs */
     const int64_t tiles = experts + (pairs - experts) / TILE_PAIRS; /* ceil(n / t) <= 1 + (n - 1) / t */
     if (pairs > INT32_MAX || tiles > 65535)
         return STEER_CUDA_FAIL(STEER_E_UNSUPPORTED, "rows: %lld with %d experts each are too many for a step",

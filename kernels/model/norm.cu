@@ -120,8 +120,8 @@ int steer_cuda_residual(void *handle, const steer_residual *args) {
     if (args->rows == 0) return STEER_OK;
     STEER_CUDA_CHECK(steer_cuda_enter(device));
     const int64_t bytes = args->hidden * (args->dtype == STEER_F32 ? 4 : 2);
-    const bool wide = steer_is_wide(args->x, bytes) && steer_is_wide(args->y, bytes) &&
-                      steer_is_wide(args->out, bytes);
+    const bool wide =
+        steer_is_wide(args->x, bytes) && steer_is_wide(args->y, bytes) && steer_is_wide(args->out, bytes);
     return steer_with_packs(args->dtype, wide, [&](auto type, auto number) {
         using T = typename decltype(type)::type;
         constexpr int V = decltype(number)::value;
@@ -146,8 +146,8 @@ int steer_cuda_norm_parts(void *handle, const steer_norm_parts *args) {
         return STEER_CUDA_FAIL(STEER_E_UNSUPPORTED, "rows: %lld rows of %lld parts are more than %d",
                                (long long)args->rows, (long long)args->parts, INT32_MAX);
     const int64_t element = args->dtype == STEER_F32 ? 4 : 2;
-    const bool wide = steer_is_wide(args->x, args->stride * element) &&
-                      steer_is_wide(args->x, args->size * element);
+    const bool wide =
+        steer_is_wide(args->x, args->stride * element) && steer_is_wide(args->x, args->size * element);
     return steer_with_packs(args->dtype, wide, [&](auto type, auto number) {
         using T = typename decltype(type)::type;
         constexpr int V = decltype(number)::value;

@@ -36,7 +36,8 @@ __device__ __forceinline__ steer_moments head_moments(const steer_norm &norm, co
 }
 
 /* blockIdx.x is the row, blockIdx.y and the warp say which of its heads: q's, then k's, then v's. */
-template <typename T> __global__ void __launch_bounds__(WARPS * 32) turn_heads(steer_rope a, steer_rows rows) {
+template <typename T>
+__global__ void __launch_bounds__(WARPS * 32) turn_heads(steer_rope a, steer_rows rows) {
     extern __shared__ float shared[];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, which = blockIdx.y * WARPS + warp;
     const int all = a.heads + 2 * a.kv_heads, size = a.head_dim;

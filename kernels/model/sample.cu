@@ -119,8 +119,7 @@ __global__ void __launch_bounds__(PART_THREADS) scan_parts(steer_sample a) {
     for (int n = 0; n < EACH; n++) sum += expf(x[n] - offset);
     sum = steer_block_sum(sum, wide_room);
     first = block_best(first, best_room);
-    if (threadIdx.x == 0)
-        static_cast<part *>(a.work)[row * gridDim.x + blockIdx.x] = {sum, most, first};
+    if (threadIdx.x == 0) static_cast<part *>(a.work)[row * gridDim.x + blockIdx.x] = {sum, most, first};
 }
 
 /* ---- Thresholds --------------------------------------------------------------------------------------------------------- */
@@ -360,8 +359,7 @@ __global__ void __launch_bounds__(THREADS) choose_tokens(steer_sample a, int par
     if (threadIdx.x != 0) return;
     a.tokens[row] = a.last[sequence] = token;
     a.logprobs[row] = (float)((double)a.logits[row * a.vocab + token] - (double)most - log(sum));
-    if (a.seen)
-        atomicOr(a.seen + sequence * ((a.vocab + 31) / 32) + token / 32, 1u << (token % 32));
+    if (a.seen) atomicOr(a.seen + sequence * ((a.vocab + 31) / 32) + token / 32, 1u << (token % 32));
 }
 
 } // namespace
