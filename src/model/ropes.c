@@ -246,10 +246,10 @@ static int set_sizes(const steer_config *config, rotation *rope, steer_frequenci
 /* `object` may be NULL: the default rotation with `theta`. */
 static int read_rope(steer_config *config, const steer_json *object, const char *where, double theta) {
     rotation rope = {.where = where,
-                 .object = object,
-                 .theta = theta,
-                 .partial = config->fields.partial,
-                 .attention_factor = 0};
+                     .object = object,
+                     .theta = theta,
+                     .partial = config->fields.partial,
+                     .attention_factor = 0};
     int kind;
     if (object && object->type != STEER_JSON_OBJECT)
         return STEER_FAIL(STEER_E_FORMAT, "%s: %s: %s, expected an object", config->name, where,
