@@ -10,24 +10,30 @@
 #include <dirent.h>
 #include <sys/stat.h>
 
-enum { SEQUENCES = 2, BLOCKS_EACH = 4, POSITIONS = BLOCKS_EACH * STEER_KV_BLOCK, PADDING = 2, MOST_LAYERS = 64 };
+enum {
+    SEQUENCES = 2,
+    BLOCKS_EACH = 4,
+    POSITIONS = BLOCKS_EACH * STEER_KV_BLOCK,
+    PADDING = 2,
+    MOST_LAYERS = 64
+};
 enum { MOST_ROWS = SEQUENCES * POSITIONS + PADDING };
 
-typedef struct golden {
+typedef struct golden_file {
     steer_weights *file;
     int64_t length, vocab, hidden, steps; /* of the ids, and of the greedy continuation */
     const int64_t *ids, *greedy;          /* [2, length], [2, steps] */
     const float *logits, *margin, *last;  /* [2, length, vocab], [2, steps], [2, vocab] */
     const float *states[MOST_LAYERS];     /* [2, length, hidden] */
-} golden;
+} golden_file;
 
-static inline const void *golden_tensor(const golden *golden, const char *name) {
+static inline const void *golden_tensor(const golden_file *golden, const char *name) {
     const steer_weight *weight = steer_weights_find(golden->file, name);
     CHECK(weight != NULL);
     return weight ? weight->data : NULL;
 }
 
-static inline void golden_open(golden *out, const char *folder, int32_t layers) {
+static inline void golden_open(golden_file *out, const char *folder, int32_t layers) {
     char path[600], name[32];
     snprintf(path, sizeof path, "%s/golden.safetensors", folder);
     CHECK_OK(steer_weights_open(&out->file, path));
@@ -58,16 +64,16 @@ static inline double golden_error(const float *a, const float *b, int64_t n) {
 
 /* ---- A model and the memory to run it in ------------------------------------------------------------------------- */
 
-typedef struct runner {
+typedef struct model_runner {
     steer_model *model;
     steer_scratch scratch;
     steer_cache cache;
     int32_t *device, host[6 * MOST_ROWS + SEQUENCES * BLOCKS_EACH + 16];
-    int64_t rows; /* of the last step */
+    int64_t rows;  /* of the last step */
     float *logits; /* [rows, vocab] of the last step */
     float *states; /* [layers, rows, hidden] */
     int keep_states, fused;
-} runner;
+} model_runner;
 
 static inline int load_model(steer_model **out, const char *path, steer_device *device, int32_t dtype) {
     const steer_model_desc desc = {.struct_size = sizeof desc, .dtype = dtype, .device = device};
@@ -81,7 +87,7 @@ static inline int load_model(steer_model **out, const char *path, steer_device *
     return status;
 }
 
-static inline int runner_open(runner *out, const char *path, steer_device *device, int32_t dtype) {
+static inline int runner_open(model_runner *out, const char *path, steer_device *device, int32_t dtype) {
     memset(out, 0, sizeof *out);
     STEER_TRY(load_model(&out->model, path, device, dtype));
     STEER_TRY(steer_scratch_create(&out->scratch, out->model, MOST_ROWS, MOST_ROWS, POSITIONS));
@@ -92,7 +98,7 @@ static inline int runner_open(runner *out, const char *path, steer_device *devic
     return STEER_OK;
 }
 
-static inline void runner_close(runner *runner) {
+static inline void runner_close(model_runner *runner) {
     steer_device_deallocate(runner->model->device, runner->device, sizeof runner->host);
     steer_cache_free(&runner->cache, runner->model);
     steer_scratch_free(&runner->scratch, runner->model);
@@ -102,12 +108,13 @@ static inline void runner_close(runner *runner) {
 }
 
 static inline int runner_at_site(void *context, int32_t layer, steer_site site, void *x) {
-    runner *runner = context;
+    model_runner *runner = context;
     const steer_device *device = runner->model->device;
     const int64_t hidden = runner->model->hidden, n = runner->rows * hidden;
     if (site != STEER_SITE_LAYER) return STEER_OK;
     float *to = runner->states + layer * MOST_ROWS * hidden;
-    STEER_TRY(device->backend->download(device->state, to, x, (size_t)n * steer_dtype_size(runner->model->dtype)));
+    STEER_TRY(
+        device->backend->download(device->state, to, x, (size_t)n * steer_dtype_size(runner->model->dtype)));
     if (runner->model->dtype == STEER_F32) return STEER_OK;
     const uint16_t *narrow = (const uint16_t *)to; /* widened in place, from the end */
     for (int64_t i = n - 1; i >= 0; i--) {
@@ -124,20 +131,22 @@ static inline int runner_at_site(void *context, int32_t layer, steer_site site, 
 }
 
 static inline int runner_is_live(void *context, int32_t layer, steer_site site) {
-    return ((runner *)context)->keep_states;
+    return ((model_runner *)context)->keep_states;
 }
 
 /* Rows `count` of sequences from..to: ids [sequence * stride + start ...] at positions start.. of both; padding behind them. */
-static inline int runner_step(runner *runner, int from, int to, const int32_t *ids, int64_t stride, int64_t start,
-                              int64_t count) {
+static inline int runner_step(model_runner *runner, int from, int to, const int32_t *ids, int64_t stride,
+                              int64_t start, int64_t count) {
     const steer_device *device = runner->model->device;
     int32_t *host = runner->host, at = 0;
     enum { IDS, SEQUENCE, POSITION, SLOT, OUTPUT, LISTS };
-    int32_t *first = host + LISTS * MOST_ROWS, *blocks = first + SEQUENCES + 1, *last = blocks + SEQUENCES * BLOCKS_EACH;
+    int32_t *first = host + LISTS * MOST_ROWS, *blocks = first + SEQUENCES + 1,
+            *last = blocks + SEQUENCES * BLOCKS_EACH;
     for (int s = 0; s < SEQUENCES; s++) {
         first[s] = at;
         last[s] = 0;
-        for (int b = 0; b < BLOCKS_EACH; b++) blocks[s * BLOCKS_EACH + b] = (BLOCKS_EACH - 1 - b) * SEQUENCES + s;
+        for (int b = 0; b < BLOCKS_EACH; b++)
+            blocks[s * BLOCKS_EACH + b] = (BLOCKS_EACH - 1 - b) * SEQUENCES + s;
         for (int64_t i = 0; s >= from && s < to && i < count; i++, at++) {
             const int32_t p = (int32_t)(start + i);
             host[IDS * MOST_ROWS + at] = ids[s * stride + p];

@@ -6,18 +6,18 @@
 #define SMALL    "../shared/data/models/small"
 
 static const double bound = 1e-4;
-static char report[300];
+static char report[800];
 
-static void check_row(const float *got, const float *expected, int64_t n, const char *folder, const char *what,
-                      int64_t position) {
+static void check_row(const float *got, const float *expected, int64_t n, const char *folder,
+                      const char *what, int64_t position) {
     const double error = golden_error(got, expected, n);
     snprintf(report, sizeof report, "%s: %s at %d: off by %.3g", folder, what, (int)position, error);
     check_report(error <= bound, __FILE__, __LINE__, "row", report);
 }
 
 /* Sequences from .. to in chunks: hidden states of every layer, and logits. */
-static void check_chunks(runner *runner, const golden *golden, const int32_t *ids, const char *folder, int from, int to,
-                         int64_t chunk) {
+static void check_chunks(model_runner *runner, const golden_file *golden, const int32_t *ids,
+                         const char *folder, int from, int to, int64_t chunk) {
     const int64_t n = golden->length, hidden = golden->hidden, vocab = golden->vocab;
     char what[40];
     for (int64_t start = 0; start < n; start += chunk) {
@@ -32,7 +32,8 @@ static void check_chunks(runner *runner, const golden *golden, const int32_t *id
                               golden->states[layer] + place * hidden, hidden, folder, what, start + i);
                 }
                 snprintf(what, sizeof what, "logits (chunk %d)", (int)chunk);
-                check_row(runner->logits + row * vocab, golden->logits + place * vocab, vocab, folder, what, start + i);
+                check_row(runner->logits + row * vocab, golden->logits + place * vocab, vocab, folder, what,
+                          start + i);
             }
     }
 }
@@ -45,7 +46,7 @@ static int64_t greatest(const float *x, int64_t n) {
 }
 
 /* From the cache of the given ids on, token by token; a token that a hair decides is taken from the golden. */
-static void check_greedy(runner *runner, const golden *golden, int32_t *ids, const char *folder) {
+static void check_greedy(model_runner *runner, const golden_file *golden, int32_t *ids, const char *folder) {
     const int64_t vocab = golden->vocab, steps = golden->steps;
     CHECK_OK(runner_step(runner, 0, SEQUENCES, ids, POSITIONS, 0, golden->length));
     int64_t row[SEQUENCES] = {golden->length - 1, 2 * golden->length - 1};
@@ -53,9 +54,10 @@ static void check_greedy(runner *runner, const golden *golden, int32_t *ids, con
         for (int s = 0; s < SEQUENCES; s++) {
             const int64_t expected = golden->greedy[s * steps + i];
             const int64_t got = greatest(runner->logits + row[s] * vocab, vocab);
-            snprintf(report, sizeof report, "%s: token %d of %d is %d, expected %d", folder, (int)i, s, (int)got,
-                     (int)expected);
-            check_report(got == expected || golden->margin[s * steps + i] <= 1e-3, __FILE__, __LINE__, "greedy", report);
+            snprintf(report, sizeof report, "%s: token %d of %d is %d, expected %d", folder, (int)i, s,
+                     (int)got, (int)expected);
+            check_report(got == expected || golden->margin[s * steps + i] <= 1e-3, __FILE__, __LINE__,
+                         "greedy", report);
             ids[s * POSITIONS + golden->length + i] = (int32_t)expected;
             row[s] = s;
         }
@@ -67,15 +69,16 @@ static void check_greedy(runner *runner, const golden *golden, int32_t *ids, con
 }
 
 static void test_folder(const char *folder, steer_device *device) {
-    runner runner;
-    golden golden;
+    model_runner runner;
+    golden_file golden;
     int32_t ids[SEQUENCES * POSITIONS] = {0};
     const int status = runner_open(&runner, folder, device, STEER_F32);
     check_report(status == STEER_OK, __FILE__, __LINE__, folder, status ? steer_error_message() : "");
     if (status != STEER_OK) return;
     golden_open(&golden, folder, runner.model->layers);
     for (int s = 0; s < SEQUENCES; s++)
-        for (int64_t i = 0; i < golden.length; i++) ids[s * POSITIONS + i] = (int32_t)golden.ids[s * golden.length + i];
+        for (int64_t i = 0; i < golden.length; i++)
+            ids[s * POSITIONS + i] = (int32_t)golden.ids[s * golden.length + i];
     const int64_t chunks[] = {golden.length, 7, 1};
     for (int i = 0; i < 3; i++) {
         runner.keep_states = 1;
@@ -117,8 +120,6 @@ int main(int argc, char **argv) {
     }
     CHECK(test_folders(FIXTURES, device) >= 24);
     if (test_folders(SMALL, device) == 0) fprintf(stderr, "skipped: %s is not there\n", SMALL);
-    steer_device_stats before;
-    (void)before;
     steer_device_release(device);
     return check_result();
 }
