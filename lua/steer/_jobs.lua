@@ -1,4 +1,4 @@
---- Runs lists of requests of a model in its shared session, which is kept between calls so that beginnings stay computed.
+--- Runs lists of requests of a model in its shared session, kept between calls so that beginnings stay computed.
 local c = require "steer._c"
 local check = require "steer._check"
 local device_module = require "steer.device"
@@ -50,20 +50,20 @@ end
 --- Adds requests to the shared session and steps until all are done.
 -- @param lm model
 -- @tparam string op for messages
--- @tparam table requests as session:add takes them
+-- @tparam table list of {request = what session:add takes, number = which of the caller's requests it is}
 -- @tparam[opt] function each called after every step with the session and the ids
 -- @tparam function finish called with the session and the ids at the end, also of an interrupt, whose error goes on
 -- after it; gives what is returned
-function M.run(lm, op, requests, each, finish)
+function M.run(lm, op, list, each, finish)
     local needs = {}
-    for i, request in ipairs(requests) do needs[i] = #request.tokens + (request.max_tokens or 0) end
+    for i, job in ipairs(list) do needs[i] = #job.request.tokens + (job.request.max_tokens or 0) end
     local session, ids = M.session(lm, op, needs), {}
     local ok, err = pcall(function()
-        for i, request in ipairs(requests) do
-            local added, id = pcall(session.add, session, request)
+        for i, job in ipairs(list) do
+            local added, id = pcall(session.add, session, job.request)
             if not added then
                 if type(id) == "table" and id.message then
-                    id.op, id.message = op, ("requests[%d]: %s"):format(request.number or i, id.message)
+                    id.op, id.message = op, ("requests[%d]: %s"):format(job.number, id.message)
                 end
                 error(id, 0)
             end

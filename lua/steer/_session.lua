@@ -3,6 +3,7 @@ local ffi = require "ffi"
 local c = require "steer._c"
 local check = require "steer._check"
 local options = require "steer._options"
+require "steer.tensor" -- gives tensors their methods
 local tensors = require "steer._tensor"
 local walk = require "steer._walk"
 
@@ -76,10 +77,11 @@ local function fill_specs(op, target, spec)
 end
 
 local ADD_OPTIONS = {
-    tokens = "table", prompt = "string", messages = "table", spec = true, max_tokens = "number", prompt_tokens = "number",
+    tokens = "table", prompt = "string", messages = "table", spec = true, max_tokens = "number",
+    prompt_tokens = "number",
     temperature = "number", top_k = "number", top_p = "number", min_p = "number", repetition_penalty = "number",
     seed = "number", ignore_eos = "boolean", stop_ids = "table", logprobs_from = "number", logits_from = "number",
-    capture = "table", add_generation_prompt = "boolean", tools = true, chat = "table",
+    capture = "table", add_generation_prompt = "boolean", tools = true,
 }
 
 --- Adds a sequence, which waits until there is room for it.
@@ -94,7 +96,7 @@ function Session:add(request)
     local list = self.model:tokens_of(op, request)
     local desc = c.descriptor("steer_sequence_desc")
     local ids, n = ids_of(op, "tokens", list)
-    local keep = { ids }
+    local stops, groups, count -- held until the call is done
     desc.tokens, desc.count = ids, n
     desc.prompt_tokens = check.integer(op, "prompt_tokens", request.prompt_tokens or n, 0)
     desc.max_tokens = check.integer(op, "max_tokens", request.max_tokens or 0, 0)
@@ -105,14 +107,14 @@ function Session:add(request)
     desc.seed = seed_of(op, request.seed or 0)
     desc.ignore_eos = request.ignore_eos and 1 or 0
     if request.stop_ids then
-        local stops, count = ids_of(op, "stop_ids", request.stop_ids)
-        desc.stop_ids, desc.stop_count, keep[2] = stops, count, stops
+        stops, count = ids_of(op, "stop_ids", request.stop_ids)
+        desc.stop_ids, desc.stop_count = stops, count
     end
     desc.logprobs_from, desc.logits_from = request.logprobs_from or -1, request.logits_from or -1
     desc.capture_generated = -1
     if request.capture then
-        local groups = ids_of(op, "capture.groups", request.capture.groups)
-        desc.capture, desc.capture_groups, keep[3] = request.capture.object.handle, groups, groups
+        groups = ids_of(op, "capture.groups", request.capture.groups)
+        desc.capture, desc.capture_groups = request.capture.object.handle, groups
         desc.capture_generated = request.capture.generated or -1
     end
     c.alloc(C.steer_session_add, id_out, handle, desc)
@@ -187,7 +189,8 @@ function Session:logits(id)
 end
 
 --- Counts the rows of a sequence that operations of its spec selected (conditions by `when` are not counted).
--- @treturn table { [layer] = rows }, and under "embed" a number and under "attention" a table like it where there are some
+-- @treturn table { [layer] = rows }, and under "embed" a number and under "attention" a table like it where there are
+-- some
 function Session:steered(id)
     local layers = self.model.layers
     local counts = ffi.new("int64_t[?]", 3 * layers)

@@ -38,12 +38,12 @@ local function read_layers(lm, op, layers, site)
 end
 
 -- Positions (from 0) of a request's tokens that are captured, in ascending order.
-local function read_positions(op, name, which, job)
-    local n, list = #job.tokens, {}
+local function read_positions(op, name, which, request)
+    local n, list = #request.tokens, {}
     if which == "last" then return { n - 1 } end
     if which == "all" or which == "response" then
-        for i = which == "all" and 0 or job.prompt_tokens, n - 1 do list[#list + 1] = i end
-        if #list == 0 and not job.max_tokens then
+        for i = which == "all" and 0 or request.prompt_tokens, n - 1 do list[#list + 1] = i end
+        if #list == 0 and not request.max_tokens then
             raise("invalid_argument", op, "%s: it has no response: give response = text, or max_tokens", name)
         end
         return list
@@ -69,16 +69,16 @@ local function read_prompt(lm, op, prompt, i, opts)
     if type(prompt) == "string" then prompt = { prompt = prompt } end
     options.check(op, prompt, REQUEST, name)
     local ids = lm:tokens_of(op, { prompt = prompt.prompt, messages = prompt.messages, tokens = prompt.tokens })
-    local job = { prompt_tokens = #ids, number = i, spec = prompt.spec or opts.spec, tokens = {} }
-    for k = 1, #ids do job.tokens[k] = ids[k] end
+    local request = { prompt_tokens = #ids, spec = prompt.spec or opts.spec, tokens = {} }
+    for k = 1, #ids do request.tokens[k] = ids[k] end
     for _, id in ipairs(prompt.response and lm:encode(prompt.response, { special = false }) or {}) do
-        job.tokens[#job.tokens + 1] = id
+        request.tokens[#request.tokens + 1] = id
     end
     if opts.max_tokens then
-        job.max_tokens = check.integer(op, "max_tokens", opts.max_tokens, 1)
-        job.temperature, job.seed = opts.temperature, opts.seed
+        request.max_tokens = check.integer(op, "max_tokens", opts.max_tokens, 1)
+        request.temperature, request.seed = opts.temperature, opts.seed
     end
-    return job, name
+    return { request = request, number = i }, name
 end
 
 -- ---- Capturing -----------------------------------------------------------------------------------------------------
@@ -109,15 +109,16 @@ end
 local function assign_groups(op, list, names, which, reduced)
     local groups = 0
     for i, job in ipairs(list) do
-        local positions, of = read_positions(op, names[i], which, job), {}
-        for k = 1, #job.tokens do of[k] = -1 end
+        local request = job.request
+        local positions, of = read_positions(op, names[i], which, request), {}
+        for k = 1, #request.tokens do of[k] = -1 end
         for _, position in ipairs(positions) do
             of[position + 1] = groups
             if not reduced then groups = groups + 1 end
         end
-        job.capture = { groups = of }
+        request.capture = { groups = of }
         if reduced then
-            if job.max_tokens and which == "response" then job.capture.generated = groups end
+            if request.max_tokens and which == "response" then request.capture.generated = groups end
             groups = groups + 1
         end
         job.rows = #positions
@@ -140,10 +141,10 @@ end
 --- Captures hidden states of prompts, on the device.
 -- @param lm the model: lm:capture(prompts, opts)
 -- @tparam table prompts list of texts or of {prompt, messages or tokens, response = text that follows, spec}
--- @tparam[opt] table opts layers ("all", the default, a layer or an ascending list), at ("layer", the default, "attention" or
--- "embed"), tokens ("last", the default, "all", "response": the tokens after the prompt, or a list of positions from 0,
--- negative ones from the end), reduce (nil, "mean", "sum" or "moments" over each prompt's tokens), spec (for all prompts),
--- max_tokens (generates so many, for tokens = "response" with a reduction), temperature, seed
+-- @tparam[opt] table opts layers ("all", the default, a layer or an ascending list), at ("layer", the default,
+-- "attention" or "embed"), tokens ("last", the default, "all", "response": the tokens after the prompt, or a list of
+-- positions from 0, negative ones from the end), reduce (nil, "mean", "sum" or "moments" over each prompt's tokens),
+-- spec (for all prompts), max_tokens (generates so many, for tokens = "response" with a reduction), temperature, seed
 -- @return tensor f32 on the device: [rows, layers, hidden], rows one after another by prompt and position; with a
 -- reduction [prompts, layers, hidden]; with "moments" the means and then the means of squares
 -- @treturn table {layers = list, rows = how many rows each prompt has}
@@ -164,15 +165,14 @@ function M.capture(lm, prompts, opts)
             check.describe(which))
     end
     if opts.max_tokens and (which ~= "response" or not reduce) then
-        raise("invalid_argument", op, 'max_tokens: generated tokens are captured with tokens = "response" and a reduction')
+        raise("invalid_argument", op, 'max_tokens: what is generated is captured with tokens = "response" and reduce')
     end
     local layers, list, names = read_layers(lm, op, opts.layers, site), {}, {}
     for i, prompt in ipairs(prompts) do list[i], names[i] = read_prompt(lm, op, prompt, i, opts) end
     local groups = assign_groups(op, list, names, which, reduce ~= nil)
     local capture, info = make_capture(lm, site, layers, groups, reduce == "moments"), { layers = layers, rows = {} }
     for i, job in ipairs(list) do
-        job.capture.object, info.rows[i] = capture, job.rows
-        job.rows = nil
+        job.request.capture.object, info.rows[i] = capture, job.rows
     end
     jobs.run(lm, op, list, nil, function() end)
     local sums = sums_of(capture)
@@ -203,7 +203,8 @@ local function split(tensor, n) return tensor:narrow(1, 1, n), tensor:narrow(1, 
 -- or "all", "response" or positions, of which each prompt's mean is taken), held_out (share of each set that is kept
 -- for the accuracy, default 0.25; 0: none)
 -- @treturn table {[layer] = tensor [hidden]}
--- @treturn table {[layer] = {accuracy = on held-out prompts, train_accuracy, threshold, ...}, best = layer of the best accuracy}
+-- @treturn table {[layer] = {accuracy = on held-out prompts, train_accuracy, threshold, ...}, best = layer of the best
+-- accuracy}
 function M.direction(lm, opts)
     local op = "direction"
     opts = options.check(op, opts, DIRECTION)
@@ -212,7 +213,9 @@ function M.direction(lm, opts)
         raise("invalid_argument", op, "method: %s, expected %s", check.describe(method), options.list(METHODS))
     end
     local share = opts.held_out or 0.25
-    if not (share >= 0 and share < 1) then raise("invalid_argument", op, "held_out: %g, expected 0 to less than 1", share) end
+    if not (share >= 0 and share < 1) then
+        raise("invalid_argument", op, "held_out: %g, expected 0 to less than 1", share)
+    end
     local which = opts.tokens or "last"
     local sets, kept, info_of = {}, {}, nil
     for _, name in ipairs { "positive", "negative" } do
@@ -221,7 +224,8 @@ function M.direction(lm, opts)
         local train = n - math.floor(n * share)
         if n < 2 then raise("invalid_argument", op, "%s: one prompt, expected 2 or more", name) end
         local states, info = M.capture(lm, opts[name], {
-            layers = opts.layers, at = opts.at, spec = opts.spec, tokens = which, reduce = which ~= "last" and "mean" or nil,
+            layers = opts.layers, at = opts.at, spec = opts.spec, tokens = which,
+            reduce = which ~= "last" and "mean" or nil,
         })
         sets[name], kept[name] = split(states, train)
         info_of = info

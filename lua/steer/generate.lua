@@ -107,8 +107,8 @@ local function result_of(session, id, stream)
     if finish == "waiting" or finish == "running" then finish = "interrupted" end
     if stream.stopped then finish = "stop" end
     if finish == "failed" then
-        raise("invalid_argument", "generate", "the logits at position %d are not finite: a spec or the weights are too large",
-            status.failed_at)
+        raise("invalid_argument", "generate", "the logits at position %d are not finite: %s", status.failed_at,
+            "a spec or the weights are too large")
     end
     return {
         text = stream.decoder and stream.text or nil, tokens = ids, logprobs = logprobs, finish = finish,
@@ -126,21 +126,21 @@ local function read_request(lm, op, request, i)
     if #stops > 0 and not lm.tokenizer then
         raise("not_found", op, "%s: stop: the model has no tokenizer to find texts with", name)
     end
-    local job = { tokens = lm:tokens_of(op, request), number = i }
-    for _, key in ipairs(PASSED) do job[key] = request[key] end
-    job.max_tokens = check.integer(op, name .. ".max_tokens",
-        request.max_tokens or math.max(0, math.min(MAX_TOKENS, lm.context - #job.tokens)), 0)
-    return job, stops
+    local passed = { tokens = lm:tokens_of(op, request) }
+    for _, key in ipairs(PASSED) do passed[key] = request[key] end
+    passed.max_tokens = check.integer(op, name .. ".max_tokens",
+        request.max_tokens or math.max(0, math.min(MAX_TOKENS, lm.context - #passed.tokens)), 0)
+    return { request = passed, number = i }, stops
 end
 
 --- Generates text.
 -- @param lm the model: lm:generate{...}
 -- @tparam table requests list of requests, or one text. Each is a text, or a table with one of prompt (text), messages
--- (a chat) and tokens (ids), and spec (nil: unsteered), max_tokens (default 256), temperature (default 0: greedy), top_k,
--- top_p, min_p, repetition_penalty, seed (default 0), stop (a text or a list of texts that end it), ignore_eos.
+-- (a chat) and tokens (ids), and spec (nil: unsteered), max_tokens (default 256), temperature (default 0: greedy),
+-- top_k, top_p, min_p, repetition_penalty, seed (default 0), stop (a text or a list of texts that end it), ignore_eos.
 -- Beside the requests: on_token = function(i, piece), called with each new piece of text of request i
--- @treturn table list of {text, tokens, logprobs, finish = "stop" or "length", steered = {[layer] = rows}}. After Ctrl-C the
--- error `interrupted` is raised and lm.last has what was generated. A request's tokens do not depend on its neighbours
+-- @treturn table list of {text, tokens, logprobs, finish = "stop" or "length", steered = {[layer] = rows}}. After
+-- Ctrl-C the error `interrupted` is raised and lm.last has what was generated
 function M.generate(lm, requests)
     if type(requests) == "string" then requests = { requests } end
     jobs.check_list("generate", "requests", requests)
@@ -185,7 +185,8 @@ function M.forward(lm, requests)
         if type(request) == "string" then request = { prompt = request } end
         options.check("forward", request, { tokens = "table", prompt = "string", messages = "table", spec = true },
             ("requests[%d]"):format(i))
-        list[i] = { tokens = lm:tokens_of("forward", request), spec = request.spec, logits_from = 0, number = i }
+        local ids = lm:tokens_of("forward", request)
+        list[i] = { request = { tokens = ids, spec = request.spec, logits_from = 0 }, number = i }
     end
     return jobs.run(lm, "forward", list, nil, function(session, ids)
         local logits = {}

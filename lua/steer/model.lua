@@ -1,4 +1,4 @@
---- Language models: opens one from its folder or GGUF file and gives text, scores and hidden states of it, steered per request.
+--- Language models: opened from a folder or a GGUF file, they give text, scores and hidden states, steered per request.
 local ffi = require "ffi"
 local c = require "steer._c"
 local check = require "steer._check"
@@ -60,10 +60,10 @@ end
 
 --- Opens a language model: a folder as the hub lays it out (config.json, safetensors, tokenizer.json), or a .gguf file.
 -- @tparam string path
--- @tparam[opt] table opts device (default steer.device()), dtype ("f32", "f16" or "bf16"; default as the config says, for
--- GGUF "bf16" on a GPU and "f32" on the CPU), progress (default true: a bar on a terminal while weights are loaded)
--- @return a model; not_found, format and unsupported name the file, field and tensor at fault; out_of_memory says how much
--- the model needs and what is free
+-- @tparam[opt] table opts device (default steer.device()), dtype ("f32", "f16" or "bf16"; default as the config says,
+-- for GGUF "bf16" on a GPU and "f32" on the CPU), progress (default true: a bar on a terminal while weights are loaded)
+-- @return a model; not_found, format and unsupported name the file, field and tensor at fault; out_of_memory says how
+-- much the model needs and what is free
 function M.model(path, opts)
     check.type("model", "path", path, "string", "the path of a folder or a .gguf file")
     opts = options.check("model", opts, MODEL_OPTIONS)
@@ -72,7 +72,8 @@ function M.model(path, opts)
     local eos = {}
     for i = 1, info.eos_count do eos[i] = info.eos[i - 1] end
     return setmetatable({
-        handle = handle, path = path, layers = info.layers, hidden = tonumber(info.hidden), vocab = tonumber(info.vocab),
+        handle = handle, path = path, layers = info.layers, hidden = tonumber(info.hidden),
+        vocab = tonumber(info.vocab),
         context = tonumber(info.context), dtype = ffi.string(C.steer_dtype_name(info.dtype)),
         device = ffi.string(C.steer_device_id(C.steer_model_device(handle))), family = ffi.string(info.family),
         heads = info.heads, kv_heads = info.kv_heads, head_dim = info.head_dim, bytes = tonumber(info.bytes),
@@ -122,7 +123,8 @@ end
 
 local function tokenizer_of(self, op)
     self:handle_for(op)
-    return self.tokenizer or raise("not_found", op, "%s has no tokenizer: give {tokens = {ids}} instead of text", self.path)
+    return self.tokenizer
+        or raise("not_found", op, "%s has no tokenizer: give {tokens = {ids}} instead of text", self.path)
 end
 
 --- Turns text into token ids.
@@ -208,9 +210,9 @@ end
 function Model:__tostring()
     if self.handle == nil then return "model (closed)" end
     local kv = self.kv_heads == self.heads and "" or (" (%d for keys)"):format(self.kv_heads)
-    return ("model %s: %s, %d layers, hidden %d, %d heads of %d%s, vocabulary %d, context %d, %s on %s, %.1f MB"):format(
-        self.path, self.family, self.layers, self.hidden, self.heads, self.head_dim, kv, self.vocab, self.context,
-        self.dtype, self.device, self.bytes / 1e6)
+    return ("model %s: %s, %d layers, hidden %d, %d heads of %d%s, vocabulary %d, context %d, %s on %s, %.1f MB")
+        :format(self.path, self.family, self.layers, self.hidden, self.heads, self.head_dim, kv, self.vocab,
+            self.context, self.dtype, self.device, self.bytes / 1e6)
 end
 
 --- The class of models.

@@ -37,8 +37,10 @@ local function read_request(lm, request, i)
     for k, option in ipairs(request.options) do
         local ids = option_ids(lm, ("%s.options[%d]"):format(name, k), option)
         list[k] = {
-            tokens = concat(prompt, ids), prompt_tokens = #prompt, logprobs_from = #prompt, spec = request.spec,
-            number = i, option = k, count = #ids,
+            request = {
+                tokens = concat(prompt, ids), prompt_tokens = #prompt, logprobs_from = #prompt, spec = request.spec,
+            },
+            number = i, count = #ids,
         }
     end
     return list
@@ -91,7 +93,7 @@ end
 -- @param lm the model: lm:perplexity(texts, opts)
 -- @param texts a text, or a list of texts and lists of ids
 -- @tparam[opt] table opts spec
--- @return for one text a number, for a list a list of numbers; then the same of mean log probabilities (in nats per token)
+-- @return for one text a number, for a list a list of numbers; then the same of mean log probabilities, nats per token
 function M.perplexity(lm, texts, opts)
     opts = options.check("perplexity", opts, { spec = true })
     local single = type(texts) == "string"
@@ -104,7 +106,7 @@ function M.perplexity(lm, texts, opts)
             raise("invalid_argument", "perplexity", "texts[%d]: %d token%s, expected 2 or more", i, #ids,
                 #ids == 1 and "" or "s")
         end
-        list[i] = { tokens = ids, logprobs_from = 1, spec = opts.spec, number = i }
+        list[i] = { request = { tokens = ids, logprobs_from = 1, spec = opts.spec }, number = i }
     end
     run(lm, "perplexity", list)
     local values, means = {}, {}
