@@ -287,7 +287,7 @@ int steer_scratch_create(steer_scratch *out, const steer_model *model, int64_t r
                  {&out->y, hidden},
                  {&out->qkv, n * (size_t)model->qkv_most * size},
                  {&out->mixed, n * (size_t)model->qkv_most * size},
-                 {&out->gate_up, n * (size_t)model->mlp_most * size},
+                 {&out->gate_up, 2 * n * (size_t)model->mlp_most * size},
                  {&out->act, n * (size_t)model->mlp_most * size},
                  {&out->last, (size_t)outputs * (size_t)model->hidden * size},
                  {(void **)&out->logits, (size_t)outputs * (size_t)model->vocab * sizeof(float)},

@@ -60,10 +60,10 @@ struct steer_model {
     steer_dtype dtype;
     int64_t hidden, vocab, context;
     int32_t layers;
-    steer_layer *layer; /* [layers] */
-    const void *embed;  /* [vocab, hidden] */
-    const void *places; /* learned positions [context, hidden], or NULL */
-    float embed_scale;  /* 1: none; as rounded to the dtype where the model does that */
+    steer_layer *layer;    /* [layers] */
+    const void *embed;     /* [vocab, hidden] */
+    const void *places;    /* learned positions [context, hidden], or NULL */
+    float embed_scale;     /* 1: none; as rounded to the dtype where the model does that */
     steer_norm embed_norm; /* of the embedding, or NONE */
     float residual_multiplier;
     steer_norm norm;                  /* the last one */
@@ -74,9 +74,10 @@ struct steer_model {
     int32_t bos, pad; /* -1: none */
     int32_t eos_count;
     int32_t eos[STEER_MAX_EOS]; /* ids that end a generation: generation_config.json's, else config.json's */
-    int64_t kv_heads_most, head_dim_most, qkv_most, mlp_most; /* greatest of any layer: sizes of buffers */
-    int64_t bytes;                                            /* of weights on the device */
-    void *memory;                                             /* of the device, where all of them lie */
+    int64_t kv_heads_most, head_dim_most, qkv_most,
+        mlp_most;  /* greatest of any layer: sizes of buffers; of an mlp what comes out of its activation */
+    int64_t bytes; /* of weights on the device */
+    void *memory;  /* of the device, where all of them lie */
     char *path, *config; /* as opened; the config's JSON text ("" for GGUF's: its metadata as JSON) */
     char family[32];     /* model_type: for people, nothing depends on it */
 };

@@ -1,0 +1,353 @@
+-- Models of every architecture against their goldens, and steered sequences: in chunks, in batches, with shared beginnings.
+-- devices: cpu cuda
+local helper = require "helper"
+local steer = require "steer"
+local T = steer.tensor
+local fails = helper.fails
+
+local MODELS = "tests/fixtures/models/"
+
+local function names()
+    local list = {}
+    for name in io.popen("ls " .. MODELS):lines() do list[#list + 1] = name end
+    return list
+end
+
+local function open(name, dtype) return steer.model(MODELS .. name, { device = helper.device, dtype = dtype or "f32" }) end
+
+-- Largest norm of a row of a - b over that of the row of b, for tensors [n, width].
+local function distance(a, b)
+    a, b = a:to("cpu"), b:to("cpu")
+    local worst, gap, size = 0, (a - b):norm(2):totable(), b:norm(2):totable()
+    for i = 1, #gap do worst = math.max(worst, gap[i] / size[i]) end
+    return worst
+end
+
+local function requests_of(golden, extra)
+    local list = {}
+    for i = 1, golden.ids:size(1) do
+        list[i] = { tokens = golden.ids[i]:totable() }
+        for key, value in pairs(extra or {}) do list[i][key] = value end
+    end
+    return list
+end
+
+-- Runs requests in a session of its own and gives session and ids.
+local function run(lm, opts, requests)
+    local session = lm:session(opts)
+    local ids = {}
+    for i, request in ipairs(requests) do ids[i] = session:add(request) end
+    while session:step() > 0 do end
+    return session, ids
+end
+
+describe("models against their goldens", function()
+    for _, name in ipairs(names()) do
+        it(name, function()
+            local lm, golden = open(name), steer.load(MODELS .. name .. "/golden.safetensors")
+            local requests = requests_of(golden)
+            local n = #requests[1].tokens
+            local logits, states = lm:forward(requests), lm:capture(requests, { tokens = "all" })
+            for i = 1, #requests do
+                assert.is_true(distance(logits[i], golden.logits[i]) < 1e-4)
+                for layer = 0, lm.layers - 1 do
+                    local rows = states:narrow(1, (i - 1) * n + 1, n):select(2, layer + 1)
+                    assert.is_true(distance(rows, golden["hidden." .. layer][i]) < 1e-4)
+                end
+            end
+            local greedy, margins = golden.greedy:totable(), golden.margin:totable()
+            local out = lm:generate(requests_of(golden, { max_tokens = golden.greedy:size(2), ignore_eos = true }))
+            for i, result in ipairs(out) do
+                for k, id in ipairs(greedy[i]) do
+                    if margins[i][k] <= 1e-3 then break end
+                    assert.equals(id, result.tokens[k])
+                end
+            end
+            lm:close()
+        end)
+    end
+end)
+
+-- ---- Steering ------------------------------------------------------------------------------------------------------
+
+local function spec_for(lm, seed)
+    local function v(k) return T.randn({ lm.hidden }, { seed = seed * 10 + k }) end
+    local layers = { [0] = { steer.add(v(1), 0.5) }, [lm.layers - 1] = { steer.cap(v(2), { max = 0.2 }) } }
+    table.insert(layers[0], steer.ablate(v(3), 0, { at = "embed" }))
+    table.insert(layers[0], steer.add(v(4), 0.3, { at = "attention", where = { prompt_positions = { 0, -1 } } }))
+    table.insert(layers[0], steer.add(v(5), 1, { where = { generation = "all" }, when = { vector = v(6), above = 0 } }))
+    return steer.spec(layers)
+end
+
+local function prompt(lm, n, seed)
+    local ids = {}
+    for i, x in ipairs(T.rand({ n }, { seed = seed }):totable()) do ids[i] = math.floor(x * (lm.vocab - 5)) + 4 end
+    return ids
+end
+
+-- Requests of mixed kinds whose results must not depend on how they are run.
+local function mixed(lm)
+    local a, b = spec_for(lm, 1), spec_for(lm, 2)
+    local shared = prompt(lm, 40, 9)
+    local list = {}
+    for i = 1, 9 do
+        local ids = prompt(lm, 3 + 5 * i % 17, i)
+        if i % 3 == 0 then ids = { unpack(shared) } end
+        ids[#ids + 1] = 4 + i
+        list[i] = {
+            tokens = ids, spec = ({ a, b })[i % 3 + 1], max_tokens = 6 + i % 4, ignore_eos = true, logits_from = 0,
+            prompt_tokens = i == 5 and #ids - 2 or nil,
+            temperature = i % 4 == 0 and 0.8 or nil, seed = i, top_k = i % 4 == 0 and 5 or nil,
+        }
+    end
+    return list
+end
+
+local function same(lm, expected, session, ids, requests)
+    for i, id in ipairs(ids) do
+        local tokens, logprobs = session:tokens(id)
+        assert.same(expected[i].tokens, tokens, "request " .. i)
+        for k, value in ipairs(logprobs) do assert.is_true(math.abs(value - expected[i].logprobs[k]) < 1e-3) end
+        assert.is_true(distance(session:logits(id), expected[i].logits) < 1e-4)
+        assert.same(expected[i].steered, session:steered(id))
+        assert.equals(#requests[i].tokens, session:status(id).given)
+    end
+end
+
+describe("steered sequences", function()
+    for _, name in ipairs { "llama", "gemma2", "mistral", "olmo2", "mixtral" } do
+        it("give the same alone, in a batch, in chunks and with shared beginnings: " .. name, function()
+            local lm = open(name)
+            local requests, expected = mixed(lm), {}
+            for i, request in ipairs(requests) do
+                local session, ids = run(lm, { sequences = 1, tokens = 80, sharing = false }, { request })
+                local tokens, logprobs = session:tokens(ids[1])
+                expected[i] = {
+                    tokens = tokens, logprobs = logprobs, logits = session:logits(ids[1]):clone(),
+                    steered = session:steered(ids[1]),
+                }
+                session:close()
+            end
+            for _, opts in ipairs {
+                { sequences = 9, tokens = 9 * 80, rows = 256 }, { sequences = 2, tokens = 160, rows = 7 },
+                { sequences = 3, tokens = 160, rows = 3, sharing = false },
+            } do
+                local session, ids = run(lm, opts, requests)
+                same(lm, expected, session, ids, requests)
+                session:close()
+            end
+            lm:close()
+        end)
+    end
+
+    it("equal the engine's plan on the hidden states of each site", function()
+        local lm = open "llama"
+        local v = T.randn({ lm.hidden }, { seed = 3 })
+        local ids = prompt(lm, 12, 1)
+        local plain = lm:capture({ { tokens = ids } }, { tokens = "all" }):to("cpu")
+        local spec = steer.spec { [0] = { steer.add(v, 2) } }
+        local steered = lm:capture({ { tokens = ids } }, { tokens = "all", spec = spec }):to("cpu")
+        local expected = plain:select(2, 1) + v * 2
+        assert.is_true(distance(steered:select(2, 1), expected) < 1e-5)
+        assert.is_true(distance(steered:select(2, 2), plain:select(2, 2)) > 1e-3)
+        local at = lm:capture({ { tokens = ids } }, { tokens = "all", at = "attention" }):to("cpu")
+        local there = steer.spec { [1] = { steer.add(v, 2, { at = "attention" }) } }
+        local changed = lm:capture({ { tokens = ids } }, { tokens = "all", at = "attention", spec = there }):to("cpu")
+        assert.is_true(distance(changed:select(2, 1), at:select(2, 1)) < 1e-6)
+        assert.is_true(distance(changed:select(2, 2), at:select(2, 2) + v * 2) < 1e-5)
+        local embedded = lm:capture({ { tokens = ids } }, { tokens = "all", at = "embed" }):to("cpu")
+        local first = steer.spec { [0] = { steer.add(v, 2, { at = "embed" }) } }
+        local moved = lm:capture({ { tokens = ids } }, { tokens = "all", at = "embed", spec = first }):to("cpu")
+        assert.is_true(distance(moved:select(2, 1), embedded:select(2, 1) + v * 2) < 1e-5)
+    end)
+
+    it("are counted by layer and site", function()
+        local lm = open "llama"
+        local v = T.randn({ lm.hidden }, { seed = 3 })
+        local spec = steer.spec {
+            [0] = { steer.add(v, 1, { at = "embed" }) },
+            [1] = { steer.add(v, 1, { where = { generation = "all" } }), steer.cap(v, { max = 1, at = "attention" }) },
+        }
+        local out = lm:generate { { tokens = { 1, 2, 3 }, spec = spec, max_tokens = 4, ignore_eos = true }, { tokens = { 4 },
+            max_tokens = 2, ignore_eos = true } }
+        assert.same({ [1] = 3, embed = 6, attention = { [1] = 6 } }, out[1].steered)
+        assert.same({}, out[2].steered)
+    end)
+
+    it("fork, and take another spec while they run", function()
+        local lm = open "llama"
+        local spec, ids = spec_for(lm, 4), prompt(lm, 37, 2)
+        local session = lm:session { sequences = 4, tokens = 512 }
+        local id = session:add { tokens = ids, max_tokens = 12, ignore_eos = true }
+        for _ = 1, 5 do session:step() end
+        local sofar = session:tokens(id)
+        local fork = session:fork(id, 12 - #sofar)
+        session:set_spec(id, spec)
+        while session:step() > 0 do end
+        local expected = lm:generate { { tokens = ids, max_tokens = 12, ignore_eos = true } }[1].tokens
+        local whole = { unpack(sofar) }
+        for _, token in ipairs(session:tokens(fork)) do whole[#whole + 1] = token end
+        assert.same(expected, whole)
+        assert.equals(32, session:status(fork).shared)
+        -- The sequence goes on as if its spec had been there from the start.
+        local given = { unpack(ids) }
+        for _, token in ipairs(sofar) do given[#given + 1] = token end
+        local rest = lm:generate { { tokens = given, max_tokens = 12 - #sofar, ignore_eos = true } }[1].tokens
+        assert.same(rest, session:tokens(fork))
+        local steered = run(lm, { sequences = 1, tokens = 64 }, {
+            { tokens = given, prompt_tokens = #ids, spec = spec, max_tokens = 12 - #sofar, ignore_eos = true } })
+        local after = steered:tokens(0)
+        local all = session:tokens(id)
+        assert.same(after, { unpack(all, #sofar + 1) })
+        assert.equals(0, session:stats().running)
+        session:drop(fork)
+        fails("invalid_argument", "no such sequence", session.status, session, fork)
+    end)
+
+    it("share blocks only under the same spec", function()
+        local lm = open "llama"
+        local spec, ids = spec_for(lm, 4), prompt(lm, 50, 2)
+        local session = lm:session { sequences = 1, tokens = 512 }
+        local function shared(request)
+            local id = session:add(request)
+            while session:step() > 0 do end
+            return session:status(id).shared
+        end
+        assert.equals(0, shared { tokens = ids })
+        assert.equals(48, shared { tokens = ids })
+        assert.equals(0, shared { tokens = ids, spec = spec })
+        assert.equals(48, shared { tokens = ids, spec = spec })
+        assert.equals(16, shared { tokens = ids, logits_from = 20 })
+        assert.equals(0, shared { tokens = ids, spec = spec, prompt_tokens = 7 })
+    end)
+end)
+
+-- ---- Captures and scores -------------------------------------------------------------------------------------------
+
+describe("captures", function()
+    it("reduce on the device what all tokens are", function()
+        local lm = open "qwen2"
+        local prompts = { { tokens = prompt(lm, 9, 1) }, { tokens = prompt(lm, 21, 2) } }
+        local all, info = lm:capture(prompts, { tokens = "all" })
+        assert.same({ 9, 21 }, info.rows)
+        all = all:to("cpu")
+        local last = lm:capture(prompts):to("cpu")
+        local mean, sum = lm:capture(prompts, { tokens = "all", reduce = "mean" }), lm:capture(prompts,
+            { tokens = "all", reduce = "sum", layers = { 1 } })
+        local m, squares = lm:capture(prompts, { tokens = { 0, -1 }, reduce = "moments" })
+        local start = 1
+        for i, n in ipairs(info.rows) do
+            local rows = all:narrow(1, start, n)
+            for layer = 1, lm.layers do
+                local states = rows:select(2, layer)
+                assert.is_true((states[n] - last[i][layer]):norm() < 1e-4)
+                assert.is_true((states:mean(1) - mean:to("cpu")[i][layer]):norm() < 1e-5)
+                local two = states[1] + states[n]
+                assert.is_true((two / 2 - m:to("cpu")[i][layer]):norm() < 1e-5)
+                local squared = states[1] * states[1] + states[n] * states[n]
+                assert.is_true((squared / 2 - squares:to("cpu")[i][layer]):norm() < 1e-4)
+            end
+            assert.is_true((rows:select(2, 2):sum(1) - sum:to("cpu")[i][1]):norm() < 1e-4)
+            start = start + n
+        end
+    end)
+
+    it("take the tokens of a response", function()
+        local lm = open "llama"
+        local spec = spec_for(lm, 1)
+        local ids = prompt(lm, 6, 1)
+        local out = lm:generate { { tokens = ids, spec = spec, max_tokens = 5, ignore_eos = true } }[1]
+        local mean = lm:capture({ { tokens = ids } }, { tokens = "response", reduce = "mean", max_tokens = 5, spec = spec })
+        local whole = { unpack(ids) }
+        for i = 1, 4 do whole[#whole + 1] = out.tokens[i] end
+        assert.is_true(#out.tokens == 5)
+        assert.same({ 1, lm.layers, lm.hidden }, mean:shape())
+        local n = mean:norm()
+        assert.is_true(n == n and n > 0)
+    end)
+
+    it("refuse what cannot be", function()
+        local lm = open "llama"
+        local one = { { tokens = { 1, 2 } } }
+        fails("invalid_argument", "layers[1]", lm.capture, lm, one, { layers = { lm.layers } })
+        fails("invalid_argument", "position 2", lm.capture, lm, one, { tokens = { 2 } })
+        fails("invalid_argument", "the list is empty", lm.capture, lm, {})
+        fails("invalid_argument", "reduce", lm.capture, lm, one, { reduce = "median" })
+        fails("invalid_argument", "response", lm.capture, lm, one, { tokens = "response" })
+        fails("unsupported", "parallel", function()
+            local neox = open "gpt_neox_parallel"
+            neox:capture(one, { at = "attention" })
+        end)
+    end)
+end)
+
+describe("scores", function()
+    it("are sums of log softmax", function()
+        local lm = open "llama"
+        local ids, options = prompt(lm, 20, 3), { { 5, 6 }, { 7 }, { 5, 8, 9 } }
+        local scores = lm:score { { tokens = ids, options = options }, { tokens = { 4 }, options = { { 5 } } } }
+        local total = 0
+        for k, option in ipairs(options) do
+            local whole = { unpack(ids) }
+            for _, id in ipairs(option) do whole[#whole + 1] = id end
+            local logits = lm:forward { { tokens = whole } }[1]:to("cpu")
+            local sum = 0
+            for i, id in ipairs(option) do sum = sum + math.log(logits:softmax(2):get(#ids + i - 1, id + 1)) end
+            assert.is_true(math.abs(sum - scores[1][k].logprob) < 1e-4)
+            assert.equals(#option, scores[1][k].tokens)
+            total = total + scores[1][k].probability
+        end
+        assert.is_true(math.abs(total - 1) < 1e-9)
+        local perplexity, mean = lm:perplexity { { 4, 5, 6 } }
+        assert.is_true(math.abs(math.exp(-mean[1]) - perplexity[1]) < 1e-9)
+    end)
+end)
+
+-- ---- What is refused -----------------------------------------------------------------------------------------------
+
+describe("a model refuses", function()
+    local lm
+    setup(function() lm = open "llama" end)
+
+    it("tokens that it does not have", function()
+        fails("invalid_argument", "tokens[1]: id " .. lm.vocab, lm.generate, lm, { { tokens = { 1, lm.vocab } } })
+        fails("invalid_argument", "no tokens", lm.generate, lm, { { tokens = {} } })
+        fails("invalid_argument", "context", lm.generate, lm, { { tokens = { 1 }, max_tokens = lm.context } })
+        fails("not_found", "no tokenizer", lm.generate, lm, { "text" })
+        fails("invalid_argument", "expected one", lm.generate, lm, { { max_tokens = 1 } })
+    end)
+
+    it("specs that do not fit", function()
+        local v = T.randn({ lm.hidden }, { seed = 1 })
+        local deep, wide = steer.spec { [lm.layers] = { steer.add(v) } }, steer.spec { [0] = { steer.add(T.ones({ 3 })) } }
+        fails("invalid_argument", "layer " .. lm.layers, lm.generate, lm, { { tokens = { 1 }, spec = deep } })
+        fails("shape_mismatch", "hidden size", lm.generate, lm, { { tokens = { 1 }, spec = wide } })
+        fails("unsupported", "attention", function()
+            local spec = steer.spec { [0] = { steer.add(v, 1, { at = "attention" }) } }
+            steer.engine { hidden = lm.hidden, device = helper.device }:plan { { spec = spec, tokens = 1 } }
+        end)
+        fails("invalid_argument", "[0]", steer.spec, { [1] = { steer.add(v, 1, { at = "embed" }) } })
+        fails("invalid_argument", "at:", steer.add, v, 1, { at = "resid_post" })
+    end)
+
+    it("settings out of range", function()
+        for _, case in ipairs {
+            { "temperature", -1 }, { "top_p", 0 }, { "top_p", 1.5 }, { "min_p", -0.1 }, { "repetition_penalty", 0 },
+            { "temperature", 0 / 0 },
+        } do
+            fails("invalid_argument", case[1], lm.generate, lm, { { tokens = { 1 }, [case[1]] = case[2] } })
+        end
+    end)
+
+    it("too many for its cache, and goes on", function()
+        local session = lm:session { sequences = 2, tokens = 32 }
+        fails("invalid_argument", "room for 32", session.add, session, { tokens = { 1 }, max_tokens = 40 })
+        local id = session:add { tokens = { 1 }, max_tokens = 20, ignore_eos = true }
+        local waits = session:add { tokens = { 2 }, max_tokens = 20, ignore_eos = true }
+        session:step()
+        assert.equals("waiting", session:status(waits).state)
+        while session:step() > 0 do end
+        assert.equals("length", session:status(id).state)
+        assert.equals("length", session:status(waits).state)
+    end)
+end)
