@@ -1,5 +1,4 @@
 --- Runs lists of requests of a model in its shared session, kept between calls so that beginnings stay computed.
-local c = require "steer._c"
 local check = require "steer._check"
 local device_module = require "steer.device"
 
@@ -75,7 +74,7 @@ function M.run(lm, op, list, each, finish)
         if each then each(session, ids) end
     end)
     local result
-    if ok or c.interrupted then
+    if ok or (type(err) == "table" and err.code == "interrupted") then
         local finished, value = pcall(finish, session, ids)
         if ok and not finished then ok, err = false, value end
         result = value

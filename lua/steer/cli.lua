@@ -5,6 +5,8 @@
 local commands = {
     { "repl", "steer.cli.repl", "start an interactive session; so does steer alone (also -e TEXT, -i FILE)" },
     { "run", "steer.cli.run", "run a Lua script" },
+    { "generate", "steer.cli.generate", "generate text with a model, steered or not" },
+    { "chat", "steer.cli.chat", "talk with a model that is steered between the turns" },
     { "bench", "steer.cli.bench", "run a benchmark" },
     { "sweep", "steer.cli.sweep", "run the cases of a sweep, one line of results for each" },
     { "merge", "steer.cli.merge", "put the results of a sweep's shards into one file" },

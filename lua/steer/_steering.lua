@@ -1,0 +1,100 @@
+--- Steering as people write it on a command line, FILE [SCALE] [@LAYERS], and the spec that it means for a model.
+local check = require "steer._check"
+local io_module = require "steer.io"
+local specs = require "steer.spec"
+local tensors = require "steer._tensor"
+local walk = require "steer._walk"
+
+local raise = require("steer._error").raise
+
+local M = {}
+
+--- How it is written, for usage texts.
+M.FORM = "FILE [SCALE] [@LAYERS]"
+
+local function read_layers(text)
+    local layers = {}
+    for part in text:gmatch "[^,]+" do
+        local from, to = part:match "^(%d+)%-(%d+)$"
+        from = tonumber(from or part:match "^%d+$")
+        to = tonumber(to) or from
+        if not from or to < from then
+            raise("invalid_argument", "steer", "@%s: expected layers such as @5 or @4,6-8", text)
+        end
+        for layer = from, to do layers[#layers + 1] = layer end
+    end
+    if #layers == 0 then raise("invalid_argument", "steer", "@%s: no layers", text) end
+    return layers
+end
+
+--- Reads FILE [SCALE] [@LAYERS]; a FILE with spaces stands in quotes.
+-- @treturn table path, scale (default 1), layers (nil: those of the file)
+function M.parse(text)
+    local path, rest = text:match '^%s*"([^"]+)"(.*)$'
+    if not path then path, rest = text:match "^%s*(%S+)(.*)$" end
+    if not path then raise("invalid_argument", "steer", "expected %s", M.FORM) end
+    local given = { path = path, scale = 1 }
+    for word in rest:gmatch "%S+" do
+        local number = tonumber(word)
+        if word:sub(1, 1) == "@" then
+            given.layers = read_layers(word:sub(2))
+        elseif number and number == number and math.abs(number) < math.huge then
+            given.scale = number
+        else
+            raise("invalid_argument", "steer", "%s: expected %s", check.describe(word), M.FORM)
+        end
+    end
+    return given
+end
+
+-- Vectors by layer of what a file holds: tensors named by layer, [layers, hidden], or one vector for the given layers.
+local function by_layer(lm, given, loaded)
+    local found, plain, count = {}, nil, 0
+    if tensors.is(loaded) then loaded = { [given.path] = loaded } end
+    for _, name in ipairs(walk.keys(loaded)) do
+        local tensor = loaded[name]
+        local layer = type(name) == "number" and name
+            or name ~= given.path and tonumber(name:match "(%d+)$") or nil
+        if tensor.ndim == 1 and layer then
+            found[layer] = tensor
+        elseif tensor.ndim == 2 and tensor:size(1) == lm.layers then
+            for l = 0, lm.layers - 1 do found[l] = tensor:select(1, l + 1) end
+        elseif tensor.ndim == 1 then
+            plain, count = tensor, count + 1
+        end
+    end
+    if walk.first(found) ~= nil then return found end
+    if count ~= 1 then
+        raise("invalid_argument", "steer", "%s: it holds %d vectors without a layer in their names, expected one",
+            given.path, count)
+    end
+    if not given.layers then
+        raise("invalid_argument", "steer", "%s: one vector: say which layers, such as %s %g @%d", given.path, given.path,
+            given.scale, math.floor(lm.layers / 2))
+    end
+    local vectors = {}
+    for _, layer in ipairs(given.layers) do vectors[layer] = plain end
+    return vectors
+end
+
+--- The spec that adds what a file holds, or the spec that it is.
+-- @param lm model
+-- @tparam table given what M.parse gives
+function M.spec(lm, given)
+    local loaded, metadata = io_module.load(given.path)
+    if metadata and metadata["steer.kind"] == "spec" then
+        if given.layers or given.scale ~= 1 then
+            raise("invalid_argument", "steer", "%s: it is a spec, which has its own layers and scales", given.path)
+        end
+        return specs.load_spec(given.path)
+    end
+    local vectors, layers = by_layer(lm, given, loaded), {}
+    for _, layer in ipairs(given.layers or walk.keys(vectors)) do
+        local vector = vectors[layer]
+        if not vector then raise("invalid_argument", "steer", "%s: it has no vector for layer %d", given.path, layer) end
+        layers[layer] = { specs.add(vector, given.scale) }
+    end
+    return specs.spec(layers)
+end
+
+return M
