@@ -1,125 +1,78 @@
---- quickstart.lua: finds the direction of a mood in recorded activations of a small language model, then steers a mixed
--- batch with it: unsteered, added, capped and ablated requests side by side, in one call.
+--- quickstart.lua: opens a small language model, finds the direction of a mood in it, and steers one batch with it: the
+-- same prompt unsteered, pushed, capped and ablated, with the text and the chances of happy and sad events side by side.
 -- Usage: steer run scripts/quickstart.lua [FOLDER for the saved direction]
 local steer = require "steer"
 
 local scripts = arg[0]:match("^(.*)/[^/]*$") or "."
 local folder = arg[1] or "."
-local device = steer.device()
-local data = steer.load(scripts .. "/../tests/fixtures/demo/activations.safetensors", { device = device })
-local LAYER, TRAIN, PAIRS = 5, 64, 96
+local fixtures = scripts .. "/../tests/fixtures"
+local lm = steer.model(fixtures .. "/demo-model")
+local file = assert(io.open(fixtures .. "/demo/prompts.json"))
+local prompts = require("dkjson").decode(file:read "*a")
+file:close()
 
 local function printf(...) print(string.format(...)) end
 
--- ---- 1. A direction per layer, and whether it tells the moods apart on pairs it has not seen ------------------------
+print(lm)
 
--- Hidden states [prompts, hidden] of one mood after one layer, for the pairs first .. last.
-local function states(mood, layer, first, last)
-    return data[mood .. ".last"]:narrow(1, first, last - first + 1):select(2, layer + 1):to("f32")
-end
+-- ---- 1. A direction per layer, and whether it tells the moods apart on prompts it has not seen ----------------------
 
-local function direction(layer)
-    local happy, sad = states("happy", layer, 1, TRAIN):mean(1), states("sad", layer, 1, TRAIN):mean(1)
-    return happy - sad, (happy + sad) * 0.5
-end
+local directions, info = lm:direction { positive = prompts.happy, negative = prompts.sad, held_out = 1 / 3 }
+local layer = info.best
 
-local function accuracy(layer)
-    local v, midpoint = direction(layer)
-    local right = 0
-    for mood, sign in pairs { happy = 1, sad = -1 } do
-        local projections = (states(mood, layer, TRAIN + 1, PAIRS) - midpoint):matmul(v):totable()
-        for _, p in ipairs(projections) do
-            if p * sign > 0 then right = right + 1 end
-        end
-    end
-    return right / (2 * (PAIRS - TRAIN))
-end
-
-printf("Mood direction from %d pairs, tested on %d others (%s)", TRAIN, PAIRS - TRAIN, device.id)
+printf("\nMood direction from %d happy and %d sad prompts, tested on %d others", #prompts.happy * 2 / 3,
+    #prompts.sad * 2 / 3, #prompts.happy / 3 * 2)
 print "layer  |direction|  held-out accuracy"
-for layer = 0, data["happy.last"]:size(2) - 1 do
-    printf("%5d  %11.3f  %17.3f", layer, direction(layer):norm(), accuracy(layer))
+for l = 0, lm.layers - 1 do
+    printf("%5d  %11.3f  %17.3f%s", l, directions[l]:norm(), info[l].accuracy,
+        l == layer and "  <- steered below" or "")
 end
 
--- ---- 2. One batch, five kinds of requests, one apply ----------------------------------------------------------------
+-- ---- 2. One batch: the same prompt under seven specs ----------------------------------------------------------------
 
-local v = direction(LAYER)
-local groups = {
-    { name = "unsteered" },
-    { name = "add 2 x", spec = steer.spec { [LAYER] = { steer.add(v, 2) } } },
-    { name = "add -4 x", spec = steer.spec { [LAYER] = { steer.add(v, -4) } } },
-    { name = "cap to [-2, 2]", spec = steer.spec { [LAYER] = { steer.cap(v, { min = -2, max = 2 }) } } },
-    { name = "ablate", spec = steer.spec { [LAYER] = { steer.ablate(v) } } },
+local v = directions[layer]
+local function spec(op) return steer.spec { [layer] = { op } } end
+local rows = {
+    { "unsteered" },
+    { "add 2 x", spec(steer.add(v, 2)) },
+    { "add 4 x", spec(steer.add(v, 4)) },
+    { "add -2 x", spec(steer.add(v, -2)) },
+    { "add -4 x", spec(steer.add(v, -4)) },
+    { "cap at 0", spec(steer.cap(v, { max = 0 })) },
+    { "ablate", spec(steer.ablate(v)) },
 }
 
-local requests = {} -- the neutral prompts, the groups in turn
-for i, tokens in ipairs(data["neutral.seq_lens"]:totable()) do
-    requests[i] = { spec = groups[(i - 1) % #groups + 1].spec, tokens = tokens }
+local PROMPT = prompts.neutral[1]
+local EVENTS = {
+    happy = { " found the ball", " won a prize", " made a new friend", " got a sweet gift", " heard good news",
+        " shared the ball", " saw a rainbow" },
+    sad = { " lost the ball", " broke the ball", " lost a friend", " fell and got hurt", " heard bad news",
+        " missed the bus", " saw a dead bird" },
+}
+
+local texts, scored, options = {}, {}, {}
+for _, mood in ipairs { "happy", "sad" } do
+    for _, event in ipairs(EVENTS[mood]) do options[#options + 1] = event end
+end
+for i, row in ipairs(rows) do
+    texts[i] = { prompt = PROMPT, spec = row[2], max_tokens = 48, stop = "\n" }
+    scored[i] = { prompt = PROMPT, options = options, spec = row[2] }
+end
+local out, scores = lm:generate(texts), lm:score(scored)
+
+printf("\n%s ...", PROMPT)
+print "spec       happy event  sad event  rows  text"
+for i, row in ipairs(rows) do
+    local happy = 0
+    for k = 1, #EVENTS.happy do happy = happy + scores[i][k].probability end
+    printf("%-9s  %11.2f  %9.2f  %4d %s", row[1], happy, 1 - happy, out[i].steered[layer] or 0, out[i].text)
 end
 
-local before = data["neutral.layer5"] -- [tokens of all prompts, hidden]
-local after = before:clone()
-local engine = steer.engine { hidden = before:size(2), dtype = before.dtype, device = device }
-local plan = engine:plan(requests)
-plan:apply(LAYER, after)
-
--- ---- 3. What it did -------------------------------------------------------------------------------------------------
-
-local unit = v:normalize()
-
--- Per row: the projection on the direction and the norm.
-local function measure(h)
-    h = h:to("f32")
-    return h:matmul(unit):totable(), h:norm(2):totable()
-end
-
-local columns = { measure(before) }
-columns[3], columns[4] = measure(after)
-
-local row = 0
-for i, request in ipairs(requests) do
-    local group = groups[(i - 1) % #groups + 1]
-    group.rows = group.rows or {}
-    for _ = 1, request.tokens do
-        row = row + 1
-        table.insert(group.rows, row)
-    end
-end
-
-local function mean(values, rows)
-    local sum = 0
-    for _, r in ipairs(rows) do sum = sum + values[r] end
-    return sum / #rows
-end
-
-printf("\nThe %d neutral prompts after layer %d, steered in one apply: means before -> after", #requests, LAYER)
-print "requests          rows       projection        |hidden state|"
-for _, group in ipairs(groups) do
-    printf("%-14s  %6d  %7.2f -> %7.2f  %7.2f -> %7.2f", group.name, #group.rows, mean(columns[1], group.rows),
-        mean(columns[3], group.rows), mean(columns[2], group.rows), mean(columns[4], group.rows))
-end
-
-local old, new, changed = before:totable(), after:totable(), 0
-for _, r in ipairs(groups[1].rows) do
-    for j, x in ipairs(old[r]) do
-        local y = new[r][j]
-        if x ~= y or 1 / x ~= 1 / y then changed = changed + 1 end -- 1/x tells 0 from -0
-    end
-end
-assert(changed == 0, "unsteered rows changed")
-printf("unsteered rows: every bit kept (%d values)", #groups[1].rows * before:size(2))
-
-print("\n" .. tostring(plan:explain(LAYER)))
-
--- ---- 4. The direction as files --------------------------------------------------------------------------------------
-
-local function same(a, b)
-    return (a:to("cpu") - b:to("cpu")):norm() == 0
-end
+-- ---- 3. The direction as files --------------------------------------------------------------------------------------
 
 local path = folder .. "/mood"
-steer.save(path .. ".safetensors", { direction = v }, { layer = LAYER, site = "residual stream after the layer" })
-steer.save(path .. ".gguf", { [LAYER] = v })
-assert(same(steer.load(path .. ".safetensors").direction, v), "the safetensors file differs")
-assert(same(steer.load(path .. ".gguf")[LAYER], v), "the GGUF file differs")
-printf("\nsaved and read back equal: %s.safetensors, %s.gguf", path, path)
+steer.save(path .. ".safetensors", { ["direction." .. layer] = v }, { site = "residual stream after the layer" })
+steer.save(path .. ".gguf", { [layer] = v })
+assert((steer.load(path .. ".gguf")[layer]:to("cpu") - v:to("cpu")):norm() == 0, "the GGUF file differs")
+printf("\nsaved: %s.safetensors, %s.gguf; now try", path, path)
+printf("  scripts/steer generate %s 'One day, Tom' --steer '%s.gguf -4'", fixtures .. "/demo-model", path)

@@ -69,8 +69,8 @@ local function by_layer(lm, given, loaded)
             given.path, count)
     end
     if not given.layers then
-        raise("invalid_argument", "steer", "%s: one vector: say which layers, such as %s %g @%d", given.path, given.path,
-            given.scale, math.floor(lm.layers / 2))
+        raise("invalid_argument", "steer", "%s: one vector: say which layers, such as %s %g @%d", given.path,
+            given.path, given.scale, math.floor(lm.layers / 2))
     end
     local vectors = {}
     for _, layer in ipairs(given.layers) do vectors[layer] = plain end
@@ -91,7 +91,9 @@ function M.spec(lm, given)
     local vectors, layers = by_layer(lm, given, loaded), {}
     for _, layer in ipairs(given.layers or walk.keys(vectors)) do
         local vector = vectors[layer]
-        if not vector then raise("invalid_argument", "steer", "%s: it has no vector for layer %d", given.path, layer) end
+        if not vector then
+            raise("invalid_argument", "steer", "%s: it has no vector for layer %d", given.path, layer)
+        end
         layers[layer] = { specs.add(vector, given.scale) }
     end
     return specs.spec(layers)

@@ -7,8 +7,8 @@ local M = {}
 M.usage = [[
 usage: steer chat MODEL [OPTIONS]
 
-Talks with a model: a folder as the hub lays it out, or a .gguf file; both with a chat template. Ctrl-C ends an answer and
-keeps what there is; Ctrl-D leaves. A line that begins with / is a command:
+Talks with a model that has a chat template: a folder as the hub lays it out, or a .gguf file. Ctrl-C ends an answer
+and keeps what there is; Ctrl-D leaves. A line that begins with / is a command:
 
   /steer FILE [SCALE] [@LAYERS]   adds the vectors of a file (safetensors, gguf, npy), or uses the spec that it holds
   /off                            unsteered again
@@ -27,7 +27,8 @@ exit status: 0; 1 where something cannot be read or run; 2 wrong usage.
 ]]
 
 local KNOWN = {
-    ["--system"] = { "system", "text" }, ["--steer"] = { "steer", "text" }, ["--max-tokens"] = { "max_tokens", "number" },
+    ["--system"] = { "system", "text" }, ["--steer"] = { "steer", "text" },
+    ["--max-tokens"] = { "max_tokens", "number" },
     ["--temperature"] = { "temperature", "number" }, ["--top-k"] = { "top_k", "number" },
     ["--top-p"] = { "top_p", "number" }, ["--min-p"] = { "min_p", "number" },
     ["--repetition-penalty"] = { "repetition_penalty", "number" }, ["--seed"] = { "seed", "number" },
@@ -105,10 +106,12 @@ end
 function commands.compare(self)
     if #self.messages < self.first + 2 then return write "there is no answer yet\n" end
     local answer = table.remove(self.messages)
-    for _, twin in ipairs { { self.spec and "steered" or "unsteered", self.spec }, self.spec and { "unsteered" } or nil } do
-        write(("--- %s\n"):format(twin[1]))
-        self:generate(twin[2])
+    if self.spec then
+        write "--- steered\n"
+        self:generate(self.spec)
     end
+    write "--- unsteered\n"
+    self:generate()
     table.insert(self.messages, answer)
 end
 
