@@ -3,7 +3,7 @@
 -- A lines chart: {kind="lines", title={lines}, xlabel=, ylabel=, legend=, xs={values}, text_x=, low=, high=, logx=,
 -- logy=, bars=, groups={{name=, look=, points={{x=, at=, stats=}}}}}; a heatmap: {kind="heatmap", title=, xlabel=,
 -- ylabel=, zlabel=, xs=, ys=, low=, high=, logz=, cells={{i=, j=, stats= or word=}}}. Everything from outside is
--- written in single quotes, where gnuplot expands nothing.
+-- quoted, so that gnuplot expands nothing.
 local raise = require("steer._error").raise
 local text_of = require("steer._results").text
 
@@ -21,8 +21,17 @@ local POINTS = { 7, 5, 9, 13, 11, 6, 4, 8, 12, 10 }
 local RISING = { "#440154", "#472D7B", "#3B528B", "#2C728E", "#21918C", "#28AE80", "#5EC962", "#ADDC30", "#FDE725" }
 local SIGNED = { "#2166AC", "#67A9CF", "#D1E5F0", "#F7F7F7", "#FDDBC7", "#EF8A62", "#B2182B" }
 
+-- Control characters become a space, the two that XML has no place for, U+FFFE and U+FFFF, U+FFFD.
+local function clean(text)
+    return (text_of(text):gsub("%c+", " "):gsub("\194[\128-\159]", " ")
+        :gsub("\239\191[\190\191]", "\239\191\189"))
+end
+
+-- In single quotes two quotes are one, but not everywhere: these are double quotes, what is special in them escaped.
+local escapes = { ["\\"] = "\\\\", ['"'] = '\\"', ["`"] = "\\140" }
+
 local function quote(text)
-    return "'" .. tostring(text):gsub("[%c]+", " "):gsub("'", "''") .. "'"
+    return '"' .. clean(text):gsub('[\\"`]', escapes) .. '"'
 end
 
 -- Labels of ticks are formats.
@@ -137,13 +146,9 @@ local function lines_plot(chart, data)
         local x = chart.text_x and ("($1%+.3f)"):format(shift) or "1"
         parts[i] = ("%s index %d using %s:2%s with %s lc rgb '%s' lw 2 pt %d ps 1 title %s"):format(data, i - 1,
             x, chart.bars and ":3:4" or "", style, COLOURS[(look - 1) % #COLOURS + 1], POINTS[(look - 1) % #POINTS + 1],
-            quote(group.name))
+            quote(group.name == "" and '""' or group.name)) -- an empty title is none
     end
     return "plot " .. table.concat(parts, ", \\\n     ")
-end
-
-local function clean(text)
-    return (text_of(text):gsub("%c+", " "))
 end
 
 -- One block of lines per group, two empty lines between them.
@@ -258,7 +263,7 @@ local PNG = ("set terminal pngcairo size %d,%d noenhanced font 'Sans,15'"):forma
 local function title_of(chart)
     local words = {}
     for i, line in ipairs(chart.title) do words[i] = quote(line) end
-    return table.concat(words, '."\\n".')
+    return table.concat(words, [[."\n".]])
 end
 
 local function settings(chart)
@@ -268,14 +273,15 @@ local function settings(chart)
     return table.concat(lines, "\n")
 end
 
---- The script that draws NAME.svg and NAME.png from NAME.tsv, in the folder of these.
+--- The script that draws NAME.svg and NAME.png from NAME.tsv, in the folder of these. A name that begins with | or <
+-- would be a command.
 function M.script(chart, name)
-    local plot = KINDS[chart.kind].plot(chart, quote(name .. ".tsv"))
+    local plot = KINDS[chart.kind].plot(chart, quote("./" .. name .. ".tsv"))
     return table.concat({
         "# Draws the .svg and the .png beside this script from the .tsv: run gnuplot in this folder.",
         settings(chart), SVG:format(WIDTH, HEIGHT) .. " background 'white'",
-        "set output " .. quote(name .. ".svg"), plot,
-        PNG .. " fontscale 1.9 linewidth 2 pointscale 2", "set output " .. quote(name .. ".png"), "replot",
+        "set output " .. quote("./" .. name .. ".svg"), plot,
+        PNG .. " fontscale 1.9 linewidth 2 pointscale 2", "set output " .. quote("./" .. name .. ".png"), "replot",
         "set output", "",
     }, "\n")
 end
@@ -314,7 +320,7 @@ end
 --- Runs a script file in its folder.
 function M.run_file(op, folder, name)
     if not M.exists() then raise("not_found", op, "%s", M.MISSING) end
-    run(op, ("cd %s && gnuplot %s"):format(shell_quote(folder), shell_quote("./" .. name)))
+    run(op, ("cd -- %s && gnuplot %s"):format(shell_quote(folder), shell_quote("./" .. name)))
 end
 
 local function run_text(op, text)
@@ -329,9 +335,14 @@ local function run_text(op, text)
     return output
 end
 
+--- Mends an SVG: gnuplot takes a text such as &#x41; for a character that is already escaped.
+function M.mended(svg)
+    return (svg:gsub("&#x", "&amp;#x"))
+end
+
 --- Draws a chart as the text of an SVG.
 function M.svg(op, chart, width, height)
-    return run_text(op, inline(chart, SVG:format(width, height)))
+    return M.mended(run_text(op, inline(chart, SVG:format(width, height))))
 end
 
 --- Draws a chart for a terminal of so many columns and rows.

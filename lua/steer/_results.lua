@@ -239,6 +239,7 @@ local function make_stats(entry, metric)
     local value = entry.metrics[metric]
     if #numbers > 0 then return bench.stats(numbers) end
     if is_number(value) then return bench.stats({ value }) end
+    if metric == "" then return nil, "nothing was measured" end
     return nil, metric .. (value == nil and " was not measured" or " is not a number")
 end
 

@@ -6,6 +6,7 @@
 local check = require "steer._check"
 local json = require "steer._json"
 local options = require "steer._options"
+local printable = require("steer._text").printable
 local raise = require("steer._error").raise
 local walk = require "steer._walk"
 
@@ -273,7 +274,7 @@ end
 function M.list(values, width)
     local line = ""
     for i, value in ipairs(values) do
-        local word = (i > 1 and ", " or "") .. M.text(value)
+        local word = (i > 1 and ", " or "") .. printable(M.text(value))
         if #line + #word > width then return ("%s, ... (%d values)"):format(line, #values) end
         line = line .. word
     end

@@ -13,6 +13,7 @@ local options = require "steer._options"
 local record = require "steer.record"
 local results = require "steer._results"
 
+local printable = require("steer._text").printable
 local raise = require("steer._error").raise
 
 local M = {}
@@ -89,6 +90,7 @@ local function choose_metrics(op, old, new, wanted)
         end
         return wanted
     end
+    if #old.metrics + #new.metrics == 0 then return { "" } end -- of each case, why it was not measured
     if #times == 0 then
         raise("invalid_argument", op, "metric: which one? There is no time among %s", options.list(have))
     end
@@ -272,7 +274,8 @@ end
 -- Header and rows as text; the metric has a column of its own where there are several.
 local function cells(c)
     local axes, several = columns(c), #c.metrics > 1
-    local head = { unpack(axes) }
+    local head = {}
+    for i, axis in ipairs(axes) do head[i] = printable(axis) end
     if several then head[#head + 1] = "metric" end
     for _, word in ipairs { "OLD", "NEW", "change", "verdict" } do head[#head + 1] = word end
     local rows = {}
@@ -280,13 +283,13 @@ local function cells(c)
         local line = {}
         for _, axis in ipairs(axes) do
             local value = row.case[axis]
-            line[#line + 1] = value == nil and "-" or results.text(value)
+            line[#line + 1] = value == nil and "-" or printable(results.text(value))
         end
-        if several then line[#line + 1] = results.title(row.metric) end
+        if several then line[#line + 1] = printable(results.title(row.metric)) end
         line[#line + 1] = side_text(row.old, c.higher)
         line[#line + 1] = side_text(row.new, c.higher)
         line[#line + 1] = row.change and ("%+.1f %%"):format(row.change * 100) or "-"
-        line[#line + 1] = row.reason and ("%s: %s"):format(row.verdict, row.reason) or row.verdict
+        line[#line + 1] = row.reason and ("%s: %s"):format(row.verdict, printable(row.reason)) or row.verdict
         rows[i] = line
     end
     return head, rows, #head - 4
@@ -294,9 +297,10 @@ end
 
 local function heading(c)
     local titles = {}
-    for i, metric in ipairs(c.metrics) do titles[i] = results.title(metric) end
-    return ("%s: median %s of %s%s"):format(tostring(c.new.name), c.higher and "[q1, max]" or "[min, q3]",
-        table.concat(titles, ", "), c.higher and ", higher is better" or "")
+    for i, metric in ipairs(c.metrics) do titles[i] = metric ~= "" and results.title(metric) or nil end
+    local what = #titles > 0 and ("median %s of %s%s"):format(c.higher and "[q1, max]" or "[min, q3]",
+        table.concat(titles, ", "), c.higher and ", higher is better" or "") or "nothing was measured"
+    return printable(("%s: %s"):format(tostring(c.new.name), what))
 end
 
 -- Lines under the table: the counts, what is on one side only, the notes.
@@ -309,7 +313,7 @@ local function footer(c)
             lines[#lines + 1] = ("only in %s: %s"):format(side[1], record.text(case, all_axes(c)))
         end
     end
-    for _, note in ipairs(c.notes) do lines[#lines + 1] = "note: " .. note end
+    for _, note in ipairs(c.notes) do lines[#lines + 1] = "note: " .. printable(note) end
     return lines
 end
 
@@ -325,7 +329,7 @@ local function as_text(c)
     for _, row in ipairs(rows) do
         for i, cell in ipairs(row) do widths[i] = math.max(widths[i] or 0, width(cell)) end
     end
-    local lines = { heading(c), ("OLD %s, NEW %s"):format(c.old.path, c.new.path), "" }
+    local lines = { heading(c), printable(("OLD %s, NEW %s"):format(c.old.path, c.new.path)), "" }
     for _, row in ipairs(rows) do
         local words = {}
         for i, cell in ipairs(row) do
@@ -346,7 +350,8 @@ local function as_markdown(c)
     for i = 1, #head do rule[i] = i == left + 3 and "---:" or "---" end
     table.insert(rows, 1, rule)
     table.insert(rows, 1, head)
-    local lines = { "**" .. heading(c) .. "**", "", ("OLD `%s`, NEW `%s`"):format(c.old.path, c.new.path), "" }
+    local lines = { "**" .. heading(c) .. "**", "", printable(("OLD `%s`, NEW `%s`"):format(c.old.path,
+        c.new.path)), "" }
     for i, row in ipairs(rows) do
         for j, cell in ipairs(row) do row[j] = cell:gsub("[|\\]", "\\%0"):gsub("%s+", " ") end
         lines[#lines + 1] = "| " .. table.concat(rows[i], " | ") .. " |"

@@ -7,6 +7,7 @@ local record = require "steer.record"
 local results = require "steer._results"
 local walk = require "steer._walk"
 
+local printable = require("steer._text").printable
 local raise = require("steer._error").raise
 
 local M = {}
@@ -285,6 +286,14 @@ local function check_picture(op, path, ending)
     if not (tail and tail:find(ending, 1, true)) then raise("io", op, "out: gnuplot did not write %s whole", path) end
 end
 
+local function mend_svg(op, path)
+    local file = io.open(path, "rb")
+    local text = file:read "*a"
+    file:close()
+    local mended = gnuplot.mended(text)
+    if mended ~= text then append_only.write(op, path, mended) end
+end
+
 -- The path of the pictures without its extension.
 local function base_of(path, opts)
     if opts.out then return (opts.out:gsub("%.svg$", ""):gsub("%.png$", "")) end
@@ -298,6 +307,23 @@ local function base_of(path, opts)
         end
     end
     return path:gsub("%.jsonl?$", "") .. "-" .. table.concat(words, "-"):gsub("[^%w_.-]", "_")
+end
+
+-- Folder and name of the pictures, once all files can be written under it.
+local function check_base(op, base)
+    local folder, name = base:match("^(.*/)([^/]*)$")
+    folder, name = folder or "./", name or base
+    if name == "" or name == "." or name == ".." then
+        raise("invalid_argument", op, "out: %s is a folder, expected the path of a picture", base)
+    end
+    if name:find "%c" then
+        raise("invalid_argument", op, "out: %s: a name with control characters, which gnuplot cannot write; "
+            .. "--out names another one", printable(base))
+    end
+    for _, ending in ipairs { ".svg", ".png" } do
+        if append_only.exists(base .. ending) then append_only.open(op, base .. ending):close() end
+    end
+    return folder:find "^/" and folder or "./" .. folder, name -- a plain one might lie in $CDPATH
 end
 
 --- Draws a metric of a sweep's results: lines over an axis, or a heatmap over two.
@@ -315,9 +341,7 @@ function M.plot(path, opts)
     opts = options.check(op, opts, KNOWN)
     local chart = M.chart(op, results.read(op, path), opts)
     local base = base_of(path, opts)
-    local folder, name = base:match("^(.*/)([^/]*)$")
-    folder, name = folder or "./", name or base
-    if name == "" then raise("invalid_argument", op, "out: %s is a folder, expected the path of a picture", base) end
+    local folder, name = check_base(op, base)
     append_only.write(op, base .. ".tsv", gnuplot.data(chart))
     append_only.write(op, base .. ".gp", gnuplot.script(chart, name))
     if not gnuplot.exists() then
@@ -326,6 +350,7 @@ function M.plot(path, opts)
     gnuplot.run_file(op, folder, name .. ".gp")
     check_picture(op, base .. ".svg", "</svg>")
     check_picture(op, base .. ".png", "IEND")
+    mend_svg(op, base .. ".svg")
     return { files = { svg = base .. ".svg", png = base .. ".png", tsv = base .. ".tsv", gp = base .. ".gp" },
         chart = chart, missing = chart.missing }
 end

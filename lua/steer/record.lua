@@ -10,6 +10,7 @@ local ffi = require "ffi"
 local append_only = require "steer._append"
 local check = require "steer._check"
 local json = require "steer._json"
+local printable = require("steer._text").printable
 local raise = require("steer._error").raise
 local walk = require "steer._walk"
 
@@ -55,7 +56,7 @@ function M.text(case, order)
     local words = {}
     for i, name in ipairs(order) do
         local value = case[name]
-        words[i] = name .. "=" .. (type(value) == "number" and ("%.15g"):format(value) or tostring(value))
+        words[i] = name .. "=" .. (type(value) == "number" and ("%.15g"):format(value) or printable(tostring(value)))
     end
     return table.concat(words, " ")
 end

@@ -100,9 +100,10 @@ end
 local function inline_svg(svg, number, title)
     local prefix = ("plot%d-"):format(number)
     local body = svg:match("<svg.->(.*)</svg>")
-    body = body:gsub("<title>.-</title>", ""):gsub("<desc>.-</desc>", "")
-        :gsub("id=(['\"])", "id=%1" .. prefix):gsub("href=(['\"])#", "href=%1#" .. prefix)
-        :gsub("url%(#", "url(#" .. prefix):gsub("rgb%( +0, +0, +0%)", "currentColor")
+    body = body:gsub("<title>.-</title>", ""):gsub("<desc>.-</desc>", ""):gsub("<[^>]*>", function(tag)
+        return tag:gsub("id=(['\"])", "id=%1" .. prefix):gsub("href=(['\"])#", "href=%1#" .. prefix)
+            :gsub("url%(#", "url(#" .. prefix):gsub("rgb%( +0, +0, +0%)", "currentColor")
+    end)
     return ('<svg role="img" aria-label="%s" %s>%s</svg>'):format(escape(title),
         svg:match('viewBox="[^"]*"') .. ' xmlns:xlink="http://www.w3.org/1999/xlink"', body)
 end

@@ -225,6 +225,39 @@ describe("steer compare", function()
         assert_found(sweeps.steer(("compare %s %s --format markdown"):format(path, path)), '\n| x,"\\|y | ')
     end)
 
+    it("escapes control characters, except in CSV, which holds values as they are", function()
+        local value = "a\27[31m\n\194\155b\127é"
+        local path = sweeps.write("control.jsonl", { "a" }, { ok({ a = value }, { ["t\27_s"] = 1 }),
+            { case = { a = "z" }, status = "failed", reason = "no\27[2J\nmore" } })
+        local apart = sweeps.write("control_apart.jsonl", { "a" }, { ok({ a = "z" }, { ["t\27_s"] = 1 }) })
+        for _, format in ipairs { "text", "markdown" } do
+            for _, other in ipairs { path, apart } do
+                local output = sweeps.steer(("compare %s %s --format %s"):format(path, other, format))
+                assert_found(output, "t\\x1b %(s%)")
+                assert_found(output, format == "markdown" and other == path
+                    and "a\\\\x1b%[31m\\\\n\\\\u009bb\\\\x7fé"
+                    or "a\\x1b%[31m\\n\\u009bb\\x7fé")
+                assert.is_nil(output:gsub("\n", ""):find "%c")
+            end
+        end
+        assert_found(sweeps.steer(("compare %s %s --format csv"):format(path, path)), "a\27%[31m\n\194\155b\127é")
+    end)
+
+    it("says why nothing was measured", function()
+        local path = sweeps.write("nothing.jsonl", { "n" }, {
+            { case = { n = 1 }, status = "failed", reason = "no device" },
+            { case = { n = 2 }, status = "skipped", reason = "odd" } })
+        local output, errors, status = sweeps.steer(("compare %s %s --fail-on any"):format(path, path))
+        assert_found(output, "^speed: nothing was measured\n")
+        assert_found(output, "\n1 .*NOT COMPARED: both failed: no device\n2 .*NOT COMPARED: both skipped: odd\n")
+        assert_found(output, "0 SAME, 0 AMBIGUOUS, 2 not compared\n")
+        assert.same({ "", 0 }, { errors, status })
+        assert_found(sweeps.steer(("compare %s %s --format csv"):format(path, path)), "\n2,,,.*NOT COMPARED,both sk")
+        local measured = sweeps.write("measured.jsonl", { "n" }, { ok({ n = 1 }, { t_s = 1 }) })
+        output = sweeps.steer(("compare %s %s"):format(path, measured))
+        assert_found(output, "NOT COMPARED: OLD failed: no device\n")
+    end)
+
     it("exits with 2 for wrong usage and 1 for bad files", function()
         for arguments, message in pairs {
             ["compare"] = "expected two results files, got 0", ["compare a"] = "got 1", ["compare a b c"] = "got 3",

@@ -112,7 +112,7 @@ describe("steer.plot", function()
     drawing("keeps the looks of a group when others are filtered away", function()
         local function colour(filter)
             local opts = { x = "hidden", y = "gpu_us", by = "path", filter = filter, out = files.path("look") }
-            return files.get(steer.plot(path, opts).files.gp):match("lc rgb '(#%x+)' [^\n]- title 'mixed'")
+            return files.get(steer.plot(path, opts).files.gp):match("lc rgb '(#%x+)' [^\n]- title \"mixed\"")
         end
         assert.equal("#D55E00", colour { requests = 1 })
         assert.equal("#D55E00", colour { requests = 1, path = "mixed" })
@@ -120,18 +120,60 @@ describe("steer.plot", function()
 
     drawing("draws names as they are and lets none of them act", function()
         local nasty = { "`touch " .. files.path("pwned") .. "`", "it's", "100%", "a_b^c", 'q"\\n', "$x @y {z}",
-            "tab\there", "<b>&amp;" }
+            "tab\there", "<b>&amp;", "&#x41;&lt;",
+            "'quoted'", "a''b", "''", '"', '"quoted"', "\\", "é漢😀", "#hash", "%d%s",
+            "END_OF_DATA", "url(#a)", "e\27[31m\194\155m", "\239\191\190" }
+        -- The texts of an SVG with these words among them.
+        local function assert_drawn(svg)
+            for _, word in ipairs(nasty) do
+                word = word:gsub("%c", " "):gsub("\194\155", " "):gsub("\239\191\190", "\239\191\189")
+                    :gsub("&", "&amp;"):gsub("<", "&lt;")
+                assert(svg:find(">" .. word .. "<", 1, true), ("expected %q in:\n%s"):format(word, svg))
+            end
+        end
         local lines = {}
         for i, word in ipairs(nasty) do
             for _, n in ipairs { 1, 2 } do lines[#lines + 1] = ok({ word = word, n = n }, { ["t's_us"] = i * n }) end
         end
         local odd = sweeps.write("it's odd.jsonl", { "word", "n" }, lines, "`touch " .. files.path("pwned") .. "`")
-        local drawn = steer.plot(odd, { x = "n", y = "t's_us", by = "word", title = "system('touch x')" })
-        assert_found(files.get(drawn.files.svg), ">a_b^c<")
+        local drawn = steer.plot(odd, { x = "n", y = "t's_us", by = "word", title = "system('touch x') a''b" })
+        assert_drawn(files.get(drawn.files.svg))
+        assert_found(files.get(drawn.files.svg), ">system%('touch x'%) a''b<")
         drawn = steer.plot(odd, { x = "word", y = "t's_us", filter = { n = 1 } })
-        assert_found(files.get(drawn.files.svg), ">100%%<")
-        steer.plot(odd, { x = "word", y = "n", z = "t's_us" })
+        assert_drawn(files.get(drawn.files.svg))
+        drawn = steer.plot(odd, { x = "word", y = "n", z = "t's_us" })
+        assert_drawn(files.get(drawn.files.svg))
+        assert_found(require("steer.plot").terminal(drawn.chart, 200, 40), "t's %(µs%)")
+        assert_found(files.get((steer.report(odd))), "</figure>")
+        local likes = sweeps.write("likes.jsonl", { "word" }, { ok({ word = "url(#a)" }, { t_s = 1 }),
+            ok({ word = "id='x'" }, { t_s = 1 }) }) -- like what the page renames in an SVG
+        local page = files.get((steer.report(likes)))
+        assert_found(page, ">url%(#a%)</text>")
+        assert_found(page, ">id='x'</text>")
         assert.is_nil(io.open(files.path("pwned")))
+    end)
+
+    drawing("writes pictures of any name, or refuses it before anything is written", function()
+        local opts = { x = "hidden", y = "gpu_us", by = { "path", "requests" } }
+        for _, name in ipairs { "it's", '"', "|touch pwned", "<x", "~x", "-x", "a b", "a`touch pwned`", "a\\b", "x%d",
+            "$HOME", "é漢😀", "\255", "#x", "*" } do
+            opts.out = files.path(name)
+            assert.equal("\137PNG", files.get(steer.plot(path, opts).files.png):sub(1, 4))
+            assert_found(files.get(opts.out .. ".svg"), "</svg>")
+        end
+        assert.is_nil(io.open "pwned")
+        assert.is_nil(io.open(files.path "pwned"))
+        local before = files.listing()
+        for name, why in pairs { ["a\nb"] = "a\\nb: a name with control characters", ["\27"] = "\\x1b: a name with",
+            ["."] = "is a folder", [".."] = "is a folder", [("x"):rep(252)] = "File name too long" } do
+            opts.out = files.path(name)
+            files.fails(why:find "^File" and "io" or "invalid_argument", why, steer.plot, path, opts)
+            assert.equal(before, files.listing())
+        end
+        opts.out = files.path "pipe"
+        assert.equal(0, os.execute("mkfifo " .. opts.out .. ".png"))
+        files.fails("io", "pipe.png: cannot write: nobody reads from this pipe", steer.plot, path, opts)
+        assert.is_nil(io.open(opts.out .. ".tsv"))
     end)
 
     drawing("copes with equal, extreme and mixed values", function()
@@ -220,7 +262,7 @@ describe("steer plot", function()
         assert.equal(1, status)
         assert.equal("", output)
         assert_found(errors, "not_found: plot: gnuplot: .*apt%-get install gnuplot%-nox.*bare%.tsv and .*bare%.gp")
-        assert_found(files.get(files.path("bare.gp")), "\nplot 'bare%.tsv' index 0 ")
+        assert_found(files.get(files.path("bare.gp")), "\nplot \"%./bare%.tsv\" index 0 ")
         assert_found(files.get(files.path("bare.tsv")), "\n4096\t")
     end)
 
