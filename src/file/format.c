@@ -109,6 +109,7 @@ static void widen_q6_k(float *out, const uint8_t *p, int64_t n) {
     }
 }
 
+/* Blocks of formats without weights are here so that a file that has such a tensor beside others can be read. */
 const steer_format_traits steer_format_table[STEER_FORMAT_COUNT] = {
     [STEER_FORMAT_F32] = {"F32", 1, 4, 0, "F32", widen_f32},
     [STEER_FORMAT_F16] = {"F16", 1, 2, 1, "F16", widen_f16},
@@ -128,6 +129,36 @@ const steer_format_traits steer_format_table[STEER_FORMAT_COUNT] = {
     [STEER_FORMAT_Q4_K] = {"Q4_K", 256, 144, 12, NULL, widen_q4_k},
     [STEER_FORMAT_Q5_K] = {"Q5_K", 256, 176, 13, NULL, widen_q5_k},
     [STEER_FORMAT_Q6_K] = {"Q6_K", 256, 210, 14, NULL, widen_q6_k},
+    [STEER_FORMAT_Q8_1] = {"Q8_1", 32, 36, 9, NULL, NULL},
+    [STEER_FORMAT_Q2_K] = {"Q2_K", 256, 84, 10, NULL, NULL},
+    [STEER_FORMAT_Q3_K] = {"Q3_K", 256, 110, 11, NULL, NULL},
+    [STEER_FORMAT_Q8_K] = {"Q8_K", 256, 292, 15, NULL, NULL},
+    [STEER_FORMAT_IQ2_XXS] = {"IQ2_XXS", 256, 66, 16, NULL, NULL},
+    [STEER_FORMAT_IQ2_XS] = {"IQ2_XS", 256, 74, 17, NULL, NULL},
+    [STEER_FORMAT_IQ3_XXS] = {"IQ3_XXS", 256, 98, 18, NULL, NULL},
+    [STEER_FORMAT_IQ1_S] = {"IQ1_S", 256, 50, 19, NULL, NULL},
+    [STEER_FORMAT_IQ4_NL] = {"IQ4_NL", 32, 18, 20, NULL, NULL},
+    [STEER_FORMAT_IQ3_S] = {"IQ3_S", 256, 110, 21, NULL, NULL},
+    [STEER_FORMAT_IQ2_S] = {"IQ2_S", 256, 82, 22, NULL, NULL},
+    [STEER_FORMAT_IQ4_XS] = {"IQ4_XS", 256, 136, 23, NULL, NULL},
+    [STEER_FORMAT_IQ1_M] = {"IQ1_M", 256, 56, 29, NULL, NULL},
+    [STEER_FORMAT_TQ1_0] = {"TQ1_0", 256, 54, 34, NULL, NULL},
+    [STEER_FORMAT_TQ2_0] = {"TQ2_0", 256, 66, 35, NULL, NULL},
+    [STEER_FORMAT_MXFP4] = {"MXFP4", 32, 17, 39, NULL, NULL},
+    [STEER_FORMAT_NVFP4] = {"NVFP4", 64, 36, 40, NULL, NULL},
+    [STEER_FORMAT_Q1_0] = {"Q1_0", 128, 18, 41, NULL, NULL},
+    [STEER_FORMAT_U16] = {"U16", 1, 2, -1, "U16", NULL},
+    [STEER_FORMAT_U32] = {"U32", 1, 4, -1, "U32", NULL},
+    [STEER_FORMAT_U64] = {"U64", 1, 8, -1, "U64", NULL},
+    [STEER_FORMAT_C64] = {"C64", 1, 8, -1, "C64", NULL},
+    [STEER_FORMAT_F8_E4M3] = {"F8_E4M3", 1, 1, -1, "F8_E4M3", NULL},
+    [STEER_FORMAT_F8_E5M2] = {"F8_E5M2", 1, 1, -1, "F8_E5M2", NULL},
+    [STEER_FORMAT_F8_E8M0] = {"F8_E8M0", 1, 1, -1, "F8_E8M0", NULL},
+    [STEER_FORMAT_F8_E4M3FNUZ] = {"F8_E4M3FNUZ", 1, 1, -1, "F8_E4M3FNUZ", NULL},
+    [STEER_FORMAT_F8_E5M2FNUZ] = {"F8_E5M2FNUZ", 1, 1, -1, "F8_E5M2FNUZ", NULL},
+    [STEER_FORMAT_F6_E2M3] = {"F6_E2M3", 4, 3, -1, "F6_E2M3", NULL},
+    [STEER_FORMAT_F6_E3M2] = {"F6_E3M2", 4, 3, -1, "F6_E3M2", NULL},
+    [STEER_FORMAT_F4] = {"F4", 2, 1, -1, "F4", NULL},
 };
 
 /* ---- Reading --------------------------------------------------------------------------------------------------- */
@@ -137,14 +168,24 @@ static const uint8_t *address(const steer_weight *weight, int64_t start) {
     return weight->data + start / traits->block * traits->bytes;
 }
 
-static int check_format(const steer_weight *weight) {
-    if (steer_format_table[weight->format].widen) return STEER_OK;
-    return STEER_FAIL(STEER_E_UNSUPPORTED, "%s: tensor %s: dtype %s, expected a float or a block format",
-                      weight->file, weight->name, steer_format_table[weight->format].name);
+static int check_range(const steer_weight *weight, int64_t start, int64_t n) {
+    const steer_format_traits *traits = &steer_format_table[weight->format];
+    const int64_t numel = steer_weight_numel(weight);
+    if (!traits->widen)
+        return STEER_FAIL(STEER_E_UNSUPPORTED,
+                          "%s: tensor %s: dtype %s, expected F32, F16, BF16, F64, Q4_0, Q4_1, Q5_0, Q5_1, "
+                          "Q8_0, Q4_K, Q5_K or Q6_K",
+                          weight->file, weight->name, traits->name);
+    if (start < 0 || n < 0 || n > numel || start > numel - n || start % traits->block || n % traits->block)
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
+                          "%s: tensor %s: elements %lld to %lld of %lld in blocks of %d", weight->file,
+                          weight->name, (long long)start, (long long)start + n, (long long)numel,
+                          traits->block);
+    return STEER_OK;
 }
 
 int steer_weight_read_f32(const steer_weight *weight, int64_t start, int64_t n, float *out) {
-    STEER_TRY(check_format(weight));
+    STEER_TRY(check_range(weight, start, n));
     steer_format_table[weight->format].widen(out, address(weight, start), n);
     return STEER_OK;
 }
@@ -169,7 +210,9 @@ enum { PIECE = 4096 }; /* elements converted at a time: a multiple of every bloc
 
 int steer_weight_convert(const steer_weight *weight, int64_t start, int64_t n, steer_dtype dtype, void *out,
                          int *finite) {
-    STEER_TRY(check_format(weight));
+    STEER_TRY(check_range(weight, start, n));
+    if (!steer_dtype_is_float(dtype))
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "dtype: %d, expected F32, F16 or BF16", (int)dtype);
     const steer_format_traits *traits = &steer_format_table[weight->format];
     int fine = 1;
 #pragma omp parallel for schedule(static) reduction(& : fine) if (n > 16 * PIECE)

@@ -1,10 +1,12 @@
 /* gguf.c: reads GGUF headers: every length is checked against the file before it is used. */
 #include "file/gguf.h"
 
-#include "core/status.h"
+#include "file/store.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+enum { DEPTH_MOST = 8 }; /* of arrays in arrays */
 
 static const int type_bytes[STEER_GGUF_TYPES] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
 
@@ -35,23 +37,51 @@ static int take_text(reader *r, steer_gguf_text *out, const char *what) {
     return STEER_OK;
 }
 
+static int bad_value(const steer_gguf_value *value, const reader *r, const char *what) {
+    return STEER_FAIL(STEER_E_FORMAT, "%s: metadata %s: %s", r->name,
+                      STEER_QUOTE(value->key.text, value->key.size), what);
+}
+
+static int take_array_head(reader *r, const steer_gguf_value *value, uint32_t *type, uint64_t *count) {
+    STEER_TRY(take(r, type, 4, "the type of an array"));
+    STEER_TRY(take(r, count, 8, "the length of an array"));
+    if (*type >= STEER_GGUF_TYPES) return bad_value(value, r, "an array of a type that is not known");
+    const uint64_t least = *type == STEER_GGUF_ARRAY    ? 12
+                           : *type == STEER_GGUF_STRING ? 8
+                                                        : type_bytes[*type];
+    if (*count > (uint64_t)(r->size - r->at) / least) return cut(r, "an array");
+    return STEER_OK;
+}
+
+/* Steps over the elements of an array: arrays in arrays hold nothing that a model needs. */
+static int skip_elements(reader *r, const steer_gguf_value *value, uint32_t type, uint64_t count, int depth) {
+    if (depth > DEPTH_MOST) return bad_value(value, r, "arrays nested too deep");
+    if (type != STEER_GGUF_ARRAY && type != STEER_GGUF_STRING) {
+        r->at += (int64_t)count * type_bytes[type];
+        return STEER_OK;
+    }
+    for (uint64_t i = 0; i < count; i++) {
+        uint32_t inner_type = 0;
+        uint64_t inner_count = 0;
+        steer_gguf_text text;
+        if (type == STEER_GGUF_STRING) {
+            STEER_TRY(take_text(r, &text, "a string of an array"));
+            continue;
+        }
+        STEER_TRY(take_array_head(r, value, &inner_type, &inner_count));
+        STEER_TRY(skip_elements(r, value, inner_type, inner_count, depth + 1));
+    }
+    return STEER_OK;
+}
+
 static int take_array(reader *r, steer_gguf_value *value) {
     uint32_t type = 0;
     uint64_t count = 0;
-    STEER_TRY(take(r, &type, 4, "the type of an array"));
-    STEER_TRY(take(r, &count, 8, "the length of an array"));
-    if (type >= STEER_GGUF_TYPES || type == STEER_GGUF_ARRAY)
-        return STEER_FAIL(STEER_E_FORMAT, "%s: %.*s: an array of type %u, expected numbers, bools or strings",
-                          r->name, (int)value->key.size, value->key.text, type);
-    const int least = type == STEER_GGUF_STRING ? 8 : type_bytes[type];
-    if (count > (uint64_t)(r->size - r->at) / (uint64_t)least) return cut(r, "an array");
+    STEER_TRY(take_array_head(r, value, &type, &count));
     value->element = (steer_gguf_type)type;
     value->count = (int64_t)count;
     value->data = r->data + r->at;
-    if (type != STEER_GGUF_STRING) {
-        r->at += value->count * least;
-        return STEER_OK;
-    }
+    if (type != STEER_GGUF_STRING) return skip_elements(r, value, type, count, 1);
     value->texts = malloc((size_t)(count ? count : 1) * sizeof *value->texts);
     if (!value->texts)
         return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "%s: no host memory for its metadata", r->name);
@@ -63,9 +93,7 @@ static int take_value(reader *r, steer_gguf_value *value) {
     uint32_t type = 0;
     STEER_TRY(take_text(r, &value->key, "a key"));
     STEER_TRY(take(r, &type, 4, "the type of a value"));
-    if (type >= STEER_GGUF_TYPES)
-        return STEER_FAIL(STEER_E_FORMAT, "%s: %.*s: type %u, expected 0 to 12", r->name,
-                          (int)value->key.size, value->key.text, type);
+    if (type >= STEER_GGUF_TYPES) return bad_value(value, r, "a type that is not known, expected 0 to 12");
     value->type = (steer_gguf_type)type;
     value->count = 1;
     if (type == STEER_GGUF_ARRAY) return take_array(r, value);
@@ -76,7 +104,13 @@ static int take_value(reader *r, steer_gguf_value *value) {
     }
     if (type_bytes[type] > r->size - r->at) return cut(r, "a value");
     r->at += type_bytes[type];
-    return STEER_OK;
+    return type == STEER_GGUF_BOOL && *value->data > 1 ? bad_value(value, r, "a bool that is not 0 or 1")
+                                                       : STEER_OK;
+}
+
+static int bad_tensor(const steer_gguf_tensor *tensor, const reader *r, const char *what, uint64_t number) {
+    return STEER_FAIL(STEER_E_FORMAT, "%s: tensor %s: %s: %llu", r->name,
+                      STEER_QUOTE(tensor->name.text, tensor->name.size), what, (unsigned long long)number);
 }
 
 static int take_tensor(reader *r, steer_gguf_tensor *tensor) {
@@ -84,27 +118,23 @@ static int take_tensor(reader *r, steer_gguf_tensor *tensor) {
     uint64_t dim = 0, offset = 0;
     STEER_TRY(take_text(r, &tensor->name, "a tensor's name"));
     STEER_TRY(take(r, &ndim, 4, "a tensor's dimensions"));
-    if (ndim > 4)
-        return STEER_FAIL(STEER_E_FORMAT, "%s: tensor %.*s: %u dimensions, expected at most 4", r->name,
-                          (int)tensor->name.size, tensor->name.text, ndim);
+    if (ndim > 4) return bad_tensor(tensor, r, "more than 4 dimensions", ndim);
     tensor->ndim = (int32_t)ndim;
     for (uint32_t i = 0; i < ndim; i++) {
         STEER_TRY(take(r, &dim, 8, "a tensor's dimensions"));
-        if (dim > INT32_MAX)
-            return STEER_FAIL(STEER_E_FORMAT, "%s: tensor %.*s: a dimension of %llu", r->name,
-                              (int)tensor->name.size, tensor->name.text, (unsigned long long)dim);
+        if (dim > INT32_MAX) return bad_tensor(tensor, r, "a dimension that is too large", dim);
         tensor->dims[i] = (int64_t)dim;
     }
     STEER_TRY(take(r, &tensor->type, 4, "a tensor's type"));
     STEER_TRY(take(r, &offset, 8, "a tensor's offset"));
-    if (offset > (uint64_t)r->size) return cut(r, "a tensor's data");
+    if (offset > (uint64_t)r->size) return bad_tensor(tensor, r, "an offset outside of the file", offset);
     tensor->offset = (int64_t)offset;
     return STEER_OK;
 }
 
 /* Counts that the file cannot hold are refused before memory is taken for them. */
 static int take_counts(reader *r, steer_gguf *gguf) {
-    char magic[4] = "";
+    char magic[4];
     uint32_t version = 0;
     uint64_t tensors = 0, values = 0;
     STEER_TRY(take(r, magic, 4, "the magic number"));
@@ -129,22 +159,55 @@ static int take_counts(reader *r, steer_gguf *gguf) {
     return STEER_OK;
 }
 
-static int read_header(reader *r, steer_gguf *gguf) {
-    STEER_TRY(take_counts(r, gguf));
-    for (int64_t i = 0; i < gguf->value_count; i++) STEER_TRY(take_value(r, &gguf->values[i]));
-    for (int64_t i = 0; i < gguf->tensor_count; i++) STEER_TRY(take_tensor(r, &gguf->tensors[i]));
+static int compare_texts(const steer_gguf_text *x, const steer_gguf_text *y) {
+    const size_t least = x->size < y->size ? x->size : y->size;
+    const int order = memcmp(x->text, y->text, least);
+    return order ? order : (x->size > y->size) - (x->size < y->size);
+}
+
+static int compare_keys(const void *a, const void *b) {
+    return compare_texts(&(*(const steer_gguf_value *const *)a)->key,
+                         &(*(const steer_gguf_value *const *)b)->key);
+}
+
+static int check_keys(const reader *r, const steer_gguf *gguf) {
+    const size_t count = (size_t)gguf->value_count;
+    const steer_gguf_value **order = malloc((count + 1) * sizeof *order);
+    if (!order) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "%s: no host memory for its metadata", r->name);
+    for (size_t i = 0; i < count; i++) order[i] = &gguf->values[i];
+    qsort(order, count, sizeof *order, compare_keys);
+    int status = STEER_OK;
+    for (size_t i = 1; i < count && status == STEER_OK; i++)
+        if (compare_keys(&order[i - 1], &order[i]) == 0) status = bad_value(order[i], r, "it is there twice");
+    free(order);
+    return status;
+}
+
+/* Offsets count from the first multiple of the alignment after the header. */
+static int place_tensors(const reader *r, steer_gguf *gguf) {
     int64_t alignment = 32;
     if (steer_gguf_get(gguf, "general.alignment") &&
         !steer_gguf_integer(gguf, "general.alignment", &alignment))
         alignment = 0;
     if (alignment < 1 || alignment > 1 << 20 || (alignment & (alignment - 1)))
-        return STEER_FAIL(STEER_E_FORMAT, "%s: general.alignment: expected a power of two", r->name);
+        return STEER_FAIL(STEER_E_FORMAT, "%s: general.alignment: expected a power of two up to %d", r->name,
+                          1 << 20);
     const int64_t start = (r->at + alignment - 1) / alignment * alignment;
     for (int64_t i = 0; i < gguf->tensor_count; i++) {
-        gguf->tensors[i].offset += start;
-        if (gguf->tensors[i].offset > r->size) return cut(r, "a tensor's data");
+        steer_gguf_tensor *tensor = &gguf->tensors[i];
+        if (tensor->offset % alignment)
+            return bad_tensor(tensor, r, "an offset that is not aligned", (uint64_t)tensor->offset);
+        tensor->offset += start; /* still in range: whether the data fit is checked with their size */
     }
     return STEER_OK;
+}
+
+static int read_header(reader *r, steer_gguf *gguf) {
+    STEER_TRY(take_counts(r, gguf));
+    for (int64_t i = 0; i < gguf->value_count; i++) STEER_TRY(take_value(r, &gguf->values[i]));
+    STEER_TRY(check_keys(r, gguf));
+    for (int64_t i = 0; i < gguf->tensor_count; i++) STEER_TRY(take_tensor(r, &gguf->tensors[i]));
+    return place_tensors(r, gguf);
 }
 
 int steer_gguf_read(steer_gguf **out, const steer_map *map) {

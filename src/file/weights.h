@@ -6,7 +6,7 @@
 #include "core/table.h"
 #include "file/gguf.h"
 
-/* How elements lie in a file: a row of the table in block.c. */
+/* How elements lie in a file: a row of the table in format.c. */
 typedef enum steer_format {
     STEER_FORMAT_F32 = 0,
     STEER_FORMAT_F16,
@@ -26,6 +26,37 @@ typedef enum steer_format {
     STEER_FORMAT_Q4_K,
     STEER_FORMAT_Q5_K,
     STEER_FORMAT_Q6_K,
+    /* Without weights: only their names and sizes are known. */
+    STEER_FORMAT_Q8_1,
+    STEER_FORMAT_Q2_K,
+    STEER_FORMAT_Q3_K,
+    STEER_FORMAT_Q8_K,
+    STEER_FORMAT_IQ2_XXS,
+    STEER_FORMAT_IQ2_XS,
+    STEER_FORMAT_IQ3_XXS,
+    STEER_FORMAT_IQ1_S,
+    STEER_FORMAT_IQ4_NL,
+    STEER_FORMAT_IQ3_S,
+    STEER_FORMAT_IQ2_S,
+    STEER_FORMAT_IQ4_XS,
+    STEER_FORMAT_IQ1_M,
+    STEER_FORMAT_TQ1_0,
+    STEER_FORMAT_TQ2_0,
+    STEER_FORMAT_MXFP4,
+    STEER_FORMAT_NVFP4,
+    STEER_FORMAT_Q1_0,
+    STEER_FORMAT_U16,
+    STEER_FORMAT_U32,
+    STEER_FORMAT_U64,
+    STEER_FORMAT_C64,
+    STEER_FORMAT_F8_E4M3,
+    STEER_FORMAT_F8_E5M2,
+    STEER_FORMAT_F8_E8M0,
+    STEER_FORMAT_F8_E4M3FNUZ,
+    STEER_FORMAT_F8_E5M2FNUZ,
+    STEER_FORMAT_F6_E2M3,
+    STEER_FORMAT_F6_E3M2,
+    STEER_FORMAT_F4,
     STEER_FORMAT_COUNT
 } steer_format;
 
