@@ -35,23 +35,40 @@ __device__ __forceinline__ place place_of(const steer_rows &rows, steer_attend_r
     return {count > STEER_ATTEND_FEW || r >= count ? -1 : first + r, i, s};
 }
 
-/* Packs of a position's head that a lane has: lane, lane + lanes, ... */
-template <typename T, int V, int P>
-__device__ __forceinline__ void read_packs(float (&to)[P * V], const T *from, int lane, int lanes, int size) {
+/* Lanes that share a position, and how many positions a block has at a time. */
+struct teams {
+    int lane, lanes, number, count;
+};
+
+/* A lane's packs of a head's dimensions: lane, lane + lanes, ...; 0 beyond the head. */
+template <typename T, int V, int P> struct head_packs {
+    steer_pack<T, V> pack[P];
+    __device__ void read(const T *from, const teams &team, int size) {
 #pragma unroll
-    for (int p = 0; p < P; p++) {
-        const int at = (lane + p * lanes) * V;
-        float values[V] = {};
-        if (at < size) steer_read<V>(values, from + at);
-#pragma unroll
-        for (int j = 0; j < V; j++) to[p * V + j] = values[j];
+        for (int p = 0; p < P; p++) {
+            const int at = (team.lane + p * team.lanes) * V;
+            if (from && at < size)
+                pack[p] = *reinterpret_cast<const steer_pack<T, V> *>(from + at);
+            else
+                pack[p] = {};
+        }
     }
-}
+    __device__ float at(int i) const { return steer_to_f32(pack[i / V].at[i % V]); }
+};
 
 template <int G> struct block_state {
     float scores[G][TILE];
     float most[G], sum[G], correction[G];
-    int blocks[TILE / STEER_KV_BLOCK];
+    int blocks[TILE / STEER_KV_BLOCK]; /* of the cache; -1: forgotten, or of no position that counts */
+
+    /* Where the head of position k of the tile is in the cache; NULL: it does not count. */
+    template <typename T>
+    __device__ const T *head_at(const T *cache, const steer_attention &a, int kv, int k, int first,
+                                int last) const {
+        const int64_t block = k >= first && k <= last ? blocks[k / STEER_KV_BLOCK] : -1;
+        if (block < 0) return nullptr;
+        return cache + ((block * a.kv_heads + kv) * STEER_KV_BLOCK + k % STEER_KV_BLOCK) * a.head_dim;
+    }
 };
 
 /* The tile's scores become exponentials; maxima and sums go on. A warp has heads warp, warp + WARPS, ... */
@@ -74,9 +91,105 @@ template <int G> __device__ void exponentials(block_state<G> &state, int group, 
     }
 }
 
-/* G query heads at most. */
+/* Scores of the tile's positions up to `last`; those before `first` count for nothing. All lanes take part in the sums. */
 template <typename T, int V, int P, int G>
-__global__ void __launch_bounds__(THREADS) attend_rows(steer_attention a, steer_rows rows, layout how) {
+__device__ void score_tile(block_state<G> &state, const steer_attention &a, const T *q, int kv, int group,
+                           const teams &team, int first, int last) {
+    float query[G][P * V];
+#pragma unroll
+    for (int g = 0; g < G; g++) {
+        if (g >= group) break;
+        head_packs<T, V, P> packs;
+        packs.read(q + g * a.head_dim, team, a.head_dim);
+#pragma unroll
+        for (int j = 0; j < P * V; j++) query[g][j] = packs.at(j);
+    }
+    for (int k0 = 0; k0 <= last; k0 += team.count * AT_ONCE) {
+        head_packs<T, V, P> key[AT_ONCE];
+        bool counts[AT_ONCE];
+#pragma unroll
+        for (int n = 0; n < AT_ONCE; n++) {
+            const T *from = state.head_at(static_cast<const T *>(a.keys), a, kv,
+                                          k0 + n * team.count + team.number, first, last);
+            counts[n] = from != nullptr;
+            key[n].read(from, team, a.head_dim);
+        }
+#pragma unroll
+        for (int n = 0; n < AT_ONCE; n++) {
+            const int k = k0 + n * team.count + team.number;
+#pragma unroll
+            for (int g = 0; g < G; g++) {
+                if (g >= group) break;
+                float dot = 0.0f;
+#pragma unroll
+                for (int j = 0; j < P * V; j++) dot += query[g][j] * key[n].at(j);
+                dot = steer_lanes_sum(dot, team.lanes);
+                if (team.lane == 0 && k <= last)
+                    state.scores[g][k] =
+                        counts[n] ? steer_score(dot, a.scale, a.softcap) : steer_minus_infinity();
+            }
+        }
+    }
+}
+
+/* sums = sums * correction + the tile's exponentials times values, of this lane's dimensions and its team's positions. */
+template <typename T, int V, int P, int G>
+__device__ void add_values(float (&sums)[G][P * V], const block_state<G> &state, const steer_attention &a,
+                           int kv, int group, const teams &team, int first, int last) {
+#pragma unroll
+    for (int g = 0; g < G; g++) {
+        if (g >= group) break;
+#pragma unroll
+        for (int j = 0; j < P * V; j++) sums[g][j] *= state.correction[g];
+    }
+#pragma unroll AT_ONCE
+    for (int k = team.number; k <= last; k += team.count) {
+        const T *from = state.head_at(static_cast<const T *>(a.values), a, kv, k, first, last);
+        if (!from) continue;
+        head_packs<T, V, P> value;
+        value.read(from, team, a.head_dim);
+#pragma unroll
+        for (int g = 0; g < G; g++) {
+            if (g >= group) break;
+            const float weight = state.scores[g][k];
+#pragma unroll
+            for (int j = 0; j < P * V; j++) sums[g][j] += weight * value.at(j);
+        }
+    }
+}
+
+/* total[g] = the sums of the teams of a warp, then of the warps one after the other. */
+template <int V, int P, int G>
+__device__ void add_teams(float (&total)[G][STEER_ATTEND_MOST_DIM], float (&sums)[G][P * V], int group,
+                          const teams &team, int size) {
+#pragma unroll
+    for (int g = 0; g < G; g++) {
+        if (g >= group) break;
+#pragma unroll
+        for (int j = 0; j < P * V; j++) {
+            for (int bit = team.lanes; bit < 32; bit *= 2)
+                sums[g][j] += __shfl_xor_sync(0xffffffffu, sums[g][j], bit);
+        }
+    }
+    for (int warp = 0; warp < WARPS; warp++) {
+        if (threadIdx.x / 32 == warp && threadIdx.x % 32 < team.lanes) {
+#pragma unroll
+            for (int g = 0; g < G; g++) {
+                if (g >= group) break;
+#pragma unroll
+                for (int i = 0; i < P * V; i++) {
+                    const int at = (team.lane + i / V * team.lanes) * V + i % V;
+                    if (at < size) total[g][at] = (warp ? total[g][at] : 0.0f) + sums[g][i];
+                }
+            }
+        }
+        __syncthreads();
+    }
+}
+
+/* G query heads at most. Three blocks fit a multiprocessor. */
+template <typename T, int V, int P, int G>
+__global__ void __launch_bounds__(THREADS, 3) attend_rows(steer_attention a, steer_rows rows, layout how) {
     __shared__ block_state<G> state;
     __shared__ float total[G][STEER_ATTEND_MOST_DIM];
     const place here = place_of(rows, how.which, blockIdx.x);
@@ -97,10 +210,9 @@ __global__ void __launch_bounds__(THREADS) attend_rows(steer_attention a, steer_
         end = (int)min((int64_t)end, steer_split_begin(blockIdx.z + 1));
         if (begin >= end) return;
     }
-    const int lanes = how.lanes, lane = thread % lanes, team = thread / lanes, teams = THREADS / lanes;
+    const teams team = {thread % how.lanes, how.lanes, thread / how.lanes, THREADS / how.lanes};
     const int64_t row_size = (int64_t)(a.heads + 2 * a.kv_heads) * size;
     const T *q = static_cast<const T *>(a.qkv) + here.row * row_size + (int64_t)head * size;
-    const T *keys = static_cast<const T *>(a.keys), *values = static_cast<const T *>(a.values);
     const int *table = rows.blocks + here.sequence * rows.blocks_stride;
     float sums[G][P * V] = {};
     if (thread < G) {
@@ -115,96 +227,13 @@ __global__ void __launch_bounds__(THREADS) attend_rows(steer_attention a, steer_
                                        ? table[tile / STEER_KV_BLOCK + thread]
                                        : -1;
         __syncthreads();
-        /* Where the head of a position of the tile is in the cache; one that was forgotten has no place. */
-        auto offset_of = [&](int k) -> int64_t {
-            const int64_t block = state.blocks[k / STEER_KV_BLOCK];
-            return block < 0 ? -1 : ((block * a.kv_heads + kv) * STEER_KV_BLOCK + k % STEER_KV_BLOCK) * size;
-        };
-        {
-            float query[G][P * V];
-#pragma unroll
-            for (int g = 0; g < G; g++) {
-                if (g < group) read_packs<T, V, P>(query[g], q + g * size, lane, lanes, size);
-            }
-            for (int k0 = 0; k0 <= last; k0 += teams * AT_ONCE) { /* all lanes take part in sums */
-                float key[AT_ONCE][P * V];
-                int64_t from[AT_ONCE];
-#pragma unroll
-                for (int n = 0; n < AT_ONCE; n++) {
-                    const int k = k0 + n * teams + team;
-                    from[n] = k >= first && k <= last ? offset_of(k) : -1;
-                    if (from[n] >= 0) {
-                        read_packs<T, V, P>(key[n], keys + from[n], lane, lanes, size);
-                    } else {
-#pragma unroll
-                        for (int j = 0; j < P * V; j++) key[n][j] = 0.0f;
-                    }
-                }
-#pragma unroll
-                for (int n = 0; n < AT_ONCE; n++) {
-                    const int k = k0 + n * teams + team;
-#pragma unroll
-                    for (int g = 0; g < G; g++) {
-                        if (g >= group) break;
-                        float dot = 0.0f;
-#pragma unroll
-                        for (int j = 0; j < P * V; j++) dot += query[g][j] * key[n][j];
-                        dot = steer_lanes_sum(dot, lanes);
-                        if (lane == 0 && k <= last)
-                            state.scores[g][k] =
-                                from[n] >= 0 ? steer_score(dot, a.scale, a.softcap) : steer_minus_infinity();
-                    }
-                }
-            }
-        }
+        score_tile<T, V, P, G>(state, a, q, kv, group, team, first, last);
         __syncthreads();
         exponentials<G>(state, group, last + 1);
         __syncthreads();
-#pragma unroll
-        for (int g = 0; g < G; g++) {
-            if (g >= group) break;
-#pragma unroll
-            for (int j = 0; j < P * V; j++) sums[g][j] *= state.correction[g];
-        }
-#pragma unroll AT_ONCE
-        for (int k = team; k <= last; k += teams) {
-            const int64_t from = k >= first ? offset_of(k) : -1;
-            if (from < 0) continue;
-            float value[P * V];
-            read_packs<T, V, P>(value, values + from, lane, lanes, size);
-#pragma unroll
-            for (int g = 0; g < G; g++) {
-                if (g >= group) break;
-                const float weight = state.scores[g][k];
-#pragma unroll
-                for (int j = 0; j < P * V; j++) sums[g][j] += weight * value[j];
-            }
-        }
+        add_values<T, V, P, G>(sums, state, a, kv, group, team, first, last);
     }
-    /* Sums of the teams of a warp, then of the warps one after the other. */
-#pragma unroll
-    for (int g = 0; g < G; g++) {
-        if (g >= group) break;
-#pragma unroll
-        for (int j = 0; j < P * V; j++) {
-            for (int bit = lanes; bit < 32; bit *= 2)
-                sums[g][j] += __shfl_xor_sync(0xffffffffu, sums[g][j], bit);
-        }
-    }
-    for (int warp = 0; warp < WARPS; warp++) {
-        if (thread / 32 == warp && thread % 32 < lanes) {
-#pragma unroll
-            for (int g = 0; g < G; g++) {
-                if (g >= group) break;
-#pragma unroll
-                for (int i = 0; i < P * V; i++) {
-                    const int at = (lane + i / V * lanes) * V + i % V;
-                    if (at < size) total[g][at] = (warp ? total[g][at] : 0.0f) + sums[g][i];
-                }
-            }
-        }
-        __syncthreads();
-    }
+    add_teams<V, P, G>(total, sums, group, team, size);
     for (int i = thread; i < group * size; i += THREADS) {
         const int g = i / size, at = i % size;
         const float sum = state.sum[g];
@@ -271,7 +300,7 @@ int choose(steer_cuda_device *device, const steer_attention &a, int64_t items, c
     constexpr int V = steer_wide<T>, P = sizeof(T) == 4 ? 2 : 1; /* 32 lanes hold 256 dimensions */
     const bool wide = steer_is_wide(a.qkv, 0) && steer_is_wide(a.keys, 0) && steer_is_wide(a.values, 0) &&
                       a.head_dim % V == 0;
-    if (!wide) return launch<T, 1, 8, 4>(device, a, items, how);
+    if (!wide) return launch<T, 1, 8, 1>(device, a, items, how);
     if (a.heads == a.kv_heads) return launch<T, V, P, 1>(device, a, items, how);
     return launch<T, V, P, 8>(device, a, items, how);
 }

@@ -3,7 +3,7 @@
  * cuBLASLt counts by columns: there y is [out, rows], weight [in, out] transposed and x [in, rows]. A bias is put into y first
  * and y is added to what the product gives, so that it is rounded once. Algorithms are asked for once for each shape, rows
  * counted in steps (a request's bits change with the step, not with each row more), and kept. */
-#include "model.cuh"
+#include "gemv.cuh"
 
 #include <cublasLt.h>
 
@@ -235,6 +235,7 @@ int steer_cuda_linear(void *handle, const steer_linear *args) {
         return STEER_CUDA_FAIL(STEER_E_DTYPE_MISMATCH,
                                "y_dtype: %d from %d, expected f32, f16 or bf16, and f32 or the same",
                                (int)args->y_dtype, (int)args->dtype);
+    if (args->rows <= STEER_GEMV_ROWS) return steer_gemv(device, *args);
     if (args->bias) STEER_CUDA_CHECK(put_bias(device, *args));
     return multiply(device, *args);
 }
