@@ -60,10 +60,10 @@ struct steer_model {
     steer_dtype dtype;
     int64_t hidden, vocab, context;
     int32_t layers;
-    steer_layer *layer; /* [layers] */
-    const void *embed;  /* [vocab, hidden] */
-    const void *places; /* learned positions [context, hidden], or NULL */
-    float embed_scale;  /* 1: none; as rounded to the dtype where the model does that */
+    steer_layer *layer;    /* [layers] */
+    const void *embed;     /* [vocab, hidden] */
+    const void *places;    /* learned positions [context, hidden], or NULL */
+    float embed_scale;     /* 1: none; as rounded to the dtype where the model does that */
     steer_norm embed_norm; /* of the embedding, or NONE */
     float residual_multiplier;
     steer_norm norm;                  /* the last one */
