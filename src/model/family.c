@@ -196,6 +196,7 @@ static const steer_family families[] = {
     {.type = "gemma2",
      .names = sandwich_names,
      .gguf = "gemma2",
+     .gguf_wide_layers = 46,
      .norm = STEER_NORM_RMS32,
      .traits = STEER_TRAIT_ONE_PLUS | STEER_TRAIT_ROOT_SCALE | STEER_TRAIT_LAYER_TYPES,
      .fields = SIZES ROPE GEMMA_TAIL
@@ -204,6 +205,7 @@ static const steer_family families[] = {
     {.type = "gemma3_text",
      .names = sandwich_qk_names,
      .gguf = "gemma3",
+     .gguf_wide_layers = 62,
      .norm = STEER_NORM_RMS32,
      .norm_scope = 1,
      .traits = STEER_TRAIT_ONE_PLUS | STEER_TRAIT_ROOT_SCALE | STEER_TRAIT_LAYER_TYPES,
@@ -329,6 +331,7 @@ static const steer_family families[] = {
     {.type = "qwen3_moe",
      .names = moe_names,
      .gguf = "qwen3moe",
+     .gguf_renormalizes = 1,
      .norm = STEER_NORM_RMS,
      .norm_scope = 1,
      .fields = SIZES ROPE SILU UNTIED RMS BIASED(
@@ -361,19 +364,24 @@ int steer_family_reads(const steer_family *family, const char *field) {
     return strstr(family->fields, quoted) != NULL;
 }
 
-const steer_family *steer_family_find_gguf(const char *architecture, size_t size) {
+const steer_family *steer_family_find_gguf(const char *architecture, size_t size, int experts) {
     for (int i = 0; i < FAMILIES; i++) {
         const char *gguf = families[i].gguf;
-        if (gguf && strlen(gguf) == size && memcmp(gguf, architecture, size) == 0) return &families[i];
+        if (gguf && strlen(gguf) == size && memcmp(gguf, architecture, size) == 0 &&
+            (families[i].names[STEER_ROLE_ROUTER] != NULL) == experts)
+            return &families[i];
     }
     return NULL;
 }
 
 void steer_family_list(char *out, size_t size, int gguf) {
     size_t at = 0;
+    *out = 0;
     for (int i = 0; i < FAMILIES && at < size; i++) {
         const char *name = gguf ? families[i].gguf : families[i].type;
-        if (name && !(gguf && steer_family_find_gguf(name, strlen(name)) != &families[i]))
-            at += (size_t)snprintf(out + at, size - at, "%s%s", at ? ", " : "", name);
+        int before = 0;
+        for (int j = 0; gguf && name && j < i; j++)
+            before |= families[j].gguf && strcmp(families[j].gguf, name) == 0;
+        if (name && !before) at += (size_t)snprintf(out + at, size - at, "%s%s", at ? ", " : "", name);
     }
 }

@@ -70,8 +70,10 @@ typedef struct steer_family {
     const char
         *nested; /* model_type of its text_config, where the model is inside one; nothing else matters then */
     steer_names names;
-    const char *gguf;     /* general.architecture, or NULL */
-    int gguf_interleaved; /* q and k rows of GGUF files are permuted, so that pairs are (2i, 2i + 1) */
+    const char *gguf; /* general.architecture, or NULL */
+    /* Of GGUF files: q and k rows are permuted, so that rotation pairs are (2i, 2i + 1); weights of chosen experts sum to 1; layers of
+     * the one size whose scores are scaled by hidden / heads in the place of head_dim. */
+    int gguf_interleaved, gguf_renormalizes, gguf_wide_layers;
     steer_norm_kind norm;
     int32_t
         norm_scope; /* of q and k norms, as in steer_layer; with a field that switches them, where it is on */
@@ -84,8 +86,8 @@ typedef struct steer_family {
 const steer_family *steer_family_find(const char *type, size_t size);
 /* 1 if `field` is among its fields. */
 int steer_family_reads(const steer_family *family, const char *field);
-/* The family of a GGUF architecture; NULL: unknown. */
-const steer_family *steer_family_find_gguf(const char *architecture, size_t size);
+/* The family of a GGUF architecture, with experts or without; NULL: unknown. */
+const steer_family *steer_family_find_gguf(const char *architecture, size_t size, int experts);
 /* Their names for messages, "a, b, c"; cut to fit. */
 void steer_family_list(char *out, size_t size, int gguf);
 

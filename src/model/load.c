@@ -1,4 +1,5 @@
 /* load.c: loads a model step by step: reads its config, asks for memory once, converts and uploads tensors piece by piece. */
+#include "model/gguf_config.h"
 #include "model/layout.h"
 #include "tensor/dtype.h"
 
@@ -11,6 +12,7 @@ struct steer_loader {
     steer_model *model;
     steer_weights *weights;
     steer_map *map; /* of config.json */
+    char *config_name;
     steer_config config;
     steer_layout layout;
     int32_t target, piece; /* where loading stands: piece of the target, its row */
@@ -31,17 +33,31 @@ static int join(char **out, const char *folder, const char *name) {
     return STEER_OK;
 }
 
-/* The text of the config, kept by the model: that of config.json. */
-static int read_config_text(steer_loader *loader, char **name) {
+/* The text of config.json, kept by the model. */
+static int read_config_text(steer_loader *loader, const char *name) {
     steer_model *model = loader->model;
-    STEER_TRY(join(name, model->path, "config.json"));
-    STEER_TRY(steer_map_file(&loader->map, *name));
+    STEER_TRY(steer_map_file(&loader->map, name));
     const size_t size = (size_t)loader->map->size;
     model->config = malloc(size + 1);
     if (!model->config) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "model: no host memory for its config");
     if (size) memcpy(model->config, loader->map->data, size);
     model->config[size] = 0;
     return STEER_OK;
+}
+
+/* A folder's config.json, or what stands for it in a GGUF file. */
+static int read_config(steer_loader *loader) {
+    steer_model *model = loader->model;
+    if (loader->weights->gguf) {
+        loader->config_name = strdup(model->path);
+        STEER_TRY(steer_gguf_config(&model->config, loader->weights));
+    } else {
+        STEER_TRY(join(&loader->config_name, model->path, "config.json"));
+        STEER_TRY(read_config_text(loader, loader->config_name));
+    }
+    if (!loader->config_name) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "model: no host memory for a path");
+    const size_t size = loader->map ? (size_t)loader->map->size : strlen(model->config);
+    return steer_config_read(&loader->config, model->config, size, loader->config_name);
 }
 
 /* Ids that begin, fill and end texts: generation_config.json's, else the config's. */
@@ -143,23 +159,20 @@ static int take_memory(steer_loader *loader) {
 
 static int open_all(steer_loader *loader, const steer_model_desc *desc) {
     steer_model *model = loader->model;
-    char *name = NULL;
     STEER_TRY(steer_weights_open(&loader->weights, model->path));
-    if (loader->weights->gguf) return STEER_FAIL(STEER_E_UNSUPPORTED, "%s: a GGUF file", model->path);
-    int status = read_config_text(loader, &name);
-    if (status == STEER_OK)
-        status = steer_config_read(&loader->config, model->config, strlen(model->config), name);
-    if (status == STEER_OK) {
-        model->dtype = choose_dtype(loader, desc->dtype);
-        fill_record(model, &loader->config);
-        status = read_generation(model, &loader->config);
+    STEER_TRY(read_config(loader));
+    model->dtype = choose_dtype(loader, desc->dtype);
+    fill_record(model, &loader->config);
+    if (loader->weights->gguf) {
+        const steer_fields *fields = &loader->config.fields;
+        for (int32_t i = 0; i < model->layers; i++)
+            model->layer[i].interleaved = loader->config.family->gguf_interleaved;
+        STEER_TRY(read_ids(model, NULL, fields->bos, fields->eos, fields->pad, model->path));
+    } else {
+        STEER_TRY(read_generation(model, &loader->config));
     }
-    if (status == STEER_OK)
-        status = steer_layout_build(&loader->layout, model, &loader->config, loader->weights, model->path);
-    if (status == STEER_OK) status = take_memory(loader);
-    loader->config.name = NULL;
-    free(name);
-    return status;
+    STEER_TRY(steer_layout_build(&loader->layout, model, &loader->config, loader->weights, model->path));
+    return take_memory(loader);
 }
 
 static int check_desc(const steer_model_desc *desc) {
@@ -205,6 +218,7 @@ void steer_loader_release(steer_loader *loader) {
     if (loader->map) steer_map_drop(loader->map);
     steer_weights_close(loader->weights);
     steer_model_release(loader->model);
+    free(loader->config_name);
     free(loader->staging);
     free(loader);
 }
