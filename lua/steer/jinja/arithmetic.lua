@@ -141,7 +141,6 @@ M.floordiv = of_numbers("//", function(x, y, is_float)
     return int(quotient)
 end)
 
---- a % b; of a text, printf-style formatting
 local remainder = of_numbers("%", function(x, y, is_float)
     check_divisor(y, is_float, "float modulo")
     local rest = modulo(x, y)
@@ -149,11 +148,22 @@ local remainder = of_numbers("%", function(x, y, is_float)
     return float(rest == 0 and (y < 0 and -0.0 or 0.0) or rest)
 end)
 
+-- Values as they may be put into markup.
+local function safe_values(values)
+    if type(values) == "string" then return M.escape(values) end
+    if kind_of(values) ~= "tuple" then return values end
+    local out = {}
+    for i, item in ipairs(values) do out[i] = type(item) == "string" and M.escape(item) or item end
+    return value_of.tuple(out)
+end
+
+--- a % b; of a text, printf-style formatting
 function M.mod(a, b)
     local format = text_of(a)
     if not format then return remainder(a, b) end
-    local out = require("steer.jinja.format").printf(format, b)
-    return type(a) == "string" and out or value_of.markup(out)
+    local printf = require("steer.jinja.format").printf
+    if type(a) == "string" then return printf(format, b) end
+    return value_of.markup(printf(format, safe_values(b)))
 end
 
 --- a ** b

@@ -365,8 +365,9 @@ function statements.Block(node, frame)
             state.vars[name] = evaluate.outwards(outer[name][2])(env)[outer[name][1]]
         end
         run.enter(node.depth)
-        enter({ state = state })
-        body({ state = state })
+        local own = { state = state }
+        enter(own)
+        body(own)
         run.leave(node.depth)
         state.vars = vars
     end
@@ -380,16 +381,14 @@ local special_set = { caller = true, kwargs = true, varargs = true }
 -- Declares the parameters of a macro: names of its own, and of those that Jinja gives where the body asks for them.
 local function declare_parameters(node, inner)
     local own = {}
-    for _, arg in ipairs(node.args) do
+    for i, arg in ipairs(node.args) do
         inner:declare(arg.name)
-        own[arg.name] = true
-    end
-    for i = 1, #node.args - #node.defaults do
-        if node.args[i].name == "caller" then
-            run.syntax(node.line, 'the argument "caller" must be omitted or be given a default')
-        end
+        own[arg.name] = i
     end
     local wanted = scope.undeclared(node.body, special_set)
+    if wanted.caller and own.caller and own.caller <= #node.args - #node.defaults then
+        run.syntax(node.line, 'the argument "caller" must be omitted or be given a default')
+    end
     for _, name in ipairs(SPECIAL) do
         wanted[name] = wanted[name] and not own[name]
         if wanted[name] then inner:declare(name) end

@@ -33,7 +33,7 @@ M.first = row("", function(value)
 end)
 
 local reversible = { str = true, markup = true, list = true, tuple = true, range = true, dict = true, keys = true,
-    values = true, items = true }
+    values = true, items = true, undefined = true }
 
 -- The elements of a value that has an end, from there.
 local function reversed(value)
@@ -46,9 +46,7 @@ local function reversed(value)
 end
 
 M.last = row("", function(value)
-    local kind = kind_of(value)
-    if kind == "undefined" then return missing "No last item, sequence was empty." end
-    if not reversible[kind] then run.fail("'%s' object is not reversible", value_of.type_name(value)) end
+    if not reversible[kind_of(value)] then run.fail("'%s' object is not reversible", value_of.type_name(value)) end
     local item = reversed(value)()
     return item == nil and missing "No last item, sequence was empty." or item
 end)

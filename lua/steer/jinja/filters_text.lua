@@ -1,7 +1,6 @@
 --- Filters of texts and numbers.
 local arithmetic = require "steer.jinja.arithmetic"
 local call = require "steer.jinja.call"
-local format = require "steer.jinja.format"
 local json = require "steer.jinja.json"
 local methods = require "steer.jinja.methods_text"
 local numbers = require "steer.jinja.numbers"
@@ -112,13 +111,9 @@ local function of_text(fn) return row("", function(value) return on_text(value, 
 M.upper, M.lower, M.capitalize = of_text(text.upper), of_text(text.lower), of_text(text.capitalize)
 
 M.title = of_text(function(s)
-    local out, at_start = {}, true
-    for _, char in ipairs(text.chars(s)) do
-        local between = text.is_space(char) or char:find "^[-({%[<]"
-        out[#out + 1] = at_start and text.upper(char) or text.lower(char)
-        at_start = between
-    end
-    return table.concat(out)
+    return text.title(s, function(before)
+        return not before or text.is_space(before) or before:find "^[-({%[<]" ~= nil
+    end)
 end)
 
 M.trim = row("chars", function(value, chars)
@@ -150,13 +145,12 @@ M.replace = row("old! new! count", function(value, old, new, count)
 end)
 
 M.truncate = row("length killwords end leeway", function(value, length, kill_words, ending, leeway)
-    local s = need_text(value)
     length, leeway, ending = need_int(length, 255), need_int(leeway, 5), ending and need_text(ending) or "..."
     local kept = length - text.length(ending)
     if kept < 0 then run.fail("expected length >= %d, got %d", text.length(ending), length) end
-    local actual = text.length(s)
+    local actual = sequence.length(value)
     if actual <= length + leeway then return value end
-    local cut = text.sub(s, 0, math.min(kept, actual))
+    local cut = text.sub(need_text(value), 0, math.min(kept, actual))
     if not is_true(kill_words) then cut = methods.rsplit.fn(cut, " ", 1)[1] end
     return cut .. ending
 end)
@@ -174,7 +168,7 @@ end)
 M.format = row(nil, function(value, args, kwargs)
     local named = kwargs and #kwargs.keys > 0
     if named and #args > 0 then run.fail "can't handle positional and keyword arguments at the same time" end
-    return on_text(value, function(s) return format.printf(s, named and kwargs or value_of.tuple(args)) end)
+    return arithmetic.mod(text_of(value) and value or show.str(value), named and kwargs or value_of.tuple(args))
 end)
 
 local function quote_url(value, plus)
@@ -245,7 +239,7 @@ M.filesizeformat = row("binary", function(value, binary)
     for i, unit in ipairs(units) do
         if bytes < base ^ (i + 1) or i == #units then
             if base == 1024 then unit = unit:sub(1, 1):upper() .. "iB" end
-            return ("%.1f %s"):format(bytes / base ^ i, unit)
+            return show.fixed(bytes / base ^ i, 1) .. " " .. unit
         end
     end
 end)

@@ -39,8 +39,8 @@ local function magnitude(x, form, precision, alternate)
     if x == math.huge then return form:find "%u" and "INF" or "inf" end
     precision = precision or 6
     if precision > MAX_PRECISION then run.fail("a precision of %d is not supported", precision) end
-    if form == "%" then return ("%." .. precision .. "f%%"):format(x * 100) end
-    return ("%" .. (alternate and "#" or "") .. "." .. precision .. form):format(x)
+    if form == "%" then return show.fixed(x * 100, precision) .. "%" end
+    return show.c_format("%" .. (alternate and "#" or "") .. ".*" .. form, precision, x)
 end
 
 local function with_thousands(digits, separator)
@@ -108,6 +108,9 @@ local function printf_flags(text_flags)
     }
 end
 
+-- What may be given whole and stay unused, as a mapping for "%(name)s" may.
+local subscriptable = { dict = true, list = true, range = true, undefined = true }
+
 -- Takes the values of the conversions one after another.
 local function argument_reader(values)
     local list = kind_of(values) == "tuple" and values or { values }
@@ -118,8 +121,7 @@ local function argument_reader(values)
         return list[taken]
     end
     local function check_all_taken()
-        local kind = kind_of(values)
-        if taken < #list and (kind == "tuple" or kind ~= "dict" and kind ~= "list") then
+        if taken < #list and not subscriptable[kind_of(values)] then
             run.fail("not all arguments converted during string formatting")
         end
     end
@@ -208,13 +210,12 @@ function M.format(value, spec_text)
     if spec_text == "" then return show.str(value) end
     local spec = parse_spec(spec_text)
     local x, is_float = number_of(value)
-    if type(value) == "boolean" and spec.form == "" then x = nil end
     if x and spec.form ~= "s" and spec.form ~= "c" then
         local body = with_thousands(number_body(math.abs(x), is_float, spec), spec.comma)
         return pad(sign_of(x, spec.sign), body, spec.width, spec.align or spec.zero and "=" or ">",
             spec.fill or spec.zero and "0" or " ")
     end
-    local body = value_of.text(value) or type(value) == "boolean" and show.str(value)
+    local body = value_of.text(value)
     if not body then
         run.fail("unsupported format string passed to %s.__format__", value_of.type_name(value))
     end

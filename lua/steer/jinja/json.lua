@@ -58,7 +58,7 @@ local function read_number(source, at)
     if rest then return value_of.float(tonumber(whole .. rest)), stop end
     local x = tonumber(whole)
     if math.abs(x) <= 2 ^ 53 then return x + 0, after end
-    return value_of.new("bigint", { value = x, digits = whole }), after
+    return value_of.bigint(whole), after
 end
 
 local words = {

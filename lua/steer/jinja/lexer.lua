@@ -99,7 +99,7 @@ local function integer_at(source, at)
     return tonumber((source:sub(at, stop - 1):gsub("_", ""))), stop
 end
 
-local function number_at(source, at, line)
+local function number_at(source, at)
     local stop = float_end(source, at)
     if stop then
         local digits = source:sub(at, stop - 1):gsub("_", "")
@@ -107,7 +107,7 @@ local function number_at(source, at, line)
     end
     local x
     x, stop = integer_at(source, at)
-    if x > 2 ^ 53 then run.syntax(line, "integers beyond 2^53 are not supported") end
+    if x > 2 ^ 53 then x = value_of.bigint((source:sub(at, stop - 1):gsub("_", ""))) end
     return "integer", x, stop
 end
 
@@ -176,7 +176,7 @@ end
 function Lexer:token()
     local source, at = self.source, self.at
     if source:find("^%d", at) then
-        local type, value, stop = number_at(source, at, self.line)
+        local type, value, stop = number_at(source, at)
         self:add(type, value)
         return self:move(stop)
     end

@@ -219,11 +219,7 @@ local function of_text(fn) return row("", function(self) return fn(self) end) en
 
 M.lower, M.upper, M.casefold = of_text(text.lower), of_text(text.upper), of_text(text.folded)
 M.capitalize, M.title = of_text(text.capitalize), of_text(text.title)
-M.swapcase = of_text(function(self)
-    return text.map(self, function(char)
-        return unicode.is("upper", unicode.code(char)) and text.lower(char) or text.upper(char)
-    end)
-end)
+M.swapcase = of_text(text.swapcase)
 
 -- ---- Classes -------------------------------------------------------------------------------------------------------
 

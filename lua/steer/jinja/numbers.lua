@@ -1,5 +1,6 @@
 --- Numbers out of values, and rounding, as Python's int(), float() and round() do.
 local run = require "steer.jinja.run"
+local show = require "steer.jinja.show"
 local text = require "steer.jinja.text"
 local unicode = require "steer.jinja.unicode"
 local value_of = require "steer.jinja.value"
@@ -40,6 +41,7 @@ local function parse_int(string, base)
         x = x * base + digit
     end
     if digits == "" then return nil end
+    if base == 10 and x > 2 ^ 53 then return value_of.bigint((sign == "-" and "-" or "") .. digits) end
     return value_of.int(sign == "-" and -x or x)
 end
 
@@ -61,6 +63,7 @@ end
 local function whole(x)
     if x ~= x then return nil end
     if math.abs(x) == math.huge then run.fail "cannot convert float infinity to integer" end
+    if math.abs(x) > 2 ^ 53 then return value_of.bigint(show.fixed(x, 0)) end
     return value_of.int(x < 0 and math.ceil(x) or math.floor(x))
 end
 
@@ -74,6 +77,7 @@ end
 function M.to_int(value, base)
     local string = value_of.text(value)
     if not string then
+        if value_of.kind(value) == "bigint" then return value end
         local x = number_of(value)
         return x and whole(x)
     end
@@ -115,10 +119,10 @@ function M.round(value, precision, method)
     if not is_float then return round_int(x, precision) end
     if precision < 0 then
         local power = 10 ^ -precision
-        return value_of.float(tonumber(("%.0f"):format(x / power)) * power)
+        return value_of.float(tonumber(show.fixed(x / power, 0)) * power)
     end
     if precision > 22 or x ~= x or math.abs(x) == math.huge then return value end
-    return value_of.float(tonumber(("%." .. precision .. "f"):format(x)))
+    return value_of.float(tonumber(show.fixed(x, precision)))
 end
 
 return M

@@ -24,11 +24,8 @@ local iterators = {
         return text.each(value)
     end,
     markup = function(value)
-        local next_char = text.each(value.text)
-        return function()
-            local char = next_char()
-            return char and value_of.markup(char)
-        end
+        run.charge_text(#value.text)
+        return text.each(value.text)
     end,
     list = each_of,
     tuple = each_of,

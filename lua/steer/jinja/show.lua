@@ -1,4 +1,5 @@
 --- Values as text: str and repr as Python writes them.
+local ffi = require "ffi"
 local run = require "steer.jinja.run"
 local text = require "steer.jinja.text"
 local unicode = require "steer.jinja.unicode"
@@ -7,7 +8,22 @@ local value_of = require "steer.jinja.value"
 local kind_of = value_of.kind
 local M = {}
 
+ffi.cdef [[int steer_jinja_snprintf(char *, size_t, const char *, ...) __asm__("snprintf");]]
+
 -- ---- Numbers -------------------------------------------------------------------------------------------------------
+
+local BUFFER_BYTES = 512 -- 1e308 with 99 digits behind the point
+local buffer = ffi.new("char[?]", BUFFER_BYTES)
+
+--- Writes a float by a format of C with a "*" for the precision, which is at most 99. LuaJIT's own string.format rounds
+-- halves up, C's rounds them to even as Python does.
+function M.c_format(form, precision, x)
+    local length = ffi.C.steer_jinja_snprintf(buffer, BUFFER_BYTES, form, ffi.cast("int", precision), ffi.cast("double", x))
+    return ffi.string(buffer, length)
+end
+
+--- Writes a float with a number of digits behind the point.
+function M.fixed(x, precision) return M.c_format("%.*f", precision, x) end
 
 --- Writes an integer; %d goes to 2^53 and beyond.
 function M.int(x) return ("%d"):format(x) end

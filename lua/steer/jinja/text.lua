@@ -193,7 +193,7 @@ function M.words(text, most, from_right)
         while at <= #text do
             run.charge(1)
             if #list == most then
-                list[#list + 1] = text:sub(at, M.end_of_words(text))
+                list[#list + 1] = text:sub(at)
                 return list
             end
             local stop = at
@@ -210,15 +210,14 @@ function M.words(text, most, from_right)
     end
     local all = M.words(text, math.huge)
     if #all <= most then return all end
-    -- What is left over keeps the space within it.
-    local kept, rest = {}, text
+    local rest = text
     for i = #all, #all - most + 1, -1 do
         rest = rest:sub(1, M.end_of_words(rest) - #all[i])
-        table.insert(kept, 1, all[i])
-        run.charge_text(#rest + #kept)
+        run.charge_text(#rest)
     end
-    table.insert(kept, 1, rest:sub(M.skip_space(rest, 1), M.end_of_words(rest)))
-    return kept
+    list[1] = rest:sub(1, M.end_of_words(rest)) -- what is left over keeps the space in and before it
+    for i = #all - most + 1, #all do list[#list + 1] = all[i] end
+    return list
 end
 
 -- The ends of lines that str.splitlines knows; "\r\n" is one.
@@ -265,13 +264,21 @@ local function small_sigma(chars, i)
     return cased(i, -1) and not cased(i, 1) and "\207\130" or "\207\131"
 end
 
+local function lower_char(chars, i)
+    return chars[i] == SIGMA and small_sigma(chars, i) or unicode.lower(chars[i])
+end
+
+-- Maps the characters of a text by fn(chars, i).
+local function map_chars(text, fn)
+    local chars, out = M.chars(text), {}
+    for i = 1, #chars do out[i] = fn(chars, i) end
+    return table.concat(out)
+end
+
 --- The cases of a text.
 function M.lower(text)
     if is_ascii(text) then return text:lower() end
-    local chars = M.chars(text)
-    local out = {}
-    for i, char in ipairs(chars) do out[i] = char == SIGMA and small_sigma(chars, i) or unicode.lower(char) end
-    return table.concat(out)
+    return map_chars(text, lower_char)
 end
 
 function M.upper(text)
@@ -286,25 +293,22 @@ end
 
 --- Makes the first character upper (title) case and the others lower case.
 function M.capitalize(text)
-    local first = char_at(text, 1)
-    if not first then return "" end
-    -- The whole text is made lower first: a sigma looks at what stands before it.
-    local rest = M.lower(text)
-    return unicode.title(first) .. rest:sub(#unicode.lower(first) + 1)
+    return map_chars(text, function(chars, i) return i == 1 and unicode.title(chars[1]) or lower_char(chars, i) end)
 end
 
---- Makes every first letter of a word upper (title) case and the others lower case.
-function M.title(text)
-    local lower = M.lower(text)
-    local chars, out, inside = M.chars(text), {}, false
-    local at = 1
-    for i, char in ipairs(chars) do
-        local small = #unicode.lower(char)
-        out[i] = inside and lower:sub(at, at + small - 1) or unicode.title(char)
-        at = at + small
-        inside = unicode.is_cased(char)
-    end
-    return table.concat(out)
+--- Makes every first letter of a word upper case (title case) and the others lower case. starts(char before, or nil)
+-- tells where words start; as str.title has it, behind all that has no case.
+function M.title(text, starts)
+    local first = starts and unicode.upper or unicode.title
+    starts = starts or function(before) return not before or not unicode.is_cased(before) end
+    return map_chars(text, function(chars, i) return starts(chars[i - 1]) and first(chars[i]) or lower_char(chars, i) end)
+end
+
+--- Makes upper case lower and lower case upper.
+function M.swapcase(text)
+    return map_chars(text, function(chars, i)
+        return unicode.is("upper", unicode.code(chars[i])) and lower_char(chars, i) or unicode.upper(chars[i])
+    end)
 end
 
 return M

@@ -48,6 +48,11 @@ function M.int(x)
     return x + 0 -- makes 0 out of -0
 end
 
+--- An integer that no number holds exactly: its digits, which are all that it is good for.
+function M.bigint(digits)
+    return M.new("bigint", { value = tonumber(digits), digits = (digits:gsub("^(%-?)0+(%d)", "%1%2")) })
+end
+
 --- The number of an int, a bool or a float, and whether it is a float; nil for other kinds.
 function M.number(value)
     local lua_type = type(value)
