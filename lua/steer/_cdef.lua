@@ -1,4 +1,4 @@
--- The declarations of src/steer.h for LuaJIT. Written by scripts/gen_cdef: do not edit.
+-- The declarations of src/steer.h and src/steer_model.h for LuaJIT. Written by scripts/gen_cdef: do not edit.
 -- luacheck: ignore 631
 return [[
 enum {
@@ -357,4 +357,147 @@ int steer_graph_end(steer_graph **out, steer_device *device);
 int steer_graph_launch(steer_graph *graph);
 void steer_graph_release(steer_graph *graph);
 int steer_reference_run(steer_tensor *tensor, steer_reference kind);
+typedef struct steer_model steer_model;
+typedef struct steer_loader steer_loader;
+typedef enum steer_site {
+    STEER_SITE_EMBED = 0,
+    STEER_SITE_ATTENTION =
+        1,
+    STEER_SITE_LAYER = 2,
+    STEER_SITE_COUNT = 3
+} steer_site;
+typedef struct steer_model_desc {
+    uint32_t struct_size;
+    int32_t dtype;
+    steer_device *device;
+} steer_model_desc;
+typedef struct steer_model_info {
+    uint32_t struct_size;
+    steer_dtype dtype;
+    int32_t layers;
+    int32_t heads, kv_heads, head_dim;
+    int64_t hidden, vocab, context;
+    int64_t bytes;
+    int64_t token_bytes;
+    int32_t bos, pad;
+    int32_t eos_count;
+    int32_t eos[16];
+    char family[32];
+} steer_model_info;
+int steer_loader_create(steer_loader **out, const char *path, const steer_model_desc *desc);
+int steer_loader_step(double *done, steer_loader *loader);
+int steer_loader_finish(steer_model **out, steer_loader *loader);
+void steer_loader_release(steer_loader *loader);
+steer_model *steer_model_retain(steer_model *model);
+void steer_model_release(steer_model *model);
+int steer_model_describe(steer_model_info *out, const steer_model *model);
+const char *steer_model_config(const steer_model *model);
+const char *steer_model_path(const steer_model *model);
+steer_device *steer_model_device(const steer_model *model);
+typedef struct steer_capture steer_capture;
+typedef struct steer_capture_desc {
+    uint32_t struct_size;
+    steer_site site;
+    int32_t groups;
+    int32_t layer_count;
+    const int32_t *layers;
+    int32_t squares;
+    int32_t reserved;
+} steer_capture_desc;
+int steer_capture_create(steer_capture **out, steer_model *model, const steer_capture_desc *desc);
+void steer_capture_release(steer_capture *capture);
+int steer_capture_tensor(steer_tensor **out, steer_capture *capture, int32_t squares);
+const int64_t *steer_capture_counts(const steer_capture *capture);
+typedef struct steer_session steer_session;
+typedef struct steer_session_desc {
+    uint32_t struct_size;
+    int32_t sequences;
+    int64_t tokens;
+    int64_t rows;
+    int64_t vector_bytes;
+    int32_t no_sharing;
+    int32_t reserved;
+} steer_session_desc;
+typedef enum steer_sequence_state {
+    STEER_SEQUENCE_WAITING = 0,
+    STEER_SEQUENCE_RUNNING = 1,
+    STEER_SEQUENCE_STOPPED = 2,
+    STEER_SEQUENCE_LENGTH = 3,
+    STEER_SEQUENCE_FAILED = 4
+} steer_sequence_state;
+typedef struct steer_sequence_desc {
+    uint32_t struct_size;
+    int32_t ignore_eos;
+    int64_t count;
+    const int32_t *tokens;
+    int64_t prompt_tokens;
+    int64_t max_tokens;
+    steer_spec *specs[3];
+    float temperature;
+    float top_p;
+    float min_p;
+    float repetition_penalty;
+    int32_t top_k;
+    int32_t stop_count;
+    const int32_t *stop_ids;
+    uint64_t seed;
+    int64_t
+        logprobs_from;
+    int64_t logits_from;
+    steer_capture *capture;
+    const int32_t *capture_groups;
+    int32_t capture_generated;
+    int32_t reserved;
+} steer_sequence_desc;
+typedef struct steer_sequence_status {
+    uint32_t struct_size;
+    steer_sequence_state state;
+    int64_t given;
+    int64_t generated;
+    int64_t computed;
+    int64_t shared;
+    int64_t failed_at;
+} steer_sequence_status;
+typedef struct steer_session_stats {
+    uint32_t struct_size;
+    int32_t running, waiting;
+    int64_t steps, rows;
+    int64_t blocks, blocks_free;
+    int64_t shared_blocks;
+    int64_t evictions;
+    int64_t cache_bytes;
+} steer_session_stats;
+int steer_session_create(steer_session **out, steer_model *model, const steer_session_desc *desc);
+void steer_session_release(steer_session *session);
+int steer_session_add(int32_t *id, steer_session *session, const steer_sequence_desc *desc);
+int steer_session_step(int32_t *running, steer_session *session);
+int steer_session_status(steer_sequence_status *out, steer_session *session, int32_t id);
+int steer_session_tokens(int64_t *count, steer_session *session, int32_t id, int64_t start, int64_t capacity,
+                         int32_t *tokens, float *logprobs);
+int steer_session_logprobs(float *out, steer_session *session, int32_t id);
+int steer_session_logits(steer_tensor **out, steer_session *session, int32_t id);
+int steer_session_steered(int64_t *out, steer_session *session, int32_t id);
+int steer_session_fork(int32_t *id, steer_session *session, int32_t from, int64_t max_tokens);
+int steer_session_stop(steer_session *session, int32_t id);
+int steer_session_set_specs(steer_session *session, int32_t id, steer_spec *const *specs);
+int steer_session_drop(steer_session *session, int32_t id);
+int steer_session_get_stats(steer_session_stats *out, steer_session *session);
+typedef struct steer_tokenizer steer_tokenizer;
+int steer_tokenizer_open(steer_tokenizer **out, const char *path);
+steer_tokenizer *steer_tokenizer_retain(steer_tokenizer *tokenizer);
+void steer_tokenizer_release(steer_tokenizer *tokenizer);
+int32_t steer_tokenizer_vocab(const steer_tokenizer *tokenizer);
+int steer_tokenizer_encode(int64_t *count, steer_tokenizer *tokenizer, const char *text, size_t size,
+                           int32_t special, int32_t *ids, int64_t room);
+int steer_tokenizer_decode(size_t *size, steer_tokenizer *tokenizer, const int32_t *ids, int64_t count,
+                           int32_t skip_special, char *text, size_t room);
+int steer_tokenizer_token(const char **text, size_t *size, const steer_tokenizer *tokenizer, int32_t id);
+int32_t steer_tokenizer_id(const steer_tokenizer *tokenizer, const char *text, size_t size);
+int32_t steer_tokenizer_is_special(const steer_tokenizer *tokenizer, int32_t id);
+int32_t steer_tokenizer_named(const steer_tokenizer *tokenizer, const char *role);
+typedef struct steer_text_stream steer_text_stream;
+int steer_text_stream_create(steer_text_stream **out, steer_tokenizer *tokenizer, int32_t skip_special);
+int steer_text_stream_push(const char **text, size_t *size, steer_text_stream *stream, int32_t id);
+int steer_text_stream_finish(const char **text, size_t *size, steer_text_stream *stream);
+void steer_text_stream_release(steer_text_stream *stream);
 ]]
