@@ -1,4 +1,4 @@
-/* steer_model.h: the second public header: models, sessions and captures. Conventions are those of steer.h.
+/* steer_model.h: the second public header: models, sessions, captures and tokenizers. Conventions are those of steer.h.
  *
  * Token ids, layers and positions count from 0. A session is for one thread at a time; different sessions, also of one
  * model, may be used in different threads. */
@@ -189,6 +189,48 @@ int steer_session_set_specs(steer_session *session, int32_t id, steer_spec *cons
 int steer_session_drop(steer_session *session, int32_t id);
 /* Says what the session holds and did. */
 int steer_session_get_stats(steer_session_stats *out, steer_session *session);
+
+/* ---- Tokenizers ---------------------------------------------------------------------------------------------- */
+
+/* Turns text into token ids and back. Threads may use one tokenizer at the same time. */
+typedef struct steer_tokenizer steer_tokenizer;
+
+/* Reads a folder's tokenizer.json (and the tokenizer_config.json beside it), such a file itself, or the metadata of a .gguf file.
+ * NOT_FOUND if there is none; FORMAT and UNSUPPORTED name the field: nothing in the file is passed over. */
+int steer_tokenizer_open(steer_tokenizer **out, const char *path);
+steer_tokenizer *steer_tokenizer_retain(steer_tokenizer *tokenizer);
+void steer_tokenizer_release(steer_tokenizer *tokenizer);
+
+/* Ids are 0 .. this - 1; some may be unused. */
+int32_t steer_tokenizer_vocab(const steer_tokenizer *tokenizer);
+/* Turns UTF-8 into ids: *count says how many there are, of which the first `room` are written. `special`: with the tokens that the
+ * tokenizer puts around a text. Texts of special tokens within the text are those tokens in any case. FORMAT names the offset of a
+ * byte that is not UTF-8; UNSUPPORTED where a pattern of the tokenizer takes too many steps. */
+int steer_tokenizer_encode(int64_t *count, steer_tokenizer *tokenizer, const char *text, size_t size,
+                           int32_t special, int32_t *ids, int64_t room);
+/* Turns ids into UTF-8: *size says how many bytes there are, of which the first `room` are written. What is no UTF-8 becomes U+FFFD,
+ * unused ids are no text. `skip_special`: without special tokens. */
+int steer_tokenizer_decode(size_t *size, steer_tokenizer *tokenizer, const int32_t *ids, int64_t count,
+                           int32_t skip_special, char *text, size_t room);
+/* The text of an id as the vocabulary has it ("\u0120the"), not ended by 0, as long as the tokenizer lives; NULL if it is unused. */
+int steer_tokenizer_token(const char **text, size_t *size, const steer_tokenizer *tokenizer, int32_t id);
+/* The id of such a text, -1 if no token has it. */
+int32_t steer_tokenizer_id(const steer_tokenizer *tokenizer, const char *text, size_t size);
+/* 1 if the id is a special token's. */
+int32_t steer_tokenizer_is_special(const steer_tokenizer *tokenizer, int32_t id);
+/* The id of the token with a role: "bos" (begins a text), "eos" (ends it), "unk", "pad"; -1 if the files name none. */
+int32_t steer_tokenizer_named(const steer_tokenizer *tokenizer, const char *role);
+
+/* Turns ids into text one after the other; for one thread. */
+typedef struct steer_text_stream steer_text_stream;
+
+int steer_text_stream_create(steer_text_stream **out, steer_tokenizer *tokenizer, int32_t skip_special);
+/* Takes the next id and gives the text that is certain now, whole characters only: all texts together are what decode gives. They lie
+ * in the stream until its next call. */
+int steer_text_stream_push(const char **text, size_t *size, steer_text_stream *stream, int32_t id);
+/* The end of the text; the stream is as new then. */
+int steer_text_stream_finish(const char **text, size_t *size, steer_text_stream *stream);
+void steer_text_stream_release(steer_text_stream *stream);
 
 #ifndef STEER_CDEF
 #ifdef __cplusplus

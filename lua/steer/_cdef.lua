@@ -482,4 +482,22 @@ int steer_session_stop(steer_session *session, int32_t id);
 int steer_session_set_specs(steer_session *session, int32_t id, steer_spec *const *specs);
 int steer_session_drop(steer_session *session, int32_t id);
 int steer_session_get_stats(steer_session_stats *out, steer_session *session);
+typedef struct steer_tokenizer steer_tokenizer;
+int steer_tokenizer_open(steer_tokenizer **out, const char *path);
+steer_tokenizer *steer_tokenizer_retain(steer_tokenizer *tokenizer);
+void steer_tokenizer_release(steer_tokenizer *tokenizer);
+int32_t steer_tokenizer_vocab(const steer_tokenizer *tokenizer);
+int steer_tokenizer_encode(int64_t *count, steer_tokenizer *tokenizer, const char *text, size_t size,
+                           int32_t special, int32_t *ids, int64_t room);
+int steer_tokenizer_decode(size_t *size, steer_tokenizer *tokenizer, const int32_t *ids, int64_t count,
+                           int32_t skip_special, char *text, size_t room);
+int steer_tokenizer_token(const char **text, size_t *size, const steer_tokenizer *tokenizer, int32_t id);
+int32_t steer_tokenizer_id(const steer_tokenizer *tokenizer, const char *text, size_t size);
+int32_t steer_tokenizer_is_special(const steer_tokenizer *tokenizer, int32_t id);
+int32_t steer_tokenizer_named(const steer_tokenizer *tokenizer, const char *role);
+typedef struct steer_text_stream steer_text_stream;
+int steer_text_stream_create(steer_text_stream **out, steer_tokenizer *tokenizer, int32_t skip_special);
+int steer_text_stream_push(const char **text, size_t *size, steer_text_stream *stream, int32_t id);
+int steer_text_stream_finish(const char **text, size_t *size, steer_text_stream *stream);
+void steer_text_stream_release(steer_text_stream *stream);
 ]]

@@ -25,6 +25,7 @@ local rows = {
     compare = { "steer.compare", "compare" },
     plot = { "steer.plot", "plot" },
     report = { "steer.report", "report" },
+    tokenizer = { "steer.tokenizer", "open" },
 }
 
 return setmetatable(steer, {
