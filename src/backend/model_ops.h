@@ -93,7 +93,7 @@ typedef struct steer_norm_parts {
     int32_t distinct;
 } steer_norm_parts;
 
-/* y = x @ weight^T + bias. */
+/* y = x @ weight^T + bias. The bias may be rounded to y_dtype first: models hold it in their dtype. */
 typedef struct steer_linear {
     int64_t rows, in, out;
     steer_dtype dtype;
@@ -106,7 +106,8 @@ typedef struct steer_linear {
     int64_t y_stride;
 } steer_linear;
 
-/* Of every row: q and k norms by head, rotation of q and k, and k and v into the cache. */
+/* Of every row: q and k norms by head, rotation of q and k, and k and v into the cache. Normed heads are rounded to the dtype before
+ * the rotation. What becomes of k and v in `qkv` is undefined. */
 typedef struct steer_rope {
     const steer_rows *rows;
     steer_dtype dtype;
@@ -119,7 +120,8 @@ typedef struct steer_rope {
     void *keys, *values; /* the layer's cache, [blocks, kv_heads, STEER_KV_BLOCK, head_dim] of dtype */
 } steer_rope;
 
-/* out[row, head] = softmax(scale * q . keys, capped) @ values over positions max(0, p - window + 1) .. p of its sequence. */
+/* out[row, head] = softmax(scale * q . keys, capped) @ values over positions max(0, p - window + 1) .. p of its sequence. The
+ * softmax's weights may be rounded to the dtype. What else lies in the cache, NaN perhaps, has no effect. */
 typedef struct steer_attention {
     const steer_rows *rows;
     steer_dtype dtype;
@@ -143,7 +145,8 @@ typedef struct steer_activate {
     void *out;     /* [rows, size] */
 } steer_activate;
 
-/* y[row] = sum over its top_k experts e of w_e * down_e(act(gate_e x) * (up_e x)). */
+/* y[row] = sum over its top_k experts e of w_e * down_e(act(gate_e x) * (up_e x)). The inner row, act() * up, is rounded to the
+ * dtype. Of experts with equal scores the first are chosen. */
 typedef struct steer_mixture {
     int64_t rows, hidden, size;
     steer_dtype dtype;
@@ -193,20 +196,20 @@ typedef struct steer_sampling {
     int64_t draw; /* which draw of the seed's sequence: the number of the generated token */
 } steer_sampling;
 
-/* Scales and caps logits in place, then chooses tokens. Order: scale, cap, penalty, temperature, top_k, top_p (smallest set with at
- * least that probability), min_p (of the greatest), draw by inverse CDF in order of token id with Philox(seed, draw). */
+/* Chooses tokens. Order: penalty, temperature, top_k, top_p (smallest set with at least that probability), min_p (of the
+ * greatest), draw by inverse CDF in order of token id with steer_random_draw(seed, draw). Of equal logits the first ones are
+ * kept. NaN ranks below all; with an infinite or NaN greatest logit the choice is greedy, with NaN alone it is token 0. */
 typedef struct steer_sample {
     int64_t count, vocab;
-    float *logits;             /* [count, vocab] f32; left as before the penalty */
+    const float *logits;       /* [count, vocab] f32, scaled and capped */
     const steer_sampling *how; /* [count] device memory */
     const int32_t *sequence;   /* [count] index into `last` and `seen`; -1: nothing is chosen */
     uint32_t *
         seen; /* [sequences, ceil(vocab / 32)] bits of tokens seen, the chosen one is set; or NULL: no penalty */
     int32_t *last;   /* [sequences] the chosen token */
     int32_t *tokens; /* [count] the same, -1 where nothing is chosen */
-    float
-        *logprobs; /* [count] log softmax of the logits (after scale and cap, before the rest) at the token */
-    void *work;    /* device memory of sample_work() bytes */
+    float *logprobs; /* [count] log softmax of the logits before the penalty, at the token; -1: 0 */
+    void *work;      /* device memory of sample_work() bytes */
 } steer_sample;
 
 /* Scales and caps logits in place: x = cap(scale * x). */

@@ -28,11 +28,7 @@ static void residual_row(const steer_residual *args, int64_t row, float *x, floa
             steer_row_norm(&args->post, args->post.weight, args->post.bias, args->dtype, y, n);
             steer_row_round(args->dtype, y, n);
         }
-        if (args->multiplier != 1) {
-            for (int64_t i = 0; i < n; i++) y[i] *= args->multiplier;
-            steer_row_round(args->dtype, y, n);
-        }
-        for (int64_t i = 0; i < n; i++) x[i] += y[i];
+        for (int64_t i = 0; i < n; i++) x[i] += args->multiplier * y[i];
         steer_row_store(args->dtype, at, x, n);
         steer_row_round(args->dtype, x, n);
     }

@@ -24,6 +24,25 @@ static inline void *steer_row_into(void *data, steer_dtype dtype, int64_t elemen
     return (char *)data + element * (int64_t)steer_dtype_size(dtype);
 }
 
+/* exp(x) within 2 ulp, without branches, so that loops become vector instructions: 2^n * exp(r) with |r| <= ln(2) / 2, by the
+ * series of exp(r). 0 below -87, infinity above 88. */
+static inline float steer_exp(float x) {
+    const float low = x < -87.0f ? -87.0f : x, at = low > 88.5f ? 88.5f : low;
+    const float shifted = at * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: the sum's last bits are n */
+    const float n = shifted - 12582912.0f;
+    const float r = (at - n * 0.693145752f) - n * 1.42860677e-6f;
+    float sum = 1.0f / 5040;
+    sum = sum * r + 1.0f / 720;
+    sum = sum * r + 1.0f / 120;
+    sum = sum * r + 1.0f / 24;
+    sum = sum * r + 1.0f / 6;
+    sum = sum * r + 0.5f;
+    sum = sum * r + 1.0f;
+    sum = sum * r + 1.0f;
+    const float power = steer_bits_float((steer_float_bits(shifted) << 23) + 0x3f800000u);
+    return x < -87.0f ? 0.0f : sum * power;
+}
+
 /* out[i] = row[i], n elements. (row.c) */
 void steer_row_load(float *out, steer_dtype dtype, const void *row, int64_t n);
 /* row[i] = x[i], rounded to nearest even. */
@@ -33,8 +52,8 @@ void steer_row_round(steer_dtype dtype, float *x, int64_t n);
 /* Sum of a[i] * b[i] in a fixed order: 16 lanes, added as a tree. */
 float steer_row_dot(const float *a, const float *b, int64_t n);
 
-/* The activation of x. (mlp.c) */
-float steer_act(steer_activation act, float x);
+/* x = act(x), times `up` unless it is NULL. (activate.c) */
+void steer_row_activate(steer_activation act, float *x, const float *up, int64_t n);
 /* In place, one row of f32 (norm.c); rounds as the kind says. */
 void steer_row_norm(const steer_norm *norm, const float *weight, const float *bias, steer_dtype dtype,
                     float *x, int64_t n);

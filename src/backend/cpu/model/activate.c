@@ -1,0 +1,59 @@
+/* activate.c: activations of rows: in f32, rounded once. The hyperbolic tangent of GELU_TANH is taken as the logistic function
+ * that it is: (1 + tanh(u)) / 2 = 1 / (1 + exp(-2u)). */
+#include "backend/cpu/model/row.h"
+
+#include <math.h>
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("O3")
+#endif
+
+STEER_CPU_WIDE static void silu(float *x, int64_t n) {
+    for (int64_t i = 0; i < n; i++) x[i] = x[i] / (1 + steer_exp(-x[i]));
+}
+static void gelu(float *x, int64_t n) {
+    for (int64_t i = 0; i < n; i++) x[i] = 0.5f * x[i] * (1 + erff(x[i] * 0.70710678f));
+}
+STEER_CPU_WIDE static void gelu_tanh(float *x, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        const float u = 0.79788456f * (x[i] + 0.044715f * x[i] * x[i] * x[i]);
+        x[i] = x[i] / (1 + steer_exp(-2 * u));
+    }
+}
+STEER_CPU_WIDE static void relu(float *x, int64_t n) {
+    for (int64_t i = 0; i < n; i++) x[i] = x[i] < 0 ? 0 : x[i];
+}
+STEER_CPU_WIDE static void relu2(float *x, int64_t n) {
+    for (int64_t i = 0; i < n; i++) x[i] = x[i] < 0 ? 0 : x[i] * x[i];
+}
+STEER_CPU_WIDE static void multiply(float *x, const float *by, int64_t n) {
+    for (int64_t i = 0; i < n; i++) x[i] *= by[i];
+}
+
+void steer_row_activate(steer_activation act, float *x, const float *up, int64_t n) {
+    static void (*const functions[])(float *, int64_t) = {silu, gelu, gelu_tanh, relu, relu2};
+    functions[act](x, n);
+    if (up) multiply(x, up, n);
+}
+
+int steer_cpu_activate(void *device, const steer_activate *args) {
+    const int64_t n = args->size, width = args->glu ? 2 * n : n;
+    int failed = 0;
+#pragma omp parallel if (args->rows * n >= STEER_CPU_PARALLEL)
+    {
+        float *x = malloc((size_t)width * sizeof *x);
+        if (!x) {
+#pragma omp atomic write
+            failed = 1;
+        }
+#pragma omp for schedule(static)
+        for (int64_t row = 0; row < args->rows; row++) {
+            if (!x) continue;
+            steer_row_load(x, args->dtype, steer_row_at(args->x, args->dtype, row * width), width);
+            steer_row_activate(args->act, x, args->glu ? x + n : NULL, n);
+            steer_row_store(args->dtype, steer_row_into(args->out, args->dtype, row * n), x, n);
+        }
+        free(x);
+    }
+    return failed ? steer_cpu_no_memory("activate", (size_t)width * sizeof(float)) : STEER_OK;
+}
