@@ -28,7 +28,8 @@ static void widen_f64(float *out, const uint8_t *data, int64_t n) {
 
 /* ---- Blocks of 32 ---------------------------------------------------------------------------------------------- */
 
-/* A `least` of -0 changes nothing, not even the sign of a zero. Element i and i + 16 lie in the low and the high half of byte i; `high` holds their fifth bits. */
+/* Element i and i + 16 lie in the low and the high half of byte i; `high` holds their fifth bits. A `least` of -0 changes nothing,
+ * not even the sign of a zero. */
 static void widen_nibbles(float *out, const uint8_t *q, uint32_t high, int subtract, float scale,
                           float least) {
     for (int i = 0; i < 16; i++) {
