@@ -28,7 +28,8 @@ static void widen_f64(float *out, const uint8_t *data, int64_t n) {
 
 /* ---- Blocks of 32 ---------------------------------------------------------------------------------------------- */
 
-/* Element i and i + 16 lie in the low and the high half of byte i; `high` holds their fifth bits. */
+/* Element i and i + 16 lie in the low and the high half of byte i; `high` holds their fifth bits. A `least` of -0 changes nothing,
+ * not even the sign of a zero. */
 static void widen_nibbles(float *out, const uint8_t *q, uint32_t high, int subtract, float scale,
                           float least) {
     for (int i = 0; i < 16; i++) {
@@ -44,13 +45,14 @@ static uint32_t word_at(const uint8_t *p) {
 }
 
 static void widen_q4_0(float *out, const uint8_t *p, int64_t n) {
-    for (; n > 0; n -= 32, out += 32, p += 18) widen_nibbles(out, p + 2, 0, 8, half_at(p), 0);
+    for (; n > 0; n -= 32, out += 32, p += 18) widen_nibbles(out, p + 2, 0, 8, half_at(p), -0.0f);
 }
 static void widen_q4_1(float *out, const uint8_t *p, int64_t n) {
     for (; n > 0; n -= 32, out += 32, p += 20) widen_nibbles(out, p + 4, 0, 0, half_at(p), half_at(p + 2));
 }
 static void widen_q5_0(float *out, const uint8_t *p, int64_t n) {
-    for (; n > 0; n -= 32, out += 32, p += 22) widen_nibbles(out, p + 6, word_at(p + 2), 16, half_at(p), 0);
+    for (; n > 0; n -= 32, out += 32, p += 22)
+        widen_nibbles(out, p + 6, word_at(p + 2), 16, half_at(p), -0.0f);
 }
 static void widen_q5_1(float *out, const uint8_t *p, int64_t n) {
     for (; n > 0; n -= 32, out += 32, p += 24)
