@@ -46,8 +46,8 @@ end
 -- The text of a token, which may be an object with its content.
 local function token_text(value, path, name)
     if value_of.kind(value) == "dict" then value = value_of.dict_get(value, "content") end
-    if type(value) ~= "string" then raise("format", OP, "%s: %s: expected a text or an object with content", path, name) end
-    return value
+    if type(value) == "string" then return value end
+    return raise("format", OP, "%s: %s: expected a text or an object with content", path, name)
 end
 
 local function add_tokens(tokens, path)
@@ -112,8 +112,8 @@ local function in_folder(folder, wanted)
         local text = exists(path) and template_in(read_json(path), path, wanted)
         if text then return text, path end
     end
-    return raise("not_found", OP, "%s: it has no chat template (chat_template.jinja, chat_template.json, or chat_template "
-        .. "in tokenizer_config.json)", folder)
+    return raise("not_found", OP, "%s: it has no chat template: no chat_template.jinja, no chat_template.json, and no "
+        .. "chat_template in a tokenizer_config.json", folder)
 end
 
 local function in_gguf(path, wanted)

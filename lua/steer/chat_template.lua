@@ -1,4 +1,4 @@
---- Chat templates: the Jinja text of a model's folder that writes a list of messages as the model was trained to read it.
+--- Chat templates: the Jinja text of a model that writes a list of messages as the model was trained to read them.
 --
 -- The language is Jinja2's as transformers sets it up: trim_blocks and lstrip_blocks, break and continue,
 -- {% generation %}, raise_exception, strftime_now, a tojson that escapes no HTML, a sandbox without methods that change
@@ -46,8 +46,8 @@ end
 
 --- Opens a chat template.
 -- @tparam string source one of
---   a model's folder: chat_template.jinja, else chat_template.json, else the chat_template of tokenizer_config.json; the
---     special tokens (bos_token, eos_token, ...) of tokenizer_config.json and special_tokens_map.json are variables
+--   a model's folder: chat_template.jinja, else chat_template.json, else the chat_template of tokenizer_config.json;
+--     the special tokens (bos_token, eos_token, ...) of tokenizer_config.json and special_tokens_map.json are variables
 --   a file of these kinds, or of another name that ends in .jinja; with the special tokens of its folder
 --   a .gguf file: its tokenizer.chat_template, with the special tokens that it names
 --   the text of a template, which has a tag or a line break in it
@@ -83,8 +83,8 @@ local function time_of(now)
     if now == nil or type(now) == "number" then return now end
     check.type(run.RENDER, "opts.now", now, "table", "a number or a table, as os.time and os.date have them")
     local ok, time = pcall(os.time, now)
-    if not ok or time == nil then raise("invalid_argument", run.RENDER, "opts.now: a date needs year, month and day") end
-    return time
+    if ok and time then return time end
+    return raise("invalid_argument", run.RENDER, "opts.now: a date needs year, month and day")
 end
 
 local function variables(self, messages, opts)

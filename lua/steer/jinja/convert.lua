@@ -8,7 +8,7 @@ local walk = require "steer._walk"
 
 local M = {}
 
--- A Lua table keeps no order of its keys. Chats are mostly written in this one; other keys come behind, by the alphabet.
+-- A Lua table keeps no order of its keys. Chats are mostly written in this one; other keys follow by the alphabet.
 local usual = {
     "role", "type", "id", "function", "name", "description", "content", "text", "arguments", "parameters", "properties",
     "required", "enum", "items", "tool_calls", "tool_call_id",

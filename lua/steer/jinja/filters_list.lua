@@ -1,4 +1,5 @@
 --- Filters of lists, dictionaries and other things with elements.
+local arguments = require "steer.jinja.arguments"
 local attributes = require "steer.jinja.attributes"
 local call = require "steer.jinja.call"
 local compare = require "steer.jinja.compare"
@@ -11,17 +12,6 @@ local value_of = require "steer.jinja.value"
 local None, kind_of, truth = value_of.None, value_of.kind, value_of.truth
 local row = call.row
 local M = {}
-
-local function is_true(value) return value ~= nil and truth(value) end
-
-local function need_int(value, default)
-    if value == nil then return default end
-    local x, is_float = value_of.number(value)
-    if not x or is_float then
-        run.fail("'%s' object cannot be interpreted as an integer", value_of.type_name(value))
-    end
-    return x
-end
 
 -- ---- Single elements -----------------------------------------------------------------------------------------------
 
@@ -58,7 +48,7 @@ end)
 
 local function extreme(op)
     return row("case_sensitive attribute", function(value, case_sensitive, attribute)
-        local key = attributes.getter(attribute, nil, not is_true(case_sensitive))
+        local key = attributes.getter(attribute, nil, not arguments.is_true(case_sensitive))
         local best, best_key
         for item in sequence.iterate(value) do
             local item_key = key(item)
@@ -107,12 +97,12 @@ M.reverse = row("", function(value)
 end)
 
 M.sort = row("reverse case_sensitive attribute", function(value, reverse, case_sensitive, attribute)
-    local key = attributes.multi_getter(attribute, not is_true(case_sensitive))
-    return value_of.list(compare.sort(sequence.elements(value), key, is_true(reverse)))
+    local key = attributes.multi_getter(attribute, not arguments.is_true(case_sensitive))
+    return value_of.list(compare.sort(sequence.elements(value), key, arguments.is_true(reverse)))
 end)
 
 M.unique = row("case_sensitive attribute", function(value, case_sensitive, attribute)
-    local key, seen = attributes.getter(attribute, nil, not is_true(case_sensitive)), {}
+    local key, seen = attributes.getter(attribute, nil, not arguments.is_true(case_sensitive)), {}
     local next_item
     return sequence.generator("do_unique", function()
         next_item = next_item or sequence.iterate(value)
@@ -146,7 +136,7 @@ end
 
 M.batch = row("linecount! fill_with", function(value, count, fill_with)
     local list = sequence.elements(value)
-    count = need_int(count)
+    count = arguments.int(count)
     if count < 1 then run.fail "the size of a batch is at least 1" end
     return rows_of("do_batch", list, function(i) return (i - 1) * count < #list and count or nil end, function(out)
         if fill_with == nil or fill_with == None then return end
@@ -157,7 +147,7 @@ end)
 
 M.slice = row("slices! fill_with", function(value, count, fill_with)
     local list = sequence.elements(value)
-    count = need_int(count)
+    count = arguments.int(count)
     if count == 0 then run.fail "integer division or modulo by zero" end
     local each, extra = math.floor(#list / count), #list % count
     return rows_of("sync_do_slice", list, function(i) return i <= count and each + (i <= extra and 1 or 0) or nil end,
@@ -167,16 +157,16 @@ M.slice = row("slices! fill_with", function(value, count, fill_with)
 end)
 
 M.groupby = row("attribute! default case_sensitive", function(value, attribute, default, case_sensitive)
-    local key = attributes.getter(attribute, default, not is_true(case_sensitive))
+    local key = attributes.getter(attribute, default, not arguments.is_true(case_sensitive))
     local shown = attributes.getter(attribute, default)
-    local groups, last_key, members = {}, nil, nil
+    local groups, last_key = {}, nil
     for _, item in ipairs(compare.sort(sequence.elements(value), key)) do
         local item_key = key(item)
         if last_key == nil or not compare.equal(item_key, last_key) then
-            members = value_of.list {}
-            groups[#groups + 1] = value_of.tuple { shown(item), members, named = true }
+            groups[#groups + 1] = value_of.tuple { shown(item), value_of.list {}, named = true }
             last_key = item_key
         end
+        local members = groups[#groups][2]
         members[#members + 1] = item
     end
     return value_of.list(groups)
@@ -207,8 +197,8 @@ M.dictsort = row("case_sensitive by reverse", function(value, case_sensitive, by
     if by ~= "key" and by ~= "value" then run.fail 'You can only sort by either "key" or "value"' end
     local pairs_list = {}
     for item in items_of(value) do pairs_list[#pairs_list + 1] = item end
-    local key = attributes.getter(by == "key" and 0 or 1, nil, not is_true(case_sensitive))
-    return value_of.list(compare.sort(pairs_list, key, is_true(reverse)))
+    local key = attributes.getter(by == "key" and 0 or 1, nil, not arguments.is_true(case_sensitive))
+    return value_of.list(compare.sort(pairs_list, key, arguments.is_true(reverse)))
 end)
 
 -- ---- Filters and tests of elements ---------------------------------------------------------------------------------

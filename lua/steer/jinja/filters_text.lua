@@ -1,4 +1,5 @@
 --- Filters of texts and numbers.
+local arguments = require "steer.jinja.arguments"
 local arithmetic = require "steer.jinja.arithmetic"
 local call = require "steer.jinja.call"
 local json = require "steer.jinja.json"
@@ -14,24 +15,6 @@ local None, kind_of, number_of, text_of = value_of.None, value_of.kind, value_of
 local row = call.row
 local M = {}
 
-local function is_true(value) return value ~= nil and value_of.truth(value) end
-
-local function need_text(value)
-    local string = text_of(value)
-    if string then return string end
-    if kind_of(value) == "undefined" then value_of.fail_undefined(value) end
-    return run.fail("expected a str, got %s", value_of.type_name(value))
-end
-
-local function need_int(value, default)
-    if value == nil or value == None then return default end
-    local x, is_float = number_of(value)
-    if not x or is_float then
-        run.fail("'%s' object cannot be interpreted as an integer", value_of.type_name(value))
-    end
-    return x
-end
-
 -- Applies fn to the text of any value; markup stays markup.
 local function on_text(value, fn)
     if kind_of(value) == "markup" then return value_of.markup(fn(value.text)) end
@@ -41,7 +24,7 @@ end
 -- ---- Any value -----------------------------------------------------------------------------------------------------
 
 M.default = row("default_value boolean", function(value, default, boolean)
-    if value_of.is_undefined(value) or is_true(boolean) and not value_of.truth(value) then
+    if value_of.is_undefined(value) or arguments.is_true(boolean) and not value_of.truth(value) then
         if default == nil then return "" end
         return default
     end
@@ -62,15 +45,15 @@ end)
 
 -- What transformers makes of this filter, not Jinja's own.
 M.tojson = row("ensure_ascii indent separators sort_keys", function(value, ascii, indent, separators, sort_keys)
-    local form = { ascii = is_true(ascii), sort = is_true(sort_keys), comma = ", ", colon = ": " }
+    local form = { ascii = arguments.is_true(ascii), sort = arguments.is_true(sort_keys), comma = ", ", colon = ": " }
     if indent ~= nil and indent ~= None then
-        form.indent = text_of(indent) or text.rep(" ", need_int(indent))
+        form.indent = text_of(indent) or text.rep(" ", arguments.optional_int(indent))
         form.comma = ","
     end
     if separators ~= nil and separators ~= None then
         local list = sequence.elements(separators)
         if #list ~= 2 then run.fail "separators are two texts" end
-        form.comma, form.colon = need_text(list[1]), need_text(list[2])
+        form.comma, form.colon = arguments.text(list[1], "a separator"), arguments.text(list[2], "a separator")
     end
     return json.encode(value, form)
 end)
@@ -117,7 +100,7 @@ M.title = of_text(function(s)
 end)
 
 M.trim = row("chars", function(value, chars)
-    if chars ~= nil and chars ~= None then chars = need_text(chars) else chars = nil end
+    chars = arguments.optional_text(chars, "the characters")
     return on_text(value, function(s) return text.strip(s, chars, true, true) end)
 end)
 
@@ -126,32 +109,32 @@ M.center = row("width", function(value, width)
 end)
 
 M.indent = row("width first blank", function(value, width, first, blank)
-    local s, is_markup = need_text(value), kind_of(value) == "markup"
-    local space = width ~= nil and text_of(width) or text.rep(" ", need_int(width, 4))
+    local s, is_markup = arguments.text(value, "what is filtered"), kind_of(value) == "markup"
+    local space = width ~= nil and text_of(width) or text.rep(" ", arguments.optional_int(width, 4))
     local lines = text.lines(s .. "\n")
     for i = 2, #lines do
-        if lines[i] ~= "" or is_true(blank) then lines[i] = space .. lines[i] end
+        if lines[i] ~= "" or arguments.is_true(blank) then lines[i] = space .. lines[i] end
         run.charge_text(#lines[i])
     end
-    local out = (is_true(first) and space or "") .. text.concat(lines, "\n")
+    local out = (arguments.is_true(first) and space or "") .. text.concat(lines, "\n")
     return is_markup and value_of.markup(out) or out
 end)
 
 -- ---- Parts ---------------------------------------------------------------------------------------------------------
 
 M.replace = row("old! new! count", function(value, old, new, count)
-    count = need_int(count, -1)
-    return text.replace(show.str(value), show.str(old), show.str(new), count < 0 and math.huge or count)
+    return text.replace(show.str(value), show.str(old), show.str(new), arguments.count(count))
 end)
 
 M.truncate = row("length killwords end leeway", function(value, length, kill_words, ending, leeway)
-    length, leeway, ending = need_int(length, 255), need_int(leeway, 5), ending and need_text(ending) or "..."
+    length, leeway = arguments.optional_int(length, 255), arguments.optional_int(leeway, 5)
+    ending = arguments.optional_text(ending, "the end") or "..."
     local kept = length - text.length(ending)
     if kept < 0 then run.fail("expected length >= %d, got %d", text.length(ending), length) end
     local actual = sequence.length(value)
     if actual <= length + leeway then return value end
-    local cut = text.sub(need_text(value), 0, math.min(kept, actual))
-    if not is_true(kill_words) then cut = methods.rsplit.fn(cut, " ", 1)[1] end
+    local cut = text.sub(arguments.text(value, "what is filtered"), 0, math.min(kept, actual))
+    if not arguments.is_true(kill_words) then cut = methods.rsplit.fn(cut, " ", 1)[1] end
     return cut .. ending
 end)
 
@@ -201,14 +184,14 @@ M.xmlattr = row("autospace", function(value, autospace)
             parts[#parts + 1] = ('%s="%s"'):format(M.escape.fn(key).text, M.escape.fn(item).text)
         end
     end
-    local space = (autospace == nil or is_true(autospace)) and #parts > 0 and " " or ""
+    local space = (autospace == nil or arguments.is_true(autospace)) and #parts > 0 and " " or ""
     return space .. text.concat(parts, " ")
 end)
 
 -- ---- Numbers -------------------------------------------------------------------------------------------------------
 
 M.int = row("default base", function(value, default, base)
-    return numbers.to_int(value, need_int(base, 10)) or (default == nil and 0 or default)
+    return numbers.to_int(value, arguments.optional_int(base, 10)) or (default == nil and 0 or default)
 end)
 
 M.float = row("default", function(value, default)
@@ -225,7 +208,7 @@ M.abs = row("", function(value)
 end)
 
 M.round = row("precision method", function(value, precision, method)
-    return numbers.round(value, need_int(precision, 0), method and show.str(method) or "common")
+    return numbers.round(value, arguments.optional_int(precision, 0), method and show.str(method) or "common")
 end)
 
 local units = { "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB" }
@@ -233,7 +216,7 @@ local units = { "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB" }
 M.filesizeformat = row("binary", function(value, binary)
     local size = numbers.to_float(value)
     if not size then run.fail("could not convert %s to float", show.repr(value)) end
-    local bytes, base = size.value, is_true(binary) and 1024 or 1000
+    local bytes, base = size.value, arguments.is_true(binary) and 1024 or 1000
     if bytes == 1 then return "1 Byte" end
     if bytes < base then return ("%d Bytes"):format(bytes) end
     for i, unit in ipairs(units) do

@@ -1,4 +1,5 @@
 --- The functions that every template has, and the clock.
+local arguments = require "steer.jinja.arguments"
 local call = require "steer.jinja.call"
 local run = require "steer.jinja.run"
 local sequence = require "steer.jinja.sequence"
@@ -11,18 +12,9 @@ local M = {}
 local MAX_RANGE = 100000
 local MAX_TIME_FORMAT = 1000
 
-local function need_int(value)
-    local x, is_float = value_of.number(value)
-    if not x or is_float then
-        if value_of.is_undefined(value) then value_of.fail_undefined(value) end
-        run.fail("'%s' object cannot be interpreted as an integer", value_of.type_name(value))
-    end
-    return x
-end
-
 local function range(_, start, stop, step)
     if stop == nil then start, stop = 0, start end
-    start, stop, step = need_int(start), need_int(stop), step == nil and 1 or need_int(step)
+    start, stop, step = arguments.int(start), arguments.int(stop), arguments.int(step, 1)
     if step == 0 then run.fail "range() arg 3 must not be zero" end
     local out = sequence.range(start, stop, step)
     if out.length > MAX_RANGE then

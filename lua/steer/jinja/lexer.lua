@@ -156,7 +156,8 @@ function Lexer:operator()
     local operator = self.source:sub(self.at, self.at + 1)
     if not operators[operator] then operator = operator:sub(1, 1) end
     if not operators[operator] then
-        run.syntax(self.line, "unexpected character '%s'", self.source:match("^[%z\1-\127\194-\244][\128-\191]*", self.at))
+        local char = self.source:match("^[%z\1-\127\194-\244][\128-\191]*", self.at)
+        run.syntax(self.line, "unexpected character '%s'", char)
     end
     local open = self.open
     if closing[operator] then

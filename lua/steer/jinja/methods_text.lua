@@ -1,4 +1,5 @@
 --- The methods of texts, as Python's str has them.
+local arguments = require "steer.jinja.arguments"
 local call = require "steer.jinja.call"
 local format = require "steer.jinja.format"
 local run = require "steer.jinja.run"
@@ -11,45 +12,12 @@ local None, kind_of = value_of.None, value_of.kind
 local row = call.row
 local M = {}
 
--- ---- Arguments -----------------------------------------------------------------------------------------------------
-
-local function need_text(value, what)
-    local string = value_of.text(value)
-    if not string then
-        if kind_of(value) == "undefined" then value_of.fail_undefined(value) end
-        run.fail("%s must be str, not %s", what, value_of.type_name(value))
-    end
-    return string
-end
-
--- A text that may be left out or None.
-local function optional_text(value, what)
-    if value == nil or value == None then return nil end
-    return need_text(value, what)
-end
-
-local function need_int(value, default)
-    if value == nil then return default end
-    local x, is_float = value_of.number(value)
-    if not x or is_float then
-        if kind_of(value) == "undefined" then value_of.fail_undefined(value) end
-        run.fail("'%s' object cannot be interpreted as an integer", value_of.type_name(value))
-    end
-    return x
-end
-
--- How often something may be done: -1 is without end.
-local function need_count(value)
-    local count = need_int(value, -1)
-    return count < 0 and math.huge or count
-end
-
 -- The bytes between two code points that are given as for a slice: first, last, and the offset of the first one.
 local function window(self, start, stop)
     local length = text.length(self)
     local function clip(value, default)
         if value == nil or value == None then return default end
-        local at = need_int(value)
+        local at = arguments.int(value)
         if at < 0 then at = at + length end
         return math.max(0, at)
     end
@@ -62,7 +30,7 @@ end
 
 local function stripping(left, right)
     return row("chars", function(self, chars)
-        return text.strip(self, optional_text(chars, "strip arg"), left, right)
+        return text.strip(self, arguments.optional_text(chars, "strip arg"), left, right)
     end)
 end
 
@@ -91,11 +59,11 @@ M.endswith = affix_test("endswith", function(part, affix)
 end)
 
 M.removeprefix = row("prefix!", function(self, prefix)
-    prefix = need_text(prefix, "removeprefix() argument")
+    prefix = arguments.text(prefix, "removeprefix() argument")
     return self:sub(1, #prefix) == prefix and self:sub(#prefix + 1) or self
 end)
 M.removesuffix = row("suffix!", function(self, suffix)
-    suffix = need_text(suffix, "removesuffix() argument")
+    suffix = arguments.text(suffix, "removesuffix() argument")
     local matches = suffix ~= "" and #suffix <= #self and self:sub(-#suffix) == suffix
     return matches and self:sub(1, #self - #suffix) or self
 end)
@@ -113,7 +81,7 @@ end
 
 local function finding(name, from_right, must_be)
     return row("sub! start stop", function(self, what, start, stop)
-        what = need_text(what, name .. "() argument")
+        what = arguments.text(what, name .. "() argument")
         local first, last = window(self, start, stop)
         local at
         if first and from_right then
@@ -132,7 +100,7 @@ M.find, M.rfind = finding("find", false), finding("rfind", true)
 M.index, M.rindex = finding("index", false, true), finding("rindex", true, true)
 
 M.count = row("sub! start stop", function(self, what, start, stop)
-    what = need_text(what, "count() argument")
+    what = arguments.text(what, "count() argument")
     local first, last = window(self, start, stop)
     if not first then return 0 end
     if what == "" then return text.length(self:sub(first, last)) + 1 end
@@ -145,8 +113,8 @@ M.count = row("sub! start stop", function(self, what, start, stop)
 end)
 
 M.replace = row("old! new! count", function(self, old, new, count)
-    return text.replace(self, need_text(old, "replace() argument 1"), need_text(new, "replace() argument 2"),
-        need_count(count))
+    return text.replace(self, arguments.text(old, "replace() argument 1"), arguments.text(new, "replace() argument 2"),
+        arguments.count(count))
 end)
 
 -- ---- Splitting and joining -----------------------------------------------------------------------------------------
@@ -177,7 +145,7 @@ end
 
 local function splitting(split, from_right)
     return row("sep maxsplit", function(self, separator, most)
-        separator, most = optional_text(separator, "sep"), need_count(most)
+        separator, most = arguments.optional_text(separator, "sep"), arguments.count(most)
         if separator == "" then run.fail "empty separator" end
         return value_of.list(separator and split(self, separator, most) or text.words(self, most, from_right))
     end)
@@ -191,7 +159,7 @@ end)
 
 local function partitioning(from_right)
     return row("sep!", function(self, separator)
-        separator = need_text(separator, "sep")
+        separator = arguments.text(separator, "sep")
         if separator == "" then run.fail "empty separator" end
         local at
         if from_right then at = find_last(self, separator, 1, #self) else at = text.find(self, separator, 1) end
@@ -288,9 +256,9 @@ end)
 
 local function padding(share_left)
     return row("width! fillchar", function(self, width, fill)
-        fill = fill == nil and " " or need_text(fill, "the fill character")
+        fill = fill == nil and " " or arguments.text(fill, "the fill character")
         if text.length(fill) ~= 1 then run.fail "The fill character must be exactly one character long" end
-        width = need_int(width)
+        width = arguments.int(width)
         local missing = math.max(0, width - text.length(self))
         local left = share_left(missing, width)
         return text.rep(fill, left) .. self .. text.rep(fill, missing - left)
@@ -305,11 +273,11 @@ end)
 
 M.zfill = row("width!", function(self, width)
     local sign, rest = self:match "^([+-]?)(.*)$"
-    return sign .. text.rep("0", need_int(width) - text.length(self)) .. rest
+    return sign .. text.rep("0", arguments.int(width) - text.length(self)) .. rest
 end)
 
 M.expandtabs = row("tabsize", function(self, size)
-    size = need_int(size, 8)
+    size = arguments.int(size, 8)
     local column = 0
     return text.map(self, function(char)
         if char == "\t" then

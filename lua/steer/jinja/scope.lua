@@ -1,10 +1,10 @@
---- Where names live. Each name that a frame mentions has a slot in the environment of the function that the frame is in;
--- how the slot begins is settled before anything runs, as Jinja's compiler does it:
+--- Where names live. Each name that a frame mentions has a slot in the environment of the function around it; how the
+-- slot begins is settled before anything runs, as Jinja's compiler does it:
 --   "param"      it is given: a parameter, a loop's target
 --   "resolve"    it is read before it is set, so it begins as the variable of that name
 --   "alias"      it is set here and exists outside, so it begins as the outer one, which does not change
 --   "undefined"  it is set first
--- Functions are the template, each macro, and the body of each recursive loop. Loops and other blocks are frames within.
+-- Functions are the template, each macro, and the body of each recursive loop. Other loops and blocks are frames.
 local nodes = require "steer.jinja.nodes"
 local walk = require "steer._walk"
 

@@ -18,7 +18,7 @@ local buffer = ffi.new("char[?]", BUFFER_BYTES)
 --- Writes a float by a format of C with a "*" for the precision, which is at most 99. LuaJIT's own string.format rounds
 -- halves up, C's rounds them to even as Python does.
 function M.c_format(form, precision, x)
-    local length = ffi.C.steer_jinja_snprintf(buffer, BUFFER_BYTES, form, ffi.cast("int", precision), ffi.cast("double", x))
+    local length = ffi.C.steer_jinja_snprintf(buffer, BUFFER_BYTES, form, ffi.cast("int", precision), x)
     return ffi.string(buffer, length)
 end
 
@@ -125,7 +125,7 @@ local writers = {
     items = function(view) return "dict_items([" .. pairs_of(view.dict, "(%s, %s)") .. "])" end,
     namespace = function(value) return "<Namespace " .. repr_dict(value.fields) .. ">" end,
     callable = function(value) return ("<built-in %s>"):format(value.name) end,
-    macro = function(value) return value.name and ("<Macro %s>"):format(M.string(value.name)) or "<Macro anonymous>" end,
+    macro = function(value) return ("<Macro %s>"):format(value.name and M.string(value.name) or "anonymous") end,
     loop = function(loop) return ("<LoopContext %d/%d>"):format(loop:get "index", loop:get "length") end,
     cycler = function() return "<Cycler>" end,
     joiner = function() return "<Joiner>" end,

@@ -1,4 +1,4 @@
---- Text as a sequence of code points, as Python has it: lengths, slices, white space and cases. All text is valid UTF-8.
+--- Text as code points, as Python has it: lengths, slices, white space and cases. All text is valid UTF-8.
 local json = require "steer._json"
 local run = require "steer.jinja.run"
 local unicode = require "steer.jinja.unicode"
@@ -301,7 +301,9 @@ end
 function M.title(text, starts)
     local first = starts and unicode.upper or unicode.title
     starts = starts or function(before) return not before or not unicode.is_cased(before) end
-    return map_chars(text, function(chars, i) return starts(chars[i - 1]) and first(chars[i]) or lower_char(chars, i) end)
+    return map_chars(text, function(chars, i)
+        return starts(chars[i - 1]) and first(chars[i]) or lower_char(chars, i)
+    end)
 end
 
 --- Makes upper case lower and lower case upper.

@@ -1,5 +1,5 @@
---- The kinds of values. Strings, booleans and integers are Lua's own, so a number is always an integer; every other kind
--- is a table whose metatable names the kind. No value is nil.
+--- The kinds of values. Strings, booleans and integers are Lua's own, so that a number is always an integer; others are
+-- tables whose metatable names the kind. No value is nil.
 local run = require "steer.jinja.run"
 
 local M = {}
