@@ -102,10 +102,26 @@ local INTERRUPTED = tonumber(C.STEER_E_INTERRUPTED)
 --- Set when a call was interrupted, so that the REPL stops work that catches the error.
 M.interrupted = false
 
+-- What the library counts from 0 in its messages and Lua from 1, and its names for the tensors of a method.
+local COUNTED = { "(dimension )(%d+)", "(element )(%d+)", "(operation )(%d+)", "(vector )(%d+)" }
+local METHOD_NAMES = { dst = "self", src = "self", a = "self", b = "other" }
+
+local function count_from_one(word, number) return word .. number + 1 end
+
+local function message_of(op)
+    local message = ffi.string(C.steer_error_message())
+    for _, pattern in ipairs(COUNTED) do message = message:gsub(pattern, count_from_one) end
+    if op:find("^tensor_") and op ~= "tensor_copy" then
+        message = message:gsub("^%a+", METHOD_NAMES)
+    end
+    return message
+end
+
 local function raise_last(status)
     if status == INTERRUPTED then M.interrupted = true end
-    error(error_object.new(ffi.string(C.steer_status_name(status)), ffi.string(C.steer_error_op()),
-        ffi.string(C.steer_error_message()), ffi.string(C.steer_error_where())), 0)
+    local op = ffi.string(C.steer_error_op())
+    error(error_object.new(ffi.string(C.steer_status_name(status)), op, message_of(op),
+        ffi.string(C.steer_error_where())), 0)
 end
 
 --- Raises the library's last error if `status` is not 0.

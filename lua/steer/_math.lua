@@ -62,6 +62,12 @@ local function check_scalar(op, name, value, handle)
     return value
 end
 
+--- Whether a is f16 or bf16 and b is f32: a row and its norm, which need not fit the row's dtype.
+local function takes_wide(a, b)
+    local code = dtype_of(a)
+    return floats[names[code]] and code ~= F32 and dtype_of(b) == F32
+end
+
 --- Computes a (kind) alpha * b into a new tensor; a is a tensor, b a tensor or a number.
 local function binary(op, kind, a, b, alpha)
     local ha = use(a, op, "self")
@@ -72,6 +78,14 @@ local function binary(op, kind, a, b, alpha)
         return dst
     end
     local hb = use(b, op, "other")
+    if takes_wide(ha, hb) then
+        local wide = a:to("f32")
+        local result = binary(op, kind, wide, b, alpha)
+        local dst = result:to(a.dtype)
+        wide:close()
+        result:close()
+        return dst
+    end
     check_alike(op, ha, hb)
     local dst = create_broadcast(op, ha, hb)
     c.alloc(C.steer_tensor_binary, dst.handle, ha, hb, kind, alpha)
@@ -87,6 +101,13 @@ local function binary_(op, kind, a, b, alpha)
         return a
     end
     local hb = use(b, op, "other")
+    if takes_wide(ha, hb) then
+        local wide = a:to("f32")
+        binary_(op, kind, wide, b, alpha)
+        a:copy_(wide)
+        wide:close()
+        return a
+    end
     check_alike(op, ha, hb)
     c.alloc(C.steer_tensor_binary, ha, ha, hb, kind, alpha)
     return a
@@ -98,7 +119,8 @@ local function read_alpha(op, alpha, self)
 end
 
 --- Gives self + alpha * other. `other` is a number or a tensor of the same dtype and device; shapes broadcast as in
--- NumPy. Floats compute in f32 and round once; integers wrap.
+-- NumPy. Floats compute in f32 and round once; integers wrap. An f16 or bf16 tensor takes an f32 one too, and keeps its
+-- dtype.
 -- @tparam[opt=1] number alpha
 function methods:add(other, alpha)
     return binary("tensor_add", ADD, self, other, read_alpha("tensor_add", alpha, self))
@@ -194,11 +216,12 @@ end
 local SUM, MEAN, MAX, MIN, ARGMAX, NORM = 0, 1, 2, 3, 4, 5
 local reduce_options = { dtype = "string", keepdim = "boolean" }
 
---- Picks the result's dtype: floats keep theirs, integer sums are i64, integer means and norms f32.
+--- Picks the result's dtype: floats keep theirs, integer sums are i64, integer means and all norms f32: f16 rows have
+-- norms that f16 cannot hold.
 local function result_code(op, kind, code, opts)
     if kind == ARGMAX then return I64 end
     if opts.dtype then return base.dtype_code(op, opts.dtype) end
-    if floats[names[code]] or kind == MAX or kind == MIN then return code end
+    if kind ~= NORM and (floats[names[code]] or kind == MAX or kind == MIN) then return code end
     return kind == SUM and I64 or F32
 end
 
@@ -276,7 +299,8 @@ function methods:argmax(dim, opts)
     return reduce("tensor_argmax", ARGMAX, self, dim, opts)
 end
 
---- Gives the Euclidean norm along a dimension, or of everything; as sum. Integers give f32.
+--- Gives the Euclidean norm along a dimension, or of everything; as sum, but the tensor is f32 unless opts.dtype says
+-- otherwise.
 function methods:norm(dim, opts)
     return reduce("tensor_norm", NORM, self, dim, opts)
 end

@@ -76,13 +76,14 @@ local function to_vector(op, name, value)
     return T.from(value, { dtype = "f32", device = "cpu" })
 end
 
--- Raises the library's last error as one of operation `op`, with `prefix` before the message.
-local function check_as(status, op, prefix)
+-- Raises the library's last error as one of operation `op`; `names` has the user's for arguments of the library.
+local function check_as(status, op, names)
     if status == 0 then return end
     local _, err = pcall(c.check, status)
     local message = err.message
     if message:sub(1, #op + 2) == op .. ": " then message = message:sub(#op + 3) end
-    error(error_object.new(err.code, op, (prefix or "") .. message, err.where), 0)
+    if names then message = message:gsub("^[%w_]+", names) end
+    error(error_object.new(err.code, op, message, err.where), 0)
 end
 
 -- The values as they are now, for saving: later changes of the tensor do not reach the operation.
@@ -128,7 +129,9 @@ local function make_op(kind, vector, fields, opts)
         desc.gate = when.above and C.STEER_GATE_ABOVE or C.STEER_GATE_BELOW
         desc.gate_threshold, desc.gate_cosine = when.above or when.below, when.cosine and 1 or 0
     end
-    check_as(C.steer_op_create(op_out, desc), kind)
+    check_as(C.steer_op_create(op_out, desc), kind, {
+        gate_vector = "when.vector", gate_threshold = when and (when.above and "when.above" or "when.below"),
+    })
     self.handle = c.own(op_out[0], C.steer_op_release)
     self.vector = snapshot(v)
     if self.min == -math.huge then self.min = nil end -- no bound

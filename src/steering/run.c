@@ -30,6 +30,23 @@ static int check_tensor(const steer_plan *plan, const steer_tensor *tensor, cons
     return STEER_OK;
 }
 
+/* Whether two matrices of one dtype and shape share memory without being the same one: rows of one and the other may lie in
+ * turn, as in a buffer of both. With equal strides, the first row or the last one tells. */
+static int partly_overlap(const steer_view *a, const steer_view *b) {
+    int64_t size = (int64_t)steer_dtype_size(a->dtype), rows = a->shape[0], width = a->shape[1] * size;
+    int64_t step_a = a->stride[0] * size, step_b = b->stride[0] * size;
+    if (!steer_view_overlap(a, b) || (a->data == b->data && (rows == 1 || step_a == step_b))) return 0;
+    if (rows == 1) return 1;
+    int64_t apart = (int64_t)((uintptr_t)a->data - (uintptr_t)b->data);
+    for (int64_t i = 0; i < rows; i += step_a == step_b ? rows - 1 : 1) {
+        int64_t at = apart + i * step_a,
+                j = at > 0 ? at / step_b : 0; /* the row of b before it, and the next */
+        for (int64_t k = j; k <= j + 1 && k < rows; k++)
+            if (at < k * step_b + width && k * step_b < at + width) return 1;
+    }
+    return 0;
+}
+
 static void *row_address(void *data, int64_t row, int64_t stride, steer_dtype dtype) {
     return (char *)data + (size_t)row * (size_t)stride * steer_dtype_size(dtype);
 }
@@ -112,7 +129,13 @@ int steer_plan_check_apply(const steer_plan *plan, int32_t layer, const steer_te
                            const steer_tensor *residual) {
     STEER_TRY(steer_plan_check_layer(layer));
     STEER_TRY(check_tensor(plan, hidden, "hidden"));
-    return residual ? check_tensor(plan, residual, "residual") : STEER_OK;
+    if (!residual) return STEER_OK;
+    STEER_TRY(check_tensor(plan, residual, "residual"));
+    if (partly_overlap(&hidden->view, &residual->view))
+        return STEER_FAIL(
+            STEER_E_INVALID_ARGUMENT,
+            "residual: shares memory with hidden, which is written, expected memory of its own");
+    return STEER_OK;
 }
 
 int steer_plan_launch(steer_plan *plan, int32_t layer, steer_tensor *hidden, steer_tensor *residual,

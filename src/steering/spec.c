@@ -18,15 +18,16 @@ static int check_input(int32_t count, const int32_t *layers, steer_op *const *op
             status = STEER_FAIL(STEER_E_INVALID_ARGUMENT, "layer %d: expected 0 to %d", layers[i],
                                 STEER_MAX_LAYERS - 1);
         else if (!ops[i])
-            status = STEER_FAIL(STEER_E_INVALID_ARGUMENT, "layer %d: operation %d is NULL", layers[i], i);
+            status = STEER_FAIL(STEER_E_INVALID_ARGUMENT, "layer %d: operation %d is NULL", layers[i],
+                                per_layer[layers[i]]);
         else if (++per_layer[layers[i]] > STEER_MAX_OPS)
             status = STEER_FAIL(STEER_E_INVALID_ARGUMENT, "layer %d: more than %d operations", layers[i],
                                 STEER_MAX_OPS);
         else if (ops[i]->vector->length != ops[0]->vector->length)
             status = STEER_FAIL(STEER_E_SHAPE_MISMATCH,
-                                "layer %d: %s: a vector of %lld elements, others have %lld", layers[i],
-                                steer_op_table[ops[i]->kind].name, (long long)ops[i]->vector->length,
-                                (long long)ops[0]->vector->length);
+                                "layer %d: operation %d (%s): a vector of %lld elements, others have %lld",
+                                layers[i], per_layer[layers[i]] - 1, steer_op_table[ops[i]->kind].name,
+                                (long long)ops[i]->vector->length, (long long)ops[0]->vector->length);
     }
     free(per_layer);
     return status;

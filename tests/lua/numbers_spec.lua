@@ -19,7 +19,7 @@ local function row_of(n, fill, first, dtype)
     return h
 end
 
--- The operations of `layer` alone, and behind others on vectors of their own that never act, so that other kernels serve them.
+-- The operations of `layer` alone, and behind others on vectors of their own that never act: other kernels serve them.
 local function each_length(n, layer, check)
     for _, more in ipairs(thin and { 0, 20 } or { 0, 3, 20, 70 }) do
         local ops = {}
@@ -31,7 +31,7 @@ local function each_length(n, layer, check)
     end
 end
 
--- Whether the last operation, which marks element 2, acted on a row; the same on every path, in a residual and beside others.
+-- Whether the last operation, which marks element 2, acted on a row: on every path, in a residual and beside others.
 local function fires(n, dtype, layer, fill, first, mark)
     local e = steer.engine { hidden = n, dtype = dtype, device = H.device }
     local seen
@@ -119,11 +119,80 @@ describe("a cosine gate", function()
     it("sees a row of zeros and leaves one that is not finite to its fate", function()
         local n = 64
         for _, x in ipairs { 0, 1 / 0, 0 / 0 } do
-            local spec = steer.spec { [0] = { steer.add(unit(n, 2), 5, { when = { vector = ones(n), above = 0.5, cosine = true } }) } }
+            local gate = { vector = ones(n), above = 0.5, cosine = true }
+            local spec = steer.spec { [0] = { steer.add(unit(n, 2), 5, { when = gate }) } }
             local h = T.full({ 2, n }, x, H.on("f32"))
             steer.engine { hidden = n, device = H.device }:plan { { spec = spec, tokens = 2 } }:apply(0, h)
             local got = h:get(1, 2)
             assert(got == x or (x ~= x and got ~= got))
         end
+    end)
+end)
+
+describe("a dot", function()
+    it("may be beyond f32", function()
+        if H.device ~= "cpu" then return end -- kernels do not hold such rows
+        local n = 64
+        for _, dtype in ipairs { "f32", "bf16" } do
+            for _, size in ipairs { 1e25, 3e37, 3e38 } do
+                for _, layer in ipairs {
+                    { steer.cap(ones(n), { max = size }) }, { steer.cap(ones(n), { max = size, min = -1 }) },
+                    { steer.add(unit(n, 1), 1), steer.cap(ones(n), { max = size }) },
+                    { steer.ablate(ones(n), size / (math.sqrt(n) * T.full({ 1 }, size, H.on(dtype)):item())) },
+                } do
+                    local h, residual = T.full({ 3, n }, size, H.on(dtype)), T.full({ 3, n }, size / 2, H.on(dtype))
+                    local e = steer.engine { hidden = n, dtype = dtype, device = H.device }
+                    local plan = e:plan { { spec = steer.spec { [0] = layer }, tokens = 3 } }
+                    plan:apply(0, h)
+                    local delta = residual:clone()
+                    plan:apply(0, delta, { residual = residual })
+                    for _, x in ipairs { h, delta + residual } do
+                        for _, at in ipairs { 1, 2, n } do
+                            H.near(x:get(3, at), size / math.sqrt(n), size * 0.01, "size " .. size)
+                        end
+                    end
+                end
+            end
+        end
+    end)
+end)
+
+describe("a bound", function()
+    it("is a number of f32 or refused", function()
+        local v = { 1, 2 }
+        for _, x in ipairs { 1e39, -1e39, 3.5e38 } do
+            H.fails("invalid_argument", "cap: max: ", steer.cap, v, { max = x })
+            H.fails("invalid_argument", "cap: min: ", steer.cap, v, { min = x })
+            H.fails("invalid_argument", "cap: max: ", steer.cap, v, { min = -1e38, max = x })
+            H.fails("invalid_argument", "scale: ", steer.add, v, x)
+            H.fails("invalid_argument", "when.above", steer.add, v, 1, { when = { vector = v, above = x } })
+        end
+        assert.is_truthy(steer.cap(v, { min = -3.4e38, max = 3.4e38 }))
+        assert.is_truthy(steer.add(v, 3.4e38, { when = { vector = v, below = -3.4e38 } }))
+    end)
+end)
+
+describe("a residual", function()
+    it("that shares part of its memory with hidden is refused", function()
+        local n, rows = 6, 4
+        local e = steer.engine { hidden = n, device = H.device }
+        local plan = e:plan { { spec = steer.spec { [0] = { steer.ablate(ones(n)) } }, tokens = rows } }
+        local all = T.rand({ 3 * rows, 2 * n }, H.on("f32", { seed = 1 }))
+        local function matrix(row, column) return all:narrow(1, row + 1, rows):narrow(2, column + 1, n) end
+        for _, at in ipairs { { 0, 1 }, { 0, n - 1 }, { 1, 0 }, { rows - 1, 3 }, { 1, 5 } } do
+            for _, pair in ipairs { { { 0, 0 }, at }, { at, { 0, 0 } } } do
+                local h, r = matrix(pair[1][1], pair[1][2]), matrix(pair[2][1], pair[2][2])
+                H.fails("invalid_argument", "residual: shares memory", plan.apply, plan, 0, h, { residual = r })
+            end
+        end
+        plan:apply(0, matrix(0, 0), { residual = matrix(0, n) }) -- side by side in the same rows
+        plan:apply(0, matrix(0, n), { residual = matrix(1, 0) })
+        plan:apply(0, matrix(0, 0), { residual = matrix(rows, 0) })
+        plan:apply(0, matrix(0, 0), { residual = matrix(0, 0) }) -- the same memory: both are it
+        -- Rows of different strides.
+        local dense = all:reshape(3 * rows * 2 * n):narrow(1, 2, rows * n):reshape(rows, n)
+        H.fails("invalid_argument", "residual: shares", plan.apply, plan, 0, matrix(0, 0), { residual = dense })
+        H.fails("invalid_argument", "residual: shares", plan.apply, plan, 0, dense, { residual = matrix(1, n) })
+        plan:apply(0, dense, { residual = matrix(2, 1) })
     end)
 end)

@@ -365,6 +365,24 @@ describe("NaN and infinity", function()
     end)
 end)
 
+describe("rows of 16 bits", function()
+    it("have norms that their dtype cannot hold, and keep them", function()
+        for _, dtype in ipairs { "f16", "bf16" } do
+            local h = T.full({ 2, 4096 }, 1100, helper.on(dtype))
+            local before = h:norm(2, { keepdim = true })
+            assert.equal("f32", before.dtype)
+            helper.near(before:get(1, 1), h[1]:norm(), 0, "norm(2)")
+            h:add_(100)
+            h:mul_(before / h:norm(2, { keepdim = true }))
+            helper.near(h[2]:norm(), before:get(2, 1), 0.01 * before:get(2, 1), "the norm of what was scaled back")
+            local unit = h / before
+            assert.equal(dtype, unit.dtype)
+            helper.near(unit[1]:norm(), 1, 0.01, "h / |h|")
+            assert.equal(dtype, h:norm(2, { dtype = dtype }).dtype)
+        end
+    end)
+end)
+
 describe("integers", function()
     it("of 64 bits stay exact", function()
         local t = T.from({ 2 ^ 53 - 1, 1 }, helper.on("i64"))
