@@ -142,7 +142,7 @@ describe("steered sequences", function()
 
     it("equal the engine's plan on the hidden states of each site", function()
         local lm = open "llama"
-        local v = T.randn({ lm.hidden }, { seed = 3 })
+        local v = T.randn({ lm.hidden }, { seed = 3, device = "cpu" })
         local ids = prompt(lm, 12, 1)
         local plain = lm:capture({ { tokens = ids } }, { tokens = "all" }):to("cpu")
         local spec = steer.spec { [0] = { steer.add(v, 2) } }
@@ -163,7 +163,7 @@ describe("steered sequences", function()
 
     it("are counted by layer and site", function()
         local lm = open "llama"
-        local v = T.randn({ lm.hidden }, { seed = 3 })
+        local v = T.randn({ lm.hidden }, { seed = 3, device = "cpu" })
         local spec = steer.spec {
             [0] = { steer.add(v, 1, { at = "embed" }) },
             [1] = { steer.add(v, 1, { where = { generation = "all" } }), steer.cap(v, { max = 1, at = "attention" }) },
