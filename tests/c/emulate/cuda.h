@@ -160,19 +160,14 @@ inline void store_if(bool condition, void *to, const uint4 &words) {
 }
 
 /* Operand k of lane l as the tensor cores have them: m16n8k8. */
+void emulated_product(float (&sums)[4], const float (*operands)[6], unsigned lane);
 inline void multiply(float (&d)[4], const float (&a)[4], float b0, float b1, const float (&c)[4]) {
     const unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    float *mine = emulated_operands[warp][lane], sums[4];
+    float *mine = emulated_operands[warp][lane], sums[4] = {c[0], c[1], c[2], c[3]};
     const float operands[6] = {a[0], a[1], a[2], a[3], b0, b1};
     for (int i = 0; i < 6; i++) mine[i] = __uint_as_float(__float_as_uint(operands[i]) & 0xffffe000u);
     emulated_warp_barrier();
-    for (unsigned i = 0; i < 4; i++) {
-        const unsigned row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
-        sums[i] = c[i];
-        for (unsigned k = 0; k < 8; k++)
-            sums[i] = fmaf(emulated_operands[warp][row % 8 * 4 + k % 4][row / 8 + k / 4 * 2],
-                           emulated_operands[warp][column * 4 + k % 4][4 + k / 4], sums[i]);
-    }
+    emulated_product(sums, emulated_operands[warp], lane);
     emulated_warp_barrier();
     for (int i = 0; i < 4; i++) d[i] = sums[i];
 }
