@@ -106,7 +106,7 @@ int32_t steer_tokenizer_id(const steer_tokenizer *tokenizer, const char *text, s
 }
 
 int32_t steer_tokenizer_is_special(const steer_tokenizer *tokenizer, int32_t id) {
-    return tokenizer && id >= 0 && id < tokenizer->vocab.size && tokenizer->special[id];
+    return tokenizer && id >= 0 && id < tokenizer->vocab.size && tokenizer->kinds[id] & STEER_TOKEN_SPECIAL;
 }
 
 int32_t steer_tokenizer_named(const steer_tokenizer *tokenizer, const char *role) {

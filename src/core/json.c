@@ -1,6 +1,7 @@
 /* json.c: a JSON reader (RFC 8259) for files of tens of megabytes: one pass, text kept where it lies unless it has escapes. */
 #include "core/json.h"
 
+#include "core/hash.h"
 #include "core/status.h"
 
 #include <math.h>
@@ -204,14 +205,20 @@ static int take_number(reader *r, steer_json *out) {
     }
     char copy[64];
     size_t size = (size_t)(p - start);
-    if (size >= sizeof copy) return bad(r, "a number of more than 63 characters");
-    memcpy(copy, start, size);
-    copy[size] = 0;
     out->type = STEER_JSON_NUMBER;
-    out->number = strtod(copy, NULL); /* LC_NUMERIC stays "C" in the programs that load this library */
     out->spell = start;
     out->size = size;
     r->at = p;
+    if (*start != '-' && digits == start && size <= 15) { /* a whole number, which a double holds */
+        int64_t whole = 0;
+        for (; start < p; start++) whole = whole * 10 + (*start - '0');
+        out->number = (double)whole;
+        return STEER_OK;
+    }
+    if (size >= sizeof copy) return bad(r, "a number of more than 63 characters");
+    memcpy(copy, start, size);
+    copy[size] = 0;
+    out->number = strtod(copy, NULL); /* LC_NUMERIC stays "C" in the programs that load this library */
     return STEER_OK;
 }
 
@@ -248,11 +255,8 @@ static int same_key(const steer_json *a, const char *key, size_t size) {
     return a->key_size == size && memcmp(a->key, key, size) == 0;
 }
 
-static int compare_keys(const void *a, const void *b) {
-    const steer_json *x = *(const steer_json *const *)a, *y = *(const steer_json *const *)b;
-    size_t least = x->key_size < y->key_size ? x->key_size : y->key_size;
-    int order = memcmp(x->key, y->key, least);
-    return order ? order : (x->key_size > y->key_size) - (x->key_size < y->key_size);
+static uint64_t hash_key(const steer_json *a) {
+    return steer_hash_bytes((steer_hash){0, 0}, a->key, a->key_size).lo;
 }
 
 /* Refuses a key that stands twice: readers would differ about which one counts. */
@@ -263,15 +267,17 @@ static int check_keys(reader *r, const steer_json *object) {
                 if (same_key(a, b->key, b->key_size)) return bad(r, "an object has a key twice");
         return STEER_OK;
     }
-    const steer_json **sorted = malloc(object->count * sizeof *sorted);
-    if (!sorted) return no_memory(r);
-    size_t n = 0;
-    for (const steer_json *a = object->first; a; a = a->next) sorted[n++] = a;
-    qsort(sorted, n, sizeof *sorted, compare_keys);
+    size_t mask = 64;
+    while (mask < (size_t)object->count * 2) mask *= 2;
+    const steer_json **table = calloc(mask--, sizeof *table);
+    if (!table) return no_memory(r);
     int twice = 0;
-    for (size_t i = 1; i < n && !twice; i++)
-        twice = same_key(sorted[i], sorted[i - 1]->key, sorted[i - 1]->key_size);
-    free(sorted);
+    for (const steer_json *a = object->first; a && !twice; a = a->next) {
+        size_t i = hash_key(a) & mask;
+        while (table[i] && !(twice = same_key(table[i], a->key, a->key_size))) i = (i + 1) & mask;
+        table[i] = a;
+    }
+    free(table);
     return twice ? bad(r, "an object has a key twice") : STEER_OK;
 }
 

@@ -75,12 +75,28 @@ int steer_added_read(steer_added *added, steer_vocab *vocab, const steer_field *
 /* Adds a token to its trie, as the normaliser leaves it. */
 static int add_to_trie(steer_added *added, size_t index, const steer_normalizer *normalizer,
                        steer_matcher *matcher, steer_bytes buffers[3]) {
-    const steer_added_token *token = &added->tokens[index];
+    steer_added_token *token = &added->tokens[index];
     const char *text = added->texts.data + token->start;
     size_t size = token->size;
+    token->normal_start = token->start;
+    token->normal_size = token->size;
     if (!token->normalized) return steer_trie_add(&added->raw, text, size, (int32_t)index);
     STEER_TRY(steer_normalizer_run(normalizer, matcher, 1, buffers, &text, &size, text));
-    return size > 0 ? steer_trie_add(&added->normalized, text, size, (int32_t)index) : STEER_OK;
+    if (size > 0) STEER_TRY(steer_trie_add(&added->normalized, text, size, (int32_t)index));
+    if (size == token->size && memcmp(text, added->texts.data + token->start, size) == 0) return STEER_OK;
+    token->normal_start = added->texts.size;
+    token->normal_size = (uint32_t)size;
+    return steer_bytes_add(&added->texts, text, size);
+}
+
+const char *steer_added_normal(const steer_added *added, int32_t id, size_t *size) {
+    for (size_t i = 0; i < added->count; i++) {
+        const steer_added_token *token = &added->tokens[i];
+        if (token->id != id || token->normal_start == token->start) continue;
+        *size = token->normal_size;
+        return added->texts.data + token->normal_start;
+    }
+    return NULL;
 }
 
 int steer_added_close(steer_added *added, const steer_normalizer *normalizer) {

@@ -9,7 +9,9 @@ typedef struct steer_added_token {
     int32_t id;
     uint8_t single_word, left, right, normalized, special;
     uint32_t size;
-    size_t start; /* of its text in the list's texts */
+    size_t start;         /* of its text in the list's texts */
+    uint32_t normal_size; /* of what the normaliser makes of it, which is found and decoded in its place */
+    size_t normal_start;
 } steer_added_token;
 
 typedef struct steer_added {
@@ -30,6 +32,9 @@ void steer_added_free(steer_added *added);
 
 /* The id of a text among the added tokens, -1 if it is none. */
 int32_t steer_added_find(const steer_added *added, const char *text, size_t size);
+
+/* What an id decodes to: the normalised text of an added token. NULL if this is the token's own text. */
+const char *steer_added_normal(const steer_added *added, int32_t id, size_t *size);
 
 /* What the tokens of one trie leave of a text, in order; `token` NULL: a piece between them, which may be empty. */
 typedef int steer_added_function(void *receiver, const steer_added_token *token, const char *text,

@@ -14,7 +14,8 @@ typedef struct steer_bpe {
     int byte_fallback, fuse_unknown, ignore_merges;
     int bytes; /* words are bytes; their letters are in the vocabulary */
     int plain; /* all bytes have letters, and there are no affixes */
-    int cuts;  /* no merge reaches over the beginning of a run of marks (U+2581): words can be cut there */
+    int crosses; /* a merge reaches over the beginning of a run of marks (U+2581), or has to do with the unknown token */
+    int cuts;                   /* none does, so that words can be cut there */
     steer_bytes prefix, suffix; /* of characters that do not begin the word; of its last one */
 } steer_bpe;
 

@@ -4,12 +4,26 @@
 
 #include <stdio.h>
 
-enum { JOINED = 256 }; /* bytes of a merge's text that need no memory of their own */
+enum {
+    JOINED = 256, /* bytes of a merge's text that need no memory of their own */
+    AHEAD = 8,    /* merges whose memory is asked for before they are read */
+};
 
 static const char mark[] = "\xe2\x96\x81";
 enum { MARK = 3 };
 
 /* ---- Merges ----------------------------------------------------------------------------------------------------- */
+
+/* Whether a mark follows another character in a text. */
+static int has_inner_mark(const char *text, size_t size) {
+    int after_other = 0;
+    for (const char *p = text; p < text + size; p += steer_utf8_size(*p)) {
+        int is_mark = size - (size_t)(p - text) >= MARK && memcmp(p, mark, MARK) == 0;
+        if (is_mark && after_other) return 1;
+        after_other = !is_mark;
+    }
+    return 0;
+}
 
 static int not_known(const char *text, size_t size) {
     return STEER_FAIL(STEER_E_FORMAT, "\"%.*s\" is not in the vocabulary", (int)(size < 80 ? size : 80),
@@ -24,6 +38,7 @@ static int add_merge(steer_bpe *bpe, uint32_t rank, int32_t left, int32_t right,
     if (!pair) return STEER_E_OUT_OF_MEMORY;
     pair->rank = rank; /* of a merge that stands twice the later one counts */
     pair->id = (uint32_t)id;
+    bpe->crosses |= left == bpe->unknown || right == bpe->unknown || has_inner_mark(whole, size);
     return STEER_OK;
 }
 
@@ -48,18 +63,44 @@ int steer_bpe_merge(steer_bpe *bpe, uint32_t rank, const char *left, size_t left
     return status;
 }
 
+typedef struct parts {
+    const char *left, *right;
+    size_t left_size, right_size;
+} parts;
+
 /* "a b", or ["a", "b"]. */
-static int read_merge(steer_bpe *bpe, uint32_t rank, const steer_json *merge) {
+static int read_parts(parts *out, const steer_json *merge) {
     if (merge->type == STEER_JSON_ARRAY && merge->count == 2 && merge->first->type == STEER_JSON_STRING &&
         merge->first->next->type == STEER_JSON_STRING) {
         const steer_json *left = merge->first, *right = left->next;
-        return steer_bpe_merge(bpe, rank, left->text, left->size, right->text, right->size);
+        *out = (parts){left->text, right->text, left->size, right->size};
+        return STEER_OK;
     }
     const char *space = merge->type == STEER_JSON_STRING ? memchr(merge->text, ' ', merge->size) : NULL;
     size_t left = space ? (size_t)(space - merge->text) : 0;
     if (!space || memchr(space + 1, ' ', merge->size - left - 1))
         return STEER_FAIL(STEER_E_FORMAT, "expected two texts in a list or parted by one space");
-    return steer_bpe_merge(bpe, rank, merge->text, left, space + 1, merge->size - left - 1);
+    *out = (parts){merge->text, space + 1, left, merge->size - left - 1};
+    return STEER_OK;
+}
+
+/* Asks for the memory that the merge will look at, which is all over the table. */
+static void prefetch_merge(const steer_bpe *bpe, const steer_json *merge) {
+    parts p;
+    char whole[JOINED];
+    if (!merge || read_parts(&p, merge) != STEER_OK || p.left_size + p.right_size > sizeof whole) return;
+    if (p.right_size < bpe->prefix.size) return;
+    memcpy(whole, p.left, p.left_size);
+    memcpy(whole + p.left_size, p.right + bpe->prefix.size, p.right_size - bpe->prefix.size);
+    steer_vocab_prefetch(bpe->vocab, p.left, p.left_size);
+    steer_vocab_prefetch(bpe->vocab, p.right, p.right_size);
+    steer_vocab_prefetch(bpe->vocab, whole, p.left_size + p.right_size - bpe->prefix.size);
+}
+
+static int read_merge(steer_bpe *bpe, uint32_t rank, const steer_json *merge) {
+    parts p;
+    STEER_TRY(read_parts(&p, merge));
+    return steer_bpe_merge(bpe, rank, p.left, p.left_size, p.right, p.right_size);
 }
 
 static int read_merges(steer_bpe *bpe, const steer_field *model) {
@@ -67,7 +108,11 @@ static int read_merges(steer_bpe *bpe, const steer_field *model) {
     STEER_TRY(steer_field_array(&merges));
     STEER_TRY(steer_pairs_reserve(&bpe->merges, merges.json->count));
     uint32_t rank = 0;
+    const steer_json *ahead = merges.json->first;
+    for (int i = 0; i < AHEAD && ahead; i++) ahead = ahead->next;
     for (const steer_json *merge = merges.json->first; merge; merge = merge->next, rank++) {
+        prefetch_merge(bpe, ahead);
+        if (ahead) ahead = ahead->next;
         int status = read_merge(bpe, rank, merge);
         if (status != STEER_OK) return steer_fail_prefix(status, "%s[%u]", merges.where, rank);
     }
@@ -124,31 +169,6 @@ void steer_find_byte_tokens(int32_t ids[256], const steer_vocab *vocab) {
     }
 }
 
-/* Whether a mark follows another character in a text. */
-static int has_inner_mark(const char *text, size_t size) {
-    int after_other = 0;
-    for (const char *p = text; p < text + size; p += steer_utf8_size(*p)) {
-        int is_mark = size - (size_t)(p - text) >= MARK && memcmp(p, mark, MARK) == 0;
-        if (is_mark && after_other) return 1;
-        after_other = !is_mark;
-    }
-    return 0;
-}
-
-static int can_cut(const steer_bpe *bpe) {
-    if (bpe->bytes || bpe->ignore_merges || bpe->prefix.size + bpe->suffix.size > 0) return 0;
-    if (steer_vocab_find(bpe->vocab, mark, MARK) < 0) return 0;
-    for (size_t i = 0; bpe->merges.slots && i <= bpe->merges.mask; i++) {
-        const steer_pair *pair = &bpe->merges.slots[i];
-        size_t size = 0;
-        if (pair->left == 0xffffffff) continue;
-        const char *text = steer_vocab_text(bpe->vocab, (int32_t)pair->id, &size);
-        if (has_inner_mark(text, size)) return 0;
-        if ((int32_t)pair->left == bpe->unknown || (int32_t)pair->right == bpe->unknown) return 0;
-    }
-    return 1;
-}
-
 int steer_bpe_close(steer_bpe *bpe, int bytes) {
     bpe->bytes = bytes;
     bpe->plain = bpe->prefix.size + bpe->suffix.size == 0;
@@ -159,7 +179,8 @@ int steer_bpe_close(steer_bpe *bpe, int bytes) {
         bpe->plain &= bpe->byte_ids[byte] >= 0;
     }
     steer_find_byte_tokens(bpe->fallback, bpe->vocab);
-    bpe->cuts = can_cut(bpe);
+    bpe->cuts = !bpe->crosses && !bytes && !bpe->ignore_merges && bpe->prefix.size + bpe->suffix.size == 0 &&
+                steer_vocab_find(bpe->vocab, mark, MARK) >= 0;
     return STEER_OK;
 }
 

@@ -322,7 +322,7 @@ static int read_one(steer_decoder *decoder, const steer_field *field) {
         if (!steer_json_is_text(type, types[i].type)) continue;
         STEER_TRY(steer_field_object(field, types[i].known));
         if (types[i].kind < 0) return read_sequence(decoder, field);
-        steer_decoder_step *step;
+        steer_decoder_step *step = NULL;
         STEER_TRY(add_step(&step, decoder, types[i].kind));
         return read_members(step, field);
     }
@@ -351,13 +351,13 @@ int steer_decoder_read(steer_decoder *decoder, const steer_field *field) {
 }
 
 int steer_decoder_bytes(steer_decoder *decoder) {
-    steer_decoder_step *step;
+    steer_decoder_step *step = NULL;
     return add_step(&step, decoder, BYTES);
 }
 
 int steer_decoder_marks(steer_decoder *decoder, int start) {
     static const char mark[] = "\xe2\x96\x81";
-    steer_decoder_step *step;
+    steer_decoder_step *step = NULL;
     STEER_TRY(add_step(&step, decoder, REPLACE));
     STEER_TRY(steer_pattern_literal(&step->pattern, mark, strlen(mark)));
     STEER_TRY(steer_bytes_add(&step->text, " ", 1));

@@ -67,7 +67,7 @@ int steer_normalizer_read(steer_normalizer *normalizer, const steer_field *field
         if (!steer_json_is_text(type, types[i].type)) continue;
         STEER_TRY(steer_field_object(field, types[i].known));
         if (types[i].kind < 0) return read_sequence(normalizer, field);
-        steer_normalizer_step *step;
+        steer_normalizer_step *step = NULL;
         STEER_TRY(add_step(&step, normalizer, types[i].kind));
         return read_members(step, field);
     }
@@ -76,13 +76,13 @@ int steer_normalizer_read(steer_normalizer *normalizer, const steer_field *field
 }
 
 int steer_normalizer_prepend(steer_normalizer *normalizer, const char *text) {
-    steer_normalizer_step *step;
+    steer_normalizer_step *step = NULL;
     STEER_TRY(add_step(&step, normalizer, PREPEND));
     return steer_bytes_add(&step->text, text, strlen(text));
 }
 
 int steer_normalizer_replace(steer_normalizer *normalizer, const char *from, const char *to) {
-    steer_normalizer_step *step;
+    steer_normalizer_step *step = NULL;
     STEER_TRY(add_step(&step, normalizer, REPLACE));
     STEER_TRY(steer_pattern_literal(&step->pattern, from, strlen(from)));
     return steer_bytes_add(&step->text, to, strlen(to));

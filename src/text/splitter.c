@@ -25,7 +25,7 @@ static int add_step(steer_splitter_step **out, steer_splitter *splitter, int kin
 }
 
 static int add_cut(steer_splitter *splitter, const char *regex, steer_cut cut, int invert) {
-    steer_splitter_step *step;
+    steer_splitter_step *step = NULL;
     STEER_TRY(add_step(&step, splitter, CUT));
     step->cut = cut;
     step->invert = invert;
@@ -52,7 +52,7 @@ static int read_cut(steer_cut *out, const steer_field *field, int needed) {
 }
 
 static int read_split(steer_splitter *splitter, const steer_field *field) {
-    steer_splitter_step *step;
+    steer_splitter_step *step = NULL;
     STEER_TRY(add_step(&step, splitter, CUT));
     STEER_TRY(read_cut(&step->cut, field, 1));
     STEER_TRY(steer_field_flag(&step->invert, field, "invert", 0));
@@ -64,7 +64,7 @@ static int read_byte_level(steer_splitter *splitter, const steer_field *field) {
     STEER_TRY(steer_field_flag(&prefix, field, "add_prefix_space", 1));
     STEER_TRY(steer_field_flag(&trim, field, "trim_offsets", 1)); /* of no consequence for ids */
     STEER_TRY(steer_field_flag(&regex, field, "use_regex", 1));
-    steer_splitter_step *step;
+    steer_splitter_step *step = NULL;
     if (prefix) {
         STEER_TRY(add_step(&step, splitter, EDIT));
         strcpy(step->mark, " ");
@@ -90,7 +90,7 @@ static int read_scheme(steer_splitter_step *step, const steer_field *field) {
 
 static int read_metaspace(steer_splitter *splitter, const steer_field *field) {
     const steer_json *mark;
-    steer_splitter_step *step;
+    steer_splitter_step *step = NULL;
     int split;
     STEER_TRY(steer_field_text(&mark, field, "replacement"));
     if (mark->size == 0 || mark->size != steer_utf8_size(mark->text[0]))

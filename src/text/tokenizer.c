@@ -136,7 +136,9 @@ int steer_tokenizer_feed(const steer_tokenizer *tokenizer, steer_decoder_run *ru
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "ids: %d, expected 0 to %d", id,
                           tokenizer->vocab.size - 1);
     const char *text = steer_vocab_text(&tokenizer->vocab, id, &size);
-    if (!text || (skip_special && tokenizer->special[id])) return STEER_OK; /* an unused id is no text */
+    if (!text || (skip_special && tokenizer->kinds[id] & STEER_TOKEN_SKIPPED))
+        return STEER_OK; /* or unused */
+    if (tokenizer->kinds[id] & STEER_TOKEN_OTHER) text = steer_added_normal(&tokenizer->added, id, &size);
     return steer_decoder_feed(run, text, size);
 }
 
@@ -159,10 +161,16 @@ int steer_tokenizer_close(steer_tokenizer *tokenizer) {
         return STEER_FAIL(STEER_E_UNSUPPORTED,
                           "pre_tokenizer: ByteLevel before a Unigram model is not supported");
     STEER_TRY(steer_added_close(&tokenizer->added, &tokenizer->normalizer));
-    tokenizer->special = calloc((size_t)tokenizer->vocab.size + 1, 1);
-    if (!tokenizer->special) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "no host memory for a tokenizer");
-    for (size_t i = 0; i < tokenizer->added.count; i++)
-        tokenizer->special[tokenizer->added.tokens[i].id] |= tokenizer->added.tokens[i].special;
+    tokenizer->kinds = calloc((size_t)tokenizer->vocab.size + 1, 1);
+    if (!tokenizer->kinds) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "no host memory for a tokenizer");
+    for (size_t i = 0; i < tokenizer->added.count; i++) {
+        const steer_added_token *token = &tokenizer->added.tokens[i];
+        int other = token->normal_start != token->start;
+        if (other) tokenizer->kinds[token->id] |= STEER_TOKEN_OTHER;
+        if (token->special) tokenizer->kinds[token->id] |= STEER_TOKEN_SPECIAL;
+        /* The reference knows special tokens by what they decode to, so that it does not leave those out. */
+        if (token->special && !other) tokenizer->kinds[token->id] |= STEER_TOKEN_SKIPPED;
+    }
     return STEER_OK;
 }
 
@@ -174,7 +182,7 @@ void steer_tokenizer_drop(steer_tokenizer *tokenizer) {
     }
     pthread_mutex_destroy(&tokenizer->lock);
     steer_vocab_free(&tokenizer->vocab);
-    free(tokenizer->special);
+    free(tokenizer->kinds);
     steer_added_free(&tokenizer->added);
     steer_normalizer_free(&tokenizer->normalizer);
     steer_splitter_free(&tokenizer->splitter);

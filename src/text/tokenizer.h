@@ -15,10 +15,16 @@
 
 enum { STEER_ROLES = 4 }; /* bos, eos, unk, pad */
 
+enum steer_token_kind {
+    STEER_TOKEN_SPECIAL = 1,
+    STEER_TOKEN_SKIPPED = 2, /* when special tokens are to be left out */
+    STEER_TOKEN_OTHER = 4,   /* decodes to another text than its own */
+};
+
 struct steer_tokenizer {
     steer_refs refs;
     steer_vocab vocab;
-    uint8_t *special; /* by id: a special token */
+    uint8_t *kinds; /* by id: steer_token_kind */
     steer_added added;
     steer_normalizer normalizer;
     steer_splitter splitter;

@@ -96,7 +96,8 @@ static int decompose(steer_ids *out, const char *text, size_t size, steer_form f
 
 static int write_normal(steer_bytes *out, steer_ids *points, steer_form form) {
     size_t size = points->size;
-    STEER_TRY(steer_ids_append(points, points->data, size)); /* the second half is scratch for the order */
+    if (points->room < 2 * size) /* the second half is scratch for the order */
+        STEER_TRY(steer_grow(&points->data, &points->room, 2 * size, sizeof(int32_t)));
     order_marks(points->data, points->data + size, size);
     utf8proc_ssize_t count = (utf8proc_ssize_t)size;
     if (form == STEER_NFC || form == STEER_NFKC)

@@ -6,8 +6,9 @@
 enum { GAP = 1 << 16 }; /* unused ids that a vocabulary may have besides as many as it has tokens */
 
 typedef struct steer_vocab_slot {
-    uint32_t tag; /* of the text's hash */
-    int32_t id;   /* -1: free */
+    uint32_t tag;      /* of the text's hash */
+    int32_t id;        /* -1: free */
+    steer_piece piece; /* pieces[id], to be at hand */
 } steer_vocab_slot;
 
 /* The power of two that keeps `count` entries at most half full. */
@@ -67,8 +68,7 @@ int steer_vocab_reserve(steer_vocab *vocab, size_t count) {
     vocab->mask = room - 1;
     for (size_t i = 0; i < old_room; i++) {
         if (old[i].id < 0) continue;
-        const steer_piece *piece = &vocab->pieces[old[i].id];
-        size_t at = hash_text(vocab->texts.data + piece->start, piece->size) & vocab->mask;
+        size_t at = hash_text(vocab->texts.data + old[i].piece.start, old[i].piece.size) & vocab->mask;
         while (slots[at].id >= 0) at = (at + 1) & vocab->mask;
         slots[at] = old[i];
     }
@@ -84,8 +84,8 @@ static steer_vocab_slot *find_slot(const steer_vocab *vocab, const char *text, s
         steer_vocab_slot *slot = &vocab->slots[i];
         if (slot->id < 0) return slot;
         if (slot->tag != *tag) continue;
-        const steer_piece *piece = &vocab->pieces[slot->id];
-        if (piece->size == size && memcmp(vocab->texts.data + piece->start, text, size) == 0) return slot;
+        if (slot->piece.size == size && memcmp(vocab->texts.data + slot->piece.start, text, size) == 0)
+            return slot;
     }
 }
 
@@ -98,7 +98,7 @@ int steer_vocab_add(steer_vocab *vocab, int32_t id, const char *text, size_t siz
         return STEER_FAIL(STEER_E_FORMAT, "\"%.*s\": has the ids %d and %d, expected one",
                           (int)(size < 60 ? size : 60), text, slot->id, id);
     STEER_TRY(steer_vocab_set(vocab, id, text, size));
-    *slot = (steer_vocab_slot){tag, id};
+    *slot = (steer_vocab_slot){tag, id, vocab->pieces[id]};
     vocab->used++;
     return STEER_OK;
 }
@@ -106,6 +106,10 @@ int steer_vocab_add(steer_vocab *vocab, int32_t id, const char *text, size_t siz
 int32_t steer_vocab_find(const steer_vocab *vocab, const char *text, size_t size) {
     uint32_t tag;
     return vocab->slots ? find_slot(vocab, text, size, &tag)->id : -1;
+}
+
+void steer_vocab_prefetch(const steer_vocab *vocab, const char *text, size_t size) {
+    if (vocab->slots) __builtin_prefetch(&vocab->slots[hash_text(text, size) & vocab->mask]);
 }
 
 void steer_vocab_free(steer_vocab *vocab) {

@@ -30,6 +30,8 @@ int steer_vocab_add(steer_vocab *vocab, int32_t id, const char *text, size_t siz
 int steer_vocab_reserve(steer_vocab *vocab, size_t count);
 /* The id of a text, -1 if it has none. */
 int32_t steer_vocab_find(const steer_vocab *vocab, const char *text, size_t size);
+/* Asks for the memory where a text would be found. */
+void steer_vocab_prefetch(const steer_vocab *vocab, const char *text, size_t size);
 void steer_vocab_free(steer_vocab *vocab);
 
 /* The text of an id, not ended by 0; NULL if it has none. */
