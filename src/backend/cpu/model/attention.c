@@ -1,7 +1,8 @@
-/* attention.c: softmax(scale * q . keys) @ values over the blocks of each row's sequence, one row and head at a time.
+/* attention.c: softmax(scale * q . keys) @ values over the blocks of each row's sequence: a row and the query heads that share a
+ * head of keys and values at a time.
  *
- * Keys are taken block by block with a running maximum (Milakov and Gimelshein 2018), so a row's bits depend on its position
- * alone. */
+ * Keys are taken block by block with a running maximum (Milakov and Gimelshein 2018), in order of position, so a row's bits depend on
+ * its sequence alone. */
 #include "backend/cpu/model/row.h"
 
 #include <math.h>
@@ -10,87 +11,135 @@
 #pragma GCC optimize("O3")
 #endif
 
-/* What a thread works with: a query, a key or value, and the sum so far, each of one head. */
+/* What a thread works with. */
 typedef struct space {
-    float *q, *kv, *sum;
+    float *queries, *sums; /* [group, head_dim] */
+    float *wide;           /* [STEER_KV_BLOCK, head_dim]: keys or values of a block */
+    float *most, *total;   /* [group] the running maximum and denominator */
+    float *weights;        /* [group, STEER_KV_BLOCK] scores, then weights */
 } space;
 
+/* The cached positions first .. last of a block, its line being that of position 0. */
+typedef struct stretch {
+    int64_t line;
+    int first, last;
+} stretch;
+
+STEER_CPU_WIDE static void scores_of(float *out, const float *q, const float *keys, float scale, int count,
+                                     int64_t dim) {
+    for (int k = 0; k < count; k++, keys += dim) {
+        float lanes[16] = {0};
+        int64_t i = 0;
+        for (; i + 16 <= dim; i += 16)
+            for (int l = 0; l < 16; l++) lanes[l] += q[i + l] * keys[i + l];
+        for (int l = 0; i < dim; i++, l++) lanes[l] += q[i] * keys[i];
+        for (int half = 8; half > 0; half /= 2)
+            for (int l = 0; l < half; l++) lanes[l] += lanes[l + half];
+        out[k] = scale * lanes[0];
+    }
+}
+STEER_CPU_WIDE static void exponentials(float *x, float most, int count) {
+    for (int k = 0; k < count; k++) x[k] = steer_exp(x[k] - most);
+}
 STEER_CPU_WIDE static void scale_sum(float *sum, float factor, int64_t n) {
     for (int64_t i = 0; i < n; i++) sum[i] *= factor;
 }
-STEER_CPU_WIDE static void add_scaled(float *sum, const float *value, float weight, int64_t n) {
-    for (int64_t i = 0; i < n; i++) sum[i] += weight * value[i];
+STEER_CPU_WIDE static void add_values(float *sum, const float *weights, const float *values, int count,
+                                      int64_t dim) {
+    for (int k = 0; k < count; k++, values += dim)
+        for (int64_t i = 0; i < dim; i++) sum[i] += weights[k] * values[i];
 }
 
-static float capped(const steer_attention *args, float score) {
-    return args->softcap > 0 ? args->softcap * tanhf(score / args->softcap) : score;
-}
-
-/* Takes positions from .. to of one block into the sum; `most` and `total` are the running maximum and denominator. */
-static void take_block(const steer_attention *args, const space *s, int64_t line, int from, int to,
-                       float *most, float *total) {
+/* Part of a block of the cache in f32: where it lies, or widened. */
+static const float *widen(const steer_attention *args, const void *cache, const stretch *at, float *wide) {
     const int64_t dim = args->head_dim;
-    float scores[STEER_KV_BLOCK], greatest = *most;
-    for (int i = from; i <= to; i++) {
-        steer_row_load(s->kv, args->dtype, steer_row_at(args->keys, args->dtype, (line + i) * dim), dim);
-        scores[i] = capped(args, args->scale * steer_row_dot(s->q, s->kv, dim));
-        if (scores[i] > greatest) greatest = scores[i];
-    }
-    if (greatest > *most) {
-        const float factor = expf(*most - greatest);
-        scale_sum(s->sum, factor, dim);
-        *total *= factor;
-        *most = greatest;
-    }
-    for (int i = from; i <= to; i++) {
-        const float weight = expf(scores[i] - *most);
-        steer_row_load(s->kv, args->dtype, steer_row_at(args->values, args->dtype, (line + i) * dim), dim);
-        add_scaled(s->sum, s->kv, weight, dim);
-        *total += weight;
-    }
+    const void *from = steer_row_at(cache, args->dtype, (at->line + at->first) * dim);
+    if (args->dtype == STEER_F32) return from;
+    steer_row_load(wide, args->dtype, from, (at->last - at->first + 1) * dim);
+    return wide;
 }
 
-static void attend(const steer_attention *args, const space *s, int64_t row, int32_t head) {
+/* Turns a head's scores into weights, relative to the running maximum, which may rise. */
+static void weigh(const steer_attention *args, const space *s, int32_t g, int count) {
+    float *x = s->weights + g * STEER_KV_BLOCK, most = s->most[g];
+    for (int k = 0; k < count; k++) {
+        if (args->softcap > 0) x[k] = args->softcap * tanhf(x[k] / args->softcap);
+        if (x[k] > most) most = x[k];
+    }
+    if (most > s->most[g]) {
+        const float factor = expf(s->most[g] - most);
+        scale_sum(s->sums + g * args->head_dim, factor, args->head_dim);
+        s->total[g] *= factor;
+        s->most[g] = most;
+    }
+    exponentials(x, most, count);
+    for (int k = 0; k < count; k++) s->total[g] += x[k];
+}
+
+static void take_stretch(const steer_attention *args, const space *s, const stretch *at) {
+    const int64_t dim = args->head_dim;
+    const int32_t group = args->heads / args->kv_heads;
+    const int count = at->last - at->first + 1;
+    const float *keys = widen(args, args->keys, at, s->wide);
+    for (int32_t g = 0; g < group; g++) {
+        scores_of(s->weights + g * STEER_KV_BLOCK, s->queries + g * dim, keys, args->scale, count, dim);
+        weigh(args, s, g, count);
+    }
+    const float *values = widen(args, args->values, at, s->wide);
+    for (int32_t g = 0; g < group; g++)
+        add_values(s->sums + g * dim, s->weights + g * STEER_KV_BLOCK, values, count, dim);
+}
+
+static void attend(const steer_attention *args, const space *s, int64_t row, int64_t kv) {
     const steer_rows *rows = args->rows;
-    const int64_t dim = args->head_dim, position = rows->positions[row];
-    void *out = steer_row_into(args->out, args->dtype, (row * args->heads + head) * dim);
-    memset(s->sum, 0, (size_t)dim * sizeof *s->sum);
+    const int64_t dim = args->head_dim, position = rows->positions[row], group = args->heads / args->kv_heads;
+    const int64_t width = (args->heads + 2 * args->kv_heads) * dim;
+    memset(s->sums, 0, (size_t)(group * dim) * sizeof *s->sums);
     if (position >= 0) {
-        const int64_t width = args->heads + 2 * args->kv_heads, kv = head / (args->heads / args->kv_heads);
         const int32_t *blocks = rows->blocks + rows->sequence[row] * rows->blocks_stride;
         const int64_t first = args->window && position >= args->window ? position - args->window + 1 : 0;
-        float most = -INFINITY, total = 0;
-        steer_row_load(s->q, args->dtype, steer_row_at(args->qkv, args->dtype, (row * width + head) * dim),
-                       dim);
+        steer_row_load(s->queries, args->dtype,
+                       steer_row_at(args->qkv, args->dtype, row * width + kv * group * dim), group * dim);
+        for (int64_t g = 0; g < group; g++) s->most[g] = -INFINITY, s->total[g] = 0;
         for (int64_t b = first / STEER_KV_BLOCK; b <= position / STEER_KV_BLOCK; b++) {
-            const int64_t start = b * STEER_KV_BLOCK,
-                          line = (blocks[b] * args->kv_heads + kv) * STEER_KV_BLOCK;
-            take_block(args, s, line, first > start ? (int)(first - start) : 0,
-                       position - start < STEER_KV_BLOCK ? (int)(position - start) : STEER_KV_BLOCK - 1,
-                       &most, &total);
+            const int64_t start = b * STEER_KV_BLOCK, left = position - start;
+            const stretch at = {(blocks[b] * args->kv_heads + kv) * STEER_KV_BLOCK,
+                                first > start ? (int)(first - start) : 0,
+                                left < STEER_KV_BLOCK ? (int)left : STEER_KV_BLOCK - 1};
+            if (blocks[b] >= 0) take_stretch(args, s, &at);
         }
-        scale_sum(s->sum, 1 / total, dim);
+        for (int64_t g = 0; g < group; g++) scale_sum(s->sums + g * dim, 1 / s->total[g], dim);
     }
-    steer_row_store(args->dtype, out, s->sum, dim);
+    steer_row_store(args->dtype,
+                    steer_row_into(args->out, args->dtype, (row * args->heads + kv * group) * dim), s->sums,
+                    group * dim);
 }
 
 size_t steer_cpu_attention_work(void *device, const steer_attention *args) { return 0; }
 
 int steer_cpu_attention(void *device, const steer_attention *args) {
-    const size_t dim = (size_t)args->head_dim;
+    const size_t dim = (size_t)args->head_dim, group = (size_t)(args->heads / args->kv_heads);
+    const size_t floats = (2 * group + STEER_KV_BLOCK) * dim + (STEER_KV_BLOCK + 2) * group;
+    const int64_t items = args->rows->rows * args->kv_heads;
     int failed = 0;
-#pragma omp parallel
+#pragma omp parallel if (items > 1)
     {
-        float *memory = malloc(3 * dim * sizeof *memory);
-        const space s = {memory, memory + dim, memory + 2 * dim};
-        if (!memory) {
+        float *memory = malloc(floats * sizeof *memory);
+        space s = {.queries = memory};
+        if (memory) {
+            s.sums = s.queries + group * dim;
+            s.wide = s.sums + group * dim;
+            s.most = s.wide + STEER_KV_BLOCK * dim;
+            s.total = s.most + group;
+            s.weights = s.total + group;
+        } else {
 #pragma omp atomic write
             failed = 1;
         }
-#pragma omp for schedule(dynamic, 4)
-        for (int64_t i = 0; i < args->rows->rows * args->heads; i++)
-            if (memory) attend(args, &s, i / args->heads, (int32_t)(i % args->heads));
+#pragma omp for schedule(dynamic)
+        for (int64_t i = 0; i < items; i++)
+            if (memory) attend(args, &s, i / args->kv_heads, i % args->kv_heads);
         free(memory);
     }
-    return failed ? steer_cpu_no_memory("attention", 3 * dim * sizeof(float)) : STEER_OK;
+    return failed ? steer_cpu_no_memory("attention", floats * sizeof(float)) : STEER_OK;
 }

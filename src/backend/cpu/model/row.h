@@ -54,6 +54,8 @@ float steer_row_dot(const float *a, const float *b, int64_t n);
 
 /* x = act(x), times `up` unless it is NULL. (activate.c) */
 void steer_row_activate(steer_activation act, float *x, const float *up, int64_t n);
+/* log softmax of a row at one place: NaN if any is. (logits.c) */
+float steer_row_logprob(const float *x, int64_t n, int64_t at);
 /* In place, one row of f32 (norm.c); rounds as the kind says. */
 void steer_row_norm(const steer_norm *norm, const float *weight, const float *bias, steer_dtype dtype,
                     float *x, int64_t n);

@@ -1,136 +1,141 @@
-/* sample.c: logits: scaled and capped, log probabilities of tokens, and the choice of the next token. */
+/* sample.c: the choice of the next token. Candidates are popped from a heap in falling order until a filter says stop: what it
+ * takes grows with what is kept, not with the vocabulary. */
 #include "backend/cpu/model/row.h"
 #include "backend/random.h"
 
 #include <math.h>
 
-int steer_cpu_logits(void *device, const steer_logits *args) {
-#pragma omp parallel for schedule(static) if (args->count * args->vocab >= STEER_CPU_PARALLEL)
-    for (int64_t i = 0; i < args->count * args->vocab; i++) {
-        const float x = args->logits[i] * args->scale;
-        args->logits[i] = args->softcap > 0 ? args->softcap * tanhf(x / args->softcap) : x;
+/* A row that is drawn from. */
+typedef struct candidates {
+    int64_t vocab;
+    const float *y; /* [vocab] logits after the penalty */
+    float *weight;  /* [vocab] exp((y - most) / temperature), 0 where y is NaN */
+    int32_t *heap;  /* [vocab] ids; the last `popped` of them in rising order */
+    int64_t popped;
+} candidates;
+
+/* 1 if a comes before b: the greater logit, of equal ones the lower id, NaN last. */
+static int precedes(const float *y, int32_t a, int32_t b) {
+    if (isnan(y[a]) || isnan(y[b])) return isnan(y[b]) && (!isnan(y[a]) || a < b);
+    return y[a] > y[b] || (y[a] == y[b] && a < b);
+}
+
+static void sift(const candidates *c, int64_t at, int64_t n) {
+    int32_t *heap = c->heap, id = heap[at];
+    for (int64_t child; (child = 2 * at + 1) < n; at = child) {
+        if (child + 1 < n && precedes(c->y, heap[child + 1], heap[child])) child++;
+        if (precedes(c->y, id, heap[child])) break;
+        heap[at] = heap[child];
     }
-    return STEER_OK;
+    heap[at] = id;
 }
 
-static float greatest(const float *x, int64_t n) {
-    float most = -INFINITY;
-    for (int64_t i = 0; i < n; i++) {
-        if (isnan(x[i])) return x[i];
-        if (x[i] > most) most = x[i];
+static void heap_make(const candidates *c) {
+    for (int32_t id = 0; id < c->vocab; id++) c->heap[id] = id;
+    for (int64_t at = c->vocab / 2 - 1; at >= 0; at--) sift(c, at, c->vocab);
+}
+
+/* The id of rank `rank`, from 0 on. */
+static int32_t ranked(candidates *c, int64_t rank) {
+    while (c->popped <= rank) {
+        const int64_t last = c->vocab - ++c->popped;
+        const int32_t id = c->heap[0];
+        c->heap[0] = c->heap[last];
+        c->heap[last] = id;
+        sift(c, 0, last);
     }
-    return most;
+    return c->heap[c->vocab - 1 - rank];
 }
 
-/* log(sum of exp(x)). */
-static double log_total(const float *x, int64_t n) {
-    const double most = greatest(x, n);
-    double total = 0;
-    for (int64_t i = 0; i < n; i++) total += expf((float)(x[i] - most));
-    return most + log(total);
-}
-
-int steer_cpu_logprob(void *device, const steer_logprob *args) {
-#pragma omp parallel for schedule(dynamic)
-    for (int64_t i = 0; i < args->count; i++) {
-        const float *row = args->logits + i * args->vocab;
-        args->out[i] = args->target[i] < 0 ? 0 : (float)(row[args->target[i]] - log_total(row, args->vocab));
-    }
-    return STEER_OK;
-}
-
-/* ---- Choosing -------------------------------------------------------------------------------------------------- */
-
-/* A token that may be chosen, and its weight: exp of its logit over the greatest one's. */
-typedef struct candidate {
-    int32_t id;
-    float x;
-} candidate;
-
-/* By falling x, of equals the lower id first. */
-static int compare_x(const void *a, const void *b) {
-    const candidate *p = a, *q = b;
-    if (p->x != q->x) return p->x < q->x ? 1 : -1;
-    return (p->id > q->id) - (p->id < q->id);
-}
-
-static int compare_id(const void *a, const void *b) {
-    const candidate *p = a, *q = b;
-    return (p->id > q->id) - (p->id < q->id);
-}
-
-static double weight(const candidate *list, int64_t i) { return exp((double)list[i].x - list[0].x); }
-
-/* How many of the sorted list stay. */
-static int64_t filter(const candidate *list, int64_t n, const steer_sampling *how) {
+/* How many of the ranked tokens are kept, at least one. */
+static int64_t filter(candidates *c, const steer_sampling *how) {
+    int64_t n = how->top_k > 0 && how->top_k < c->vocab ? how->top_k : c->vocab, kept = 0;
     double total = 0, before = 0;
-    if (how->top_k > 0 && how->top_k < n) n = how->top_k;
     if (how->top_p < 1) {
-        for (int64_t i = 0; i < n; i++) total += weight(list, i);
-        int64_t kept = 0;
-        while (kept < n && before < how->top_p * total) before += weight(list, kept++);
-        n = kept;
+        if (n < c->vocab)
+            for (int64_t i = 0; i < n; i++) total += c->weight[ranked(c, i)];
+        else
+            for (int64_t i = 0; i < n; i++) total += c->weight[i];
     }
-    if (how->min_p > 0)
-        while (n > 1 && weight(list, n - 1) < how->min_p) n--;
-    return n;
+    while (kept < n) {
+        const double weight = c->weight[ranked(c, kept)];
+        if (kept && (weight < how->min_p || (how->top_p < 1 && before >= how->top_p * total))) break;
+        before += weight;
+        kept++;
+    }
+    return kept;
 }
 
-static int32_t draw(candidate *list, int64_t n, const steer_sampling *how) {
-    float most = list[0].x;
-    const int filtered = (how->top_k > 0 && how->top_k < n) || how->top_p < 1 || how->min_p > 0;
-    if (filtered) {
-        qsort(list, (size_t)n, sizeof *list, compare_x);
-        most = list[0].x;
-        n = filter(list, n, how);
-        qsort(list, (size_t)n, sizeof *list, compare_id);
+STEER_CPU_WIDE static void weigh(const candidates *c, float most, float temperature) {
+    for (int64_t i = 0; i < c->vocab; i++) c->weight[i] = steer_exp((c->y[i] - most) / temperature);
+    for (int64_t i = 0; i < c->vocab; i++) c->weight[i] = isnan(c->weight[i]) ? 0 : c->weight[i];
+}
+
+/* Draws by inverse CDF in order of id. */
+static int32_t draw(candidates *c, const steer_sampling *how, float most) {
+    weigh(c, most, how->temperature);
+    if ((how->top_k > 0 && how->top_k < c->vocab) || how->top_p < 1 || how->min_p > 0) {
+        heap_make(c);
+        const int32_t last = ranked(c, filter(c, how) - 1);
+        for (int32_t id = 0; id < c->vocab; id++)
+            if (precedes(c->y, last, id)) c->weight[id] = 0;
     }
-    for (int64_t i = 0; i < n; i++) most = list[i].x > most ? list[i].x : most;
     double total = 0, sum = 0;
-    for (int64_t i = 0; i < n; i++) total += exp((double)list[i].x - most);
+    for (int64_t i = 0; i < c->vocab; i++) total += c->weight[i];
     const double place = steer_random_draw(how->seed, how->draw) * total;
-    int32_t chosen = -1;
-    for (int64_t i = 0; i < n; i++) {
-        const double w = exp((double)list[i].x - most);
-        if (w > 0) chosen = list[i].id; /* the last one, where rounding leaves the place beyond the sum */
-        sum += w;
-        if (sum > place) break;
+    int32_t chosen = 0;
+    for (int32_t id = 0; id < c->vocab && sum <= place; id++) {
+        if (c->weight[id] > 0) chosen = id; /* the last one, where rounding leaves the place beyond the sum */
+        sum += c->weight[id];
     }
     return chosen;
 }
 
-static int32_t choose(const float *row, int64_t vocab, const steer_sampling *how, const uint32_t *seen,
-                      candidate *list) {
-    int32_t best = 0;
-    for (int32_t id = 0; id < vocab; id++) {
-        float x = row[id];
-        if (seen && how->repetition_penalty != 1 && seen[id / 32] >> (id % 32) & 1)
-            x = x > 0 ? x / how->repetition_penalty : x * how->repetition_penalty;
-        if (how->temperature > 0) x /= how->temperature;
-        list[id] = (candidate){id, x};
-        if (x > list[best].x) best = id;
+static float penalised(float x, float penalty) { return x > 0 ? x / penalty : x * penalty; }
+
+/* `memory`: three times the vocabulary. */
+static int32_t choose(const steer_sample *args, int64_t row, const uint32_t *seen, float *memory) {
+    const steer_sampling *how = &args->how[row];
+    const float *x = args->logits + row * args->vocab;
+    candidates c = {args->vocab, x, memory + args->vocab, (int32_t *)(memory + 2 * args->vocab), 0};
+    if (seen && how->repetition_penalty != 1) {
+        for (int64_t i = 0; i < args->vocab; i++)
+            memory[i] = seen[i / 32] >> (i % 32) & 1 ? penalised(x[i], how->repetition_penalty) : x[i];
+        c.y = memory;
     }
-    return how->temperature > 0 ? draw(list, vocab, how) : best;
+    int32_t best = -1;
+    for (int32_t id = 0; id < args->vocab; id++)
+        if (best < 0 ? !isnan(c.y[id]) : c.y[id] > c.y[best]) best = id;
+    if (best < 0) return 0;
+    return how->temperature > 0 && isfinite(c.y[best]) ? draw(&c, how, c.y[best]) : best;
 }
 
-size_t steer_cpu_sample_work(void *device, const steer_sample *args) {
-    return (size_t)args->vocab * sizeof(candidate);
-}
+size_t steer_cpu_sample_work(void *device, const steer_sample *args) { return 0; }
 
 int steer_cpu_sample(void *device, const steer_sample *args) {
-    const int64_t words = (args->vocab + 31) / 32;
-    for (int64_t i = 0; i < args->count; i++) {
-        const int32_t sequence = args->sequence[i];
-        args->tokens[i] = -1;
-        args->logprobs[i] = 0;
-        if (sequence < 0) continue;
-        const float *row = args->logits + i * args->vocab;
-        uint32_t *seen = args->seen ? args->seen + sequence * words : NULL;
-        const int32_t token =
-            isnan(greatest(row, args->vocab)) ? 0 : choose(row, args->vocab, &args->how[i], seen, args->work);
-        args->tokens[i] = args->last[sequence] = token;
-        args->logprobs[i] = (float)(row[token] - log_total(row, args->vocab));
-        if (seen) seen[token / 32] |= 1u << (token % 32);
+    const int64_t vocab = args->vocab, words = (vocab + 31) / 32;
+    const size_t bytes = 3 * (size_t)vocab * sizeof(float);
+    int failed = 0;
+#pragma omp parallel if (args->count > 1)
+    {
+        float *memory = malloc(bytes);
+        if (!memory) {
+#pragma omp atomic write
+            failed = 1;
+        }
+#pragma omp for schedule(dynamic)
+        for (int64_t i = 0; i < args->count; i++) {
+            const int32_t sequence = args->sequence[i];
+            args->tokens[i] = -1;
+            args->logprobs[i] = 0;
+            if (sequence < 0 || !memory) continue;
+            uint32_t *seen = args->seen ? args->seen + sequence * words : NULL;
+            const int32_t token = choose(args, i, seen, memory);
+            args->tokens[i] = args->last[sequence] = token;
+            args->logprobs[i] = steer_row_logprob(args->logits + i * vocab, vocab, token);
+            if (seen) seen[token / 32] |= 1u << (token % 32);
+        }
+        free(memory);
     }
-    return STEER_OK;
+    return failed ? steer_cpu_no_memory("sample", bytes) : STEER_OK;
 }

@@ -1,0 +1,364 @@
+/* test_model_sample.c: logits, log probabilities and the choice of tokens, against a float64 oracle. */
+/* devices: cpu cuda */
+#include "model_ops.h"
+
+#include "backend/random.h"
+
+/* ---- Logits -------------------------------------------------------------------------------------------------------- */
+
+static void test_logits(void) {
+    const int64_t count = between(1, 5), vocab = between(1, 5000);
+    const float scale = pick(2) ? 1 : 0.0625f, cap = pick(2) ? 0 : 30;
+    array *x = array_noise(STEER_F32, count * vocab, 40);
+    span *expected = malloc((size_t)x->n * sizeof *expected);
+    for (int64_t i = 0; i < x->n; i++) {
+        const double scaled = x->values[i] * (double)scale,
+                     capped = cap > 0 ? cap * tanh(scaled / cap) : scaled;
+        expected[i] = span_rounded(STEER_F32, span_of(capped, cap > 0 ? 0x1p-21 * fabs(capped) : 0));
+    }
+    DESCRIBE("logits scale %g cap %g vocab %d", scale, cap, (int)vocab);
+    CHECK_OP(logits, (&(steer_logits){count, vocab, x->data, scale, cap}));
+    array_read(x);
+    expect("scaled logits", x, 0, x->n, expected);
+    free(expected);
+}
+
+/* log softmax of a row at a token. */
+static double logprob_of(const double *x, int64_t vocab, int64_t token) {
+    double most = -INFINITY, total = 0;
+    for (int64_t i = 0; i < vocab; i++) most = fmax(most, x[i]);
+    for (int64_t i = 0; i < vocab; i++) total += exp(x[i] - most);
+    return x[token] - most - log(total);
+}
+
+static span logprob_span(const double *x, int64_t vocab, int64_t token) {
+    const double exact = logprob_of(x, vocab, token);
+    return span_of(exact, 1e-6 + 0x1p-22 * fabs(exact));
+}
+
+static void test_logprob(void) {
+    const int64_t count = between(1, 20), vocab = between(1, 20000);
+    array *x = array_noise(STEER_F32, count * vocab, pick(2) ? 10 : 1),
+          *out = array_full(STEER_F32, count, NAN);
+    int32_t target[20];
+    span expected[20];
+    for (int64_t i = 0; i < x->n; i++)
+        if (pick(50) == 0) x->values[i] = -INFINITY;
+    for (int64_t row = 0; row < count; row++) {
+        target[row] = pick(8) ? pick((int)vocab) : -1;
+        if (target[row] >= 0) x->values[row * vocab + target[row]] = rounded(STEER_F32, 3 * noise());
+    }
+    array_write(x);
+    for (int64_t row = 0; row < count; row++)
+        expected[row] =
+            target[row] < 0 ? span_of(0, 0) : logprob_span(x->values + row * vocab, vocab, target[row]);
+    DESCRIBE("logprob count %d vocab %d", (int)count, (int)vocab);
+    CHECK_OP(logprob, (&(steer_logprob){count, vocab, x->data, array_ints(count, target)->data, out->data}));
+    array_read(out);
+    expect("log probabilities", out, 0, count, expected);
+}
+
+/* ---- The choice ------------------------------------------------------------------------------------------------------ */
+
+/* Rows of logits and what is chosen from them; the first `count` of `sequences` in some order. */
+typedef struct choice {
+    int64_t count, vocab;
+    int32_t sequences;
+    array *logits, *last, *tokens, *logprobs, *seen; /* seen: NULL: none */
+    int32_t sequence[1024];
+    steer_sampling how[1024];
+} choice;
+
+static int64_t words_of(const choice *c) { return (c->vocab + 31) / 32; }
+static int is_seen(const choice *c, int32_t sequence, int64_t token) {
+    return (uint32_t)(int64_t)c->seen->values[sequence * words_of(c) + token / 32] >> (token % 32) & 1;
+}
+
+static void choice_make(choice *c, int64_t count, int64_t vocab, int with_seen) {
+    *c = (choice){.count = count, .vocab = vocab, .sequences = (int32_t)count + 3};
+    c->logits = array_noise(STEER_F32, count * vocab, 2);
+    c->last = array_full(STEER_I32, c->sequences, -9);
+    c->tokens = array_full(STEER_I32, count, -9);
+    c->logprobs = array_full(STEER_F32, count, NAN);
+    if (with_seen) {
+        c->seen = array_full(STEER_I32, c->sequences * words_of(c), 0);
+        for (int64_t i = 0; i < c->seen->n; i++)
+            c->seen->values[i] = (int32_t)(next_chance() & next_chance());
+        array_write(c->seen);
+    }
+    for (int64_t i = 0; i < count; i++) {
+        c->how[i] = (steer_sampling){.top_p = 1, .repetition_penalty = 1};
+        c->sequence[i] = (int32_t)(count - i); /* in another order than the rows */
+    }
+}
+
+static void choose(choice *c) {
+    const array *how = array_full(STEER_U8, c->count * (int64_t)sizeof *c->how, 0);
+    CHECK_OK(device->backend->upload(device->state, how->data, c->how, (size_t)how->n));
+    steer_sample args = {c->count,
+                         c->vocab,
+                         c->logits->data,
+                         how->data,
+                         array_ints(c->count, c->sequence)->data,
+                         c->seen ? c->seen->data : NULL,
+                         c->last->data,
+                         c->tokens->data,
+                         c->logprobs->data,
+                         NULL};
+    args.work = work_of(ops->sample_work(device->state, &args));
+    CHECK_OP(sample, &args);
+    array_read(c->tokens);
+    array_read(c->last);
+    array_read(c->logprobs);
+}
+
+static int choices, clear; /* in all: how many were compared, of how many the oracle is sure */
+static const double *ordered;
+static int by_logit(const void *a, const void *b) {
+    const int32_t i = *(const int32_t *)a, j = *(const int32_t *)b;
+    return ordered[i] != ordered[j] ? (ordered[i] < ordered[j] ? 1 : -1) : i - j;
+}
+
+/* How many of the ranked tokens are kept: *sure is 0 where a filter's edge is too close to call. */
+static int64_t kept_of(const int32_t *rank, const double *weight, int64_t n, const steer_sampling *how,
+                       int *sure) {
+    double total = 0, sum = 0;
+    if (how->top_k > 0 && how->top_k < n) n = how->top_k;
+    if (how->top_p < 1) {
+        int64_t kept = 0;
+        for (int64_t i = 0; i < n; i++) total += weight[rank[i]];
+        for (; kept < n && (kept == 0 || sum < how->top_p * total); kept++) {
+            sum += weight[rank[kept]];
+            *sure &= fabs(sum / total - (double)how->top_p) > 1e-6;
+        }
+        n = kept;
+    }
+    for (int64_t i = 0; i < n && how->min_p > 0; i++)
+        *sure &=
+            weight[rank[i]] == 1 || fabs(weight[rank[i]] - (double)how->min_p) > 1e-6 * (double)how->min_p;
+    while (n > 1 && weight[rank[n - 1]] < how->min_p) n--;
+    return n;
+}
+
+/* The token of a row, or -1 where it is too close to call. */
+static int32_t token_of(const choice *c, int64_t row) {
+    const steer_sampling *how = &c->how[row];
+    const double *x = c->logits->values + row * c->vocab, penalty = how->repetition_penalty;
+    double *y = malloc(2 * (size_t)c->vocab * sizeof *y), *weight = y + c->vocab, total = 0, sum = 0;
+    int32_t *rank = malloc((size_t)c->vocab * sizeof *rank), token = -1;
+    int sure = 1;
+    for (int32_t i = 0; i < c->vocab; i++) {
+        y[i] =
+            c->seen && is_seen(c, c->sequence[row], i) ? (x[i] > 0 ? x[i] / penalty : x[i] * penalty) : x[i];
+        y[i] = rounded(STEER_F32, y[i]); /* ties are those of f32 */
+        rank[i] = i;
+    }
+    ordered = y;
+    qsort(rank, (size_t)c->vocab, sizeof *rank, by_logit);
+    if (how->temperature > 0) {
+        for (int64_t i = 0; i < c->vocab; i++)
+            weight[i] = exp((y[i] - y[rank[0]]) / (double)how->temperature);
+        const int64_t n = kept_of(rank, weight, c->vocab, how, &sure);
+        for (int64_t i = n; i < c->vocab; i++) weight[rank[i]] = 0;
+        for (int64_t i = 0; i < c->vocab; i++) total += weight[i];
+        const double place = steer_random_draw(how->seed, how->draw) * total;
+        for (int32_t i = 0; i < c->vocab && token < 0; i++) {
+            sum += weight[i];
+            sure &= fabs(sum - place) > 1e-6 * total || weight[i] == 0;
+            if (sum > place) token = i;
+        }
+    } else {
+        token = rank[0];
+    }
+    free(rank);
+    free(y);
+    return sure ? token : -1;
+}
+
+/* Every row's token, its place in `last`, its log probability and its bit; and nothing else. */
+static void check_choice(choice *c) {
+    int right = 1, bits = 1, same = 1;
+    double *last = malloc((size_t)c->sequences * sizeof *last);
+    for (int32_t s = 0; s < c->sequences; s++) last[s] = -9;
+    for (int64_t row = 0; row < c->count; row++) {
+        const double token = c->tokens->values[row], *x = c->logits->values + row * c->vocab;
+        if (c->sequence[row] < 0) {
+            right &= token == -1 && c->logprobs->values[row] == 0;
+            continue;
+        }
+        const int32_t expected = token_of(c, row);
+        choices++;
+        clear += expected >= 0;
+        right &= token >= 0 && token < (double)c->vocab && (expected < 0 || token == expected);
+        if (!right) break;
+        last[c->sequence[row]] = token;
+        const span logprob = logprob_span(x, c->vocab, (int64_t)token);
+        expect("log probability of a choice", c->logprobs, row, 1, &logprob);
+        if (!c->seen) continue;
+        double *word = c->seen->values + c->sequence[row] * words_of(c) + (int64_t)token / 32;
+        *word = (int32_t)((uint32_t)(int64_t)*word | 1u << ((int64_t)token % 32));
+    }
+    for (int32_t s = 0; s < c->sequences; s++) same &= c->last->values[s] == last[s];
+    if (c->seen) {
+        double *expected = malloc((size_t)c->seen->n * sizeof *expected);
+        memcpy(expected, c->seen->values, (size_t)c->seen->n * sizeof *expected);
+        array_read(c->seen);
+        bits = memcmp(expected, c->seen->values, (size_t)c->seen->n * sizeof *expected) == 0;
+        free(expected);
+    }
+    check_report(right, __FILE__, __LINE__, "chosen tokens", about);
+    check_report(same, __FILE__, __LINE__, "the last tokens of sequences", about);
+    check_report(bits, __FILE__, __LINE__, "bits of seen tokens", about);
+    free(last);
+}
+
+/* Filters alone and together, several steps of each so that bits of seen tokens add up. */
+static void test_choice(int64_t count, int64_t vocab) {
+    static const float temperatures[] = {0, 0.3f, 1, 1, 2.5f}, top_ps[] = {1, 1, 0.05f, 0.5f, 0.9f, 0.999f};
+    static const float min_ps[] = {0, 0, 0.01f, 0.2f, 1}, penalties[] = {1, 1.1f, 1.7f, 0.8f};
+    choice c;
+    const int with_seen = pick(3) > 0;
+    choice_make(&c, count, vocab, with_seen);
+    for (int64_t i = 0; i < c.logits->n; i++) {
+        if (pick(3) == 0) c.logits->values[i] = rounded(STEER_BF16, c.logits->values[i]); /* equals */
+        if (pick(40) == 0) c.logits->values[i] = -INFINITY;
+    }
+    for (int64_t row = 0; row < count; row++) c.logits->values[row * vocab + pick((int)vocab)] = 1;
+    array_write(c.logits);
+    for (int step = 0; step < 3; step++) {
+        for (int64_t row = 0; row < count; row++) {
+            c.how[row] = (steer_sampling){.temperature = temperatures[pick(5)],
+                                          .top_p = top_ps[pick(6)],
+                                          .min_p = min_ps[pick(5)],
+                                          .repetition_penalty = with_seen ? penalties[pick(4)] : 1,
+                                          .top_k = pick(2) ? 0 : between(1, 60),
+                                          .seed = next_chance(),
+                                          .draw = pick(1000)};
+            c.sequence[row] = row % 7 == 5 ? -1 : (int32_t)(count - row);
+        }
+        for (int64_t i = 0; i < c.last->n; i++) c.last->values[i] = -9;
+        array_write(c.last);
+        DESCRIBE("sample count %d vocab %d seen %d step %d", (int)count, (int)vocab, with_seen, step);
+        choose(&c);
+        check_choice(&c);
+    }
+}
+
+/* All logits are equal or in two steps: the first ids win, and are the ones that top_k and top_p keep. */
+static void test_ties(void) {
+    choice c;
+    choice_make(&c, 200, 9000, 0);
+    for (int64_t i = 0; i < c.logits->n; i++) c.logits->values[i] = i % 9000 < 4500 ? 1 : i % 3;
+    array_write(c.logits);
+    for (int64_t i = 0; i < c.count; i++)
+        c.how[i] = (steer_sampling){.temperature = (float)(i % 2),
+                                    .top_p = i % 3 ? 1 : 0.3f,
+                                    .repetition_penalty = 1,
+                                    .top_k = i % 5 ? (int)i + 1 : 0,
+                                    .seed = 5,
+                                    .draw = i};
+    DESCRIBE("sample with equal logits");
+    choose(&c);
+    check_choice(&c);
+}
+
+/* The same row drawn often: chi-square of the counts below what one in a million exceeds; the same numbers give the same tokens,
+ * wherever the row is. */
+static void test_distribution(const steer_sampling *how) {
+    enum { VOCAB = 24, ROWS = 1000, TIMES = 8 };
+    choice c;
+    double expected[VOCAB] = {0}, counts[VOCAB] = {0}, first[ROWS], total = 0, chi = 0;
+    int32_t rank[VOCAB];
+    int degrees = -1, sure = 1, again = 1;
+    choice_make(&c, ROWS, VOCAB, 0);
+    for (int64_t i = 0; i < c.logits->n; i++) c.logits->values[i] = c.logits->values[i % VOCAB];
+    array_write(c.logits);
+    for (int i = 0; i < VOCAB; i++) rank[i] = i;
+    ordered = c.logits->values;
+    qsort(rank, VOCAB, sizeof *rank, by_logit);
+    for (int i = 0; i < VOCAB; i++)
+        expected[i] = exp((ordered[i] - ordered[rank[0]]) / (double)how->temperature);
+    for (int64_t i = kept_of(rank, expected, VOCAB, how, &sure); i < VOCAB; i++) expected[rank[i]] = 0;
+    for (int i = 0; i < VOCAB; i++) total += expected[i];
+    for (int time = 0; time <= TIMES; time++) { /* the last time is the first again, its rows in reverse */
+        for (int i = 0; i < ROWS; i++) {
+            c.how[i] = *how;
+            c.how[i].draw = time == TIMES ? ROWS - 1 - i : time * ROWS + i;
+        }
+        choose(&c);
+        for (int i = 0; i < ROWS; i++) {
+            if (time == 0) first[i] = c.tokens->values[i];
+            if (time == TIMES) again &= c.tokens->values[ROWS - 1 - i] == first[i];
+            if (time < TIMES) counts[(int)c.tokens->values[i]]++;
+        }
+    }
+    for (int i = 0; i < VOCAB; i++) {
+        const double mean = expected[i] / total * ROWS * TIMES;
+        if (expected[i] == 0) CHECK(counts[i] == 0);
+        if (mean < 5) continue;
+        chi += (counts[i] - mean) * (counts[i] - mean) / mean;
+        degrees++;
+    }
+    CHECK(sure && again && degrees > 1);
+    CHECK_NEAR(chi, degrees, 8 * sqrt(degrees) + 12);
+}
+
+/* What is not a number does no harm to other rows, and the token is one of the vocabulary. */
+static void test_special(void) {
+    const float values[] = {NAN, INFINITY, -INFINITY};
+    choice c;
+    choice_make(&c, 12, 5000, 1);
+    for (int row = 0; row < 9; row++) {
+        for (int64_t i = 0; i < c.vocab; i++)
+            if (row < 3 || (row < 6 && pick(2)) || i == 4321)
+                c.logits->values[row * c.vocab + i] = values[row % 3];
+        c.how[row] = (steer_sampling){
+            .temperature = (float)(row % 2), .top_p = 0.9f, .repetition_penalty = 1.5f, .top_k = 40};
+    }
+    array_write(c.logits);
+    DESCRIBE("sample with NaN and infinities");
+    choose(&c);
+    for (int row = 0; row < 12; row++) {
+        const double token = c.tokens->values[row];
+        CHECK(token >= 0 && token < (double)c.vocab);
+        if (row < 3) CHECK(token == 0);
+        if (row == 3 || row == 6)
+            CHECK(!isnan(c.logits->values[row * c.vocab + (int64_t)token]) && isnan(c.logprobs->values[row]));
+        if (row == 7) CHECK(token == 4321);
+        if (row > 8) CHECK(token == token_of(&c, row));
+    }
+}
+
+static void test_all(steer_device *opened) {
+    device = opened;
+    ops = device->backend->model;
+    CHECK(ops != NULL);
+    if (!ops) return;
+    for (int round = 0; round < 6; round++) {
+        test_logits();
+        test_logprob();
+        test_choice(between(1, 12), between(1, 100));
+        test_choice(between(1, 12), between(100, 20000));
+        arrays_free();
+    }
+    test_choice(2, 151936);
+    test_ties();
+    test_special();
+    test_distribution(&(steer_sampling){.temperature = 1, .top_p = 1, .repetition_penalty = 1, .seed = 7});
+    test_distribution(&(steer_sampling){.temperature = 2, .top_p = 0.9f, .repetition_penalty = 1, .seed = 8});
+    test_distribution(&(steer_sampling){
+        .temperature = 0.7f, .top_p = 1, .min_p = 0.02f, .repetition_penalty = 1, .seed = 9});
+    test_distribution(&(steer_sampling){.temperature = 1,
+                                        .top_p = 0.95f,
+                                        .min_p = 0.01f,
+                                        .repetition_penalty = 1,
+                                        .top_k = 12,
+                                        .seed = 1ull << 40});
+    arrays_free();
+    CHECK_NEAR((double)clear / choices, 1, 0.15);
+}
+
+int main(void) {
+    on_device(test_all);
+    return check_result();
+}
