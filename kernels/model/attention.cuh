@@ -13,7 +13,7 @@
 #include "model.cuh"
 
 enum {
-    STEER_ATTEND_FEW = 4,       /* most rows of a sequence that is served row by row */
+    STEER_ATTEND_FEW = 1,       /* most rows of a sequence that is served row by row */
     STEER_ATTEND_TILE = 256,    /* positions whose scores are computed together, row by row */
     STEER_ATTEND_MOST_DIM = 256 /* of a head */
 };
