@@ -2,7 +2,10 @@
 /* devices: cpu cuda */
 #include "golden.h"
 
+/* Models of every family; what their configs can vary, in old spellings too; GGUF files. */
 #define FIXTURES "tests/fixtures/models"
+#define VARIANTS "tests/fixtures/variants"
+#define GGUF     "tests/fixtures/gguf"
 #define SMALL    "../shared/data/models/small"
 
 static const double bound = 1e-4;
@@ -72,7 +75,10 @@ static void test_folder(const char *folder, steer_device *device) {
     model_runner runner;
     golden_file golden;
     int32_t ids[SEQUENCES * POSITIONS] = {0};
-    const int status = runner_open(&runner, folder, device, STEER_F32);
+    char gguf[600];
+    struct stat info;
+    snprintf(gguf, sizeof gguf, "%s/model.gguf", folder);
+    const int status = runner_open(&runner, stat(gguf, &info) == 0 ? gguf : folder, device, STEER_F32);
     check_report(status == STEER_OK, __FILE__, __LINE__, folder, status ? steer_error_message() : "");
     if (status != STEER_OK) return;
     golden_open(&golden, folder, runner.model->layers);
@@ -118,7 +124,9 @@ int main(int argc, char **argv) {
         CHECK(test_folders(argv[1], device) > 0);
         return check_result();
     }
-    CHECK(test_folders(FIXTURES, device) >= 24);
+    CHECK(test_folders(FIXTURES, device) == 24);
+    CHECK(test_folders(VARIANTS, device) == 20);
+    CHECK(test_folders(GGUF, device) == 20);
     if (test_folders(SMALL, device) == 0) fprintf(stderr, "skipped: %s is not there\n", SMALL);
     steer_device_release(device);
     return check_result();
