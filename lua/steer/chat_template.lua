@@ -16,7 +16,7 @@ local walk = require "steer._walk"
 local raise = error_object.raise
 local M = {}
 
-local MAX_BYTES = 4 * 2 ^ 20
+local MAX_BYTES = 2 ^ 20
 
 local Template = {}
 Template.__index = Template

@@ -71,7 +71,7 @@ end
 
 local function convert_number(x)
     if x ~= x then return value_of.None end -- what the package's JSON reader gives for null
-    if x % 1 == 0 and math.abs(x) <= 2 ^ 53 then return x + 0 end
+    if x % 1 == 0 and math.abs(x) <= value_of.MAX_INTEGER then return x + 0 end
     return value_of.float(x)
 end
 

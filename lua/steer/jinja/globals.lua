@@ -11,6 +11,7 @@ local M = {}
 
 local MAX_RANGE = 100000
 local MAX_TIME_FORMAT = 1000
+local DICT_STEPS = 10 -- that an entry takes
 
 local function range(_, start, stop, step)
     if stop == nil then start, stop = 0, start end
@@ -30,6 +31,7 @@ local function dict(_, args, kwargs)
     local source = args[1]
     if source ~= nil and value_of.kind(source) == "dict" then source = value_of.new("items", { dict = source }) end
     for item in source == nil and function() end or sequence.iterate(source) do
+        run.charge(DICT_STEPS)
         local pair = sequence.elements(item)
         if #pair ~= 2 then run.fail("a dict is made of pairs, got %d elements", #pair) end
         value_of.dict_set(out, pair[1], pair[2])

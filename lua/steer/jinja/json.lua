@@ -57,7 +57,7 @@ local function read_number(source, at)
     if not rest then rest, stop = source:match("^([eE][-+]?%d+)()", after) end
     if rest then return value_of.float(tonumber(whole .. rest)), stop end
     local x = tonumber(whole)
-    if math.abs(x) <= 2 ^ 53 then return x + 0, after end
+    if math.abs(x) <= value_of.MAX_INTEGER then return x + 0, after end
     return value_of.bigint(whole), after
 end
 

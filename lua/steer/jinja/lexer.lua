@@ -107,7 +107,7 @@ local function number_at(source, at)
     end
     local x
     x, stop = integer_at(source, at)
-    if x > 2 ^ 53 then x = value_of.bigint((source:sub(at, stop - 1):gsub("_", ""))) end
+    if x > value_of.MAX_INTEGER then x = value_of.bigint((source:sub(at, stop - 1):gsub("_", ""))) end
     return "integer", x, stop
 end
 
@@ -138,16 +138,15 @@ local Lexer = {}
 Lexer.__index = Lexer
 
 function Lexer:add(type, value)
+    run.charge(1)
     self.tokens[#self.tokens + 1] = { type = type, value = value, line = self.line }
 end
 
--- Moves to a byte and counts the lines on the way.
+-- Moves to a byte and counts the lines on the way. The next line break is kept, so that each is looked for once.
 function Lexer:move(at)
-    local from = self.at
-    while true do
-        from = self.source:find("\n", from, true)
-        if not from or from >= at then break end
-        self.line, from = self.line + 1, from + 1
+    while self.line_break < at do
+        self.line = self.line + 1
+        self.line_break = self.source:find("\n", self.line_break + 1, true) or math.huge
     end
     self.at = at
 end
@@ -315,7 +314,10 @@ end
 --- Lists the tokens of a template.
 function M.tokens(source)
     source = source:gsub("\r\n?", "\n"):gsub("\n$", "")
-    local lexer = setmetatable({ source = source, at = 1, line = 1, tokens = {}, line_starting = true }, Lexer)
+    local lexer = setmetatable({
+        source = source, at = 1, line = 1, line_break = source:find("\n", 1, true) or math.huge, tokens = {},
+        line_starting = true,
+    }, Lexer)
     while lexer.at <= #source do lexer:step() end
     lexer:add "eof"
     return lexer.tokens

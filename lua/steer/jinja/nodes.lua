@@ -36,6 +36,7 @@ end
 
 --- Makes a node out of its fields; a tree that is too deep is a fault of the template.
 function M.new(kind, line, node)
+    run.charge(1)
     node.kind, node.line = kind, line
     local depth = 0
     M.each_child(node, function(child) depth = math.max(depth, child.depth) end)

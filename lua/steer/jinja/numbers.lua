@@ -41,7 +41,7 @@ local function parse_int(string, base)
         x = x * base + digit
     end
     if digits == "" then return nil end
-    if base == 10 and x > 2 ^ 53 then return value_of.bigint((sign == "-" and "-" or "") .. digits) end
+    if base == 10 and x > value_of.MAX_INTEGER then return value_of.bigint((sign == "-" and "-" or "") .. digits) end
     return value_of.int(sign == "-" and -x or x)
 end
 
@@ -63,7 +63,7 @@ end
 local function whole(x)
     if x ~= x then return nil end
     if math.abs(x) == math.huge then run.fail "cannot convert float infinity to integer" end
-    if math.abs(x) > 2 ^ 53 then return value_of.bigint(show.fixed(x, 0)) end
+    if math.abs(x) > value_of.MAX_INTEGER then return value_of.bigint(show.fixed(x, 0)) end
     return value_of.int(x < 0 and math.ceil(x) or math.floor(x))
 end
 

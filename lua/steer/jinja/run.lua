@@ -2,9 +2,10 @@
 --
 -- Every node that is evaluated, every element that is made and every 16 bytes of text cost one step. One render runs at
 -- a time: nothing that a template calls leads back into Lua code of a user.
-local C = require("steer._c").C
+local c = require "steer._c"
 local error_object = require "steer._error"
 
+local C = c.C
 local M = {}
 
 M.COMPILE, M.RENDER = "chat_template", "chat_template_render"
@@ -57,6 +58,7 @@ end
 local function poll()
     if C.steer_interrupt_pending() ~= 0 then
         C.steer_interrupt_clear()
+        c.interrupted = true
         error_object.raise("interrupted", M.RENDER, "stopped by Ctrl-C")
     end
     if left < 0 then

@@ -144,9 +144,9 @@ function M.skip_space(text, at)
     end
 end
 
---- Gives the last byte that is not white space at the end, 0 if all is.
-function M.end_of_words(text)
-    local last = #text
+--- Gives the last byte, up to `last`, that is not white space at the end; 0 if all is.
+function M.end_of_words(text, last)
+    last = last or #text
     while last > 0 do
         local start = last
         while start > 1 and text:find("^[\128-\191]", start) do start = start - 1 end
@@ -210,12 +210,9 @@ function M.words(text, most, from_right)
     end
     local all = M.words(text, math.huge)
     if #all <= most then return all end
-    local rest = text
-    for i = #all, #all - most + 1, -1 do
-        rest = rest:sub(1, M.end_of_words(rest) - #all[i])
-        run.charge_text(#rest)
-    end
-    list[1] = rest:sub(1, M.end_of_words(rest)) -- what is left over keeps the space in and before it
+    local last = #text
+    for i = #all, #all - most + 1, -1 do last = M.end_of_words(text, last) - #all[i] end
+    list[1] = text:sub(1, M.end_of_words(text, last)) -- what is left over keeps the space in and before it
     for i = #all - most + 1, #all do list[#list + 1] = all[i] end
     return list
 end

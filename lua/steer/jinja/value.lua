@@ -40,11 +40,12 @@ function M.tuple(array) return setmetatable(array, Tuple) end
 --- A float is a table with its number in `value`.
 function M.float(x) return setmetatable({ value = x }, Float) end
 
-local MAX_INTEGER = 2 ^ 53
+--- The largest integer that is sure to be exact.
+M.MAX_INTEGER = 2 ^ 53 - 1
 
 --- Checks that a number is an integer that is exact, and gives it.
 function M.int(x)
-    if not (x >= -MAX_INTEGER and x <= MAX_INTEGER) then run.fail("integers beyond 2^53 are not supported") end
+    if not (math.abs(x) <= M.MAX_INTEGER) then run.fail("integers beyond 2^53 are not supported") end
     return x + 0 -- makes 0 out of -0
 end
 
