@@ -332,8 +332,8 @@ typedef struct steer_op_desc {
     const steer_selector *exclude; /* NULL: none */
 } steer_op_desc;
 
-/* Checks and copies: NaN, infinite, zero or not one-dimensional vectors, missing or crossed bounds are
- * INVALID_ARGUMENT. Waits for the GPU if a vector lies there. */
+/* Checks and copies: NaN, infinite or not one-dimensional vectors, missing or crossed bounds are INVALID_ARGUMENT, and so
+ * are vectors of zeros, but for an ADD that does not normalise: it does nothing. Waits for the GPU if a vector lies there. */
 int steer_op_create(steer_op **out, const steer_op_desc *desc);
 steer_op *steer_op_retain(steer_op *op);
 void steer_op_release(steer_op *op);

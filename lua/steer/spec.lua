@@ -134,7 +134,8 @@ end
 -- @param vector one-dimensional float tensor on any device, or a list of numbers; its values are copied
 -- @tparam[opt=1] number scale
 -- @tparam[opt] table opts normalize (default false: v is taken as it is), where, exclude, when
--- @return an operation; invalid_argument for NaN, infinite, zero or not one-dimensional vectors and non-finite scales
+-- @return an operation, which does nothing where the scale or all of v is 0 (specs that steer nothing are idle_specs of
+-- plan:explain); invalid_argument for NaN, infinite or not one-dimensional vectors and non-finite scales
 function M.add(vector, scale, opts)
     if scale ~= nil then check.number("add", "scale", scale) end
     return make_op("add", vector, { scale = scale or 1 }, options.check("add", opts, SHARED_OPTIONS))
