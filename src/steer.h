@@ -332,8 +332,8 @@ typedef struct steer_op_desc {
     const steer_selector *exclude; /* NULL: none */
 } steer_op_desc;
 
-/* Checks and copies: NaN, infinite, zero or not one-dimensional vectors, missing or crossed bounds are
- * INVALID_ARGUMENT. Waits for the GPU if a vector lies there. */
+/* Checks and copies: NaN, infinite or not one-dimensional vectors, missing or crossed bounds are INVALID_ARGUMENT, and so
+ * are vectors of zeros, but for an ADD that does not normalise: it does nothing. Waits for the GPU if a vector lies there. */
 int steer_op_create(steer_op **out, const steer_op_desc *desc);
 steer_op *steer_op_retain(steer_op *op);
 void steer_op_release(steer_op *op);
@@ -404,10 +404,11 @@ void steer_engine_release(steer_engine *engine);
 int steer_engine_get_stats(steer_engine_stats *out, steer_engine *engine);
 
 typedef struct steer_request {
-    steer_spec *spec;         /* NULL: unsteered */
-    int64_t tokens;           /* rows of this request in the batch, 0 or more */
-    int64_t position;         /* position in the sequence of its first row */
-    int64_t prompt_tokens;    /* length of the prompt; -1 if unknown */
+    steer_spec *spec; /* NULL: unsteered */
+    int64_t tokens;   /* rows of this request in the batch, 0 or more */
+    int64_t position; /* position in the sequence of its first row */
+    int64_t
+        prompt_tokens; /* length of the prompt; -1 if unknown. Its rows lie in it, generated ones behind it */
     const int64_t *token_ids; /* `tokens` entries, or NULL */
     steer_phase phase;
     int32_t reserved;
@@ -493,6 +494,9 @@ int steer_plan_update(steer_plan *plan, int32_t request_count, const steer_reque
 /* Steers hidden [rows, hidden] in place. With residual, of the same shape, the operations see hidden + residual and
  * their update goes to hidden. Allocates nothing, waits for nothing. */
 int steer_plan_apply(steer_plan *plan, int32_t layer, steer_tensor *hidden, steer_tensor *residual);
+/* 1 if the batch in force steers rows, but every apply of it so far was of a layer on which it steers none: layers that
+ * are counted otherwise than the specs count them. */
+int32_t steer_plan_is_missed(const steer_plan *plan);
 /* Says what applying the plan to a layer does, and why so. */
 int steer_plan_explain(steer_explain *out, steer_plan *plan, int32_t layer);
 /* Run `index` of the layer's rows, index < steer_explain.groups. */

@@ -248,7 +248,8 @@ typedef struct steer_request {
     steer_spec *spec;
     int64_t tokens;
     int64_t position;
-    int64_t prompt_tokens;
+    int64_t
+        prompt_tokens;
     const int64_t *token_ids;
     steer_phase phase;
     int32_t reserved;
@@ -322,6 +323,7 @@ int steer_plan_create(steer_plan **out, steer_engine *engine, const steer_plan_d
 void steer_plan_release(steer_plan *plan);
 int steer_plan_update(steer_plan *plan, int32_t request_count, const steer_request *requests);
 int steer_plan_apply(steer_plan *plan, int32_t layer, steer_tensor *hidden, steer_tensor *residual);
+int32_t steer_plan_is_missed(const steer_plan *plan);
 int steer_plan_explain(steer_explain *out, steer_plan *plan, int32_t layer);
 int steer_plan_group(steer_group *out, steer_plan *plan, int32_t layer, int32_t index);
 int steer_plan_idle_spec(int32_t *out, steer_plan *plan, int32_t index);

@@ -1,5 +1,6 @@
 --- Checks argument types and ranges: invalid_argument names the argument, what came and what was expected.
 local raise = require("steer._error").raise
+local walk = require "steer._walk"
 
 local M = {}
 
@@ -25,6 +26,22 @@ end
 function M.type(op, name, value, kind, expected)
     if type(value) ~= kind then wrong(op, name, value, expected or "a " .. kind) end
     return value
+end
+
+--- Checks that `list` is a Lua list: neither holes nor other keys. Gives its length.
+-- @tparam[opt] string expected what it should be in the message
+function M.list(op, name, list, expected)
+    M.type(op, name, list, "table", expected or "a list")
+    local n = #list
+    if not walk.is_list(list, n) then
+        for _, key in ipairs(walk.keys(list)) do
+            if type(key) ~= "number" or key % 1 ~= 0 or key < 1 then
+                raise("invalid_argument", op, "%s: expected a list, found the key %s", name, M.describe(key))
+            end
+        end
+        raise("invalid_argument", op, "%s: the list has holes", name)
+    end
+    return n
 end
 
 --- Checks a number; NaN and infinities pass.

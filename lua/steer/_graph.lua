@@ -22,8 +22,7 @@ local stats_out = c.descriptor("steer_plan_graph_stats")
 
 -- Layers of a list, as an array.
 local function layer_array(layers)
-    check.type("plan_graph", "layers", layers, "table", "a list of layers")
-    local count = #layers
+    local count = check.list("plan_graph", "layers", layers, "a list of layers")
     if count == 0 then raise("invalid_argument", "plan_graph", "layers: the list is empty") end
     local array = ffi.new("int32_t[?]", count)
     for i = 1, count do
@@ -39,8 +38,7 @@ local function tensor_array(name, value, count)
         for i = 0, count - 1 do array[i] = tensors.use(value, "plan_graph", name) end
         return array
     end
-    check.type("plan_graph", name, value, "table", "a tensor or a list of tensors")
-    if #value ~= count then
+    if check.list("plan_graph", name, value, "a tensor or a list of tensors") ~= count then
         raise("invalid_argument", "plan_graph", "%s: %d tensors for %d layers", name, #value, count)
     end
     for i = 1, count do array[i - 1] = tensors.use(value[i], "plan_graph", ("%s[%d]"):format(name, i)) end

@@ -3,8 +3,8 @@ local ffi = require "ffi"
 local c = require "steer._c"
 local check = require "steer._check"
 local options = require "steer._options"
-local scope = require "steer._scope"
 local tensors = require "steer._tensor"
+local warn = require "steer._warn"
 local Spec = require("steer.spec").Spec
 
 local C = c.C
@@ -63,6 +63,15 @@ local function check_table(op, i, request)
     return check.type(op, ("requests[%d]"):format(i), request, "table", "a table { spec =, tokens = }")
 end
 
+-- A prompt is what a request is without a phase, and of a prompt such a spec steers nothing.
+local function warn_of_phase(i, request)
+    local spec = request.spec
+    if request.phase == nil and getmetatable(spec) == Spec and spec.generation_only then
+        warn.once("phase", 'requests[%d]: its spec steers generated tokens only, and without phase = "generation" its '
+            .. "rows are of a prompt: they are not steered", i)
+    end
+end
+
 -- Keys are checked when a table comes to its place in a list for the first time, and from then on once in RECHECK
 -- steps: walking them costs more than all else, and a table that is used again rarely gains a key.
 local RECHECK = 64
@@ -72,12 +81,13 @@ local seen = setmetatable({}, { __mode = "k" }) -- list of requests -> its table
 local function check_keys(op, requests, n)
     local count, slots = 0, seen[requests] or setmetatable({}, WEAK)
     for _ in pairs(requests) do count = count + 1 end
-    if count ~= n then scope.length(op, "requests", requests) end
+    if count ~= n then check.list(op, "requests", requests) end
     for i = 1, n do
         local request = check_table(op, i, requests[i])
         for key in pairs(request) do
             if not REQUEST[key] then options.check(op, request, REQUEST, ("requests[%d]"):format(i)) end
         end
+        warn_of_phase(i, request)
         slots[i] = request
     end
     seen[requests] = slots
@@ -107,7 +117,7 @@ local function check_ids(op, i, ids, tokens)
         end
         n = ids:numel()
     else
-        n = #check.type(op, name, ids, "table", "a list or an i32 or i64 tensor")
+        n = check.list(op, name, ids, "a list or an i32 or i64 tensor")
     end
     if n ~= tokens then
         raise("shape_mismatch", op, "%s: %d entries, the request has %d tokens", name, n, tokens)

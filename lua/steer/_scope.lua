@@ -17,22 +17,10 @@ local KNOWN = { where = { exclude = "table" }, exclude = SELECTOR }
 for _, key in ipairs(walk.keys(SELECTOR)) do KNOWN.where[key] = SELECTOR[key] end
 local GATE = { vector = true, above = "number", below = "number", cosine = "boolean" }
 
---- Checks that `list` is a Lua list without holes and returns its length.
-function M.length(op, name, list)
-    local keys = walk.keys(list)
-    for _, key in ipairs(keys) do
-        if type(key) ~= "number" then
-            raise("invalid_argument", op, "%s: expected a list, found the key %s", name, check.describe(key))
-        end
-    end
-    if #keys ~= #list then raise("invalid_argument", op, "%s: the list has holes", name) end
-    return #keys
-end
-
 -- A checked copy of a list of integers; an empty one would select nothing, or, dropped, everything.
 local function integers(op, name, list)
     local copy = {}
-    for i = 1, M.length(op, name, list) do copy[i] = check.integer(op, name .. "[" .. i .. "]", list[i]) end
+    for i = 1, check.list(op, name, list) do copy[i] = check.integer(op, name .. "[" .. i .. "]", list[i]) end
     if #copy == 0 then raise("invalid_argument", op, "%s: an empty list selects no token", name) end
     return copy
 end
@@ -65,6 +53,12 @@ function M.selector(op, name, selector)
         raise("invalid_argument", op, "%s: selects nothing, expected some of %s", name, options.list(SELECTOR))
     end
     return copy
+end
+
+--- Whether a checked selector selects generated tokens only.
+function M.is_generation_only(selector)
+    if not selector or selector.token_ids then return false end
+    return not (selector.prompt or selector.prompt_positions or selector.prompt_window)
 end
 
 -- An int64_t array of a list; `keep` holds it while C reads it.

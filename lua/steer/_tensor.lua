@@ -116,12 +116,9 @@ local function read_shape(op, shape, low)
         dims[0] = check.integer(op, "shape", shape, low or 0)
         return 1
     end
-    check.type(op, "shape", shape, "table", "a list of integers")
-    local ndim = #shape
+    local ndim = check.list(op, "shape", shape, "a list of integers")
     if ndim > MAX_DIMS then
         raise("invalid_argument", op, "shape: %d dimensions, expected at most %d", ndim, MAX_DIMS)
-    elseif ndim == 0 and walk.first(shape) ~= nil then
-        raise("invalid_argument", op, "shape: expected a list of integers, got a table with other keys")
     end
     for i = 1, ndim do
         dims[i - 1] = check.integer(op, "shape", shape[i], low or 0)

@@ -142,7 +142,7 @@ local function table_shape(op, values)
         if #shape == MAX_DIMS then
             raise("invalid_argument", op, "values: nested deeper than %d tables, the most dimensions", MAX_DIMS)
         end
-        shape[#shape + 1] = #values
+        shape[#shape + 1] = check.list(op, "values", values)
         values = values[1]
     end
     return shape
@@ -170,6 +170,7 @@ function M.from(op, values, device, code)
         position = position + 1
     end
     local function fill(list, depth)
+        if type(list) == "table" then check.list(op, place(path, depth - 1), list) end
         if type(list) ~= "table" or #list ~= shape[depth] then
             raise("shape_mismatch", op, "%s: expected %d elements as in the first row, got %s", place(path, depth - 1),
                 shape[depth], type(list) == "table" and #list or check.describe(list))

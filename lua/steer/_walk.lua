@@ -14,7 +14,23 @@ function M.keys(t)
     return keys
 end
 
+--- Tells whether a table of length n, as # gives it, has its n entries and nothing else. What comes behind the last
+-- entry in the table's own order tells mostly; else all keys do.
+function M.is_list(t, n)
+    if n == 0 then return next(t) == nil end
+    if next(t, n) == nil and t[1] ~= nil and t[0] == nil then -- LuaJIT has 0 before 1
+        for i = 2, n - 1 do
+            if t[i] == nil then return false end
+        end
+        return true
+    end
+    local count = 0
+    for _ in pairs(t) do count = count + 1 end
+    return count == n
+end
+
 jit.off(M.first)
+jit.off(M.is_list)
 jit.off(M.keys)
 
 return M

@@ -9,6 +9,7 @@ local graph = require "steer._graph"
 local options = require "steer._options"
 local requests_of = require "steer._requests"
 local use = require("steer._tensor").use
+local warn = require "steer._warn"
 
 local C = c.C
 local raise = require("steer._error").raise
@@ -30,6 +31,19 @@ local MAX_LAYER = tonumber(C.STEER_MAX_LAYERS) - 1
 
 local function raise_last(status, op)
     c.raise_as(status, op, "request (%d+)", function(i) return ("requests[%d]"):format(i + 1) end)
+end
+
+-- Warns if the plan's batch was applied, but only to layers that it does not steer.
+local function warn_of_missed(handle)
+    if C.steer_plan_is_missed(handle) ~= 0 then
+        warn.once("missed", "plan:apply: only layers were applied on which the plan's specs steer nothing; layers "
+            .. "count from 0, and plan:explain(layer) says what a layer does")
+    end
+end
+
+local function release(handle)
+    warn_of_missed(handle)
+    C.steer_plan_release(handle)
 end
 
 -- Calls on a closed plan or without one end here.
@@ -56,7 +70,7 @@ local function make_plan(engine, handle, requests, opts)
     c.room(device_module.resolve("plan_create", engine.device), ROW_BYTES * requests_of.rows(batch, opts.rows))
     local status = c.retry(C.steer_plan_create(plan_out, handle, desc), C.steer_plan_create, plan_out, handle, desc)
     if status ~= 0 then raise_last(status, "plan_create") end
-    local owned = c.own(plan_out[0], C.steer_plan_release)
+    local owned = c.own(plan_out[0], release)
     return setmetatable({ handle = owned, batch = batch, hidden = engine.hidden, dtype = engine.dtype }, Plan)
 end
 
@@ -67,6 +81,7 @@ function Plan:update(requests)
     local handle = self.handle
     if handle == nil then return no_plan(self, "plan_update") end
     local batch = self.batch
+    warn_of_missed(handle)
     local count = requests_of.fill(batch, "plan_update", requests)
     local status = C.steer_plan_update(handle, count, batch.requests)
     if status ~= 0 then
@@ -129,7 +144,7 @@ end
 
 --- Frees the plan now; graphs of it keep what they need.
 function Plan:close()
-    if self.handle ~= nil then c.free(self.handle, C.steer_plan_release) end
+    if self.handle ~= nil then c.free(self.handle, release) end
     self.handle, self.batch = nil, nil
 end
 

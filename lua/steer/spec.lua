@@ -69,8 +69,7 @@ for key, kind in pairs(SHARED_OPTIONS) do CAP_OPTIONS[key] = kind end
 -- A steer tensor of a vector given as a tensor or as a Lua list of numbers.
 local function to_vector(op, name, value)
     if tensors.is(value) then return value end
-    check.type(op, name, value, "table", "a one-dimensional tensor or a list of numbers")
-    local n = scope.length(op, name, value)
+    local n = check.list(op, name, value, "a one-dimensional tensor or a list of numbers")
     if n == 0 then raise("invalid_argument", op, "%s: the list is empty", name) end
     for i = 1, n do check.number(op, name .. "[" .. i .. "]", value[i]) end
     return T.from(value, { dtype = "f32", device = "cpu" })
@@ -148,7 +147,8 @@ end
 -- @param vector one-dimensional float tensor on any device, or a list of numbers; its values are copied
 -- @tparam[opt=1] number scale
 -- @tparam[opt] table opts normalize (default false: v is taken as it is), where, exclude, when
--- @return an operation; invalid_argument for NaN, infinite, zero or not one-dimensional vectors and non-finite scales
+-- @return an operation, which does nothing where the scale or all of v is 0 (specs that steer nothing are idle_specs of
+-- plan:explain); invalid_argument for NaN, infinite or not one-dimensional vectors and non-finite scales
 function M.add(vector, scale, opts)
     if scale ~= nil then check.number("add", "scale", scale) end
     return make_op("add", vector, { scale = scale or 1 }, options.check("add", opts, SHARED_OPTIONS))
@@ -231,9 +231,8 @@ local function check_layer(layer, ops)
         raise("invalid_argument", "spec", "%s: expected a list of operations, got one: write [%d] = { operation }",
             name, layer)
     end
-    check.type("spec", name, ops, "table", "a list of operations")
     local copy = {}
-    for i = 1, scope.length("spec", name, ops) do
+    for i = 1, check.list("spec", name, ops, "a list of operations") do
         local op = ops[i]
         if getmetatable(op) ~= op_metatable then
             raise("invalid_argument", "spec", "%s: operation %d: expected what steer.add, steer.cap or steer.ablate "
@@ -279,6 +278,16 @@ local function check_lengths(handles)
     return length
 end
 
+-- Whether no operation can act on a token of a prompt.
+local function is_generation_only(layers, by_layer)
+    for _, layer in ipairs(layers) do
+        for _, op in ipairs(by_layer[layer]) do
+            if not scope.is_generation_only(op.where) then return false end
+        end
+    end
+    return true
+end
+
 --- Makes an immutable spec: for each layer (from 0) the operations on it, in order.
 -- @tparam table layers { [layer] = { operation, ... }, ... }; empty steers nothing
 -- @return a spec; invalid_argument names layer and operation, shape_mismatch if the vectors differ in length
@@ -301,6 +310,7 @@ function M.spec(layers)
     return setmetatable({
         handle = handle, attention = attention, embed = embed, by_layer = by_layer, sorted = sorted, count = count,
         length = check_lengths { layer = handle, attention = attention, embed = embed },
+        generation_only = count > 0 and is_generation_only(sorted, by_layer),
     }, Spec)
 end
 

@@ -149,7 +149,7 @@ end
 -- @tparam[opt=1] number dim
 function T.cat(list, dim)
     local op = "tensor_cat"
-    check.type(op, "list", list, "table", "a list of tensors")
+    check.list(op, "list", list, "a list of tensors")
     local first = list[1]
     base.use(first, op, "list[1]")
     local d = base.dim_index(op, "dim", dim or 1, first.ndim) + 1
@@ -183,7 +183,7 @@ end
 -- @tparam table list tensors, at least one
 -- @tparam[opt=1] number dim of the result
 function T.stack(list, dim)
-    check.type("tensor_stack", "list", list, "table", "a list of tensors")
+    check.list("tensor_stack", "list", list, "a list of tensors")
     local views = {}
     for i = 1, math.max(1, #list) do
         base.use(list[i], "tensor_stack", "list[" .. i .. "]")
@@ -218,7 +218,7 @@ end
 
 --- Reads strides beside the shape in `dims` and returns how many elements the memory must hold.
 local function read_strides(op, list, ndim)
-    if list and #list ~= ndim then
+    if list and check.list(op, "opts.strides", list) ~= ndim then
         raise("shape_mismatch", op, "opts.strides: %d given, expected %d as the shape has", #list, ndim)
     end
     local last, empty, step = 0, false, 1

@@ -246,6 +246,7 @@ int steer_plan_graph_launch(steer_plan_graph *graph) {
     if (!graph->to_capture || steer_device_is_capturing(device)) return run_each(graph);
     if (!graph->captured || graph->epoch != graph->plan->epoch) STEER_TRY(refresh(graph));
     STEER_TRY(device->backend->graph_launch(device->state, graph->captured));
+    graph->plan->met = 1;
     graph->stats.launches++;
     steer_plan_count(graph->plan, STEER_COUNT_GRAPH);
     return STEER_OK;

@@ -31,7 +31,7 @@ static int check_bounds(const steer_op_desc *desc) {
     return STEER_OK;
 }
 
-static int add_is_noop(const steer_op *op) { return op->scale == 0; }
+static int add_is_noop(const steer_op *op) { return op->scale == 0 || op->vector->norm == 0; }
 static int cap_is_noop(const steer_op *op) { return isinf(op->min) && isinf(op->max); }
 static int ablate_is_noop(const steer_op *op) { return op->scale == 1; }
 
@@ -82,8 +82,12 @@ static int check_desc(const steer_op_desc *desc) {
 /* The parts of `op` that own memory. */
 static int fill(steer_op *op, const steer_op_desc *desc) {
     STEER_TRY(steer_vector_from_tensor(&op->vector, desc->vector, "vector"));
+    /* h + scale*0 is h; there is nothing to project on, and nothing to divide by. */
+    if (steer_op_table[op->kind].projects || op->normalize)
+        STEER_TRY(steer_vector_check_direction(op->vector, "vector"));
     if (op->gate != STEER_GATE_NONE) {
         STEER_TRY(steer_vector_from_tensor(&op->gate_vector, desc->gate_vector, "gate_vector"));
+        STEER_TRY(steer_vector_check_direction(op->gate_vector, "gate_vector"));
         if (op->gate_vector->length != op->vector->length)
             return STEER_FAIL(STEER_E_SHAPE_MISMATCH,
                               "gate_vector: %lld elements, the operation's vector has %lld",

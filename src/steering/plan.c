@@ -95,6 +95,27 @@ static int add_request(steer_plan *plan, steer_batch *batch, int32_t index, cons
     return STEER_OK;
 }
 
+/* Whether its rows can lie where it says. A prompt of no tokens is what a caller has who does not say how long it is, and
+ * matters to scopes alone. */
+static int check_place(const steer_request *request) {
+    int matters = request->prompt_tokens > 0 ||
+                  (request->prompt_tokens == 0 && request->spec && request->spec->scope_count > 0);
+    long long end = request->prompt_tokens, position = request->position;
+    if (!matters || request->tokens == 0) return STEER_OK;
+    if (request->phase == STEER_GENERATION && position < end)
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
+                          "position: %lld, a generated row cannot lie before the end of its prompt of %lld "
+                          "tokens (prompt_tokens); positions count from the beginning of the prompt",
+                          position, end);
+    if (request->phase == STEER_PROMPT && (position > end || request->tokens > end - position))
+        return STEER_FAIL(
+            STEER_E_INVALID_ARGUMENT,
+            "tokens: %lld from position %lld on, a prompt of %lld tokens (prompt_tokens) has no "
+            "such rows; generated ones have the phase generation",
+            (long long)request->tokens, position, end);
+    return STEER_OK;
+}
+
 static int check_request(const steer_plan *plan, const steer_request *request) {
     if (request->tokens < 0)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "tokens: %lld, expected 0 or more",
@@ -105,6 +126,7 @@ static int check_request(const steer_plan *plan, const steer_request *request) {
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "position: %lld, expected 0 to 2^62",
                           (long long)request->position);
     const steer_spec *spec = request->spec;
+    STEER_TRY(check_place(request));
     if (!spec || spec->op_count == 0) return STEER_OK;
     if (spec->hidden != plan->engine->hidden)
         return STEER_FAIL(STEER_E_SHAPE_MISMATCH,
@@ -302,6 +324,7 @@ static int update_locked(steer_plan *plan, int32_t count, const steer_request *r
     batch_reset(&plan->spare); /* the batch that was, or the one that failed */
     if (status != STEER_OK) return status;
     plan->engine->stats.updates++;
+    plan->missed = plan->met = 0;
     if (plan->compile == STEER_COMPILE_DEFAULT) steer_compile_prepare(plan);
     return STEER_OK;
 }
@@ -319,15 +342,20 @@ int steer_plan_update(steer_plan *plan, int32_t request_count, const steer_reque
     return update(plan, request_count, requests);
 }
 
+int32_t steer_plan_is_missed(const steer_plan *plan) {
+    return plan && plan->missed && !plan->met && plan->batch.steered_rows > 0;
+}
+
 /* ---- Creating ------------------------------------------------------------------------------------------------ */
 
 static int count_rows(int64_t *out, const steer_plan_desc *desc) {
     int64_t total = 0;
     for (int32_t i = 0; i < desc->request_count; i++) {
         int64_t tokens = desc->requests[i].tokens;
-        if (tokens < 0 || tokens > INT64_MAX / 2 - total)
-            return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "request %d: tokens: %lld, expected 0 or more", i,
-                              (long long)tokens);
+        if (tokens < 0 || tokens > UINT32_MAX - total)
+            return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
+                              "request %d: tokens: %lld, expected 0 or more, at most %lld rows in all", i,
+                              (long long)tokens, (long long)UINT32_MAX);
         total += tokens;
     }
     if (desc->rows < 0)

@@ -74,6 +74,7 @@ struct steer_plan {
     steer_batch batch, spare;              /* in force, and the memory that the next update builds in */
     uint64_t epoch;
     steer_layer_choice *choices; /* [STEER_MAX_LAYERS] */
+    int met, missed; /* since the update, a layer was applied that the batch steers, one that it does not */
 };
 
 /* One more; without a locked instruction, as nobody else writes. */

@@ -165,8 +165,10 @@ int steer_plan_run(steer_plan *plan, int32_t layer, steer_tensor *hidden, steer_
     steer_plan_count(plan, STEER_COUNT_APPLIES);
     if (path == STEER_PATH_NONE || plan->rows == 0) {
         steer_plan_count(plan, STEER_COUNT_NONE);
+        plan->missed = 1;
         return STEER_OK;
     }
+    plan->met |= choice->path != STEER_PATH_NONE;
     const steer_launch base = base_launch(plan, layer, hidden, residual);
     const steer_kernel *kernel = NULL;
     if (plan->compile == STEER_COMPILE_DEFAULT && plan->forced == STEER_PATH_AUTO && !capturing)

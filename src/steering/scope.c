@@ -44,9 +44,10 @@ static int check_window(const int64_t window[2], int from_end, const char *name)
     if (!from_end && (window[0] < 0 || window[1] < 0))
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "%s: [%lld, %lld), expected positions from 0", name,
                           (long long)window[0], (long long)window[1]);
-    if (same_side && window[0] > window[1])
-        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "%s: [%lld, %lld) is reversed, expected start <= end",
-                          name, (long long)window[0], (long long)window[1]);
+    if (same_side && window[0] >= window[1])
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "%s: [%lld, %lld) is %s, expected start < end", name,
+                          (long long)window[0], (long long)window[1],
+                          window[0] == window[1] ? "empty" : "reversed");
     return STEER_OK;
 }
 

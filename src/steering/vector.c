@@ -28,10 +28,7 @@ static int vector_finish(steer_vector *vector, const char *name) {
                               name, (long long)i, isnan(magnitude) ? "NaN" : "infinite");
         if (magnitude > greatest) greatest = magnitude;
     }
-    if (greatest == 0)
-        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "%s: all %lld elements are zero, expected a direction",
-                          name, (long long)vector->length);
-    int exponent;
+    int exponent; /* 0 for 0 */
     frexpf(greatest, &exponent);
     double square = 0;
     for (int64_t i = 0; i < vector->length; i++) {
@@ -62,6 +59,12 @@ static int read_values(float *values, steer_tensor *tensor) {
     }
     steer_device_release(cpu);
     return status;
+}
+
+int steer_vector_check_direction(const steer_vector *vector, const char *name) {
+    if (vector->norm > 0) return STEER_OK;
+    return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "%s: all %lld elements are zero, expected a direction", name,
+                      (long long)vector->length);
 }
 
 int steer_vector_from_tensor(steer_vector **out, steer_tensor *tensor, const char *name) {

@@ -12,12 +12,14 @@ typedef struct steer_vector {
     int32_t exponent; /* the user's vector is m * 2^exponent */
     double norm;      /* of m, in f64 */
     steer_hash hash;  /* of length and m */
-    float
-        m[]; /* greatest magnitude in [0.5, 1), so that no dot of it overflows; padded as backends want it */
+    float m[]; /* greatest magnitude in [0.5, 1), so that no dot of it overflows, or all 0; padded as backends
+                  want it */
 } steer_vector;
 
 /* From a one-dimensional float tensor; `name` is the argument for messages ("vector", "gate_vector"). */
 int steer_vector_from_tensor(steer_vector **out, steer_tensor *tensor, const char *name);
+/* INVALID_ARGUMENT for a vector of zeros. */
+int steer_vector_check_direction(const steer_vector *vector, const char *name);
 /* From f64 values that are finite and not all zero. */
 int steer_vector_from_f64(steer_vector **out, const double *values, int64_t length);
 steer_vector *steer_vector_retain(steer_vector *vector);

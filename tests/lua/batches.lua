@@ -127,7 +127,7 @@ local function random_selector()
     if chance(0.4) then selector.prompt_positions = some(4, -6, 12) end
     if chance(0.3) then selector.prompt_window = M.choose { { 0, 4 }, { 2, 9 }, { -5, -1 }, { 3, -2 } } end
     if chance(0.4) then selector.generation_positions = some(4, 0, 6) end
-    if chance(0.3) then selector.generation_window = M.choose { { 0, 3 }, { 1, 8 }, { 4, 4 } } end
+    if chance(0.3) then selector.generation_window = M.choose { { 0, 3 }, { 1, 8 }, { 4, 5 } } end
     if chance(0.3) or next(selector) == nil then selector.token_ids = some(5, 0, 15) end
     return selector
 end

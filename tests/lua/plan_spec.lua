@@ -412,3 +412,29 @@ describe("residual", function()
         end)
     end)
 end)
+
+describe("a vector of zeros", function()
+    it("or a scale of 0 adds nothing, and a spec of nothing else is idle", function()
+        local e = steer.engine { hidden = 4, device = B.device }
+        local zeros, all = T.zeros({ 4 }, { device = "cpu" }), T.ones({ 4 }, { device = "cpu" })
+        local gate = { vector = all, above = -1, cosine = true }
+        for _, nothing in ipairs {
+            steer.add(zeros, 2), steer.add(all, 0), steer.add(all - all),
+            steer.add({ 0, -0, 0, 0 }, 1, { when = gate }),
+        } do
+            local idle = steer.spec { [0] = { nothing }, [1] = { nothing } }
+            local some = steer.spec { [0] = { nothing, steer.add(all), nothing }, [1] = { nothing } }
+            local h = T.zeros({ 3, 4 }, { device = B.device })
+            local plan = e:plan { { spec = idle, tokens = 1 }, { spec = some, tokens = 2 } }
+            plan:apply(0, h)
+            plan:apply(1, h)
+            assert.same({ 0, 1, 1 }, h:select(2, 4):totable())
+            assert.same({ 1 }, plan:explain(0).idle_specs)
+            fails("no_effect", function() e:plan({ { spec = idle, tokens = 1 } }, { strict = true }) end, "requests[1]")
+        end
+        local path = os.tmpname() .. ".safetensors"
+        steer.spec { [2] = { steer.add(zeros) } }:save(path)
+        assert.same({ 2 }, steer.load_spec(path):layers())
+        os.remove(path)
+    end)
+end)

@@ -32,7 +32,6 @@ describe("where", function()
     local prompt = { tokens = 6, prompt_tokens = 6 }
     local chunk = { tokens = 4, position = 4, prompt_tokens = 10 } -- positions 4 to 7 of 10
     local last = { tokens = 2, position = 8, prompt_tokens = 10 }
-    local beyond = { tokens = 6, prompt_tokens = 4 } -- rows past the end of its prompt
     local decode = { tokens = 1, phase = "generation", position = 12, prompt_tokens = 10 } -- third generated token
     local draft = { tokens = 3, phase = "generation", position = 10, prompt_tokens = 10 }
     local ids = { tokens = 4, token_ids = { 5, 6, 5, 7 } }
@@ -47,9 +46,8 @@ describe("where", function()
         { { prompt_positions = { 5, -4, -1 } }, nil, chunk, { 1, 2 } },
         { { prompt_positions = { 0, -1 } }, nil, last, { 1 } },
         { { prompt_positions = { 12 } }, nil, decode, {} },
-        { { prompt_positions = { 1 } }, nil, beyond, { 1 } },
         { { prompt_window = { 1, 3 } }, nil, prompt, { 1, 2 } },
-        { { prompt_window = { 1, 1 } }, nil, prompt, {} },
+        { { prompt_window = { 5, -5 } }, nil, prompt, {} }, -- of this prompt, not of every one
         { { prompt_window = { -3, -1 } }, nil, prompt, { 3, 4 } },
         { { prompt_window = { 2, -2 } }, nil, prompt, { 2, 3 } },
         { { prompt_window = { 0, 6 } }, nil, chunk, { 0, 1 } },
@@ -105,6 +103,42 @@ describe("where", function()
             "requests[2]", "prompt_tokens")
         plan({ generation = "all" }, { tokens = 1, phase = "generation" })()
         plan({ prompt_positions = { 0 } }, { tokens = 1 })()
+    end)
+
+    it("refuses rows that do not lie where their request says", function()
+        local e = engine()
+        local function plan(where, request)
+            request.spec = where and ones_spec { where = where } or nil
+            return function() e:plan { { tokens = 1 }, request } end
+        end
+        for _, where in ipairs { { generation_positions = { 0 } }, { generation_window = { 0, 8 } }, false } do
+            for position = 0, 9, 3 do
+                local request = { tokens = 1, phase = "generation", position = position, prompt_tokens = 10 }
+                fails("invalid_argument", plan(where, request), "requests[2]", "position", "before the end")
+            end
+            plan(where, { tokens = 1, phase = "generation", position = 10, prompt_tokens = 10 })()
+            plan(where, { tokens = 0, phase = "generation", prompt_tokens = 10 })() -- of no rows nothing is wrong
+        end
+        for _, where in ipairs { { prompt_positions = { -1 } }, { prompt_window = { 0, 3 } }, false } do
+            for _, at in ipairs { { 12, 0 }, { 11, 0 }, { 1, 10 }, { 5, 6 }, { 1, 2 ^ 53 } } do
+                fails("invalid_argument", plan(where, { tokens = at[1], position = at[2], prompt_tokens = 10 }),
+                    "requests[2]", "tokens", "a prompt of 10 tokens")
+            end
+            plan(where, { tokens = 5, position = 5, prompt_tokens = 10 })()
+        end
+        local before = { tokens = 1, phase = "generation", position = 10, prompt_tokens = 10 }
+        local p = e:plan { before }
+        before.position = 9
+        fails("invalid_argument", function() p:update { before } end, "requests[1]", "position")
+    end)
+
+    it("refuses windows that hold no token of any sequence", function()
+        for _, window in ipairs { { 2, 2 }, { 0, 0 }, { -1, -1 }, { 3, 2 }, { -1, -3 } } do
+            for _, key in ipairs { "prompt_window", "generation_window" } do
+                fails("invalid_argument", function() ones { where = { [key] = window } } end, key)
+                fails("invalid_argument", function() ones { exclude = { [key] = window } } end, key)
+            end
+        end
     end)
 
     it("works with 64 different scopes, more are unsupported", function()
