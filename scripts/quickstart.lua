@@ -34,11 +34,11 @@ local v = directions[layer]
 local function spec(op) return steer.spec { [layer] = { op } } end
 local rows = {
     { "unsteered" },
+    { "add 1 x", spec(steer.add(v, 1)) },
     { "add 2 x", spec(steer.add(v, 2)) },
-    { "add 4 x", spec(steer.add(v, 4)) },
-    { "add -2 x", spec(steer.add(v, -2)) },
-    { "add -4 x", spec(steer.add(v, -4)) },
-    { "cap at 0", spec(steer.cap(v, { max = 0 })) },
+    { "add -1.5 x", spec(steer.add(v, -1.5)) },
+    { "cap min 8", spec(steer.cap(v, { min = 8 })) },
+    { "cap max -8", spec(steer.cap(v, { max = -8 })) },
     { "ablate", spec(steer.ablate(v)) },
 }
 
@@ -55,17 +55,17 @@ for _, mood in ipairs { "happy", "sad" } do
     for _, event in ipairs(EVENTS[mood]) do options[#options + 1] = event end
 end
 for i, row in ipairs(rows) do
-    texts[i] = { prompt = PROMPT, spec = row[2], max_tokens = 48, stop = "\n" }
+    texts[i] = { prompt = PROMPT, spec = row[2], max_tokens = 32, stop = "\n" }
     scored[i] = { prompt = PROMPT, options = options, spec = row[2] }
 end
 local out, scores = lm:generate(texts), lm:score(scored)
 
 printf("\n%s ...", PROMPT)
-print "spec       happy event  sad event  rows  text"
+print "spec        happy event  sad event  rows  text"
 for i, row in ipairs(rows) do
     local happy = 0
     for k = 1, #EVENTS.happy do happy = happy + scores[i][k].probability end
-    printf("%-9s  %11.2f  %9.2f  %4d %s", row[1], happy, 1 - happy, out[i].steered[layer] or 0, out[i].text)
+    printf("%-10s  %11.2f  %9.2f  %4d %s", row[1], happy, 1 - happy, out[i].steered[layer] or 0, out[i].text)
 end
 
 -- ---- 3. The direction as files --------------------------------------------------------------------------------------

@@ -1,31 +1,24 @@
---- The quickstart experiment shows the known facts of its data, within its time.
+--- The quickstart shows the known facts of its model, within its time.
 -- devices: cpu cuda
 local device = os.getenv("STEER_TEST_DEVICE") or "cpu"
-local MAX_SECONDS = 5
+local MAX_SECONDS = 10 -- of processor time: other tests run beside this one
 
 describe("scripts/quickstart.lua", function()
     local output, seconds, folder
 
     setup(function()
-        local C = require("steer._c").C
         folder = os.tmpname()
         os.remove(folder)
         assert(os.execute("mkdir " .. folder) == 0)
-        local start = C.steer_clock()
-        local pipe = io.popen(("STEER_DEVICE=%s scripts/steer run scripts/quickstart.lua %s 2>&1"):format(
+        local pipe = io.popen(("STEER_DEVICE=%s bash -c 'time scripts/steer run scripts/quickstart.lua %s' 2>&1"):format(
             device, folder))
         output = pipe:read("*a")
         pipe:close()
-        seconds = C.steer_clock() - start
+        local minutes, rest = output:match("user%s+(%d+)m([%d.]+)s")
+        seconds = 60 * minutes + rest
     end)
 
     teardown(function() os.execute("rm -r " .. folder) end)
-
-    local function numbers(line)
-        local found = {}
-        for text in line:gmatch("%-?%d+%.?%d*") do found[#found + 1] = tonumber(text) end
-        return found
-    end
 
     local function row(pattern)
         local line = output:match("\n(" .. pattern .. "[^\n]*)")
@@ -34,38 +27,36 @@ describe("scripts/quickstart.lua", function()
     end
 
     it("finds the known accuracy of each layer", function()
-        local known = { "0.500", "0.688", "0.547", "0.781", "0.656", "1.000", "1.000", "1.000" }
+        -- As on the recorded activations; the model computes in bf16, whose rounding may move a prompt or two of 64.
+        local known = { 0.500, 0.688, 0.547, 0.781, 0.656, 1.000, 1.000, 1.000 }
         for i, accuracy in ipairs(known) do
-            local line = row((" *%d +%%d+%%.%%d+ "):format(i - 1))
-            assert.equal(accuracy, line:match("(%S+)$"), "layer " .. i - 1)
+            local found = tonumber(row((" *%d +%%d+%%.%%d+ "):format(i - 1)):match("%d+%.%d+ +(%d+%.%d+)"))
+            assert.near(accuracy, found, 0.035, "layer " .. i - 1)
         end
+        assert.is_truthy(row(" *5 "):find("steered below", 1, true))
+        assert.near(16.57, tonumber(row(" *5 "):match("5 +(%d+%.%d+)")), 0.05)
     end)
 
-    it("steers each group of the mixed batch by its own spec", function()
-        -- rows, projection before and after, norm before and after
-        local unsteered = numbers(row("unsteered  "):sub(15))
-        assert.equal(unsteered[2], unsteered[3])
-        assert.equal(unsteered[4], unsteered[5])
-        local norm = 16.56 -- of the direction at layer 5
-        local added, taken = numbers(row("add 2 x"):sub(15)), numbers(row("add %-4 x"):sub(15))
-        assert.near(added[2] + 2 * norm, added[3], 0.05)
-        assert.near(taken[2] - 4 * norm, taken[3], 0.1)
-        local capped, ablated = numbers(row("cap"):sub(15)), numbers(row("ablate"):sub(15))
-        assert.is_true(math.abs(capped[3]) <= 2.01 and capped[3] ~= capped[2])
-        assert.near(0, ablated[3], 0.01)
-        assert.is_true(ablated[5] < ablated[4])
-        assert.equal(1490, unsteered[1] + added[1] + taken[1] + capped[1] + ablated[1])
+    it("moves the chances of happy and sad events, and the text with them", function()
+        local function happy(name) return tonumber(row(name):match("(%d%.%d+) +%d%.%d+")) end
+        local neutral = happy "unsteered"
+        assert.is_true(neutral > 0.3 and neutral < 0.7)
+        assert.is_true(happy "add 2 x" > 0.9 and happy "add 1 x" > 0.8 and happy "cap min 8" > 0.7)
+        assert.is_true(happy "add %-1.5 x" < 0.2 and happy "cap max %-8" < 0.3)
+        assert.near(neutral, happy "ablate", 0.15)
+        assert.is_truthy(row("add 1 x"):find "smile")
+        assert.is_truthy(row("add %-1.5 x"):find "tears" or row("add %-1.5 x"):find "sobbed")
+        assert.equal("0", row("unsteered"):match("%d%.%d+ +%d%.%d+ +(%d+)"))
+        assert.is_true(tonumber(row("add 1 x"):match("%d%.%d+ +%d%.%d+ +(%d+)")) > 30)
     end)
 
-    it("keeps unsteered rows, explains the plan and saves the direction", function()
-        assert(output:find("unsteered rows: every bit kept", 1, true), output)
-        assert(output:find("mixed", 1, true), output)
-        assert(output:find("saved and read back equal: " .. folder, 1, true), output)
-        local saved = require("steer").load(folder .. "/mood.safetensors").direction
-        assert.near(16.564, saved:norm(), 0.001)
+    it("saves the direction", function()
+        local steer = require "steer"
+        assert.same({ 192 }, steer.load(folder .. "/mood.gguf")[5]:shape())
+        assert.same({ 192 }, steer.load(folder .. "/mood.safetensors")["direction.5"]:shape())
     end)
 
-    it("takes less than " .. MAX_SECONDS .. " seconds", function()
-        assert(seconds < MAX_SECONDS, seconds)
+    it("takes a few seconds", function()
+        assert.is_true(seconds < MAX_SECONDS, ("%.1f s of processor time"):format(seconds))
     end)
 end)
