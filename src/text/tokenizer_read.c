@@ -1,5 +1,6 @@
 /* tokenizer_read.c: reads tokenizer.json, and from tokenizer_config.json which tokens begin and end a text. */
 #include "core/file.h"
+#include "text/from_gguf.h"
 #include "text/tokenizer.h"
 
 #include <stdio.h>
@@ -204,10 +205,34 @@ static int read_json(steer_tokenizer *t, const char *path,
     return status;
 }
 
+/* The tokenizer that a GGUF file holds. */
+static int read_gguf(steer_tokenizer *t, const char *path) {
+    static const char *const roles[STEER_ROLES] = {"bos", "eos", "unknown", "padding"};
+    steer_map *map;
+    steer_gguf *gguf = NULL;
+    steer_bytes text = {0};
+    steer_json_tree tree;
+    STEER_TRY(steer_map_file(&map, path));
+    int status = steer_gguf_read(&gguf, map);
+    if (status == STEER_OK) status = steer_gguf_tokenizer_json(&text, gguf);
+    if (status == STEER_OK) status = steer_json_parse(&tree, text.data, text.size, path);
+    if (status == STEER_OK) {
+        status = read_root(t, tree.root);
+        if (status != STEER_OK) steer_fail_prefix(status, "%.500s", path);
+        steer_json_free(&tree);
+        for (int i = 0; i < STEER_ROLES; i++) t->roles[i] = steer_gguf_token_id(gguf, roles[i]);
+    }
+    steer_bytes_free(&text);
+    steer_gguf_free(gguf);
+    steer_map_drop(map);
+    return status;
+}
+
 int steer_tokenizer_read(steer_tokenizer *tokenizer, const char *path) {
     static const char name[] = "tokenizer.json", config[] = "tokenizer_config.json";
     struct stat st;
     size_t size = strlen(path);
+    if (size > 5 && strcmp(path + size - 5, ".gguf") == 0) return read_gguf(tokenizer, path);
     char *full = malloc(size + sizeof config + 1);
     if (!full) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "path: no host memory for its name");
     memcpy(full, path, size + 1);
