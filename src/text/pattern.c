@@ -8,7 +8,8 @@
 #include <pcre2.h>
 
 enum {
-    MATCH_STEPS = 2000000, /* of one match before it is given up, some 20 ms, and more for each byte of the text */
+    MATCH_STEPS =
+        2000000, /* of one match before it is given up, some 20 ms, and more for each byte of the text */
     BYTE_STEPS = 8,
     HEAP_KIB = 64 << 10,
     STACK_FIRST = 32 << 10, /* bytes of the stack of compiled expressions, and what it may grow to */
