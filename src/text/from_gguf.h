@@ -1,14 +1,11 @@
-/* from_gguf.h: the tokenizer of a GGUF file, written as the JSON of a tokenizer.json. */
+/* from_gguf.h: a tokenizer from the metadata of a GGUF file. */
 #ifndef STEER_TEXT_FROM_GGUF_H
 #define STEER_TEXT_FROM_GGUF_H
 
-#include "file/gguf.h"
-#include "text/bytes.h"
+#include "core/file.h"
+#include "text/tokenizer.h"
 
-/* Byte-level BPE (tokenizer.ggml.model gpt2) whose splitting (tokenizer.ggml.pre) is known here. NOT_FOUND if the file has no
- * tokenizer; FORMAT and UNSUPPORTED name the key. */
-int steer_gguf_tokenizer_json(steer_bytes *out, const steer_gguf *gguf);
-/* The id that a key such as tokenizer.ggml.bos_token_id holds, -1 if there is none. */
-int32_t steer_gguf_token_id(const steer_gguf *gguf, const char *role);
+/* NOT_FOUND if the file has none; UNSUPPORTED and FORMAT name the key. */
+int steer_tokenizer_read_gguf(steer_tokenizer *tokenizer, const steer_map *map);
 
 #endif

@@ -75,6 +75,11 @@ int steer_normalizer_read(steer_normalizer *normalizer, const steer_field *field
                       (int)(type->size < 60 ? type->size : 60), type->text);
 }
 
+int steer_normalizer_form(steer_normalizer *normalizer, steer_form form) {
+    steer_normalizer_step *step = NULL;
+    return add_step(&step, normalizer, FORM + (int)form);
+}
+
 int steer_normalizer_prepend(steer_normalizer *normalizer, const char *text) {
     steer_normalizer_step *step = NULL;
     STEER_TRY(add_step(&step, normalizer, PREPEND));

@@ -3,6 +3,7 @@
 #define STEER_TEXT_NORMALIZER_H
 
 #include "text/pattern.h"
+#include "text/unicode.h"
 
 enum { STEER_NORMALIZER_STEPS = 32 };
 
@@ -20,6 +21,7 @@ typedef struct steer_normalizer {
 
 /* Adds what the JSON says, nothing for null. */
 int steer_normalizer_read(steer_normalizer *normalizer, const steer_field *field);
+int steer_normalizer_form(steer_normalizer *normalizer, steer_form form);
 int steer_normalizer_prepend(steer_normalizer *normalizer, const char *text);
 int steer_normalizer_replace(steer_normalizer *normalizer, const char *from, const char *to);
 void steer_normalizer_free(steer_normalizer *normalizer);

@@ -8,7 +8,9 @@
 #include <pcre2.h>
 
 enum {
-    MATCH_LIMIT = 2000000, /* steps of one match before it is given up: some 20 ms */
+    MATCH_STEPS =
+        2000000, /* of one match before it is given up, some 20 ms, and more for each byte of the text */
+    BYTE_STEPS = 8,
     HEAP_KIB = 64 << 10,
     STACK_FIRST = 32 << 10, /* bytes of the stack of compiled expressions, and what it may grow to */
     STACK_MOST = 4 << 20,
@@ -111,7 +113,6 @@ int steer_matcher_create(steer_matcher **out) {
         steer_matcher_free(matcher);
         return no_memory();
     }
-    pcre2_set_match_limit(matcher->context, MATCH_LIMIT);
     pcre2_set_heap_limit(matcher->context, HEAP_KIB);
     if (matcher->stack) pcre2_jit_stack_assign(matcher->context, NULL, matcher->stack);
     *out = matcher;
@@ -160,6 +161,7 @@ static int fail_match(const steer_find *find, int error) {
 static int match(const steer_find *find) {
     const steer_pattern *pattern = find->pattern;
     PCRE2_SPTR text = (PCRE2_SPTR)find->text;
+    pcre2_set_match_limit(find->matcher->context, MATCH_STEPS + BYTE_STEPS * (uint32_t)find->size);
     if (pattern->compiled)
         return pcre2_jit_match(pattern->code, text, find->size, find->at, PCRE2_NO_UTF_CHECK,
                                find->matcher->data, find->matcher->context);

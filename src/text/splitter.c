@@ -36,6 +36,11 @@ int steer_splitter_add_regex(steer_splitter *splitter, const char *regex) {
     return add_cut(splitter, regex, STEER_CUT_ISOLATED, 0);
 }
 
+int steer_splitter_add_bytes(steer_splitter *splitter) {
+    steer_splitter_step *step = NULL;
+    return add_step(&step, splitter, SPELL);
+}
+
 static int read_cut(steer_cut *out, const steer_field *field, int needed) {
     static const char *const names[] = {"Isolated", "Removed", "MergedWithPrevious", "MergedWithNext",
                                         "Contiguous"};
@@ -70,7 +75,7 @@ static int read_byte_level(steer_splitter *splitter, const steer_field *field) {
         strcpy(step->mark, " ");
     }
     if (regex) STEER_TRY(steer_splitter_add_regex(splitter, gpt2_words));
-    return add_step(&step, splitter, SPELL);
+    return steer_splitter_add_bytes(splitter);
 }
 
 static int read_scheme(steer_splitter_step *step, const steer_field *field) {

@@ -33,8 +33,10 @@ typedef struct steer_splitter {
 
 /* Adds what the JSON says, nothing for null. */
 int steer_splitter_read(steer_splitter *splitter, const steer_field *field);
-/* Adds a cut at the matches of an expression, which are words of their own; the end of reading byte-level words. */
+/* Adds a cut at the matches of an expression, which are words of their own. */
 int steer_splitter_add_regex(steer_splitter *splitter, const char *regex);
+/* Adds that words are spelt in the letters of their bytes. */
+int steer_splitter_add_bytes(steer_splitter *splitter);
 /* Call after the last step was added. */
 int steer_splitter_close(steer_splitter *splitter);
 void steer_splitter_free(steer_splitter *splitter);

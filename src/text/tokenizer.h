@@ -34,6 +34,7 @@ struct steer_tokenizer {
     steer_ids before, after; /* what the special mode puts around a text */
     steer_decoder decoder;
     int32_t roles[STEER_ROLES]; /* -1: none */
+    int complete;               /* the roles are known, no other file is asked */
     pthread_mutex_t lock;       /* of `spare` */
     struct steer_encoder *spare;
 };

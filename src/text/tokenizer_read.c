@@ -1,7 +1,5 @@
 /* tokenizer_read.c: reads tokenizer.json, and from tokenizer_config.json which tokens begin and end a text. */
-#include "core/file.h"
 #include "text/from_gguf.h"
-#include "text/tokenizer.h"
 
 #include <stdio.h>
 #include <sys/stat.h>
@@ -190,40 +188,28 @@ static int read_config(steer_tokenizer *t, const steer_json *json) {
     return STEER_OK;
 }
 
-static int read_json(steer_tokenizer *t, const char *path,
+static int read_json(steer_tokenizer *t, const steer_map *map,
                      int (*read)(steer_tokenizer *, const steer_json *)) {
-    steer_map *map;
     steer_json_tree tree;
-    STEER_TRY(steer_map_file(&map, path));
-    int status = steer_json_parse(&tree, (const char *)map->data, (size_t)map->size, path);
-    if (status == STEER_OK) {
-        status = read(t, tree.root);
-        if (status != STEER_OK) steer_fail_prefix(status, "%.500s", path);
-        steer_json_free(&tree);
-    }
-    steer_map_drop(map);
+    STEER_TRY(steer_json_parse(&tree, (const char *)map->data, (size_t)map->size, map->path));
+    int status = read(t, tree.root);
+    if (status != STEER_OK) steer_fail_prefix(status, "%.500s", map->path);
+    steer_json_free(&tree);
     return status;
 }
 
-/* The tokenizer that a GGUF file holds. */
-static int read_gguf(steer_tokenizer *t, const char *path) {
-    static const char *const roles[STEER_ROLES] = {"bos", "eos", "unknown", "padding"};
-    steer_map *map;
-    steer_gguf *gguf = NULL;
-    steer_bytes text = {0};
-    steer_json_tree tree;
+static int read_main(steer_tokenizer *t, const steer_map *map) {
+    if (map->size >= 4 && memcmp(map->data, "GGUF", 4) == 0) return steer_tokenizer_read_gguf(t, map);
+    return read_json(t, map, read_root);
+}
+
+static int read_beside(steer_tokenizer *t, const steer_map *map) { return read_json(t, map, read_config); }
+
+static int read_file(steer_tokenizer *t, const char *path,
+                     int (*read)(steer_tokenizer *, const steer_map *)) {
+    steer_map *map = NULL;
     STEER_TRY(steer_map_file(&map, path));
-    int status = steer_gguf_read(&gguf, map);
-    if (status == STEER_OK) status = steer_gguf_tokenizer_json(&text, gguf);
-    if (status == STEER_OK) status = steer_json_parse(&tree, text.data, text.size, path);
-    if (status == STEER_OK) {
-        status = read_root(t, tree.root);
-        if (status != STEER_OK) steer_fail_prefix(status, "%.500s", path);
-        steer_json_free(&tree);
-        for (int i = 0; i < STEER_ROLES; i++) t->roles[i] = steer_gguf_token_id(gguf, roles[i]);
-    }
-    steer_bytes_free(&text);
-    steer_gguf_free(gguf);
+    int status = read(t, map);
     steer_map_drop(map);
     return status;
 }
@@ -232,16 +218,15 @@ int steer_tokenizer_read(steer_tokenizer *tokenizer, const char *path) {
     static const char name[] = "tokenizer.json", config[] = "tokenizer_config.json";
     struct stat st;
     size_t size = strlen(path);
-    if (size > 5 && strcmp(path + size - 5, ".gguf") == 0) return read_gguf(tokenizer, path);
     char *full = malloc(size + sizeof config + 1);
     if (!full) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "path: no host memory for its name");
     memcpy(full, path, size + 1);
     if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) sprintf(full + size, "/%s", name);
-    int status = read_json(tokenizer, full, read_root);
-    if (status == STEER_OK) {
+    int status = read_file(tokenizer, full, read_main);
+    if (status == STEER_OK && !tokenizer->complete) { /* a .gguf file says it all */
         char *slash = strrchr(full, '/');
         strcpy(slash ? slash + 1 : full, config);
-        if (stat(full, &st) == 0) status = read_json(tokenizer, full, read_config);
+        if (stat(full, &st) == 0) status = read_file(tokenizer, full, read_beside);
     }
     free(full);
     return status;
