@@ -18,9 +18,7 @@ local random = math.random
 -- ---- Random numbers ------------------------------------------------------------------------------------------------
 
 --- A number of cases or rows as STEER_TEST_ROUNDS scales it, at least 1.
-function M.scaled(count)
-    return math.max(1, math.floor(count * (tonumber(os.getenv("STEER_TEST_ROUNDS")) or 1)))
-end
+M.scaled = require("helper").rounds
 
 --- Runs fn(seed) for `count` random cases; a failure names the seed that repeats it.
 function M.rounds(count, fn)

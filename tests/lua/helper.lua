@@ -14,10 +14,11 @@ function M.on(dtype, extra)
     return opts
 end
 
---- Seed of random tests: STEER_TEST_SEED repeats a failure. STEER_TEST_ROUNDS multiplies the rounds.
+--- Seed of random tests: STEER_TEST_SEED repeats a failure. STEER_TEST_ROUNDS multiplies the rounds; without it
+-- STEER_TEST_THIN does, which the suite sets for tests that are slow at full depth.
 M.seed = tonumber(os.getenv("STEER_TEST_SEED")) or 20240229
 function M.rounds(n)
-    return math.max(1, math.floor(n * (tonumber(os.getenv("STEER_TEST_ROUNDS")) or 1)))
+    return math.max(1, math.floor(n * (tonumber(os.getenv("STEER_TEST_ROUNDS") or os.getenv("STEER_TEST_THIN")) or 1)))
 end
 
 --- Runs fn(seed) and adds the seed to what it raises, so that a failure can be repeated.
