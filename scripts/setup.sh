@@ -33,6 +33,7 @@ build_needs=(
     "has_command cc=gcc" "has_header stdio.h=libc6-dev" "has_command cmake=cmake" "has_command make=make"
     "has_command luajit=luajit" "has_lua_module dkjson=lua-dkjson" "has_openblas=libopenblas-dev"
     "has_header pcre2posix.h=libpcre2-dev" "has_header utf8proc.h=libutf8proc-dev"
+    "has_header zlib.h=zlib1g-dev"
 )
 test_needs=(
     "has_command busted=lua-busted" "has_command luacheck=lua-check" "has_command clang-format-14=clang-format-14"

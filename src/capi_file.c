@@ -57,6 +57,15 @@ static int copy_out(char *dst, const uint8_t *src, int64_t bytes) {
     return STEER_OK;
 }
 
+static int check_range(const steer_map *map, int64_t offset, int64_t bytes) {
+    if (offset < 0)
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "offset: %lld, expected 0 or more", (long long)offset);
+    if (offset > map->size || bytes > map->size - offset)
+        return STEER_FAIL(STEER_E_FORMAT, "%.700s: %lld bytes from offset %lld reach past its end at %lld",
+                          map->path, (long long)bytes, (long long)offset, (long long)map->size);
+    return STEER_OK;
+}
+
 int steer_map_tensor(steer_tensor **out, steer_map *map, steer_dtype dtype, int32_t ndim,
                      const int64_t *shape, int64_t offset) {
     STEER_ENTER("map_tensor");
@@ -64,11 +73,7 @@ int steer_map_tensor(steer_tensor **out, steer_map *map, steer_dtype dtype, int3
     if (!map) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "map: is NULL");
     int64_t bytes = 0;
     STEER_TRY(tensor_bytes(&bytes, dtype, ndim, shape));
-    if (offset < 0)
-        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "offset: %lld, expected 0 or more", (long long)offset);
-    if (offset > map->size || bytes > map->size - offset)
-        return STEER_FAIL(STEER_E_FORMAT, "%.700s: %lld bytes from offset %lld reach past its end at %lld",
-                          map->path, (long long)bytes, (long long)offset, (long long)map->size);
+    STEER_TRY(check_range(map, offset, bytes));
     steer_device *cpu;
     STEER_TRY(steer_device_open(&cpu, "cpu"));
     int status;
@@ -88,6 +93,40 @@ int steer_map_tensor(steer_tensor **out, steer_map *map, steer_dtype dtype, int3
     }
     steer_device_release(cpu);
     return status;
+}
+
+int steer_map_doubles(steer_tensor **out, steer_map *map, int32_t ndim, const int64_t *shape,
+                      int64_t offset) {
+    STEER_ENTER("map_doubles");
+    STEER_REQUIRE(out);
+    STEER_REQUIRE(map);
+    int64_t bytes = 0;
+    STEER_TRY(tensor_bytes(&bytes, STEER_I64, ndim, shape)); /* as wide */
+    STEER_TRY(check_range(map, offset, bytes));
+    steer_device *cpu;
+    STEER_TRY(steer_device_open(&cpu, "cpu"));
+    const int status = steer_tensor_create(out, cpu, STEER_F32, ndim, shape);
+    steer_device_release(cpu);
+    STEER_TRY(status);
+    float *dst = steer_tensor_data(*out);
+    for (int64_t i = 0; i < bytes / 8; i++) {
+        double value;
+        memcpy(&value, map->data + offset + 8 * i, 8);
+        dst[i] = (float)value;
+    }
+    return STEER_OK;
+}
+
+int steer_map_inflate(steer_map **out, steer_map *map, int64_t offset, int64_t size, int64_t raw_size,
+                      uint32_t crc) {
+    STEER_ENTER("map_inflate");
+    STEER_REQUIRE(out);
+    STEER_REQUIRE(map);
+    if (size < 0 || raw_size < 0)
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "size: %lld and raw_size: %lld, expected 0 or more",
+                          (long long)size, (long long)raw_size);
+    STEER_TRY(check_range(map, offset, size));
+    return steer_map_inflated(out, map, offset, size, raw_size, crc);
 }
 
 /* ---- Writing -------------------------------------------------------------------------------------------------- */

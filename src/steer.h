@@ -263,6 +263,13 @@ int64_t steer_map_size(const steer_map *map);        /* bytes */
  * alive. FORMAT if it would reach past the end; an offset that is not aligned to the dtype is copied out. */
 int steer_map_tensor(steer_tensor **out, steer_map *map, steer_dtype dtype, int32_t ndim,
                      const int64_t *shape, int64_t offset);
+/* A CPU tensor of F32 made from the file's float64 numbers from `offset`, each rounded once, to nearest even. FORMAT as
+ * above. */
+int steer_map_doubles(steer_tensor **out, steer_map *map, int32_t ndim, const int64_t *shape, int64_t offset);
+/* A map of what `size` bytes of raw deflate data (as zip files hold) at `offset` become; it keeps nothing of `map`.
+ * FORMAT if that is not `raw_size` bytes whose CRC-32 is `crc`. */
+int steer_map_inflate(steer_map **out, steer_map *map, int64_t offset, int64_t size, int64_t raw_size,
+                      uint32_t crc);
 
 /* Writes beside `path` under a temporary name. */
 int steer_file_create(steer_file **out, const char *path);

@@ -141,6 +141,9 @@ const uint8_t *steer_map_data(const steer_map *map);
 int64_t steer_map_size(const steer_map *map);
 int steer_map_tensor(steer_tensor **out, steer_map *map, steer_dtype dtype, int32_t ndim,
                      const int64_t *shape, int64_t offset);
+int steer_map_doubles(steer_tensor **out, steer_map *map, int32_t ndim, const int64_t *shape, int64_t offset);
+int steer_map_inflate(steer_map **out, steer_map *map, int64_t offset, int64_t size, int64_t raw_size,
+                      uint32_t crc);
 int steer_file_create(steer_file **out, const char *path);
 int steer_file_write(steer_file *file, const void *data, int64_t size);
 int steer_file_write_tensor(steer_file *file, steer_tensor *tensor);

@@ -17,6 +17,9 @@ struct steer_map {
 /* Maps a regular file, private and writable: changes stay in memory. Nobody may shorten the file while it is mapped:
  * the pages past its new end would raise SIGBUS, as with any mapped file. */
 int steer_map_file(steer_map **out, const char *path);
+/* A map in memory of what bytes of a map become when inflated (inflate.c); the range was checked. FORMAT. */
+int steer_map_inflated(steer_map **out, const steer_map *map, int64_t offset, int64_t size, int64_t raw_size,
+                       uint32_t crc);
 void steer_map_drop(steer_map *map);
 
 /* Makes a temporary file in the folder of `path`; a link is followed, so that its target is what gets replaced. */

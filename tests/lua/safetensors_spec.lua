@@ -98,14 +98,40 @@ describe("safetensors", function()
         os.remove(path)
     end)
 
-    it("loads only the names asked for, even beside a dtype that Steer lacks", function()
-        local bytes = build("{" .. entry("a", "F64", "[1]", 0, 8) .. "," .. entry("b", "F32", "[1]", 8, 12) .. "}",
-            ("\0"):rep(12))
-        local loaded = load_bytes(bytes, { only = { "b" } })
-        assert.is_nil(loaded.a)
-        assert.same({ 0 }, loaded.b:totable())
-        files.fails("not_found", 'no tensor "c"', load_bytes, bytes, { only = { "c" } })
-        files.fails("format", 'x.safetensors: tensor "a": dtype F64 is not one that Steer has', load_bytes, bytes)
+    it("loads only the names asked for, beside any dtype of the format", function()
+        local sizes = { BOOL = 1, I8 = 1, I16 = 2, U16 = 2, U32 = 4, U64 = 8, C64 = 8, F8_E4M3 = 1, F8_E5M2 = 1,
+            F8_E8M0 = 1, F8_E4M3FNUZ = 1, F8_E5M2FNUZ = 1, F6_E2M3 = 0.75, F6_E3M2 = 0.75, F4 = 0.5 }
+        for dtype, size in pairs(sizes) do
+            local bytes = build("{" .. entry("a", dtype, "[2,2]", 0, 4 * size) .. ","
+                .. entry("b", "F32", "[1]", 4 * size, 4 * size + 4) .. "}", ("\0"):rep(4 * size + 4))
+            local loaded = load_bytes(bytes, { only = { "b" } })
+            assert.is_nil(loaded.a)
+            assert.same({ 0 }, loaded.b:totable())
+            files.fails("not_found", 'no tensor "c"', load_bytes, bytes, { only = { "c" } })
+            files.fails("unsupported", 'x.safetensors: tensor "a": dtype ' .. dtype .. " is not one that Steer has",
+                load_bytes, bytes)
+        end
+        for _, name in ipairs { "f4", "f6a", "f8a" } do -- as other libraries write them
+            local path = "tests/fixtures/files/" .. name .. ".safetensors"
+            assert.same({ 0.5, -1, 2, 0.25 }, steer.load(path, { only = { "direction" } }).direction:totable())
+        end
+    end)
+
+    it("leaves out tensors of too many dimensions", function()
+        local bytes = build("{" .. entry("a", "U8", "[1,1,1,1,1,1,1,1,1]", 0, 1) .. "," .. entry("b", "U8", "[1]", 1, 2)
+            .. "}", "12")
+        assert.same({ 50 }, load_bytes(bytes, { only = { "b" } }).b:totable())
+        files.fails("unsupported", "9 dimensions, at most 8", load_bytes, bytes)
+    end)
+
+    it("rounds float64 to f32 once", function()
+        local half = "\0\0\0\16\0\0\240\63" -- 1 + 2^-24: half a step, to the even neighbour
+        local more = "\1\0\0\16\0\0\240\63"
+        local loaded = load_bytes(build("{" .. entry("a", "F64", "[2,1]", 1, 17) .. "," .. entry("u", "U8", "[1]", 0, 1)
+            .. "}", "\7" .. half .. more)).a
+        assert.equal("f32", loaded.dtype)
+        assert.same({ { 1 }, { 1 + 2 ^ -23 } }, loaded:totable())
+        assert.same({ 0.5, -1, 2, 0.25 }, steer.load("tests/fixtures/files/mean.safetensors").mean:totable())
     end)
 
     it("reads escapes, white space and data that is not aligned", function()
@@ -156,7 +182,7 @@ describe("safetensors", function()
             { "metadata that is no string", build('{"__metadata__":{"a":1}}'), "expected '\"'" },
             { "metadata that is no object", build('{"__metadata__":[]}'), "expected '{'" },
             { "an unknown dtype", build(one("F31", "[1]", 0, 4), "1234"), 'dtype "F31" is not known' },
-            { "BOOL", build(one("BOOL", "[1]", 0, 1), "1"), "dtype BOOL is not one that Steer has" },
+            { "half a byte", build(one("F4", "[3]", 0, 1), "1"), "F4 [3] does not fill whole bytes" },
             { "a negative size", build(one("F32", "[-1]", 0, 4), "1234"), "an integer from 0 up" },
             { "a fraction", build(one("F32", "[1.5]", 0, 4), "1234"), "expected ']'" },
             { "a leading zero", build(one("F32", "[01]", 0, 4), "1234"), "an integer from 0 up" },

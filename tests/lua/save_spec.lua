@@ -35,12 +35,11 @@ describe("load", function()
     end)
 
     it("refuses pickles with advice, by name and by content", function()
-        local zip, pickle = "PK\3\4" .. ("x"):rep(30), "\128\2}q\0." .. ("x"):rep(30)
-        for _, name in ipairs { "a.pt", "a.pth", "a.bin", "a.ckpt", "a.pkl", "a.safetensors", "a.npy" } do
-            for _, bytes in ipairs { zip, pickle } do
-                fails("unsupported", "safetensors.torch.save_file", steer.load, files.put(name, bytes))
-            end
+        local pickle = "\128\2}q\0." .. ("x"):rep(30)
+        for _, name in ipairs { "a.pt", "a.pth", "a.bin", "a.ckpt", "a.pkl", "a.safetensors", "a.npy", "a.npz" } do
+            fails("unsupported", "safetensors.torch.save_file", steer.load, files.put(name, pickle))
         end
+        fails("unsupported", "rename it to .pt", steer.load, files.put("a.safetensors", "PK\3\4" .. ("x"):rep(30)))
         fails("unsupported", "can run code", steer.load, files.put("a.pickle", "(dp0\n."))
         -- A header of 640 bytes begins as a pickle does.
         steer.save(files.path "a.safetensors", { a = T.zeros({ 1 }) }, { pad = "" })
@@ -48,6 +47,17 @@ describe("load", function()
         steer.save(files.path "a.safetensors", { a = T.zeros({ 1 }) }, { pad = ("x"):rep(pad) })
         assert.equal("\128\2", files.get(files.path "a.safetensors"):sub(1, 2))
         assert.same({ 0 }, steer.load(files.path "a.safetensors").a:totable())
+    end)
+
+    it("names what people have in place of a file", function()
+        for _, name in ipairs { "a.safetensors", "a.gguf", "a.npy", "a.npz", "a.pt", "a.svec", "a.txt" } do
+            fails("format", name .. ": is a Git LFS pointer, not the file itself; fetch the file with: git lfs pull",
+                steer.load, files.put(name, "version https://git-lfs.github.com/spec/v1\noid sha256:4d7\nsize 12\n"))
+            for _, page in ipairs { "<!DOCTYPE html>\n<html>", "\n  <html lang=en>", "\239\187\191<!doctype html>" } do
+                fails("format", name .. ": is a web page, not the file itself; download the raw file", steer.load,
+                    files.put(name, page))
+            end
+        end
     end)
 
     it("checks its options", function()

@@ -42,10 +42,10 @@ function M.pack(kind, value)
     return ffi.string(cell, M.sizes[kind])
 end
 
---- Reads a 64-bit integer ("u64", "i64") as its decimal digits.
-function M.digits(kind, bytes)
-    assert(#bytes >= 8)
-    ffi.copy(cell, bytes, 8)
+--- Reads a 64-bit integer: one that a Lua number does not hold exactly comes as the string of its digits.
+function M.exact(kind, bytes)
+    local value = M.unpack(kind, bytes)
+    if value >= -2 ^ 53 and value <= 2 ^ 53 then return value end
     return (tostring(cell[kind]):gsub("U?LL$", ""))
 end
 
@@ -67,6 +67,7 @@ end
 --- Bytes of an element of each dtype, by name.
 M.dtype_sizes = {}
 for name, code in pairs(base.dtype_codes) do M.dtype_sizes[name] = base.dtype_sizes[code] end
+M.dtype_sizes.f64 = 8 -- of files; read as f32
 
 local Map = {}
 Map.__index = Map
@@ -78,13 +79,31 @@ end
 
 local map_out = ffi.new "steer_map *[1]"
 
+-- The map in `map_out`; `path` is what messages call it.
+local function own_map(path)
+    local handle = c.own(map_out[0], C.steer_map_release)
+    return setmetatable({ path = path, handle = handle, start = 0, data = C.steer_map_data(handle),
+        size = tonumber(C.steer_map_size(handle)) }, Map)
+end
+
 --- Maps a file for reading. Errors: not_found, io.
 function M.open(path)
     check_path("load", path)
     c.check(C.steer_map_open(map_out, path))
-    local handle = c.own(map_out[0], C.steer_map_release)
-    return setmetatable({ path = path, handle = handle, data = C.steer_map_data(handle),
-        size = tonumber(C.steer_map_size(handle)) }, Map)
+    return own_map(path)
+end
+
+--- A part of a map, as a map of its own.
+function Map:part(name, offset, size)
+    assert(offset >= 0 and size >= 0 and offset + size <= self.size)
+    return setmetatable({ path = self.path .. ": " .. name, handle = self.handle, start = self.start + offset,
+        data = self.data + offset, size = size }, Map)
+end
+
+--- What a part becomes when inflated: `raw_size` bytes of this CRC-32.
+function Map:inflate(name, offset, size, raw_size, crc)
+    c.alloc(C.steer_map_inflate, map_out, self.handle, self.start + offset, size, raw_size, crc)
+    return own_map(self.path .. ": " .. name)
 end
 
 --- Raises a format error: the file's name, then the reason.
@@ -102,8 +121,8 @@ function Map:bytes(offset, length, what)
     return ffi.string(self.data + offset, length)
 end
 
---- Elements of a shape, or nil if their bytes are beyond what a Lua number counts exactly.
-function M.numel(shape, item_size)
+-- Elements of a shape, or nil if their bytes are beyond what a Lua number counts exactly.
+local function count_elements(shape, item_size)
     local extent, numel = item_size, 1
     for _, size in ipairs(shape) do
         extent = extent * math.max(size, 1)
@@ -113,21 +132,35 @@ function M.numel(shape, item_size)
     return numel
 end
 
---- Makes a CPU tensor that is a view of the file (a copy where the offset is not aligned to the dtype). The caller has
--- checked the shape with `check_shape`.
-function Map:tensor(dtype, shape, offset)
+--- Raises unsupported: the file's name, then the reason.
+function Map:refuse(format, ...)
+    raise("unsupported", "load", "%s: %s", self.path, format:format(...))
+end
+
+--- Refuses shapes that no tensor has.
+function Map:check_ndim(shape, what)
+    if #shape > C.STEER_MAX_DIMS then
+        self:refuse("%s has %d dimensions, at most %d are supported", what, #shape, tonumber(C.STEER_MAX_DIMS))
+    end
+end
+
+--- Makes a CPU tensor that is a view of the file (a copy where the offset is not aligned to the dtype); one of "f64"
+-- becomes f32, each number rounded once. The caller has checked the shape with `check_shape`; `what` names it.
+function Map:tensor(dtype, shape, offset, what)
+    self:check_ndim(shape, what)
     for i, size in ipairs(shape) do base.dims[i - 1] = size end
-    c.alloc(C.steer_map_tensor, base.out, self.handle, base.dtype_codes[dtype], #shape, base.dims, offset)
+    if dtype == "f64" then
+        c.alloc(C.steer_map_doubles, base.out, self.handle, #shape, base.dims, self.start + offset)
+    else
+        c.alloc(C.steer_map_tensor, base.out, self.handle, base.dtype_codes[dtype], #shape, base.dims,
+            self.start + offset)
+    end
     return base.own()
 end
 
---- Checks that a shape is one that a tensor can have and returns its bytes. `what` names it in messages.
+--- Checks a shape against overflow and returns its bytes. `what` names it in messages.
 function Map:check_shape(shape, item_size, what)
-    if #shape > C.STEER_MAX_DIMS then
-        raise("unsupported", "load", "%s: %s has %d dimensions, at most %d are supported", self.path, what, #shape,
-            tonumber(C.STEER_MAX_DIMS))
-    end
-    local numel = M.numel(shape, item_size)
+    local numel = count_elements(shape, item_size)
     if not numel then self:fail("%s: shape %s is too large for any file", what, M.shape_text(shape)) end
     return numel * item_size
 end

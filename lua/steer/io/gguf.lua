@@ -24,7 +24,7 @@ local types = { [0] = "u8", "i8", "u16", "i16", "u32", "i32", "f32", "bool", STR
 local type_numbers = {}
 for number, name in pairs(types) do type_numbers[name] = number end
 
-local tensor_types = { [0] = { "F32", "f32" }, [1] = { "F16", "f16" }, [30] = { "BF16", "bf16" } }
+local tensor_types = { [0] = "f32", [1] = "f16", [30] = "bf16" } -- by their number
 
 -- ---- Reading -------------------------------------------------------------------------------------------------------
 
@@ -56,12 +56,6 @@ function Cursor:string(what)
     return self:bytes(self:length(what), what)
 end
 
--- Integers that a Lua number does not hold exactly come as the string of their digits.
-local function exact(kind, bytes)
-    local value = file.unpack(kind, bytes)
-    return (value >= -2 ^ 53 and value <= 2 ^ 53) and value or file.digits(kind, bytes)
-end
-
 function Cursor:value(number, what, nesting)
     local kind = types[number]
     if not kind then self.map:fail("%s: value type %.0f is not known", what, number) end
@@ -73,7 +67,7 @@ function Cursor:value(number, what, nesting)
         return byte == 1
     end
     local bytes = self:bytes(file.sizes[kind], what)
-    if kind == "u64" or kind == "i64" then return exact(kind, bytes) end
+    if kind == "u64" or kind == "i64" then return file.exact(kind, bytes) end
     return file.unpack(kind, bytes)
 end
 
@@ -109,16 +103,16 @@ function Cursor:info()
     local number, offset = self:number("u32", what), self:number("u64", what)
     local kind = tensor_types[number]
     if not kind then
-        self.map:fail("%s: tensor type %.0f is not one that Steer has (0 F32, 1 F16 or 30 BF16)", what, number)
+        self.map:refuse("%s: tensor type %.0f is not one that Steer has (0 F32, 1 F16 or 30 BF16)", what, number)
     end
-    return { layer = tonumber(digits), dtype = kind[2], length = length, offset = offset, what = what }
+    return { layer = tonumber(digits), dtype = kind, length = length, offset = offset, what = what }
 end
 
 local function check_start(map, cursor)
     cursor:bytes(4, "magic")
     local version = cursor:number("u32", "version")
     if version == 1 or version >= 2 ^ 24 then
-        raise("unsupported", "load", "%s: it is a %s GGUF file, convert it with llama.cpp's tools", map.path,
+        map:refuse("it is a %s GGUF file, convert it with llama.cpp's tools",
             version == 1 and "version 1" or "big-endian")
     elseif version ~= 2 and version ~= 3 then
         map:fail("version %.0f of GGUF is not known (2 and 3 are)", version)
@@ -127,9 +121,11 @@ end
 
 local function check_metadata(map, metadata)
     local architecture = metadata["general.architecture"]
-    if architecture ~= "controlvector" then
-        map:fail("general.architecture is %s, expected \"controlvector\"",
-            type(architecture) == "string" and file.quote(architecture) or check.describe(architecture))
+    if type(architecture) ~= "string" then
+        map:fail("general.architecture is %s, expected \"controlvector\"", check.describe(architecture))
+    elseif architecture ~= "controlvector" then
+        map:refuse("general.architecture is %s, expected \"controlvector\" (a model is opened with steer.model)",
+            file.quote(architecture))
     end
     local alignment = metadata["general.alignment"]
     if alignment == nil then return DEFAULT_ALIGNMENT end
@@ -206,7 +202,7 @@ function M.vectors(map, infos, start, shift, only)
             map:fail("%s with layer_offset %d is layer %d, expected 0 to %d", info.what, shift, layer, MAX_LAYER)
         end
         if not only or wanted[layer] then
-            tensors[layer] = map:tensor(info.dtype, { info.length }, start + info.offset)
+            tensors[layer] = map:tensor(info.dtype, { info.length }, start + info.offset, info.what)
         end
     end
     for _, layer in ipairs(only or {}) do

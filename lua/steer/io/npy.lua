@@ -9,7 +9,14 @@ local M = {}
 
 local MAX_HEADER = 65536 -- bytes; NumPy itself writes about a hundred
 
-local dtypes = { f4 = "f32", f2 = "f16", i4 = "i32", i8 = "i64", u1 = "u8" }
+local dtypes = { f8 = "f64", f4 = "f32", f2 = "f16", i4 = "i32", i8 = "i64", u1 = "u8" }
+
+-- Other names that NumPy reads for them.
+local aliases = {
+    float64 = "f8", double = "f8", float = "f8", d = "f8", float32 = "f4", single = "f4", f = "f4", float16 = "f2",
+    half = "f2", e = "f2", int64 = "i8", int = "i8", l = "i8", q = "i8", int32 = "i4", intc = "i4", i = "i4",
+    uint8 = "u1", ubyte = "u1", B = "u1",
+}
 
 -- ---- The header's grammar ------------------------------------------------------------------------------------------
 
@@ -40,7 +47,7 @@ end
 function Header:descr()
     local descr = self:string()
     if descr then return descr end
-    if self:take "%[" then self.map:fail("it is an array of records; save each field as an array of its own") end
+    if self:take "%[" then self.map:refuse("it is an array of records; save each field as an array of its own") end
     self:fail("expected the dtype as a string")
 end
 
@@ -54,6 +61,7 @@ function Header:shape()
     while not self:take "%)" do
         local digits = self:take "%d+" or self:fail "expected a size from 0 up"
         if #digits > 15 then self:fail("the size %s is too large", digits:sub(1, 40)) end
+        self:take "L" -- Python 2 wrote long integers so
         shape[#shape + 1] = tonumber(digits)
         if not self:take "," then
             if #shape == 1 then self:fail "expected ','" end -- (3) is a number in Python
@@ -104,33 +112,32 @@ local function read_header(map)
     return header:read(), start + length
 end
 
--- The dtype's name here, the bytes of an element, and whether they are stored with the high byte first.
+-- The dtype's name here ("f64" for what becomes f32), and whether elements are stored with the high byte first. Without
+-- a byte order it is the machine's.
 local function parse_descr(map, descr)
-    local order, kind = descr:match "^([<>=|])(%a%d+)$"
+    local order, name = descr:match "^([<>=|]?)(.+)$"
     if descr:find "^|?O" then
-        raise("unsupported", "load", "%s: it holds pickled Python objects, which can run code when they are read; save "
-            .. "plain numbers, such as np.save(path, a.astype(np.float32))", map.path)
+        map:refuse("it holds pickled Python objects, which can run code when they are read; save plain numbers, such "
+            .. "as np.save(path, a.astype(np.float32))")
     end
-    local dtype = dtypes[kind]
-    if not dtype or (order == "|" and dtype ~= "u8") then
-        map:fail("dtype %s is not one that Steer has (f4, f2, i4, i8 or u1); convert it in Python: "
+    local dtype = dtypes[aliases[name] or name]
+    if not dtype then
+        map:refuse("dtype %s is not one that Steer has (f8, f4, f2, i4, i8 or u1); convert it in Python: "
             .. "np.save(path, a.astype(np.float32))", file.quote(descr))
     end
-    return dtype, file.dtype_sizes[dtype], order == ">"
+    return dtype, order == ">"
 end
 
--- Reverses the bytes of every element of a contiguous CPU tensor.
-local function swap_bytes(tensor, size)
-    local count = tensor:numel()
-    if size == 4 then
-        local data = ffi.cast("int32_t *", tensor:data())
-        for i = 0, count - 1 do data[i] = bit.bswap(data[i]) end
-    elseif size == 2 then
-        local data = ffi.cast("uint16_t *", tensor:data())
-        for i = 0, count - 1 do data[i] = bit.bor(bit.lshift(data[i], 8), bit.rshift(data[i], 8)) end
-    elseif size == 8 then
-        local data = ffi.cast("int64_t *", tensor:data())
-        for i = 0, count - 1 do data[i] = bit.bswap(data[i]) end
+local words = { [2] = ffi.typeof "uint16_t *", [4] = ffi.typeof "int32_t *", [8] = ffi.typeof "int64_t *" }
+
+-- Reverses the bytes of every element in the map, which is private: the file keeps its bytes.
+local function swap_bytes(map, start, bytes, size)
+    if size == 1 or bytes == 0 then return end
+    local data = ffi.cast(words[size], map.data + start)
+    if size == 2 then
+        for i = 0, bytes / 2 - 1 do data[i] = bit.bor(bit.lshift(data[i], 8), bit.rshift(data[i], 8)) end
+    else
+        for i = 0, bytes / size - 1 do data[i] = bit.bswap(data[i]) end
     end
 end
 
@@ -146,19 +153,20 @@ local function reverse_dims(tensor, ndim)
     return tensor
 end
 
---- Reads a mapped file: a tensor. In the machine's byte order it is a view of the file.
+--- Reads a mapped file: a tensor. In the machine's byte order it is a view of the file, unless it becomes f32.
 -- @param map from _file.open
 function M.read(map)
     local header, start = read_header(map)
-    local dtype, size, swapped = parse_descr(map, header.descr)
+    local dtype, swapped = parse_descr(map, header.descr)
+    local size = file.dtype_sizes[dtype]
     local bytes = map:check_shape(header.shape, size, "the array")
     if bytes ~= map.size - start then
         map:fail("%s %s takes %.0f bytes, the file has %.0f after its header", header.descr,
             file.shape_text(header.shape), bytes, map.size - start)
     end
     local shape = header.fortran_order and reverse(header.shape) or header.shape
-    local tensor = map:tensor(dtype, shape, start)
-    if swapped then swap_bytes(tensor, size) end -- the view is private: the file keeps its bytes
+    if swapped then swap_bytes(map, start, bytes, size) end
+    local tensor = map:tensor(dtype, shape, start, "the array")
     return header.fortran_order and reverse_dims(tensor, #shape) or tensor
 end
 

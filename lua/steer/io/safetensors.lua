@@ -10,12 +10,13 @@ local M = {}
 local MAX_HEADER = 100000000 -- bytes, the format's own limit
 local MAX_NUMBERS = 64       -- in one list of the header
 
--- Every dtype of the format: bytes of an element and, where Steer has it, its name here.
+-- Every dtype of the format: bytes of an element and, where Steer reads it, its name here.
 local dtypes = {
-    F32 = { 4, "f32" }, F16 = { 2, "f16" }, BF16 = { 2, "bf16" },
+    F32 = { 4, "f32" }, F16 = { 2, "f16" }, BF16 = { 2, "bf16" }, F64 = { 8, "f64" },
     I32 = { 4, "i32" }, I64 = { 8, "i64" }, U8 = { 1, "u8" },
-    BOOL = { 1 }, I8 = { 1 }, F8_E4M3 = { 1 }, F8_E5M2 = { 1 }, F8_E8M0 = { 1 }, I16 = { 2 }, U16 = { 2 }, U32 = { 4 },
-    U64 = { 8 }, F64 = { 8 }, C64 = { 8 },
+    BOOL = { 1 }, I8 = { 1 }, I16 = { 2 }, U16 = { 2 }, U32 = { 4 }, U64 = { 8 }, C64 = { 8 },
+    F8_E4M3 = { 1 }, F8_E5M2 = { 1 }, F8_E8M0 = { 1 }, F8_E4M3FNUZ = { 1 }, F8_E5M2FNUZ = { 1 },
+    F6_E2M3 = { 0.75 }, F6_E3M2 = { 0.75 }, F4 = { 0.5 },
 }
 
 -- ---- The header's grammar ------------------------------------------------------------------------------------------
@@ -135,6 +136,9 @@ local function check_entry(map, entry)
     local dtype = dtypes[entry.dtype]
     if not dtype then map:fail("%s: dtype %s is not known", entry.what, file.quote(entry.dtype)) end
     local bytes = map:check_shape(entry.shape, dtype[1], entry.what)
+    if bytes % 1 ~= 0 then
+        map:fail("%s: %s %s does not fill whole bytes", entry.what, entry.dtype, file.shape_text(entry.shape))
+    end
     local first, stop = unpack(entry.data_offsets)
     if #entry.data_offsets ~= 2 or first > stop then
         map:fail("%s: data_offsets %s are not a begin and an end", entry.what, file.shape_text(entry.data_offsets))
@@ -168,10 +172,10 @@ end
 local function make_tensor(map, entry, data_start)
     local dtype = dtypes[entry.dtype][2]
     if not dtype then
-        map:fail("%s: dtype %s is not one that Steer has (F32, F16, BF16, I32, I64 or U8); convert it, or leave it out "
-            .. "with the option only", entry.what, entry.dtype)
+        map:refuse("%s: dtype %s is not one that Steer has (F32, F16, BF16, F64, I32, I64 or U8); convert it, or leave "
+            .. "it out with the option only", entry.what, entry.dtype)
     end
-    return map:tensor(dtype, entry.shape, data_start + entry.data_offsets[1])
+    return map:tensor(dtype, entry.shape, data_start + entry.data_offsets[1], entry.what)
 end
 
 -- Entries by name, restricted to the names in `only`.
@@ -211,7 +215,7 @@ end
 
 local names = {}
 for name, dtype in pairs(dtypes) do
-    if dtype[2] then names[dtype[2]] = name end
+    if dtype[2] and dtype[2] ~= "f64" then names[dtype[2]] = name end
 end
 
 -- Other readers refuse a header that is not UTF-8.
