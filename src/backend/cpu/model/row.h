@@ -52,6 +52,18 @@ void steer_row_round(steer_dtype dtype, float *x, int64_t n);
 /* Sum of a[i] * b[i] in a fixed order: 16 lanes, added as a tree. */
 float steer_row_dot(const float *a, const float *b, int64_t n);
 
+/* product[r, c] = x[r] . w[c], row-major. (tile.c) */
+typedef struct steer_tile {
+    const float *x; /* rows as steer_tile_arrange() leaves them */
+    int64_t x_stride, rows;
+    const void *w; /* [columns, in] of a dtype */
+    int64_t columns, in;
+    float *product;
+} steer_tile;
+enum { STEER_TILE_STEP = 16 };
+void steer_tile_multiply(const steer_tile *t, steer_dtype dtype);
+/* A row in f32, in the order in which tiles take its elements, with zeros up to a multiple of STEER_TILE_STEP. */
+void steer_tile_arrange(float *to, steer_dtype dtype, const void *row, int64_t n);
 /* x = act(x), times `up` unless it is NULL. (activate.c) */
 void steer_row_activate(steer_activation act, float *x, const float *up, int64_t n);
 /* log softmax of a row at one place: NaN if any is. (logits.c) */
