@@ -13,7 +13,7 @@ local Cursor = {}
 Cursor.__index = Cursor
 
 function Cursor:skip(bytes)
-    if not (bytes <= self.map.size - self.at) then self.map:fail("the metadata reaches past the end of the file") end
+    if bytes > self.map.size - self.at then self.map:fail("the metadata reaches past the end of the file") end
     self.at = self.at + bytes
 end
 
