@@ -48,7 +48,7 @@ end
 -- @tparam string source one of
 --   a model's folder: chat_template.jinja, else chat_template.json, else the chat_template of tokenizer_config.json;
 --     the special tokens (bos_token, eos_token, ...) of tokenizer_config.json and special_tokens_map.json are variables
---   a file of these kinds, or of another name that ends in .jinja; with the special tokens of its folder
+--   such a .json file, or a file with a template's text; with the special tokens of its folder
 --   a .gguf file: its tokenizer.chat_template, with the special tokens that it names
 --   the text of a template, which has a tag or a line break in it
 -- @tparam[opt] table opts name: which of several templates; default "default"
@@ -113,9 +113,11 @@ end
 -- (as dkjson takes it). An empty table is a dictionary, unless its metatable says __jsontype = "array". NaN and
 -- dkjson.null are None; a number without a fraction is an integer.
 -- @param messages list of {role = "user", content = "..."}
--- @tparam[opt] table opts tools, documents (lists; not given, they are None), add_generation_prompt (default false),
---   bos_token, eos_token and any other variable of the template
---   now: for strftime_now, a time as os.time or os.date("*t") gives it; default the clock
+-- @tparam[opt] table opts any variables of the template; of these there are some without being given:
+--   tools, documents: lists; None
+--   add_generation_prompt: whether the text ends where the assistant begins to speak; false
+--   bos_token, eos_token, ...: the special tokens that were found with the template
+--   now: no variable, but the time for strftime_now, as os.time or os.date("*t") gives it; the clock
 -- @treturn string the text
 -- @raise invalid_argument: what the template raises, in its own words; a fault in what it computes, with its line; a
 -- template that does not end; interrupted

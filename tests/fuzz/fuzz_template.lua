@@ -56,7 +56,8 @@ local templates = {
 {{ [3, 1, 2]|sort(reverse=true) }}{{ messages|groupby('role')|length }}{{ {'b': 1, 'a': 2.5}|dictsort }}
 {{ 'Grüße'|upper ~ 'ΑΣ'.lower() ~ 'a,b'.split(',')[-1] ~ 'abc'[::-1] ~ ' x '.strip() }}
 {{ '%5.2f|%-4s|%d' % (1.5, 'a', 3) }}
-{{ '{0:>8}{1[0]}{x!r}'.format(1, [2], x='y') }}{{ 'a b c'.replace(' ', '-', 1).title().center(20, '*') }}{{ 7.5|round|int }}
+{{ '{0:>8}{1[0]}{x!r}'.format(1, [2], x='y') }}
+{{ 'a b c'.replace(' ', '-', 1).title().center(20, '*') }}{{ 7.5|round|int }}
 {{ range(10)|batch(3)|list }}{{ range(5, 0, -2)|slice(2)|list }}{{ 'x' * 3 ~ [0] * 2 }}{{ strftime_now('%Y-%m-%d') }}
 {{ 1 < 2 <= 3 and not 'a' in 'abc' or none is none }}{{ (1, 'a', {'k': [true, 1e3]})|string|length }}]=],
     [=[
@@ -120,7 +121,9 @@ local mutations = {
 }
 
 local function mutate(text)
-    for _ = 1, random(3) == 1 and random(2, 6) or 1 do text = mutations[random(#mutations)](text, random(1, math.max(1, #text))) end
+    for _ = 1, random(3) == 1 and random(2, 6) or 1 do
+        text = mutations[random(#mutations)](text, random(math.max(1, #text)))
+    end
     return text:sub(1, 20000)
 end
 

@@ -1,6 +1,7 @@
 --- The kinds of values. Strings, booleans and integers are Lua's own, so that a number is always an integer; others are
 -- tables whose metatable names the kind. No value is nil.
 local run = require "steer.jinja.run"
+local walk = require "steer._walk"
 
 local M = {}
 
@@ -14,7 +15,7 @@ local type_names = {
 }
 
 local classes = {}
-for kind in pairs(type_names) do classes[kind] = { kind = kind } end
+for _, kind in ipairs(walk.keys(type_names)) do classes[kind] = { kind = kind } end
 
 local lua_kinds = { string = "str", number = "int", boolean = "bool" }
 
@@ -45,7 +46,7 @@ M.MAX_INTEGER = 2 ^ 53 - 1
 
 --- Checks that a number is an integer that is exact, and gives it.
 function M.int(x)
-    if not (math.abs(x) <= M.MAX_INTEGER) then run.fail("integers beyond 2^53 are not supported") end
+    if x ~= x or math.abs(x) > M.MAX_INTEGER then run.fail("integers beyond 2^53 are not supported") end
     return x + 0 -- makes 0 out of -0
 end
 
