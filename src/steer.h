@@ -10,6 +10,8 @@
  *   - Dimensions, rows, layers and devices count from 0 here. Shapes and strides are in elements.
  *   - Work on a GPU is ordered on the device's stream; only functions that hand values to the host wait for it.
  *   - Every call polls the interrupt flag (see steer_interrupt_install) and may return STEER_E_INTERRUPTED.
+ *   - After fork() the child may go on with what lies on the CPU, on one thread; not with a GPU, nor while other threads of
+ *     the parent were in a call.
  *   - Nothing here calls back, exits or aborts. Different threads may use different handles at the same time: two plans of
  *     one engine are different handles, a graph and its plan are one. Operations and specs do not change and may be
  *     used by several threads at once, and so may devices. Engines are locked where that is needed, applies never wait:
@@ -91,7 +93,7 @@ void steer_interrupt_clear(void);
 
 /* Monotonic time in seconds, for measuring wall time. */
 double steer_clock(void);
-/* Number of CPU threads that the CPU backend uses (OMP_NUM_THREADS, else all cores). */
+/* Number of CPU threads that the CPU backend uses (OMP_NUM_THREADS, else all cores; at most 64, or eight a core). */
 int32_t steer_cpu_threads(void);
 
 /* ---- Devices ------------------------------------------------------------------------------------------------- */

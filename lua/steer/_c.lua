@@ -161,10 +161,10 @@ function M.own(handle, release)
     return owned
 end
 
---- Releases an owned handle now.
+--- Releases an owned handle now. Should that fail, it keeps its finalizer.
 function M.free(handle, release)
-    ffi.gc(handle, nil)
     release(handle)
+    ffi.gc(handle, nil)
 end
 
 --- Makes a zeroed descriptor with struct_size set.

@@ -73,7 +73,8 @@ end
 -- Calls on a closed graph or without one end here.
 local function no_graph(self, op)
     if getmetatable(self) ~= Graph then
-        raise("invalid_argument", op, "self: expected a graph of a plan, got %s", check.describe(self))
+        raise("invalid_argument", op, "self: expected a graph of a plan, got %s; methods are called with a colon, "
+            .. "as in graph:launch()", check.describe(self))
     end
     return raise("closed", op, "graph: it is closed")
 end
@@ -84,8 +85,7 @@ end
 -- In a capture begun by somebody else, such as steer.bench.time with graph=true, the applies go into that one by one.
 -- @return the graph
 function Graph:launch()
-    local handle = self.handle
-    if handle == nil then return no_graph(self, "graph_launch") end
+    local handle = getmetatable(self) == Graph and self.handle or no_graph(self, "graph_launch")
     local status = C.steer_plan_graph_launch(handle)
     if status ~= 0 then c.check(c.retry(status, C.steer_plan_graph_launch, handle)) end
     return self
@@ -96,8 +96,7 @@ end
 -- (captured rows of each apply), launches, captures, recaptures, why (reason of the last recapture or for not
 -- capturing, or nil)
 function Graph:stats()
-    local handle = self.handle
-    if handle == nil then return no_graph(self, "graph_stats") end
+    local handle = getmetatable(self) == Graph and self.handle or no_graph(self, "graph_stats")
     c.check(C.steer_plan_graph_get_stats(stats_out, handle))
     local why = ffi.string(stats_out.why)
     return {
@@ -110,6 +109,7 @@ end
 
 --- Frees the graph now; it keeps the plan and the tensors until then.
 function Graph:close()
+    if getmetatable(self) ~= Graph then no_graph(self, "graph_close") end
     if self.handle ~= nil then c.free(self.handle, C.steer_plan_graph_release) end
     self.handle = nil
 end

@@ -35,6 +35,17 @@ function M.nearest(word, known)
     return best
 end
 
+--- Says what may have been meant: ', did you mean "x"?', or nothing if nothing is near.
+-- @tparam[opt='"'] string before, after what stands around the name
+function M.suggest(word, known, before, after)
+    local best = M.nearest(word, known)
+    if not best then return "" end
+    local a, b = word:lower(), best:lower()
+    local begins = #a > 1 and (b:sub(1, #a) == a or a:sub(1, #b) == b)
+    if not begins and distance(a, b) > math.max(1, math.floor(math.max(#a, #b) / 3)) then return "" end
+    return (", did you mean %s%s%s?"):format(before or '"', best, after or '"')
+end
+
 --- Lists the keys of a map for a message: "a, b and c".
 function M.list(known)
     local keys = {}
@@ -62,8 +73,9 @@ function M.check(op, opts, known, name)
                 raise("invalid_argument", op, "%s: unknown option %s, the options are %s", name, check.describe(key),
                     M.list(known))
             end
-            raise("invalid_argument", op, '%s: unknown option "%s", did you mean "%s"? The options are %s', name, key,
-                M.nearest(key, known), M.list(known))
+            local near = M.suggest(key, known)
+            raise("invalid_argument", op, '%s: unknown option "%s"%s %s are %s', name, key, near == "" and ":" or near,
+                near == "" and "the options" or "The options", M.list(known))
         elseif kind ~= true and type(value) ~= kind then
             check.type(op, name .. "." .. key, value, kind)
         end

@@ -39,12 +39,19 @@ function M.check_float(op, name, code)
     end
 end
 
+-- Dtypes by the names that they have elsewhere.
+local OTHER_DTYPES = {
+    float32 = "f32", float = "f32", single = "f32", float16 = "f16", half = "f16", fp16 = "f16", fp32 = "f32",
+    bfloat16 = "bf16", int32 = "i32", int = "i32", int64 = "i64", long = "i64", uint8 = "u8", byte = "u8",
+}
+
 --- Turns the name of a dtype into its code; nil means f32.
 function M.dtype_code(op, name)
     local code = dtype_codes[name or "f32"]
     if not code then
-        raise("invalid_argument", op, "dtype: expected one of %s, got %s", options.list(dtype_codes),
-            check.describe(name))
+        local ours = type(name) == "string" and OTHER_DTYPES[name:lower():gsub("^torch%.", "")]
+        raise("invalid_argument", op, "dtype: expected one of %s, got %s%s", options.list(dtype_codes),
+            check.describe(name), ours and (', which is "%s" here'):format(ours) or "")
     end
     return code
 end
@@ -80,7 +87,8 @@ M.is = is
 -- @raise invalid_argument if it is not a tensor, closed if it was closed
 local function use(tensor, op, name)
     if not ffi.istype(Tensor, tensor) then
-        raise("invalid_argument", op, "%s: expected a tensor, got %s", name, check.describe(tensor))
+        raise("invalid_argument", op, "%s: expected a tensor, got %s%s", name, check.describe(tensor),
+            name == "self" and "; methods are called with a colon, as in t:sum()" or "")
     end
     local handle = tensor.handle
     if handle == nil then raise("closed", op, "%s: the tensor was closed", name) end
@@ -377,6 +385,15 @@ function methods:contiguous()
     return self:is_contiguous() and self:alias() or self:clone()
 end
 
+-- What tensors of other libraries have, by the names that they have here.
+local ELSEWHERE = {
+    view = "reshape", permute = "transpose", t = "transpose", T = "transpose", dim = "t.ndim", size_ = "size",
+    mm = "matmul", bmm = "matmul", tolist = "totable", cpu = 't:to("cpu")', cuda = 't:to("cuda:0")',
+    half = 't:to("f16")', float = 't:to("f32")', bfloat16 = 't:to("bf16")', type = "t.dtype", detach = "clone",
+    nelement = "numel", numpy = "totable", copy = "clone", expand = "broadcasting", norm_ = "normalize",
+    pow = "t * t", sqrt = "t:totable()", abs = "t:totable()", data_ptr = "data", index_select = "select or narrow",
+}
+
 -- ---- Metatable -----------------------------------------------------------------------------------------------------
 
 function M.metatable.__index(self, key)
@@ -392,8 +409,28 @@ function M.metatable.__index(self, key)
     for _, set in ipairs({ methods, getters }) do
         for _, name in ipairs(walk.keys(set)) do names[name] = true end
     end
-    return raise("invalid_argument", "tensor_index", 'key: a tensor has no "%s"; did you mean "%s"?', key,
-        options.nearest(key, names))
+    if ELSEWHERE[key] then
+        raise("invalid_argument", "tensor_index", 'key: a tensor has no "%s": use %s', key, ELSEWHERE[key])
+    end
+    return raise("invalid_argument", "tensor_index", 'key: a tensor has no "%s"%s', key,
+        (options.suggest(key, names):gsub("^,", ";")))
+end
+
+--- Operators that tensors do not have, each with what to write instead.
+for event, text in pairs {
+    lt = "comparing tensors: compare numbers, as in t:get(1) < x", le = "comparing tensors: compare numbers, as in "
+        .. "t:get(1) <= x", pow = "a ^ b: multiply, as in t * t", mod = "a % b: there is no remainder of tensors",
+    concat = "a .. b: a tensor is no text, write tostring(t)",
+} do
+    M.metatable["__" .. event] = function() return raise("unsupported", "tensor", "%s", text) end
+end
+
+--- ipairs(t) gives the rows, where LuaJIT asks for it; `for i = 1, #t do local row = t[i] ... end` does so everywhere.
+function M.metatable.__ipairs(self)
+    local function row(t, i)
+        if i < t:size(1) then return i + 1, t[i + 1] end
+    end
+    return row, self, 0
 end
 
 --- `t[i] = x`: fills row i with a number or copies a tensor into it.

@@ -1,7 +1,7 @@
 --- cli.lua: the `steer` command. Started by scripts/steer; finds the command that was asked for and runs it.
 
--- Until a command asks for more, Ctrl-C ends the process as it ends others: the handler of luajit would raise an error in
--- whatever is being loaded.
+-- Until a command asks for more, Ctrl-C ends the process as it ends others: the handler of luajit would raise an error
+-- in whatever is being loaded.
 local ffi = require "ffi"
 ffi.cdef "intptr_t steer_cli_signal(int, intptr_t) __asm__(\"signal\");"
 ffi.C.steer_cli_signal(2, 0) -- SIGINT, SIG_DFL

@@ -16,6 +16,17 @@ local raise = require("steer._error").raise
 
 local M = {}
 
+local function handle_of(self, class) return getmetatable(self) == class and self.handle or nil end
+
+-- Raises for a method that was called on something else than an open object of the class.
+local function no_object(self, op, class, name, example)
+    if getmetatable(self) ~= class then
+        raise("invalid_argument", op, "self: expected %s, got %s; methods are called with a colon, as in %s", name,
+            check.describe(self), example)
+    end
+    return raise("closed", op, "%s: it is closed", name:match "%a+$")
+end
+
 -- ---- Plan ----------------------------------------------------------------------------------------------------------
 
 local Plan = {}
@@ -47,12 +58,7 @@ local function release(handle)
 end
 
 -- Calls on a closed plan or without one end here.
-local function no_plan(self, op)
-    if getmetatable(self) ~= Plan then
-        raise("invalid_argument", op, "self: expected a plan, got %s", check.describe(self))
-    end
-    return raise("closed", op, "plan: it is closed")
-end
+local function no_plan(self, op) return no_object(self, op, Plan, "a plan", "plan:apply(layer, h)") end
 
 local function make_plan(engine, handle, requests, opts)
     opts = options.check("plan_create", opts, PLAN_OPTIONS)
@@ -78,8 +84,7 @@ end
 -- @tparam table requests as engine:plan takes them
 -- @return the plan; on an error it is as it was
 function Plan:update(requests)
-    local handle = self.handle
-    if handle == nil then return no_plan(self, "plan_update") end
+    local handle = handle_of(self, Plan) or no_plan(self, "plan_update")
     local batch = self.batch
     warn_of_missed(handle)
     local count = requests_of.fill(batch, "plan_update", requests)
@@ -101,8 +106,7 @@ local APPLY_OPTIONS = { residual = true }
 -- residual stays, and delta receives steered - residual
 -- @return hidden; shape_mismatch, dtype_mismatch or device_mismatch if a tensor does not fit the plan
 function Plan:apply(layer, hidden, opts)
-    local handle = self.handle
-    if handle == nil then return no_plan(self, "plan_apply") end
+    local handle = handle_of(self, Plan) or no_plan(self, "plan_apply")
     if type(layer) ~= "number" or layer % 1 ~= 0 or layer < 0 or layer > MAX_LAYER then
         check.integer("plan_apply", "layer", layer, 0, MAX_LAYER)
     end
@@ -125,8 +129,8 @@ end
 -- start from 1, rows, request, program, adds, projections, source_ops), idle_specs (requests, from 1, whose spec
 -- steers nothing); tostring prints it
 function Plan:explain(layer)
-    if self.handle == nil then return no_plan(self, "plan_explain") end
-    return explain.plan(self.handle, check.integer("plan_explain", "layer", layer, 0, MAX_LAYER))
+    local handle = handle_of(self, Plan) or no_plan(self, "plan_explain")
+    return explain.plan(handle, check.integer("plan_explain", "layer", layer, 0, MAX_LAYER))
 end
 
 --- Captures the applies of many layers, so that graph:launch() replays them all as one launch.
@@ -138,12 +142,13 @@ end
 -- @return a graph with launch(), stats() and close(); shape_mismatch, dtype_mismatch or device_mismatch if a tensor
 -- does not fit the plan, unsupported while a graph is being captured
 function Plan:graph(layers, tensors, opts)
-    if self.handle == nil then return no_plan(self, "plan_graph") end
-    return graph.graph(self.handle, layers, tensors, opts)
+    local handle = handle_of(self, Plan) or no_plan(self, "plan_graph")
+    return graph.graph(handle, layers, tensors, opts)
 end
 
 --- Frees the plan now; graphs of it keep what they need.
 function Plan:close()
+    if getmetatable(self) ~= Plan then no_plan(self, "plan_close") end
     if self.handle ~= nil then c.free(self.handle, release) end
     self.handle, self.batch = nil, nil
 end
@@ -191,11 +196,7 @@ function M.engine(opts)
 end
 
 local function engine_handle(self, op)
-    if getmetatable(self) ~= Engine then
-        raise("invalid_argument", op, "self: expected an engine, got %s", check.describe(self))
-    end
-    if self.handle == nil then raise("closed", op, "engine: it is closed") end
-    return self.handle
+    return handle_of(self, Engine) or no_object(self, op, Engine, "an engine", "engine:stats()")
 end
 
 --- Plans a batch: rows lie in the order of the requests, padding after them.
@@ -219,6 +220,7 @@ function Engine:stats() return explain.stats(engine_handle(self, "engine_stats")
 
 --- Frees the engine now; its plans keep what they need.
 function Engine:close()
+    if getmetatable(self) ~= Engine then engine_handle(self, "engine_close") end
     if self.handle ~= nil then c.free(self.handle, C.steer_engine_release) end
     self.handle = nil
 end

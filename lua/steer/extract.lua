@@ -223,4 +223,17 @@ function M.probe(positive, negative, opts)
     end)
 end
 
-return M
+-- Other names of the methods.
+local ELSEWHERE = {
+    mean_diff = "mean_difference", diff_mean = "mean_difference", diffmean = "mean_difference",
+    difference_of_means = "mean_difference", logistic = "probe",
+}
+
+return setmetatable(M, {
+    __index = function(_, name)
+        if type(name) ~= "string" then return nil end
+        local ours = ELSEWHERE[name]
+        return raise("invalid_argument", "extract", "there is no steer.extract.%s%s", name, ours
+            and (": use steer.extract.%s"):format(ours) or options.suggest(name, M, "steer.extract.", ""))
+    end,
+})

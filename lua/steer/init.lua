@@ -34,8 +34,8 @@ return setmetatable(steer, {
         local row = rows[name]
         if not row then
             if type(name) ~= "string" then return nil end
-            require("steer._error").raise("invalid_argument", "steer",
-                "there is no steer.%s, did you mean steer.%s?", name, require("steer._options").nearest(name, rows))
+            require("steer._error").raise("invalid_argument", "steer", "there is no steer.%s%s", name,
+                require("steer._options").suggest(name, rows, "steer.", ""))
         end
         local value = require(row[1])
         if row[2] then value = value[row[2]] end

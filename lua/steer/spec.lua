@@ -176,6 +176,10 @@ end
 --- Frees the operation now; specs made of it keep what they need, its values for saving included.
 function Op:close()
     local fields = fields_of[self]
+    if not fields then
+        raise("invalid_argument", "op_close", "self: expected an operation, got %s; methods are called with a colon, "
+            .. "as in op:close()", check.describe(self))
+    end
     if fields.handle ~= nil then c.free(fields.handle, C.steer_op_release) end
     fields.handle = nil
 end
@@ -316,7 +320,8 @@ end
 
 local function alive(self, op)
     if getmetatable(self) ~= Spec then
-        raise("invalid_argument", op, "self: expected a spec, got %s", check.describe(self))
+        raise("invalid_argument", op, "self: expected a spec, got %s; methods are called with a colon, as in "
+            .. "spec:layers()", check.describe(self))
     end
     if self.handle == nil then raise("closed", op, "spec: it is closed") end
     return self
@@ -359,6 +364,7 @@ function M.load_spec(path) return require("steer._spec_file").load(path, M) end
 
 --- Frees the spec now; plans that use it keep what they need.
 function Spec:close()
+    if getmetatable(self) ~= Spec then alive(self, "spec_close") end
     if self.handle == nil then return end
     for _, site in ipairs { "handle", "attention", "embed" } do
         if self[site] ~= nil then c.free(self[site], C.steer_spec_release) end

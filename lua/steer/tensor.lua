@@ -23,6 +23,13 @@ T.is = base.is
 local plain = { dtype = "string", device = true }
 local seeded = { dtype = "string", device = true, seed = "number" }
 
+--- Raises where sizes were given one by one: T.zeros(4, 8).
+local function check_sizes(op, shape, opts)
+    if type(shape) == "number" and type(opts) == "number" then
+        raise("invalid_argument", op, "shape: sizes stand in a list, as in {%s, %s}", tostring(shape), tostring(opts))
+    end
+end
+
 --- Reads the common options.
 -- @return device, dtype code, the option table
 local function read(op, opts, known)
@@ -31,6 +38,7 @@ local function read(op, opts, known)
 end
 
 local function make(op, shape, opts)
+    check_sizes(op, shape, opts)
     local device, code = read(op, opts)
     return base.create(device, code, base.read_shape(op, shape))
 end
@@ -94,6 +102,7 @@ function T.seed(n)
 end
 
 local function random(op, kind, shape, opts)
+    check_sizes(op, shape, opts)
     local device, code, given = read(op, opts, seeded)
     base.check_float(op, "opts.dtype", code)
     local seed = given.seed
@@ -261,4 +270,16 @@ function T.wrap(pointer, shape, opts)
     return tensor
 end
 
-return T
+-- Names of other libraries for what is here.
+local ELSEWHERE = { tensor = "from", as_tensor = "from", new = "from", range = "arange", concat = "cat", eye = "from" }
+
+--- steer.tensor { 1, 2 } is T.from { 1, 2 }.
+return setmetatable(T, {
+    __call = function(_, numbers, opts) return T.from(numbers, opts) end,
+    __index = function(_, name)
+        if type(name) ~= "string" then return nil end
+        local ours = ELSEWHERE[name]
+        return raise("invalid_argument", "tensor", "there is no steer.tensor.%s%s", name, ours
+            and (": use steer.tensor.%s"):format(ours) or options.suggest(name, T, "steer.tensor.", ""))
+    end,
+})

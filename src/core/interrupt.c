@@ -49,7 +49,7 @@ static void on_interrupt(int sig) {
 }
 
 int steer_interrupt_install(uint32_t exit_after_ms) {
-    STEER_TRY(steer_enter("interrupt_install"));
+    STEER_ENTER("interrupt_install");
     if (exit_after_ms > 60000)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "exit_after_ms: %u, expected at most 60000",
                           exit_after_ms);

@@ -14,8 +14,15 @@ static _Thread_local struct {
     char where[128];
 } last = {.current_op = "", .op = ""};
 
-int steer_enter(const char *op) {
-    last.current_op = op;
+const char *steer_enter(const char *op) {
+    const char *outer = last.current_op;
+    if (!*outer) last.current_op = op;
+    return outer;
+}
+
+void steer_leave(const char **outer) { last.current_op = *outer; }
+
+int steer_poll(void) {
     if (__builtin_expect(steer_interrupt_take(), 0)) return STEER_FAIL(STEER_E_INTERRUPTED, "interrupted");
     return STEER_OK;
 }

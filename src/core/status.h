@@ -30,10 +30,14 @@
 int steer_fail(int code, const char *file, int line, const char *format, ...)
     __attribute__((format(printf, 4, 5), cold));
 
-/* First line of every exported function that can fail: names the operation for messages ("tensor_create") and polls the
- * interrupt flag. */
-#define STEER_ENTER(name) STEER_TRY(steer_enter(name))
-int steer_enter(const char *op);
+/* First line of every exported function that can fail: names the operation for messages ("tensor_create") until it
+ * returns, unless it was called by another one, and polls the interrupt flag. */
+#define STEER_ENTER(name)                                                                                    \
+    const char *steer_outer __attribute__((cleanup(steer_leave))) = steer_enter(name);                       \
+    STEER_TRY(steer_poll())
+const char *steer_enter(const char *op);
+void steer_leave(const char **outer);
+int steer_poll(void);
 
 /* Puts "<prefix>: " before the recorded message and returns `code`: a caller adds what only it knows. */
 int steer_fail_prefix(int code, const char *format, ...) __attribute__((format(printf, 2, 3), cold));

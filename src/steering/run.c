@@ -21,8 +21,8 @@ static int check_tensor(const steer_plan *plan, const steer_tensor *tensor, cons
                           "%s: %s, expected [%lld, %lld] (the plan's rows, the hidden size)", name,
                           steer_shape_text(text, sizeof text, view->ndim, view->shape), (long long)plan->rows,
                           (long long)engine->hidden);
-    if ((view->shape[1] > 1 && view->stride[1] != 1) ||
-        (view->shape[0] > 1 && view->stride[0] < view->shape[1]))
+    if (view->shape[0] > 0 && ((view->shape[1] > 1 && view->stride[1] != 1) ||
+                               (view->shape[0] > 1 && view->stride[0] < view->shape[1])))
         return STEER_FAIL(
             STEER_E_INVALID_ARGUMENT,
             "%s: strides [%lld, %lld], expected rows whose elements are neighbours and that do not overlap",

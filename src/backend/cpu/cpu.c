@@ -3,6 +3,7 @@
 #include "core/status.h"
 #include "tensor/dtype.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,7 +47,22 @@ static int read_field(const char *path, const char *key, char *out, size_t size)
     return found;
 }
 
+#ifdef _OPENMP
+/* OpenMP's threads stay behind when a process forks, and a parallel region of the child would wait for them. */
+static void work_alone(void) { omp_set_num_threads(1); }
+
+/* More threads than this are a slip of OMP_NUM_THREADS, and OpenMP ends the process when it cannot start them. */
+static void settle_threads(void) {
+    int most = 8 * omp_get_num_procs() > 64 ? 8 * omp_get_num_procs() : 64;
+    if (omp_get_max_threads() > most) omp_set_num_threads(most);
+    pthread_atfork(NULL, NULL, work_alone);
+}
+#else
+static void settle_threads(void) {}
+#endif
+
 static int32_t cpu_probe(char *detail, size_t size) {
+    settle_threads();
     const char *products = "built-in loops";
 #ifdef STEER_HAVE_CBLAS
     products = "OpenBLAS";
