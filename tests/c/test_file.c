@@ -139,6 +139,60 @@ static void test_map_tensor_bounds(void) {
     steer_map_release(map);
 }
 
+static void test_map_doubles(void) {
+    const double numbers[] = {0.1, 1 + 0x1p-24, 1 + 0x1p-24 + 0x1p-52,
+                              -1e300}; /* halfway: to even; above: up */
+    char bytes[33];
+    memcpy(bytes + 1, numbers, 32);
+    put(in_folder("doubles"), bytes, sizeof bytes);
+    steer_map *map;
+    steer_tensor *tensor = NULL;
+    CHECK(steer_map_open(&map, in_folder("doubles")) == STEER_OK);
+    CHECK_OK(steer_map_doubles(&tensor, map, 2, (int64_t[]){2, 2}, 1));
+    const float *values = steer_tensor_data(tensor);
+    CHECK(values[0] == 0.1f && values[1] == 1 && values[2] == 1 + 0x1p-23f && values[3] == -INFINITY);
+    CHECK(steer_tensor_dtype(tensor) == STEER_F32 && steer_tensor_size(tensor, 1) == 2);
+    steer_tensor_release(tensor);
+    CHECK_FAILS(steer_map_doubles(&tensor, map, 1, (int64_t[]){4}, 2), STEER_E_FORMAT, "past its end");
+    CHECK_FAILS(steer_map_doubles(&tensor, map, 1, (int64_t[]){-1}, 0), STEER_E_INVALID_ARGUMENT, "shape");
+    CHECK_FAILS(steer_map_doubles(&tensor, NULL, 0, NULL, 0), STEER_E_INVALID_ARGUMENT, "map");
+    CHECK_FAILS(steer_map_doubles(NULL, map, 0, NULL, 0), STEER_E_INVALID_ARGUMENT, "out");
+    steer_map_release(map);
+}
+
+static void test_map_inflate(void) {
+    /* "ab" 5000 times, between bytes of others */
+    static const uint8_t packed[] = {0x55, 0xed, 0xc2, 0x01, 0x09, 0x00, 0x00, 0x00, 0x02, 0xa0,
+                                     0xad, 0xf5, 0x7f, 0x44, 0x3b, 0x02, 0xd1, 0x34, 0x00, 0x00,
+                                     0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x70, 0x6f, 0x55};
+    enum { SIZE = 28, RAW = 10000 };
+    const uint32_t crc = 0x7c58bc00;
+    put(in_folder("packed"), packed, sizeof packed);
+    steer_map *map, *out = NULL;
+    CHECK(steer_map_open(&map, in_folder("packed")) == STEER_OK);
+    CHECK_OK(steer_map_inflate(&out, map, 1, SIZE, RAW, crc));
+    CHECK(out && steer_map_size(out) == RAW && memcmp(steer_map_data(out) + 9996, "abab", 4) == 0);
+    steer_map_release(out);
+    out = NULL;
+    CHECK_FAILS(steer_map_inflate(&out, map, 1, SIZE, RAW, crc + 1), STEER_E_FORMAT,
+                "their checksum is wrong");
+    CHECK_FAILS(steer_map_inflate(&out, map, 1, SIZE, RAW - 1, crc), STEER_E_FORMAT,
+                "larger than the file says");
+    CHECK_FAILS(steer_map_inflate(&out, map, 1, SIZE, 0, crc), STEER_E_FORMAT, "larger than the file says");
+    CHECK_FAILS(steer_map_inflate(&out, map, 1, SIZE, RAW + 1, crc), STEER_E_FORMAT, "their size is wrong");
+    CHECK_FAILS(steer_map_inflate(&out, map, 1, SIZE + 1, RAW, crc), STEER_E_FORMAT, "their size is wrong");
+    CHECK_FAILS(steer_map_inflate(&out, map, 1, SIZE - 1, RAW, crc), STEER_E_FORMAT, "they are cut short");
+    CHECK_FAILS(steer_map_inflate(&out, map, 1, 0, 0, 0), STEER_E_FORMAT, "they are cut short");
+    CHECK_FAILS(steer_map_inflate(&out, map, 0, SIZE, RAW, crc), STEER_E_FORMAT, "data are damaged");
+    CHECK_FAILS(steer_map_inflate(&out, map, 1, SIZE, INT64_MAX, crc), STEER_E_FORMAT, "cannot be as large");
+    CHECK_FAILS(steer_map_inflate(&out, map, 9, SIZE, RAW, crc), STEER_E_FORMAT, "past its end");
+    CHECK_FAILS(steer_map_inflate(&out, map, -1, SIZE, RAW, crc), STEER_E_INVALID_ARGUMENT, "offset");
+    CHECK_FAILS(steer_map_inflate(&out, map, 1, -1, RAW, crc), STEER_E_INVALID_ARGUMENT, "size");
+    CHECK_FAILS(steer_map_inflate(&out, NULL, 1, SIZE, RAW, crc), STEER_E_INVALID_ARGUMENT, "map");
+    CHECK(out == NULL);
+    steer_map_release(map);
+}
+
 static void test_map_larger_than_memory(void) {
     const int64_t size = INT64_C(1) << 40;
     int fd = open(in_folder("sparse"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -390,6 +444,8 @@ int main(void) {
     test_map_errors();
     test_map_tensor();
     test_map_tensor_bounds();
+    test_map_doubles();
+    test_map_inflate();
     test_map_larger_than_memory();
     test_write();
     test_write_errors();
