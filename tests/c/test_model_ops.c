@@ -193,6 +193,25 @@ static void test_linear(steer_dtype dtype, int64_t rows) {
     free(expected);
 }
 
+/* A row's bits do not depend on the rows beside it: on the CPU, of up to 64 rows. */
+static void test_alone(steer_dtype dtype) {
+    enum { ROWS = 64 };
+    const int64_t in = between(1, 400), out = between(1, 40);
+    array *x = array_noise(dtype, ROWS * in, 1), *weight = array_noise(dtype, out * in, 1);
+    array *y = array_full(STEER_F32, ROWS * out, 0), *one = array_full(STEER_F32, out, 0);
+    for (int64_t rows = 1; rows <= ROWS; rows = rows * 2 + pick(2)) {
+        const int64_t row = pick((int)rows);
+        const char *at = (const char *)x->data + row * in * (int64_t)steer_dtype_size(dtype);
+        CHECK_OP(linear, (&(steer_linear){rows, in, out, dtype, x->data, in, weight->data, NULL, y->data,
+                                          STEER_F32, out}));
+        CHECK_OP(linear,
+                 (&(steer_linear){1, in, out, dtype, at, in, weight->data, NULL, one->data, STEER_F32, out}));
+        array_read(y);
+        array_read(one);
+        CHECK(memcmp(y->values + row * out, one->values, (size_t)out * sizeof *one->values) == 0);
+    }
+}
+
 /* ---- Activations and mixtures --------------------------------------------------------------------------------------- */
 
 /* The activation of x with what f32 loses: cancellation costs a share of x, not of the result. */
@@ -328,6 +347,7 @@ static void test_dtype(steer_dtype dtype) {
     for (int round = 0; round < 3; round++)
         for (int i = 0; i < (int)(sizeof rows / sizeof *rows); i++) {
             test_linear(dtype, rows[i]);
+            if (steer_device_is_cpu(device)) test_alone(dtype);
             arrays_free();
         }
 }

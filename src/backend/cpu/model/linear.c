@@ -1,7 +1,7 @@
 /* linear.c: y = x @ weight^T + bias.
  *
- * Few rows are bound by reading the weight: tiles of it (tile.c) are read once for all of them, and a row's bits do not depend on its
- * neighbours. Many rows go through CBLAS by blocks of the weight in f32, where they may; without CBLAS tiles serve them too. */
+ * Up to TILE_ROWS rows go through tiles of the weight (tile.c), which is read once for all of them, and a row's bits do not depend on
+ * its neighbours. More go through CBLAS by blocks of the weight in f32; without CBLAS tiles serve them too. */
 #include "backend/cpu/model/row.h"
 
 #include <limits.h>
@@ -9,7 +9,7 @@
 #include <cblas.h>
 #endif
 
-enum { MANY_ROWS = 24, TILE_COLUMNS = 12, BLOCK_BYTES = 4 << 20 };
+enum { TILE_ROWS = 64, TILE_COLUMNS = 12, BLOCK_BYTES = 4 << 20 };
 
 /* x in f32, rows `stride` elements apart: as tiles take them, or as they are. */
 static float *widen_rows(const steer_linear *args, int64_t stride, int for_tiles) {
@@ -98,7 +98,7 @@ static int by_blocks(const steer_linear *args) {
 
 int steer_cpu_linear(void *device, const steer_linear *args) {
     const int fits = args->rows <= INT_MAX && args->in <= INT_MAX && args->x_stride <= INT_MAX;
-    return args->rows >= MANY_ROWS && fits ? by_blocks(args) : by_tiles(args);
+    return args->rows > TILE_ROWS && fits ? by_blocks(args) : by_tiles(args);
 }
 #else
 int steer_cpu_linear(void *device, const steer_linear *args) { return by_tiles(args); }
