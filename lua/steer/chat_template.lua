@@ -109,8 +109,8 @@ end
 --- Writes a chat as text.
 -- Messages, tools and documents are lists of tables, or JSON texts, which keep the order of their keys, null, and the
 -- difference between 1 and 1.0. A Lua table has no order: its keys come in the usual one of chats (role, type, id,
--- function, name, description, content, ...), then by the alphabet, unless its metatable has __jsonorder, a list of keys
--- (as dkjson takes it). An empty table is a dictionary, unless its metatable says __jsontype = "array". NaN and
+-- function, name, description, content, ...), then by the alphabet, unless its metatable has __jsonorder, a list of
+-- keys (as dkjson takes it). An empty table is a dictionary, unless its metatable says __jsontype = "array". NaN and
 -- dkjson.null are None; a number without a fraction is an integer.
 -- @param messages list of {role = "user", content = "..."}
 -- @tparam[opt] table opts any variables of the template; of these there are some without being given:
