@@ -42,7 +42,7 @@ function M.suggest(word, known, before, after)
     if not best then return "" end
     local a, b = word:lower(), best:lower()
     local begins = #a > 1 and (b:sub(1, #a) == a or a:sub(1, #b) == b)
-    if not begins and distance(a, b) > math.max(1, math.floor(math.max(#a, #b) / 3)) then return "" end
+    if not begins and distance(a, b) > math.max(#a, #b) / 2 then return "" end
     return (", did you mean %s%s%s?"):format(before or '"', best, after or '"')
 end
 
