@@ -1,5 +1,5 @@
 --- quickstart.lua: opens a small language model, finds the direction of a mood in it, and steers one batch with it: the
--- same prompt unsteered, pushed, capped and ablated, with the text and the chances of happy and sad events side by side.
+-- same prompt unsteered, pushed, capped and ablated, with the text and the chances of happy and sad events beside it.
 -- Usage: steer run scripts/quickstart.lua [FOLDER for the saved direction]
 local steer = require "steer"
 

@@ -41,8 +41,8 @@ end
 --- Opens a tokenizer.
 -- @tparam string path a folder with a tokenizer.json, such a file, or a .gguf file
 -- @return a tokenizer with encode, decode, tokens, id, is_special, stream, close; its fields: vocab (ids are 0 to
--- vocab - 1), path, and bos, eos, unk, pad (ids, nil where the files name none); not_found if there is none at the path,
--- format or unsupported name the field at fault
+-- vocab - 1), path, and bos, eos, unk, pad (ids, nil where the files name none); not_found if there is none at the
+-- path, format or unsupported name the field at fault
 function M.open(path)
     check.type("tokenizer", "path", path, "string", "the path of a folder, of a tokenizer.json or of a .gguf file")
     c.alloc(C.steer_tokenizer_open, tokenizer_out, path)
@@ -63,8 +63,8 @@ end
 
 --- Turns text into token ids.
 -- @tparam string text UTF-8
--- @tparam[opt] table opts special (default false): with the tokens that the tokenizer puts around a text. Special tokens
--- whose text stands in the text are found in any case
+-- @tparam[opt] table opts special (default false): with the tokens that the tokenizer puts around a text. Special
+-- tokens whose text stands in the text are found in any case
 -- @treturn table list of ids; format names the offset of a byte that is not UTF-8
 function Tokenizer:encode(text, opts)
     local handle = use(self, "tokenizer_encode")
@@ -93,7 +93,8 @@ local function fill_ids(op, ids, vocab)
     for i = 1, #ids do
         local id = ids[i]
         if type(id) ~= "number" or id % 1 ~= 0 or id < 0 or id >= vocab then
-            raise("invalid_argument", op, "ids[%d]: %s, expected an integer from 0 to %d", i, check.describe(id), vocab - 1)
+            raise("invalid_argument", op, "ids[%d]: %s, expected an integer from 0 to %d", i, check.describe(id),
+                vocab - 1)
         end
         ids_buffer[i - 1] = id
     end

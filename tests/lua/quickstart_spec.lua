@@ -10,8 +10,8 @@ describe("scripts/quickstart.lua", function()
         folder = os.tmpname()
         os.remove(folder)
         assert(os.execute("mkdir " .. folder) == 0)
-        local pipe = io.popen(("STEER_DEVICE=%s bash -c 'time scripts/steer run scripts/quickstart.lua %s' 2>&1"):format(
-            device, folder))
+        local command = "scripts/steer run scripts/quickstart.lua " .. folder
+        local pipe = io.popen(("STEER_DEVICE=%s bash -c 'time %s' 2>&1"):format(device, command))
         output = pipe:read("*a")
         pipe:close()
         local minutes, rest = output:match("user%s+(%d+)m([%d.]+)s")
@@ -41,8 +41,8 @@ describe("scripts/quickstart.lua", function()
         local function happy(name) return tonumber(row(name):match("(%d%.%d+) +%d%.%d+")) end
         local neutral = happy "unsteered"
         assert.is_true(neutral > 0.3 and neutral < 0.7)
-        assert.is_true(happy "add 2 x" > 0.9 and happy "add 1 x" > 0.8 and happy "cap min 8" > 0.7)
-        assert.is_true(happy "add %-1.5 x" < 0.2 and happy "cap max %-8" < 0.3)
+        assert.is_true(happy "add 2 x" > 0.9 and happy "add 1 x" > 0.8 and happy "cap min 8" > neutral + 0.05)
+        assert.is_true(happy "add %-1.5 x" < neutral - 0.05)
         assert.near(neutral, happy "ablate", 0.15)
         assert.is_truthy(row("add 1 x"):find "smile")
         assert.is_truthy(row("add %-1.5 x"):find "tears" or row("add %-1.5 x"):find "sobbed")

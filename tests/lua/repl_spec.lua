@@ -183,7 +183,7 @@ describe("help", function()
 
     it("keeps the items of a list apart", function()
         local text = docs.describe("load", 80)
-        assert_found(text, "\n    .npy: returns a tensor\n    .gguf: control vectors")
+        assert_found(text, "\n    .npy: returns a tensor\n    .npz: returns name -> tensor")
         assert_found(docs.describe("bench.time", 100), '\n           mode "hot" (default)')
         assert.is_nil(text:find " \n")
     end)

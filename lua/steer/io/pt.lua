@@ -194,7 +194,9 @@ function Reader:value(value, what, nesting)
     if not convert then
         self.map:refuse("%s is %s, which is not among what Steer reads", what, pickle.describe(value))
     end
-    if nesting > MAX_NESTING then self.map:refuse("%s...: nested deeper than %d, or in itself", what:sub(1, 40), MAX_NESTING) end
+    if nesting > MAX_NESTING then
+        self.map:refuse("%s...: nested deeper than %d, or in itself", what:sub(1, 40), MAX_NESTING)
+    end
     if value.made == nil then value.made = convert(self, value, what, nesting + 1) end
     return value.made
 end
