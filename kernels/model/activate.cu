@@ -1,4 +1,4 @@
-/* activate.cu: out = round(act(x)), or round(round(act(gate)) * up) of rows [gate | up]. activation.cuh has the formulas. */
+/* activate.cu: out = act(x), or act(gate) * up of rows [gate | up]; in f32, rounded once. activation.cuh has the formulas. */
 #include "activation.cuh"
 
 namespace {
@@ -16,7 +16,7 @@ __global__ void __launch_bounds__(256) activate_packs(steer_activate a, int64_t 
 #pragma unroll
         for (int j = 0; j < V; j++) {
             values[j] = steer_act(a.act, values[j]);
-            if (a.glu) values[j] = steer_rounded<T>(values[j]) * up[j];
+            if (a.glu) values[j] *= up[j];
         }
         steer_write<V>(out + p * V, values);
     }

@@ -2,10 +2,8 @@
  *
  *     p        = softmax(router x) over all experts, in f32;  chosen: the top_k greatest, the first of equals
  *     w        = p of the chosen (/ their sum)
- *     h[e]     = act(gate_e x) * (up_e x)
- *     y        = sum over the chosen, from the greatest on, of w_e * down_e h[e]
- *
- * Every product, activation and weight is rounded to the dtype, sums are f32.
+ *     h[e]     = round(act(gate_e x) * (up_e x))
+ *     y        = round(sum over the chosen, from the greatest on, of w_e * down_e h[e])
  *
  * route chooses; group lists the pairs (row, choice) by expert, in order of rows; two products go over tiles of the pairs of one
  * expert; combine adds a row's choices. Nothing is known on the host: there are blocks for as many tiles as there can be. */
@@ -21,7 +19,7 @@ struct mixture_room {
     float *weights; /* [rows * top_k] */
     int *starts;    /* [experts + 1] of the experts' pairs in `pairs` */
     int *pairs;     /* [rows * top_k] numbers row * top_k + choice */
-    void *parts;    /* [rows * top_k, hidden] of dtype */
+    float *parts;   /* [rows * top_k, hidden] */
     void *hidden;   /* [rows * top_k, size] of dtype */
     size_t bytes;
 };
@@ -39,7 +37,7 @@ mixture_room room_of(const steer_mixture *a) {
     room.weights = reinterpret_cast<float *>(take(pairs * 4));
     room.starts = reinterpret_cast<int *>(take(((size_t)a->experts + 1) * 4));
     room.pairs = reinterpret_cast<int *>(take(pairs * 4));
-    room.parts = take(pairs * (size_t)a->hidden * element);
+    room.parts = reinterpret_cast<float *>(take(pairs * (size_t)a->hidden * 4));
     room.hidden = take(pairs * (size_t)a->size * element);
     room.bytes = used;
     return room;
@@ -57,7 +55,7 @@ template <typename T> __global__ void __launch_bounds__(256) route(steer_mixture
         float dot = 0.0f;
         for (int64_t i = lane; i < a.hidden; i += 32) dot += steer_to_f32(x[i]) * steer_to_f32(w[i]);
         dot = steer_warp_sum(dot);
-        if (lane == 0) p[e] = steer_rounded<T>(dot);
+        if (lane == 0) p[e] = dot;
     }
     __syncthreads();
     float most = steer_minus_infinity(), sum = 0.0f;
@@ -88,11 +86,8 @@ template <typename T> __global__ void __launch_bounds__(256) route(steer_mixture
         }
         __syncwarp();
     }
-    if (lane != 0) return;
-    for (int k = 0; k < a.top_k; k++) {
-        float &weight = work.weights[row * a.top_k + k];
-        weight = steer_rounded<T>(a.renormalize ? weight / chosen_sum : weight);
-    }
+    if (lane == 0 && a.renormalize)
+        for (int k = 0; k < a.top_k; k++) work.weights[row * a.top_k + k] /= chosen_sum;
 }
 
 /* A warp for each expert, which counts the pairs of the experts before it and then lists its own. */
@@ -203,10 +198,9 @@ __global__ void __launch_bounds__(PRODUCT_THREADS) tile_product(steer_mixture a,
             if (column >= out) continue;
             if constexpr (GATED)
                 static_cast<T *>(work.hidden)[row * out + column] =
-                    steer_from_f32<T>(steer_rounded<T>(steer_act(a.act, steer_rounded<T>(sums[0][m][n]))) *
-                                      steer_rounded<T>(sums[1][m][n]));
+                    steer_from_f32<T>(steer_act(a.act, sums[0][m][n]) * sums[1][m][n]);
             else
-                static_cast<T *>(work.parts)[row * out + column] = steer_from_f32<T>(sums[0][m][n]);
+                work.parts[row * out + column] = sums[0][m][n];
         }
     }
 }
@@ -214,12 +208,11 @@ __global__ void __launch_bounds__(PRODUCT_THREADS) tile_product(steer_mixture a,
 template <typename T> __global__ void __launch_bounds__(256) combine(steer_mixture a, mixture_room work) {
     const int64_t row = blockIdx.x;
     T *y = static_cast<T *>(a.y) + row * a.hidden;
-    const T *parts = static_cast<const T *>(work.parts);
     for (int64_t i = threadIdx.x; i < a.hidden; i += blockDim.x) {
         float sum = 0.0f;
         for (int k = 0; k < a.top_k; k++) {
             const int64_t pair = row * a.top_k + k;
-            sum = __fadd_rn(sum, __fmul_rn(work.weights[pair], steer_to_f32(parts[pair * a.hidden + i])));
+            sum = __fadd_rn(sum, __fmul_rn(work.weights[pair], work.parts[pair * a.hidden + i]));
         }
         y[i] = steer_from_f32<T>(sum);
     }

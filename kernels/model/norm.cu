@@ -4,7 +4,7 @@
  *     RMS       round(w * round(x / rms(x)))             RMS32: round(w * x / rms(x))
  *     LAYER     round(w * (x - mean(x)) / std(x) + b)
  *
- *     residual  x = round(x + round(multiplier * post(y))), then out = next(x)
+ *     residual  x = round(x + multiplier * post(y)), then out = next(x)
  *     parts     x[part] = norm(x[part]), in place
  *
  * A thread has the packs threadIdx.x, threadIdx.x + blockDim.x, ... of its row. Where that is one pack it stays in registers;
@@ -81,7 +81,7 @@ __global__ void __launch_bounds__(1024) residual_rows(steer_residual a) {
 #pragma unroll
             for (int j = 0; j < V; j++) {
                 if (a.post.kind != STEER_NORM_NONE) more[j] = steer_norm_one<T>(a.post, m, more[j], at + j);
-                sum[j] = steer_rounded<T>(sum[j] + steer_rounded<T>(__fmul_rn(a.multiplier, more[j])));
+                sum[j] = steer_rounded<T>(__fadd_rn(sum[j], __fmul_rn(a.multiplier, more[j])));
             }
             steer_write<V>(data + at, sum);
         });
