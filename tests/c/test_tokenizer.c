@@ -263,7 +263,8 @@ static void *encode_often(void *argument) {
         int64_t count = 0;
         snprintf(text, sizeof text, "The number %d, and the \xc3\xa9t\xc3\xa9 of %d", i * 37, i);
         CHECK_OK(steer_tokenizer_encode(&count, w->tokenizer, text, strlen(text), 0, ids, 64));
-        for (int64_t j = 0; j < count && j < 64; j++) w->sum = w->sum * 31 + ids[j];
+        for (int64_t j = 0; j < count && j < 64; j++)
+            w->sum = (int64_t)((uint64_t)w->sum * 31 + (uint64_t)ids[j]);
     }
     return NULL;
 }

@@ -1,4 +1,4 @@
---- Fuzzes tokenizers for a while: mutated tokenizer.json files must open, or fail with an error of the library's file codes;
+--- Fuzzes tokenizers for a while: mutated tokenizer.json files must open, or fail with one of the file codes;
 -- what opens must encode mutated texts, and decode what it gave, or say why not.
 -- usage: scripts/steer run tests/fuzz/fuzz_tokenizer.lua [seconds] [seed]
 -- On a failure, or a crash, the input stays in the folder that is printed first.
@@ -51,7 +51,8 @@ end
 local function splice(bytes, at, length, new) return bytes:sub(1, at - 1) .. new .. bytes:sub(at + length) end
 
 local values = { "0", "-1", "2147483647", "4294967296", "1e300", "null", "true", "[]", "{}", '""', '"a"', '"<unk>"',
-    '"Sequence"', '"ByteLevel"', '"Metaspace"', '"Fuse"', '"Strip"', '"Replace"', '"\\u2581"', '"(a+)+b"', '"\\\\s*"', '"[^a]|"' }
+    '"Sequence"', '"ByteLevel"', '"Metaspace"', '"Fuse"', '"Strip"', '"Replace"',
+    '"\\u2581"', '"(a+)+b"', '"\\\\s*"', '"[^a]|"' }
 local pieces = { ",", "[", "]", "{", "}", '"', "\\", "\\u0000", "\255", "(", "*", "\\\\p{L}", "1" }
 
 -- Another value where one stands: after a colon or within a list.

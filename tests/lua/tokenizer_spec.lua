@@ -53,8 +53,9 @@ local function problem_of(tokenizer, case)
         if streamed(tokenizer, case.ids) ~= case.decoded then return "streamed" end
     end
     if type(case.decoded_skip_special) == "string" then
-        if tokenizer:decode(case.ids_with_special, skip) ~= case.decoded_skip_special then return "decoded_skip_special" end
-        if streamed(tokenizer, case.ids_with_special, skip) ~= case.decoded_skip_special then return "streamed, skipping" end
+        local expected, ids = case.decoded_skip_special, case.ids_with_special
+        if tokenizer:decode(ids, skip) ~= expected then return "decoded_skip_special" end
+        if streamed(tokenizer, ids, skip) ~= expected then return "streamed, skipping" end
     end
     return nil
 end
@@ -163,7 +164,8 @@ describe("tokenizers", function()
         assert.same({ 1, 2, 0 }, { tokenizer.bos, tokenizer.eos, tokenizer.unk })
         assert.is_nil(tokenizer.pad)
         values[4][2] = numbers { 1, 2, 3 }
-        files.fails("format", "tokenizer.ggml.scores: has 3 elements", steer.tokenizer, files.put("x.gguf", gguf(values)))
+        files.fails("format", "tokenizer.ggml.scores: has 3 elements", steer.tokenizer,
+            files.put("x.gguf", gguf(values)))
         values[1][2] = u32(8) .. text "bert"
         files.fails("unsupported", '"bert"', steer.tokenizer, files.put("y.gguf", gguf(values)))
         files.fails("not_found", "no tokenizer", steer.tokenizer, files.put("z.gguf", gguf {}))
@@ -225,6 +227,6 @@ describe("tokenizers", function()
         tokenizer:close()
         assert.equal("tokenizer (closed)", tostring(tokenizer))
         files.fails("closed", "it is closed", tokenizer.encode, tokenizer, "a")
-        assert.equal(1, #stream:push(tokenizer.vocab - 100)) -- the stream keeps what it needs
+        assert.is_true(#stream:push(tokenizer.vocab - 100) > 0) -- the stream keeps what it needs
     end)
 end)
