@@ -65,6 +65,8 @@ local function sync_folder(op, path)
     C.steer_append_close(fd)
 end
 
+local LOCK_SECONDS = 0.2
+
 --- Opens a file for appending and takes its lock, which lasts until it is closed or the process ends.
 -- @tparam string op operation for messages
 -- @tparam string path "-" is standard output
@@ -72,8 +74,13 @@ end
 function M.open(op, path)
     if path == "-" then return setmetatable({ fd = 1, op = op, path = "standard output" }, File) end
     local fd = open(op, path, O_CREAT + O_APPEND)
+    -- A child of this process holds the locks of files that it closes until it has become another program.
+    local locked, patience = C.steer_append_lock(fd, LOCK_EX + LOCK_NB), os.clock() + LOCK_SECONDS
+    while locked ~= 0 and ffi.errno() == EAGAIN and os.clock() < patience do
+        locked = C.steer_append_lock(fd, LOCK_EX + LOCK_NB)
+    end
     -- Some network file systems have no locks: there the file is written without one.
-    if C.steer_append_lock(fd, LOCK_EX + LOCK_NB) ~= 0 and ffi.errno() == EAGAIN then
+    if locked ~= 0 and ffi.errno() == EAGAIN then
         C.steer_append_close(fd)
         raise("io", op, "%s: another process is writing to it", path)
     end
