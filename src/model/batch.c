@@ -102,7 +102,7 @@ static void write_rows(steer_session *session, steer_sequence *sequence) {
 
 /* ---- Captures -------------------------------------------------------------------------------------------------- */
 
-static int32_t group_of(const steer_sequence *sequence, int64_t position) {
+int32_t steer_sequence_group(const steer_sequence *sequence, int64_t position) {
     return position < sequence->given ? sequence->capture_groups[position] : sequence->capture_generated;
 }
 
@@ -129,7 +129,7 @@ static int write_captures(steer_session *session) {
                               STEER_STEP_CAPTURES);
         const int64_t row = session->at_host.first[s];
         for (int64_t i = 0; i < sequence->chunk; i++)
-            groups[row + i] = group_of(sequence, sequence->computed + i);
+            groups[row + i] = steer_sequence_group(sequence, sequence->computed + i);
     }
     return STEER_OK;
 }

@@ -126,8 +126,6 @@ static void fill_record(steer_model *model, steer_config *config) {
     model->logit_softcap = (float)fields->logit_softcap;
     model->rope_count = config->rope_count;
     for (int32_t i = 0; i < config->rope_count; i++) model->ropes[i].rotary = config->ropes[i].rotary;
-    model->kv_heads_most = fields->kv_heads;
-    model->head_dim_most = fields->head_dim;
     model->qkv_most = (fields->heads + 2 * fields->kv_heads) * fields->head_dim;
     model->mlp_most = fields->mlp_size;
     snprintf(model->family, sizeof model->family, "%s", family->type);

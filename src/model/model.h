@@ -74,7 +74,7 @@ struct steer_model {
     int32_t bos, pad; /* -1: none */
     int32_t eos_count;
     int32_t eos[STEER_MAX_EOS]; /* ids that end a generation: generation_config.json's, else config.json's */
-    int64_t kv_heads_most, head_dim_most, qkv_most,
+    int64_t qkv_most,
         mlp_most;  /* greatest of any layer: sizes of buffers; of an mlp what comes out of its activation */
     int64_t bytes; /* of weights on the device */
     void *memory;  /* of the device, where all of them lie */

@@ -351,9 +351,7 @@ static void note(steer_session *session, steer_sequence *sequence) {
             sequence->given_logprobs[start + i + 1 - sequence->logprobs_from] =
                 session->judged[sequence->output + i];
     for (int64_t i = 0; sequence->capture && i < sequence->chunk; i++) {
-        const int64_t position = sequence->computed + i;
-        const int32_t group =
-            position < sequence->given ? sequence->capture_groups[position] : sequence->capture_generated;
+        const int32_t group = steer_sequence_group(sequence, sequence->computed + i);
         if (group >= 0) sequence->capture->counts[group]++;
     }
     sequence->computed += sequence->chunk;

@@ -108,6 +108,8 @@ steer_hash steer_sequence_spec_key(const steer_sequence *sequence);
 
 /* batch.c: chooses the rows of a step and writes its arrays and requests; session->rows is 0 if nothing runs. */
 int steer_session_batch(steer_session *session);
+/* Group of its capture that a position of a sequence goes to, -1: none. */
+int32_t steer_sequence_group(const steer_sequence *sequence, int64_t position);
 /* Gives a step's batch to the plans of the sites that it needs. */
 int steer_session_plan(steer_session *session);
 
