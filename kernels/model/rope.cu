@@ -62,7 +62,8 @@ __global__ void __launch_bounds__(WARPS * 32) turn_heads(steer_rope a, steer_row
         for (int j = lane; j < size; j += 32) head[j] = steer_norm_one<T>(norm, m, head[j], j);
         __syncwarp();
     }
-    const float *turn = is_v || !a.table ? nullptr : a.table + (int64_t)position * a.rotary;
+    const int64_t turn_row = rows.turns ? rows.turns[row] : position;
+    const float *turn = is_v || !a.table ? nullptr : a.table + turn_row * a.rotary;
     for (int j = lane; j < size; j += 32) to[j] = steer_from_f32<T>(rotated(a, head, turn, j));
 }
 

@@ -47,6 +47,7 @@ typedef struct steer_rows {
     const int32_t *last;      /* [sequences] the token sampled last */
     const int32_t *sequence;  /* [rows] index into sequences, -1 for padding */
     const int32_t *positions; /* [rows] */
+    const int32_t *turns;     /* [rows] rows of the rotations' tables; NULL: the positions */
     const int32_t
         *slots; /* [rows] where the row's key and value go: block * STEER_KV_BLOCK + offset; -1: nowhere */
     int32_t sequences;
@@ -114,7 +115,7 @@ typedef struct steer_rope {
     int32_t heads, kv_heads, head_dim;
     void *qkv;                 /* [rows, (heads + 2 * kv_heads) * head_dim] q, k, v; q in place */
     steer_norm q_norm, k_norm; /* by head, or NONE */
-    const float *table;  /* [positions, rotary] cos of rotary / 2 frequencies, then sin; NULL: no rotation */
+    const float *table;  /* [turns, rotary] cos of rotary / 2 frequencies, then sin; NULL: no rotation */
     int32_t rotary;      /* dimensions that are rotated, the first of a head */
     int32_t interleaved; /* 1: pairs are (2i, 2i + 1), 0: (i, i + rotary / 2) */
     void *keys, *values; /* the layer's cache, [blocks, kv_heads, STEER_KV_BLOCK, head_dim] of dtype */

@@ -16,6 +16,7 @@ steer_hash steer_sequence_spec_key(const steer_sequence *sequence) {
                                    spec->scope_count ? (uint64_t)sequence->prompt_tokens : 0};
         key = steer_hash_bytes(key, words, sizeof words);
     }
+    if (sequence->far) key = steer_hash_bytes(key, "far", 3);
     return key;
 }
 

@@ -91,6 +91,7 @@ static void write_rows(steer_session *session, steer_sequence *sequence) {
         session->wide_ids[n] = sequence->tokens[position];
         at->sequence[n] = sequence->slot;
         at->positions[n] = (int32_t)position;
+        at->turns[n] = (int32_t)(sequence->far ? session->model->near + position : position);
         at->slots[n] = sequence->blocks[position / STEER_KV_BLOCK] * STEER_KV_BLOCK +
                        (int32_t)(position % STEER_KV_BLOCK);
     }

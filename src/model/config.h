@@ -26,8 +26,10 @@ typedef struct steer_fields {
 /* Frequencies of one rotation: position p turns pair i by p * frequency[i]. */
 typedef struct steer_frequencies {
     int32_t rotary;
-    float scale;      /* of cos and sin */
-    float *frequency; /* [rotary / 2] */
+    float scale; /* of cos and sin */
+    float *
+        frequency; /* [rotary / 2], and again [rotary / 2] for sequences of more than `near` tokens where that is not 0 */
+    int64_t near;
 } steer_frequencies;
 
 typedef struct steer_config {

@@ -247,10 +247,10 @@ int steer_forward(const steer_model *model, const steer_scratch *scratch, const 
 
 /* ---- Buffers --------------------------------------------------------------------------------------------------- */
 
-/* Bytes that attention and mixtures work in, for steps of at most so many rows. */
-static size_t work_bytes(const steer_model *model, int64_t rows, int64_t context) {
+/* Bytes that attention and mixtures work in, for steps of at most so many rows of so many sequences. */
+static size_t work_bytes(const steer_model *model, int64_t rows, int32_t sequences, int64_t context) {
     const steer_rows most = {
-        .rows = rows, .sequences = (int32_t)rows, .most_rows = rows, .most_context = context};
+        .rows = rows, .sequences = sequences, .most_rows = rows, .most_context = context};
     size_t bytes = 64;
     for (int32_t l = 0; l < model->layers; l++) {
         const steer_layer *layer = &model->layer[l];
@@ -274,8 +274,8 @@ static size_t work_bytes(const steer_model *model, int64_t rows, int64_t context
     return bytes;
 }
 
-int steer_scratch_create(steer_scratch *out, const steer_model *model, int64_t rows, int64_t outputs,
-                         int64_t context) {
+int steer_scratch_create(steer_scratch *out, const steer_model *model, int64_t rows, int32_t sequences,
+                         int64_t outputs, int64_t context) {
     const size_t size = steer_dtype_size(model->dtype), n = (size_t)rows,
                  hidden = n * (size_t)model->hidden * size;
     *out = (steer_scratch){.rows = rows, .outputs = outputs};
@@ -291,7 +291,7 @@ int steer_scratch_create(steer_scratch *out, const steer_model *model, int64_t r
                  {&out->act, n * (size_t)model->mlp_most * size},
                  {&out->last, (size_t)outputs * (size_t)model->hidden * size},
                  {(void **)&out->logits, (size_t)outputs * (size_t)model->vocab * sizeof(float)},
-                 {&out->work, work_bytes(model, rows, context)}};
+                 {&out->work, work_bytes(model, rows, sequences, context)}};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         out->bytes += parts[i].bytes = (parts[i].bytes + 255) & ~(size_t)255;
     STEER_TRY(steer_device_allocate(model->device, &out->memory, out->bytes, "buffers of a step"));

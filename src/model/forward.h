@@ -35,8 +35,9 @@ typedef struct steer_step {
     const int32_t *output; /* [outputs] device memory, their indices; -1: padding */
 } steer_step;
 
-int steer_scratch_create(steer_scratch *out, const steer_model *model, int64_t rows, int64_t outputs,
-                         int64_t context);
+/* `sequences`: most in a step; `context`: most positions of one. */
+int steer_scratch_create(steer_scratch *out, const steer_model *model, int64_t rows, int32_t sequences,
+                         int64_t outputs, int64_t context);
 void steer_scratch_free(steer_scratch *scratch, const steer_model *model);
 size_t steer_cache_bytes(const steer_model *model, int32_t blocks);
 int steer_cache_create(steer_cache *out, const steer_model *model, int32_t blocks);

@@ -423,8 +423,8 @@ static int bind_ropes(steer_binder *binder) {
     for (int32_t i = 0; i < binder->model->rope_count; i++) {
         steer_rope_table *rope = &binder->model->ropes[i];
         steer_target *target;
-        STEER_TRY(add_target(binder, (const void **)&rope->table, STEER_F32, binder->model->context,
-                             rope->rotary, &target));
+        STEER_TRY(add_target(binder, (const void **)&rope->table, STEER_F32,
+                             binder->model->near + binder->model->context, rope->rotary, &target));
         target->rope = i;
     }
     return STEER_OK;

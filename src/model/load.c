@@ -125,7 +125,10 @@ static void fill_record(steer_model *model, steer_config *config) {
     model->logit_scale = (float)(fields->logit_scale / fields->logits_divisor);
     model->logit_softcap = (float)fields->logit_softcap;
     model->rope_count = config->rope_count;
-    for (int32_t i = 0; i < config->rope_count; i++) model->ropes[i].rotary = config->ropes[i].rotary;
+    for (int32_t i = 0; i < config->rope_count; i++) {
+        model->ropes[i].rotary = config->ropes[i].rotary;
+        if (config->ropes[i].near) model->near = config->ropes[i].near;
+    }
     model->qkv_most = (fields->heads + 2 * fields->kv_heads) * fields->head_dim;
     model->mlp_most = fields->mlp_size;
     snprintf(model->family, sizeof model->family, "%s", family->type);
@@ -279,10 +282,10 @@ static int load_transposed(steer_loader *loader, const steer_target *target, con
     return status;
 }
 
-/* Some positions of a rotation's table: cos of all frequencies, then sin. */
+/* Some rows of a rotation's table: cos of all frequencies, then sin. */
 static int load_table(steer_loader *loader, const steer_target *target, size_t *bytes) {
     const steer_frequencies *rope = &loader->config.ropes[target->rope];
-    const int64_t half = rope->rotary / 2, start = loader->row;
+    const int64_t half = rope->rotary / 2, start = loader->row, near = loader->model->near;
     const size_t row_bytes = (size_t)rope->rotary * sizeof(float);
     int64_t rows = (int64_t)(STEP / row_bytes);
     if (rows > target->rows - start) rows = target->rows - start;
@@ -291,7 +294,8 @@ static int load_table(steer_loader *loader, const steer_target *target, size_t *
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < rows; i++)
         for (int64_t j = 0; j < half; j++) {
-            const float angle = (float)(start + i) * rope->frequency[j];
+            const int64_t row = start + i, far = row >= near;
+            const float angle = (float)(row - far * near) * rope->frequency[rope->near && far ? half + j : j];
             at[i * 2 * half + j] = cosf(angle) * rope->scale;
             at[i * 2 * half + half + j] = sinf(angle) * rope->scale;
         }

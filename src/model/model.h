@@ -17,7 +17,7 @@ typedef struct steer_dense {
 
 /* cos and sin of a rotation: one format for every scaling rule. */
 typedef struct steer_rope_table {
-    const float *table; /* device memory, [context, rotary] as in steer_rope */
+    const float *table; /* device memory, [near + context, rotary] as in steer_rope */
     int32_t rotary;
 } steer_rope_table;
 
@@ -69,6 +69,9 @@ struct steer_model {
     steer_norm norm;                  /* the last one */
     steer_dense head;                 /* its weight is `embed` where tied */
     float logit_scale, logit_softcap; /* 1, 0: none */
+    /* Sequences of more than `near` tokens, those to generate included, turn by the tables' rows from `near` on, which are for
+     * them (LongRoPE); 0: there are no others. */
+    int64_t near;
     int32_t rope_count;
     steer_rope_table ropes[STEER_MAX_ROPES];
     int32_t bos, pad; /* -1: none */

@@ -181,13 +181,14 @@ static int yarn(const steer_config *config, rotation *rope, steer_frequencies *o
 }
 
 static int longrope(const steer_config *config, rotation *rope, steer_frequencies *out) {
-    float *by = malloc((size_t)rope->half * sizeof *by);
+    float *by = malloc(2 * (size_t)rope->half * sizeof *by);
     if (!by) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "config: no memory for a rotation");
-    int status = factors(config, rope, "long_factor", by);
-    if (status == STEER_OK) status = factors(config, rope, "short_factor", by);
-    for (int32_t i = 0; status == STEER_OK && i < rope->half; i++)
-        out->frequency[i] = 1 / (by[i] * (1 / out->frequency[i]));
+    int status = factors(config, rope, "short_factor", by);
+    if (status == STEER_OK) status = factors(config, rope, "long_factor", by + rope->half);
+    for (int32_t i = 2 * rope->half - 1; status == STEER_OK && i >= 0; i--)
+        out->frequency[i] = 1 / (by[i] * (1 / out->frequency[i % rope->half]));
     free(by);
+    if (rope->original < (double)config->fields.context) out->near = (int64_t)rope->original;
     if (rope->factor == 0) rope->factor = (double)config->fields.context / rope->original;
     out->scale = (float)(rope->attention_factor > 0 ? rope->attention_factor
                          : rope->factor <= 1        ? 1
@@ -233,7 +234,7 @@ static int set_sizes(const steer_config *config, rotation *rope, steer_frequenci
                           config->name, (long long)config->fields.head_dim, rotary);
     out->rotary = rotary;
     out->scale = 1;
-    out->frequency = malloc((size_t)rotary / 2 * sizeof *out->frequency);
+    out->frequency = malloc((size_t)rotary * sizeof *out->frequency);
     if (!out->frequency) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "config: no memory for a rotation");
     rope->half = rotary / 2;
     for (int32_t i = 0; i < rope->half; i++) {

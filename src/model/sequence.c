@@ -166,6 +166,7 @@ static int make(steer_sequence **out, const steer_session *session, const steer_
         .logits_from = desc->logits_from,
         .capture_generated = desc->capture_generated,
         .failed_at = -1,
+        .far = session->model->near && desc->count + desc->max_tokens > session->model->near,
     };
     const int status = fill_arrays(sequence, session, desc);
     if (status != STEER_OK) {

@@ -27,6 +27,7 @@ static char *lay_out(steer_step_arrays *at, char *base, const steer_session *ses
     } parts[] = {{&at->ids, rows},
                  {&at->sequence, rows},
                  {&at->positions, rows},
+                 {&at->turns, rows},
                  {&at->slots, rows},
                  {&at->first, slots + 1},
                  {&at->output, outputs},
@@ -133,7 +134,8 @@ static int build(steer_session *session, const steer_session_desc *desc) {
     session->blocks_stride = (int32_t)(longest < blocks ? longest : blocks);
     STEER_TRY(steer_kv_create(&session->kv, blocks));
     STEER_TRY(steer_cache_create(&session->cache, model, blocks));
-    STEER_TRY(steer_scratch_create(&session->scratch, model, rows, outputs_of(model, desc, rows),
+    STEER_TRY(steer_scratch_create(&session->scratch, model, rows, session->slots,
+                                   outputs_of(model, desc, rows),
                                    (int64_t)session->blocks_stride * STEER_KV_BLOCK));
     STEER_TRY(make_arrays(session));
     const int64_t shape[2] = {rows, model->hidden};
@@ -195,6 +197,7 @@ static int forward(steer_session *session) {
                        .last = session->last,
                        .sequence = at->sequence,
                        .positions = at->positions,
+                       .turns = session->model->near ? at->turns : NULL,
                        .slots = at->slots,
                        .sequences = session->slots,
                        .first = at->first,

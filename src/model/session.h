@@ -19,7 +19,8 @@ typedef struct steer_sequence {
     int32_t ignore_eos, stop_count, *stop_ids;
 
     steer_spec *specs[STEER_SITE_COUNT]; /* retained */
-    steer_hash spec_key;                 /* what steers its tokens, for contents of blocks */
+    int32_t far;                         /* its tokens turn by the far rows of the rotations */
+    steer_hash spec_key;                 /* what steers and turns its tokens, for contents of blocks */
     int64_t *steered;                    /* [STEER_SITE_COUNT * layers] */
 
     int64_t computed; /* positions whose keys and values are in the cache */
@@ -43,9 +44,9 @@ typedef struct steer_sequence {
 
 /* Arrays of a step, of the same layout on the host and on the device: one upload. */
 typedef struct steer_step_arrays {
-    int32_t *ids, *sequence, *positions, *slots; /* [rows] */
-    int32_t *first;                              /* [slots + 1] */
-    int32_t *blocks;                             /* [slots, blocks_stride] */
+    int32_t *ids, *sequence, *positions, *turns, *slots; /* [rows] */
+    int32_t *first;                                      /* [slots + 1] */
+    int32_t *blocks;                                     /* [slots, blocks_stride] */
     int32_t *output, *output_slot,
         *target;    /* [outputs] row; slot that a token is chosen for or -1; target of logprob or -1 */
     int32_t *group; /* [captures of the step, rows] */

@@ -90,7 +90,7 @@ static inline int load_model(steer_model **out, const char *path, steer_device *
 static inline int runner_open(model_runner *out, const char *path, steer_device *device, int32_t dtype) {
     memset(out, 0, sizeof *out);
     STEER_TRY(load_model(&out->model, path, device, dtype));
-    STEER_TRY(steer_scratch_create(&out->scratch, out->model, MOST_ROWS, MOST_ROWS, POSITIONS));
+    STEER_TRY(steer_scratch_create(&out->scratch, out->model, MOST_ROWS, MOST_ROWS, MOST_ROWS, POSITIONS));
     STEER_TRY(steer_cache_create(&out->cache, out->model, SEQUENCES * BLOCKS_EACH));
     STEER_TRY(steer_device_allocate(device, (void **)&out->device, sizeof out->host, "test"));
     out->logits = malloc((size_t)(MOST_ROWS * out->model->vocab) * 4);

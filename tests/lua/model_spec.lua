@@ -1,5 +1,6 @@
 -- Models of every architecture against their goldens; steered sequences in chunks, in batches, with shared beginnings.
 -- devices: cpu cuda
+local files = require "files"
 local helper = require "helper"
 local steer = require "steer"
 local T = steer.tensor
@@ -66,6 +67,39 @@ describe("models against their goldens", function()
             lm:close()
         end)
     end
+end)
+
+describe("rotations with long factors", function()
+    it("turn sequences by their whole length, of tokens to generate too", function()
+        local shorts, longs = '"short_factor": %[.-%]', '"long_factor": %[.-%]'
+        finally(files.done)
+        os.execute("cp -r tests/fixtures/variants/phi3_long " .. files.folder)
+        local config = files.get(files.path("phi3_long/config.json"))
+        local function opened(edit)
+            files.put("phi3_long/config.json", edit(config))
+            return steer.model(files.path("phi3_long"), { device = helper.device, dtype = "f32" })
+        end
+        local both = opened(function(text) return text end)
+        local long = opened(function(text)
+            return (text:gsub(shorts, (text:match(longs):gsub("long", "short"))))
+        end)
+        local short = opened(function(text)
+            return (text:gsub(longs, (text:match(shorts):gsub("short", "long"))))
+        end)
+        local ids = {}
+        for i = 1, 100 do ids[i] = i * 7 % 61 end
+        local function logits(lm, n, more)
+            local session, list = run(lm, { sequences = 1, tokens = 256, rows = 16 },
+                { { tokens = { unpack(ids, 1, n) }, logits_from = 0, max_tokens = more } })
+            return session:logits(list[1])
+        end
+        for _, case in ipairs { { 64, 0, short, long }, { 65, 0, long, short }, { 30, 34, short, long },
+            { 30, 35, long, short } } do
+            local n, more, same, other = unpack(case)
+            assert.equals(0, distance(logits(both, n, more), logits(same, n, more)))
+            assert.is_true(distance(logits(both, n, more), logits(other, n, more)) > 1e-3)
+        end
+    end)
 end)
 
 -- ---- Steering ------------------------------------------------------------------------------------------------------

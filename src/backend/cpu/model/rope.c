@@ -30,10 +30,11 @@ static void rope_row(const steer_rope *args, int64_t row, float *x) {
     const int32_t dim = args->head_dim, heads = args->heads + 2 * args->kv_heads;
     const int64_t position = args->rows->positions[row], slot = args->rows->slots[row];
     if (position < 0) return;
+    const int64_t turn = args->rows->turns ? args->rows->turns[row] : position;
     for (int32_t head = 0; head < heads; head++) {
         void *at = steer_row_into(args->qkv, args->dtype, (row * heads + head) * dim);
         steer_row_load(x, args->dtype, at, dim);
-        prepare(args, position, head, x);
+        prepare(args, turn, head, x);
         if (head < args->heads) {
             steer_row_store(args->dtype, at, x, dim);
             continue;
