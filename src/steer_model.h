@@ -101,7 +101,7 @@ typedef struct steer_session_desc {
     int64_t rows;         /* most rows of a step; 0: 256 on the CPU, 2048 on a GPU */
     int64_t vector_bytes; /* as in steer_engine_desc */
     int32_t no_sharing;   /* 1: equal beginnings are computed for each sequence */
-    int32_t reserved;
+    int32_t no_graphs;    /* 1: steps are launched piece by piece, never as a captured graph */
 } steer_session_desc;
 
 typedef enum steer_sequence_state {
@@ -156,6 +156,7 @@ typedef struct steer_session_stats {
     int64_t shared_blocks;       /* found by their content so far */
     int64_t evictions;
     int64_t cache_bytes;
+    int64_t graphs, replays; /* steps that were captured, launches of those */
 } steer_session_stats;
 
 /* OUT_OF_MEMORY says what the KV cache needs and what is free. */

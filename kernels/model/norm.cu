@@ -47,14 +47,15 @@ template <typename T, int V, bool HELD> struct spread_row {
 template <typename Row, int V>
 __device__ steer_moments moments_of(const steer_norm &norm, Row &row, int64_t size, float *room,
                                     steer_number<V>) {
+    __shared__ double wide_room[32];
     steer_moments m = {0.0f, 0.0f};
     if (norm.kind == STEER_NORM_LAYER) {
-        float sum = 0.0f;
+        double sum = 0.0; /* what is lost here is lost of every difference from the mean */
         row.each([&](int64_t, float(&values)[V]) {
 #pragma unroll
             for (int j = 0; j < V; j++) sum += values[j];
         });
-        m.mean = steer_block_sum(sum, room) / (float)size;
+        m.mean = (float)(steer_block_sum(sum, wide_room) / (double)size);
     }
     float squares = 0.0f;
     row.each([&](int64_t, float(&values)[V]) {

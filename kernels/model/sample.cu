@@ -355,7 +355,7 @@ __global__ void __launch_bounds__(THREADS) choose_tokens(steer_sample a, int par
     int token = greatest.id;
     if (how.temperature > 0.0f && how.top_k != 1 && isfinite(greatest.value))
         token = draw_token(h, state, logits_of(a, row), greatest, how, a.vocab);
-    if ((sum != sum && !(isinf(most) && most > 0.0f)) || token < 0 || token >= a.vocab) token = 0; /* NaN */
+    if (token < 0 || token >= a.vocab) token = 0; /* all are NaN */
     if (threadIdx.x != 0) return;
     a.tokens[row] = a.last[sequence] = token;
     a.logprobs[row] = (float)((double)a.logits[row * a.vocab + token] - (double)most - log(sum));

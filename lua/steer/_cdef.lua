@@ -421,7 +421,7 @@ typedef struct steer_session_desc {
     int64_t rows;
     int64_t vector_bytes;
     int32_t no_sharing;
-    int32_t reserved;
+    int32_t no_graphs;
 } steer_session_desc;
 typedef enum steer_sequence_state {
     STEER_SEQUENCE_WAITING = 0,
@@ -471,6 +471,7 @@ typedef struct steer_session_stats {
     int64_t shared_blocks;
     int64_t evictions;
     int64_t cache_bytes;
+    int64_t graphs, replays;
 } steer_session_stats;
 int steer_session_create(steer_session **out, steer_model *model, const steer_session_desc *desc);
 void steer_session_release(steer_session *session);

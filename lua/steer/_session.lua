@@ -18,6 +18,7 @@ Session.__index = Session
 local STATES = { [0] = "waiting", "running", "stop", "length", "failed" }
 local SESSION_OPTIONS = {
     sequences = "number", tokens = "number", rows = "number", vector_bytes = "number", sharing = "boolean",
+    graphs = "boolean",
 }
 
 local session_out, id_out = ffi.new("steer_session *[1]"), ffi.new("int32_t[1]")
@@ -27,7 +28,8 @@ local count_out, tensor_out = ffi.new("int64_t[1]"), ffi.new("steer_tensor *[1]"
 -- @param lm the model
 -- @tparam[opt] table opts sequences (most that run at the same time, default 16; more wait), tokens (positions that the
 -- KV cache has room for, default 16 times 512 or the model's context if that is less), rows (most rows of a step),
--- vector_bytes (budget of steering vectors on the device), sharing (default true: equal beginnings are computed once)
+-- vector_bytes (budget of steering vectors on the device), sharing (default true: equal beginnings are computed once),
+-- graphs (default true: steps that only generate are captured and replayed, on devices that can)
 function M.session(lm, opts)
     opts = options.check("session", opts, SESSION_OPTIONS)
     local desc = c.descriptor("steer_session_desc")
@@ -37,6 +39,7 @@ function M.session(lm, opts)
     desc.rows = check.integer("session", "rows", opts.rows or 0, 0, 2 ^ 20)
     desc.vector_bytes = check.integer("session", "vector_bytes", opts.vector_bytes or 0, 0)
     desc.no_sharing = opts.sharing == false and 1 or 0
+    desc.no_graphs = opts.graphs == false and 1 or 0
     c.alloc(C.steer_session_create, session_out, lm:handle_for("session"), desc)
     return setmetatable({
         handle = c.own(session_out[0], C.steer_session_release), model = lm, sequences = tonumber(desc.sequences),
@@ -244,12 +247,13 @@ end
 local stats_out = c.descriptor("steer_session_stats")
 
 --- Counts what the session holds and did.
--- @treturn table running, waiting, steps, rows, blocks, blocks_free, shared_blocks, evictions, cache_bytes
+-- @treturn table running, waiting, steps, rows, blocks, blocks_free, shared_blocks, evictions, cache_bytes, graphs
+-- (captured steps), replays (launches of those)
 function Session:stats()
     c.check(C.steer_session_get_stats(stats_out, use(self, "session_stats")))
     local stats = {}
     for _, key in ipairs { "running", "waiting", "steps", "rows", "blocks", "blocks_free", "shared_blocks", "evictions",
-        "cache_bytes" } do
+        "cache_bytes", "graphs", "replays" } do
         stats[key] = tonumber(stats_out[key])
     end
     return stats

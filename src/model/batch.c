@@ -77,8 +77,8 @@ static void write_outputs(steer_session *session, steer_sequence *sequence, int6
         at->output[n] = (int32_t)(row + i);
         at->output_slot[n] = chosen ? sequence->slot : -1;
         at->target[n] = output_target(sequence, position);
-        session->how[n] = sequence->how;
-        session->how[n].draw = sequence->count - sequence->given;
+        at->how[n] = sequence->how;
+        at->how[n].draw = sequence->count - sequence->given;
     }
 }
 
@@ -135,8 +135,61 @@ static int write_captures(steer_session *session) {
     return STEER_OK;
 }
 
+/* ---- Its shape ------------------------------------------------------------------------------------------------- */
+
+/* 1 if all of a chunk is the last known token, whose next one is chosen, and nothing else is wanted of it. */
+static int only_generates(const steer_sequence *sequence) {
+    const int64_t position = sequence->computed;
+    return sequence->chunk == 1 && position + 1 == sequence->count &&
+           sequence->count < sequence->given + sequence->max_tokens && !sequence->capture &&
+           (sequence->logits_from < 0 || position >= sequence->given) &&
+           output_target(sequence, position) < 0;
+}
+
+/* Steps of rows that graphs are captured for: up to 8 powers of two, then these and the numbers half way between. */
+static int64_t round_rows(int64_t rows) {
+    int64_t step = 1;
+    while (step < rows) {
+        if (step > 8 && step + step / 2 >= rows) return step + step / 2;
+        step *= 2;
+    }
+    return step;
+}
+
+/* What is launched: of steps that generate more than there is, so that few captures serve them all. */
+static void set_shape(steer_session *session) {
+    steer_step_shape *shape = &session->shape;
+    *shape = (steer_step_shape){.rows = session->rows, .outputs = session->outputs};
+    for (int32_t s = 0; s < session->slots; s++) {
+        const steer_sequence *sequence = session->slot[s];
+        if (!sequence || sequence->chunk == 0) continue;
+        const int64_t end = sequence->computed + sequence->chunk;
+        if (sequence->chunk > shape->most_rows) shape->most_rows = sequence->chunk;
+        if (end > shape->most_context) shape->most_context = end;
+    }
+    if (!session->generating) return;
+    const int64_t room = (int64_t)session->blocks_stride * STEER_KV_BLOCK;
+    int64_t context = 256;
+    while (context < shape->most_context) context *= 2;
+    shape->most_context = context < room ? context : room;
+    shape->rows = round_rows(session->rows);
+    if (shape->rows > session->slots) shape->rows = session->slots;
+    shape->outputs = shape->rows;
+    const steer_step_arrays *at = &session->at_host;
+    for (int64_t n = session->rows; n < shape->rows; n++) {
+        at->ids[n] = at->turns[n] = 0;
+        at->sequence[n] = at->positions[n] = at->slots[n] = -1;
+        at->output[n] = at->output_slot[n] = at->target[n] = -1;
+    }
+}
+
 int steer_session_batch(steer_session *session) {
     choose_chunks(session);
+    session->generating = !session->no_graphs;
+    for (int32_t s = 0; s < session->slots; s++)
+        if (session->slot[s] && session->slot[s]->chunk)
+            session->generating &= only_generates(session->slot[s]);
+    steer_session_lay_out(session, session->generating);
     session->rows = session->outputs = 0;
     for (int32_t s = 0; s < session->slots; s++) {
         steer_sequence *sequence = session->slot[s];
@@ -146,6 +199,7 @@ int steer_session_batch(steer_session *session) {
         write_rows(session, sequence);
     }
     session->at_host.first[session->slots] = (int32_t)session->rows;
+    set_shape(session);
     return write_captures(session);
 }
 

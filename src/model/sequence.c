@@ -380,7 +380,10 @@ int steer_session_get_stats(steer_session_stats *out, steer_session *session) {
                                  .blocks_free = session->kv.available,
                                  .shared_blocks = session->kv.hits,
                                  .evictions = session->kv.evictions,
-                                 .cache_bytes = (int64_t)session->cache.bytes};
+                                 .cache_bytes = (int64_t)session->cache.bytes,
+                                 .replays = session->replays};
+    for (int32_t i = 0; i < session->graph_count; i++)
+        out->graphs += steer_step_graph_is_captured(session->graphs[i]);
     for (int32_t i = 0; i < session->all_count; i++) {
         if (!session->all[i]) continue;
         out->running += session->all[i]->state == STEER_SEQUENCE_RUNNING;

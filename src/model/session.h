@@ -7,6 +7,8 @@
 #include "model/kv.h"
 #include "steering/plan.h"
 
+typedef struct steer_step_graph steer_step_graph;
+
 typedef struct steer_sequence {
     int32_t id;
     steer_sequence_state state;
@@ -42,15 +44,22 @@ typedef struct steer_sequence {
     int64_t outputs; /* how many, of neighbouring positions that end at the chunk's end */
 } steer_sequence;
 
-/* Arrays of a step, of the same layout on the host and on the device: one upload. */
+/* Arrays of a step, of the same layout on the host and on the device: one upload, to `end` where nothing is captured. */
 typedef struct steer_step_arrays {
+    steer_sampling *how;                                 /* [outputs] */
     int32_t *ids, *sequence, *positions, *turns, *slots; /* [rows] */
     int32_t *first;                                      /* [slots + 1] */
     int32_t *blocks;                                     /* [slots, blocks_stride] */
     int32_t *output, *output_slot,
         *target;    /* [outputs] row; slot that a token is chosen for or -1; target of logprob or -1 */
     int32_t *group; /* [captures of the step, rows] */
+    char *end;
 } steer_step_arrays;
+
+/* Sizes that shape the launches of a step: bounds of what it has. */
+typedef struct steer_step_shape {
+    int64_t rows, outputs, most_rows, most_context;
+} steer_step_shape;
 
 enum { STEER_STEP_CAPTURES = 8 }; /* captures that one step can serve */
 
@@ -76,17 +85,17 @@ struct steer_session {
     int64_t *wide_ids; /* [rows] ids of this step for plans */
 
     void *host, *device;
-    size_t array_bytes;
     steer_step_arrays at_host, at_device;
+    steer_step_shape shape;
+    int generating; /* each row of this step is a sequence's last token, of which the next one is chosen and nothing else is wanted */
     steer_capture *captures[STEER_STEP_CAPTURES]; /* of this step */
     int32_t capture_count;
 
-    steer_sampling *how, *how_device;       /* [outputs] */
-    int32_t *last, *tokens, *tokens_device; /* last: device, [slots]; tokens: [outputs] */
-    float *chosen, *chosen_device;          /* [outputs] logprobs of chosen tokens */
-    float *judged, *judged_device;          /* [outputs] logprobs of targets */
-    uint32_t *seen;                         /* device, [slots, ceil(vocab / 32)] */
-    uint32_t *seen_row;                     /* host, one row of it */
+    int32_t *last; /* device, [slots] */
+    /* [3, shape.outputs] chosen tokens, their log probabilities, log probabilities of targets */
+    void *results, *results_device;
+    uint32_t *seen;     /* device, [slots, ceil(vocab / 32)] */
+    uint32_t *seen_row; /* host, one row of it */
     void *sample_work;
     struct {
         void *data;
@@ -95,10 +104,30 @@ struct steer_session {
     int32_t memory_count;
     int64_t rows, outputs; /* of this step */
     int64_t steps, rows_done;
+
+    int no_graphs;
+    steer_step_graph **graphs; /* [graph_count] */
+    char *live_layers;         /* [STEER_SITE_COUNT * layers] of this step, while its graph is looked for */
+    steer_step_graph *graph;   /* that is being captured, or NULL */
+    int32_t graph_count;
+    int64_t replays;
 };
+
+/* session.c: places the arrays of a step, as small as they may be where every row generates. */
+void steer_session_lay_out(steer_session *session, int generating);
 
 /* sequence.c */
 void steer_sequence_free(steer_sequence *sequence);
+
+/* step.c: launches a step of session->shape, whose arrays are on the device; waits for nothing. */
+int steer_session_issue(steer_session *session);
+
+/* graph.c: issues a step that generates as a graph, if a step like it came before. */
+int steer_session_replay(steer_session *session);
+/* Steers at a site while a graph is captured. */
+int steer_step_graph_steer(steer_session *session, int32_t layer, steer_site site);
+int steer_step_graph_is_captured(const steer_step_graph *graph);
+void steer_step_graphs_free(steer_session *session);
 
 /* admit.c: starts waiting sequences that there is room for. */
 int steer_session_admit(steer_session *session);

@@ -28,42 +28,6 @@ struct steer_plan_graph {
 
 /* ---- What a batch needs -------------------------------------------------------------------------------------- */
 
-/* The smallest power of two that is not below n, but at most `most`. */
-static int64_t round_up(int64_t n, int64_t most) {
-    int64_t rounded = 1;
-    while (rounded < n) rounded *= 2;
-    return rounded < most ? rounded : most;
-}
-
-/* Widens what is captured to what is needed. Room for one vector and for more rows costs little and saves captures. */
-static void widen(steer_envelope *envelope, const steer_envelope *needs, int64_t most_rows) {
-    if (needs->rows > envelope->rows || envelope->rows == 0)
-        envelope->rows = round_up(needs->rows, most_rows);
-    if (envelope->max_vectors < 1) envelope->max_vectors = 1;
-    if (needs->max_vectors > envelope->max_vectors) envelope->max_vectors = needs->max_vectors;
-    if (needs->max_image_bytes > envelope->max_image_bytes)
-        envelope->max_image_bytes = needs->max_image_bytes;
-    envelope->both |= needs->both;
-    envelope->norm |= needs->norm;
-}
-
-/* Says in `why` what of the needs is not within the envelope, if something is not. */
-static void compare(char *why, int32_t layer, const steer_envelope *needs, const steer_envelope *envelope) {
-    if (needs->rows > envelope->rows)
-        snprintf(why, WHY_BYTES, "%lld rows, captured for %lld", (long long)needs->rows,
-                 (long long)envelope->rows);
-    else if (needs->max_vectors > envelope->max_vectors)
-        snprintf(why, WHY_BYTES, "layer %d: programs of %d vectors, captured for %d", layer,
-                 needs->max_vectors, envelope->max_vectors);
-    else if (needs->max_image_bytes > envelope->max_image_bytes)
-        snprintf(why, WHY_BYTES, "layer %d: programs of %lld bytes, captured for %lld", layer,
-                 (long long)needs->max_image_bytes, (long long)envelope->max_image_bytes);
-    else if (needs->both > envelope->both)
-        snprintf(why, WHY_BYTES, "layer %d: a program both adds and projects", layer);
-    else if (needs->norm > envelope->norm)
-        snprintf(why, WHY_BYTES, "layer %d: a program needs a cosine", layer);
-}
-
 /* The specialised kernel to capture for an apply. */
 static const steer_kernel *kernel_of(steer_plan *plan, const graph_apply *apply) {
     if (plan->compile != STEER_COMPILE_DEFAULT || plan->forced != STEER_PATH_AUTO || apply->ordinary)
@@ -90,7 +54,7 @@ static int check_apply(char *why, steer_plan *plan, graph_apply *apply) {
     } else if (is_bound(plan)) {
         snprintf(reason, WHY_BYTES, "the forced path is bound to its batch");
     } else {
-        compare(reason, apply->layer, &choice->needs, &apply->envelope);
+        steer_envelope_compare(reason, sizeof reason, apply->layer, &choice->needs, &apply->envelope);
     }
     if (!*why) memcpy(why, reason, WHY_BYTES);
     return STEER_OK;
@@ -105,7 +69,7 @@ static int capture_apply(steer_plan *plan, graph_apply *apply) {
         apply->envelope.rows = choice->needs.rows;
         return steer_plan_run(plan, apply->layer, apply->hidden, apply->residual);
     }
-    widen(&apply->envelope, &choice->needs, plan->rows);
+    steer_envelope_widen(&apply->envelope, &choice->needs, plan->rows);
     apply->kernel = kernel_of(plan, apply);
     return steer_plan_launch(plan, apply->layer, apply->hidden, apply->residual, &apply->envelope,
                              apply->kernel);

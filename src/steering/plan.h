@@ -33,6 +33,12 @@ typedef struct steer_envelope {
     int32_t norm;
 } steer_envelope;
 
+/* Widens an envelope to what is needed, its rows to at most `most_rows`. */
+void steer_envelope_widen(steer_envelope *envelope, const steer_envelope *needs, int64_t most_rows);
+/* Says in `why` what of the needs is not within the envelope; where nothing is, `why` stays. */
+void steer_envelope_compare(char *why, size_t size, int32_t layer, const steer_envelope *needs,
+                            const steer_envelope *envelope);
+
 /* What the batch means for one layer; found when the layer is first asked for after an update. */
 typedef struct steer_layer_choice {
     uint64_t epoch; /* of the batch it was made for */

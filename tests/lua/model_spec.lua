@@ -260,6 +260,50 @@ end)
 
 -- ---- Captures and scores -------------------------------------------------------------------------------------------
 
+describe("captured steps", function()
+    it("give the same bits as steps that are launched piece by piece, whatever specs come and go", function()
+        local lm = open("llama")
+        local function generate(graphs)
+            local session = lm:session { sequences = 12, tokens = 12 * 64, graphs = graphs }
+            local ids = {}
+            for i = 1, 12 do
+                ids[i] = session:add {
+                    tokens = { i, 2 * i, 3 }, max_tokens = 8 + 3 * i, ignore_eos = true, seed = i,
+                    temperature = i % 3 == 0 and 1 or 0, top_p = 0.9, repetition_penalty = i % 4 == 0 and 1.2 or 1,
+                    spec = i % 2 == 0 and spec_for(lm, i) or nil,
+                }
+            end
+            local steps = 0
+            while session:step() > 0 do
+                steps = steps + 1
+                if steps == 6 then session:set_spec(ids[3], spec_for(lm, 77)) end
+                if steps == 9 then session:set_spec(ids[10], nil) end
+                if steps == 14 then
+                    ids[13] = session:fork(ids[12], 9)
+                    session:set_spec(ids[11], steer.spec { [1] = { steer.add(T.randn({ lm.hidden }, { seed = 5 }), 2) } })
+                end
+            end
+            local out = {}
+            for i, id in ipairs(ids) do
+                local tokens, logprobs = session:tokens(id)
+                out[i] = { tokens = tokens, logprobs = logprobs }
+            end
+            return out, session:stats()
+        end
+        local eager, stats = generate(false)
+        assert.equals(0, stats.replays)
+        local captured
+        captured, stats = generate(true)
+        assert.same(eager, captured)
+        if helper.device == "cpu" then
+            assert.equals(0, stats.replays)
+        else
+            assert.is_true(stats.replays > 10 and stats.graphs > 0 and stats.graphs <= stats.replays)
+        end
+        lm:close()
+    end)
+end)
+
 describe("captures", function()
     it("reduce on the device what all tokens are", function()
         local lm = open "qwen2"

@@ -1,0 +1,262 @@
+/* step.c: a step of a session: admit, batch, plan, forward, choose tokens, note what came of it. */
+#include "model/session.h"
+#include "tensor/tensor.h"
+
+#include <math.h>
+
+/* ---- A step ---------------------------------------------------------------------------------------------------- */
+
+static int is_live(void *context, int32_t layer, steer_site site) {
+    steer_session *session = context;
+    const steer_layer_choice *choice;
+    for (int32_t i = 0; i < session->capture_count; i++)
+        if (steer_capture_place(session->captures[i], layer, site) >= 0) return 1;
+    return session->live[site] && steer_plan_choose(&choice, session->plans[site], layer) == STEER_OK &&
+           choice->path != STEER_PATH_NONE;
+}
+
+/* Steers, then captures: what is captured is what later layers see. */
+static int at_site(void *context, int32_t layer, steer_site site, void *x) {
+    steer_session *session = context;
+    if (session->live[site])
+        STEER_TRY(session->graph ? steer_step_graph_steer(session, layer, site)
+                                 : steer_plan_run(session->plans[site], layer, session->x, NULL));
+    for (int32_t i = 0; i < session->capture_count; i++) {
+        const int32_t place = steer_capture_place(session->captures[i], layer, site);
+        const int32_t *group = session->at_device.group + (size_t)i * (size_t)session->scratch.rows;
+        if (place >= 0) STEER_TRY(steer_capture_add(session->captures[i], place, x, session->rows, group));
+    }
+    return STEER_OK;
+}
+
+static int forward(steer_session *session) {
+    const steer_step_arrays *at = &session->at_device;
+    const steer_step_shape *shape = &session->shape;
+    const steer_rows rows = {.rows = shape->rows,
+                             .ids = at->ids,
+                             .last = session->last,
+                             .sequence = at->sequence,
+                             .positions = at->positions,
+                             .turns = session->model->near ? at->turns : NULL,
+                             .slots = at->slots,
+                             .sequences = session->slots,
+                             .first = at->first,
+                             .blocks = at->blocks,
+                             .blocks_stride = session->blocks_stride,
+                             .most_rows = shape->most_rows,
+                             .most_context = shape->most_context};
+    const steer_step step = {.rows = &rows,
+                             .cache = &session->cache,
+                             .at_site = at_site,
+                             .is_live = is_live,
+                             .context = session,
+                             .outputs = shape->outputs,
+                             .output = at->output};
+    return steer_forward(session->model, &session->scratch, &step);
+}
+
+/* Whether the step's outputs have tokens to choose, and targets to judge. */
+static void find_wishes(const steer_session *session, int *choose, int *judge) {
+    *choose = *judge = 0;
+    for (int64_t i = 0; i < session->outputs; i++) {
+        *choose |= session->at_host.output_slot[i] >= 0;
+        *judge |= session->at_host.target[i] >= 0;
+    }
+}
+
+/* Chooses tokens and takes log probabilities. */
+static int judge_outputs(steer_session *session) {
+    const steer_model *model = session->model;
+    const steer_step_arrays *at = &session->at_device;
+    const int64_t count = session->shape.outputs;
+    float *logprobs = (float *)session->results_device + count;
+    int choose, judge;
+    find_wishes(session, &choose, &judge);
+    if (judge) {
+        const steer_logprob args = {.count = count,
+                                    .vocab = model->vocab,
+                                    .logits = session->scratch.logits,
+                                    .target = at->target,
+                                    .out = logprobs + count};
+        STEER_TRY(model->ops->logprob(model->device->state, &args));
+    }
+    if (!choose) return STEER_OK;
+    const steer_sample args = {.count = count,
+                               .vocab = model->vocab,
+                               .logits = session->scratch.logits,
+                               .how = at->how,
+                               .sequence = at->output_slot,
+                               .seen = session->seen,
+                               .last = session->last,
+                               .tokens = session->results_device,
+                               .logprobs = logprobs,
+                               .work = session->sample_work};
+    return model->ops->sample(model->device->state, &args);
+}
+
+int steer_session_issue(steer_session *session) {
+    STEER_TRY(forward(session));
+    return judge_outputs(session);
+}
+
+/* Brings what was chosen and judged to the host. */
+static int fetch_results(steer_session *session) {
+    const steer_device *device = session->model->device;
+    int choose, judge;
+    find_wishes(session, &choose, &judge);
+    const size_t parts = judge ? 3 : choose ? 2 : 0;
+    return device->backend->download(device->state, session->results, session->results_device,
+                                     parts * (size_t)session->shape.outputs * 4);
+}
+
+/* The rows of logits that a sequence keeps. */
+static int keep_logits(steer_session *session, steer_sequence *sequence) {
+    const int64_t end = sequence->computed + sequence->chunk;
+    int64_t from = end - sequence->outputs, to = end < sequence->given ? end : sequence->given;
+    int64_t output = sequence->output;
+    if (sequence->logits_from < 0) return STEER_OK;
+    if (from < sequence->logits_from) {
+        output += sequence->logits_from - from;
+        from = sequence->logits_from;
+    }
+    if (from >= to) return STEER_OK;
+    const steer_device *device = session->model->device;
+    const int64_t vocab = session->model->vocab;
+    steer_view src = {.data = session->scratch.logits + output * vocab, .dtype = STEER_F32}, dst = src;
+    const int64_t shape[2] = {to - from, vocab};
+    steer_view_set_contiguous(&src, 2, shape);
+    steer_view_set_contiguous(&dst, 2, shape);
+    dst.data = (float *)sequence->logits->view.data + (from - sequence->logits_from) * vocab;
+    return device->backend->copy(device->state, &dst, &src);
+}
+
+/* ---- What came of it ------------------------------------------------------------------------------------------- */
+
+static void count_steered(steer_session *session) {
+    const int32_t layers = session->model->layers;
+    for (int site = 0; site < STEER_SITE_COUNT; site++) {
+        if (!session->live[site]) continue;
+        const steer_batch *batch = &session->plans[site]->batch;
+        for (int32_t i = 0; i < batch->segment_count; i++) {
+            const steer_segment *segment = &batch->segments[i];
+            if (!segment->compiled) continue;
+            int64_t *steered = session->request_of[segment->request]->steered + (int64_t)site * layers;
+            for (int32_t layer = 0; layer < layers; layer++)
+                if (steer_compiled_program(segment->compiled, layer)) steered[layer] += segment->rows;
+        }
+    }
+}
+
+static void publish(steer_session *session, steer_sequence *sequence) {
+    while ((int64_t)(sequence->hashed + 1) * STEER_KV_BLOCK <= sequence->computed) {
+        const int32_t *tokens = sequence->tokens + (int64_t)sequence->hashed * STEER_KV_BLOCK;
+        sequence->content = steer_kv_content(sequence->content, sequence->spec_key, tokens);
+        if (session->share)
+            steer_kv_publish(&session->kv, sequence->blocks[sequence->hashed], sequence->content, tokens);
+        sequence->hashed++;
+    }
+}
+
+/* Gives blocks back that lie behind the windows of all layers. */
+static void forget_blocks(steer_session *session, steer_sequence *sequence) {
+    int64_t widest = 0;
+    for (int32_t layer = 0; layer < session->model->layers; layer++) {
+        const int32_t window = session->model->layer[layer].window;
+        if (window == 0) return;
+        if (window > widest) widest = window;
+    }
+    while ((int64_t)(sequence->forgotten + 1) * STEER_KV_BLOCK <= sequence->computed - widest + 1) {
+        int32_t *block = &sequence->blocks[sequence->forgotten++];
+        steer_kv_release(&session->kv, *block);
+        *block = -1;
+    }
+}
+
+static int is_end(const steer_session *session, const steer_sequence *sequence, int32_t token) {
+    const steer_model *model = session->model;
+    for (int32_t i = 0; i < sequence->stop_count; i++)
+        if (sequence->stop_ids[i] == token) return 1;
+    for (int32_t i = 0; i < model->eos_count && !sequence->ignore_eos; i++)
+        if (model->eos[i] == token) return 1;
+    return 0;
+}
+
+static void note_chosen(const steer_session *session, steer_sequence *sequence) {
+    const int64_t n = sequence->output + sequence->outputs - 1;
+    const int32_t token = ((const int32_t *)session->results)[n];
+    const float logprob = ((const float *)session->results)[session->shape.outputs + n];
+    const int64_t at = sequence->count - sequence->given;
+    if (!isfinite(logprob)) {
+        sequence->state = STEER_SEQUENCE_FAILED;
+        sequence->failed_at = sequence->count - 1;
+        return;
+    }
+    sequence->tokens[sequence->count++] = token;
+    sequence->logprobs[at] = logprob;
+    if (is_end(session, sequence, token))
+        sequence->state = STEER_SEQUENCE_STOPPED;
+    else if (at + 1 == sequence->max_tokens)
+        sequence->state = STEER_SEQUENCE_LENGTH;
+}
+
+static void note(steer_session *session, steer_sequence *sequence) {
+    const int64_t start = sequence->computed + sequence->chunk - sequence->outputs;
+    const float *judged = (const float *)session->results + 2 * session->shape.outputs;
+    for (int64_t i = 0; i < sequence->outputs; i++)
+        if (session->at_host.target[sequence->output + i] >= 0)
+            sequence->given_logprobs[start + i + 1 - sequence->logprobs_from] = judged[sequence->output + i];
+    for (int64_t i = 0; sequence->capture && i < sequence->chunk; i++) {
+        const int32_t group = steer_sequence_group(sequence, sequence->computed + i);
+        if (group >= 0) sequence->capture->counts[group]++;
+    }
+    sequence->computed += sequence->chunk;
+    publish(session, sequence);
+    forget_blocks(session, sequence);
+    if (sequence->outputs && session->at_host.output_slot[sequence->output + sequence->outputs - 1] >= 0)
+        note_chosen(session, sequence);
+    else if (sequence->computed == sequence->count && sequence->max_tokens == 0)
+        sequence->state = STEER_SEQUENCE_LENGTH;
+    if (sequence->state != STEER_SEQUENCE_RUNNING) steer_session_retire(session, sequence);
+}
+
+static void note_all(steer_session *session) {
+    count_steered(session);
+    for (int32_t s = 0; s < session->slots; s++)
+        if (session->slot[s] && session->slot[s]->chunk) note(session, session->slot[s]);
+    session->steps++;
+    session->rows_done += session->rows;
+}
+
+static int32_t count_open(const steer_session *session) {
+    int32_t open = 0;
+    for (int32_t i = 0; i < session->all_count; i++)
+        open += session->all[i] && session->all[i]->state <= STEER_SEQUENCE_RUNNING;
+    return open;
+}
+
+static int run(steer_session *session) {
+    const steer_device *device = session->model->device;
+    const steer_step_arrays *at = &session->at_host;
+    const size_t groups = (size_t)session->capture_count * (size_t)session->scratch.rows * sizeof *at->group;
+    STEER_TRY(device->backend->upload(device->state, session->device, session->host,
+                                      (size_t)(at->end - (char *)session->host) + groups));
+    STEER_TRY(session->generating ? steer_session_replay(session) : steer_session_issue(session));
+    for (int32_t s = 0; s < session->slots; s++)
+        if (session->slot[s] && session->slot[s]->chunk) STEER_TRY(keep_logits(session, session->slot[s]));
+    return fetch_results(session);
+}
+
+int steer_session_step(int32_t *running, steer_session *session) {
+    STEER_ENTER("session_step");
+    STEER_REQUIRE(running);
+    STEER_REQUIRE(session);
+    STEER_TRY(steer_session_admit(session));
+    STEER_TRY(steer_session_batch(session));
+    if (session->rows > 0) {
+        STEER_TRY(steer_session_plan(session));
+        STEER_TRY(run(session));
+        note_all(session);
+    }
+    *running = count_open(session);
+    return STEER_OK;
+}
