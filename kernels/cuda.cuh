@@ -185,6 +185,7 @@ int steer_cuda_residual(void *device, const steer_residual *args);
 int steer_cuda_norm_parts(void *device, const steer_norm_parts *args);
 /* model/linear.cu */
 int steer_cuda_linear(void *device, const steer_linear *args);
+int steer_cuda_fuses(void *device, const steer_linear *args);
 void steer_cuda_linear_close(steer_cuda_device *device); /* frees what linear() keeps */
 /* model/rope.cu */
 int steer_cuda_rope(void *device, const steer_rope *args);

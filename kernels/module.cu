@@ -9,6 +9,7 @@ static const steer_model_ops *model_ops() {
     ops.residual = steer_cuda_residual;
     ops.norm_parts = steer_cuda_norm_parts;
     ops.linear = steer_cuda_linear;
+    ops.fuses = steer_cuda_fuses;
     ops.rope = steer_cuda_rope;
     ops.attention_work = steer_cuda_attention_work;
     ops.attention = steer_cuda_attention;

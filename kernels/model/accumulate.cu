@@ -33,6 +33,7 @@ __device__ int list_rows(const steer_accumulate &a, int64_t first, int *list, in
 }
 
 template <typename T> __global__ void __launch_bounds__(THREADS) accumulate_columns(steer_accumulate a) {
+    steer_begin();
     __shared__ int list[LIST], counts[THREADS / 32];
     const int64_t column = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     const bool inside = column < a.hidden;
@@ -81,8 +82,7 @@ int steer_cuda_accumulate(void *handle, const steer_accumulate *args) {
         using T = typename decltype(type)::type;
         const dim3 grid((unsigned)steer_divide_up(args->hidden, THREADS),
                         (unsigned)(args->groups < MOST_GROUPS ? args->groups : MOST_GROUPS));
-        accumulate_columns<T><<<grid, THREADS, 0, steer_cuda_stream(device)>>>(*args);
-        STEER_CUDA_LAUNCHED("the kernel that adds rows");
-        return (int)STEER_OK;
+        return steer_cuda_launch(device, accumulate_columns<T>, grid, THREADS, 0, "the kernel that adds rows",
+                                 *args);
     });
 }

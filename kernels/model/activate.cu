@@ -5,6 +5,7 @@ namespace {
 
 template <typename T, int V>
 __global__ void __launch_bounds__(256) activate_packs(steer_activate a, int64_t packs) {
+    steer_begin();
     const int64_t step = (int64_t)gridDim.x * blockDim.x, per_row = a.size / V;
     const T *x = static_cast<const T *>(a.x);
     T *out = static_cast<T *>(a.out);
@@ -34,9 +35,7 @@ int steer_cuda_activate(void *handle, const steer_activate *args) {
         using T = typename decltype(type)::type;
         constexpr int V = decltype(number)::value;
         const int64_t packs = args->rows * (args->size / V);
-        activate_packs<T, V>
-            <<<steer_blocks_for(packs, 256), 256, 0, steer_cuda_stream(device)>>>(*args, packs);
-        STEER_CUDA_LAUNCHED("the activation kernel");
-        return (int)STEER_OK;
+        return steer_cuda_launch(device, activate_packs<T, V>, dim3(steer_blocks_for(packs, 256)), 256, 0,
+                                 "the activation kernel", *args, packs);
     });
 }

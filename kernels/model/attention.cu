@@ -19,22 +19,6 @@ struct layout {
         work; /* [slots, heads, splits, head_dim + 2]: sums of v, then the maximum and the sum of exponentials */
 };
 
-/* Of which row a block is: -1: none. `slot` counts the rows that have partial results. */
-struct place {
-    int64_t row, slot;
-    int sequence;
-};
-__device__ __forceinline__ place place_of(const steer_rows &rows, steer_attend_rows which, int64_t i) {
-    if (which != STEER_ATTEND_FEWS) {
-        const int s = rows.sequence[i];
-        const bool few = s >= 0 && rows.first[s + 1] - rows.first[s] <= STEER_ATTEND_FEW;
-        return {which == STEER_ATTEND_MANYS && few ? -1 : i, i, s};
-    }
-    const int s = (int)(i / STEER_ATTEND_FEW), r = (int)(i % STEER_ATTEND_FEW);
-    const int first = rows.first[s], count = rows.first[s + 1] - first;
-    return {count > STEER_ATTEND_FEW || r >= count ? -1 : first + r, i, s};
-}
-
 /* Lanes that share a position, and how many positions a block has at a time. */
 struct teams {
     int lane, lanes, number, count;
@@ -190,9 +174,10 @@ __device__ void add_teams(float (&total)[G][STEER_ATTEND_MOST_DIM], float (&sums
 /* G query heads at most. Three blocks fit a multiprocessor. */
 template <typename T, int V, int P, int G>
 __global__ void __launch_bounds__(THREADS, 3) attend_rows(steer_attention a, steer_rows rows, layout how) {
+    steer_begin();
     __shared__ block_state<G> state;
     __shared__ float total[G][STEER_ATTEND_MOST_DIM];
-    const place here = place_of(rows, how.which, blockIdx.x);
+    const steer_place here = steer_place_of(rows, how.which, blockIdx.x);
     if (here.row < 0) return;
     const int position = rows.positions[here.row], size = a.head_dim, thread = threadIdx.x;
     const int kv = blockIdx.y / how.chunks, chunk = blockIdx.y % how.chunks, all_group = a.heads / a.kv_heads;
@@ -250,7 +235,8 @@ __global__ void __launch_bounds__(THREADS, 3) attend_rows(steer_attention a, ste
 /* out[row, head] from the partial results of its splits, in their order: a block for each row and head. */
 template <typename T>
 __global__ void __launch_bounds__(THREADS) combine_splits(steer_attention a, steer_rows rows, layout how) {
-    const place here = place_of(rows, how.which, blockIdx.x);
+    steer_begin();
+    const steer_place here = steer_place_of(rows, how.which, blockIdx.x);
     if (here.row < 0) return;
     const int position = rows.positions[here.row], size = a.head_dim;
     if (position < 0) return;
@@ -278,25 +264,32 @@ __global__ void __launch_bounds__(THREADS) combine_splits(steer_attention a, ste
 
 /* ---- Launching ----------------------------------------------------------------------------------------------------- */
 
+template <typename T>
+int combine(steer_cuda_device *device, const steer_attention &a, int64_t items, const layout &how) {
+    if (how.splits == 1) return STEER_OK;
+    return steer_cuda_launch(device, combine_splits<T>, dim3((unsigned)items, (unsigned)a.heads), THREADS, 0,
+                             "the kernel that combines splits", a, *a.rows, how);
+}
+
 template <typename T, int V, int P, int G>
 int launch(steer_cuda_device *device, const steer_attention &a, int64_t items, layout how) {
     if (items == 0) return STEER_OK;
     const int group = a.heads / a.kv_heads;
-    cudaStream_t stream = steer_cuda_stream(device);
     how.chunks = (int)steer_divide_up(group, G);
     how.lanes = 1;
     while (how.lanes * P * V < a.head_dim) how.lanes *= 2;
     const dim3 grid((unsigned)items, (unsigned)(a.kv_heads * how.chunks), (unsigned)how.splits);
-    attend_rows<T, V, P, G><<<grid, THREADS, 0, stream>>>(a, *a.rows, how);
-    STEER_CUDA_LAUNCHED("the attention kernel");
-    if (how.splits == 1) return STEER_OK;
-    combine_splits<T><<<dim3((unsigned)items, (unsigned)a.heads), THREADS, 0, stream>>>(a, *a.rows, how);
-    STEER_CUDA_LAUNCHED("the kernel that combines splits");
-    return STEER_OK;
+    STEER_CUDA_CHECK(steer_cuda_launch(device, attend_rows<T, V, P, G>, grid, THREADS, 0,
+                                       "the attention kernel", a, *a.rows, how));
+    return combine<T>(device, a, items, how);
 }
 
 template <typename T>
 int choose(steer_cuda_device *device, const steer_attention &a, int64_t items, const layout &how) {
+    if (how.which != STEER_ATTEND_MANYS && steer_attend_tiles_serve(a)) {
+        STEER_CUDA_CHECK(steer_attend_singles(device, a, how.which, items, how.splits));
+        return combine<T>(device, a, items, how);
+    }
     constexpr int V = steer_wide<T>, P = sizeof(T) == 4 ? 2 : 1; /* 32 lanes hold 256 dimensions */
     const bool wide = steer_is_wide(a.qkv, 0) && steer_is_wide(a.keys, 0) && steer_is_wide(a.values, 0) &&
                       a.head_dim % V == 0;

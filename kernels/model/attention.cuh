@@ -41,11 +41,32 @@ __device__ __forceinline__ float steer_score(float product, float scale, float c
     return cap > 0.0f ? cap * tanhf(s / cap) : s;
 }
 
-/* prompt.cu: attention of the sequences with more rows than few, and zeros for padding, where it serves their dtype and sizes. */
-bool steer_attend_tiles_serve(const steer_attention &a);
-int steer_attend_tiles(steer_cuda_device *device, const steer_attention &a);
-
 /* Which of the rows: all, those of sequences with few rows, those of the others. */
 enum steer_attend_rows { STEER_ATTEND_ALL = 0, STEER_ATTEND_FEWS = 1, STEER_ATTEND_MANYS = 2 };
+
+/* Of which row a block is: -1: none. `slot` counts the rows that have partial results. */
+struct steer_place {
+    int64_t row, slot;
+    int sequence;
+};
+__device__ __forceinline__ steer_place steer_place_of(const steer_rows &rows, steer_attend_rows which,
+                                                      int64_t i) {
+    if (which != STEER_ATTEND_FEWS) {
+        const int s = rows.sequence[i];
+        const bool few = s >= 0 && rows.first[s + 1] - rows.first[s] <= STEER_ATTEND_FEW;
+        return {which == STEER_ATTEND_MANYS && few ? -1 : i, i, s};
+    }
+    const int s = (int)(i / STEER_ATTEND_FEW), r = (int)(i % STEER_ATTEND_FEW);
+    const int first = rows.first[s], count = rows.first[s + 1] - first;
+    return {count > STEER_ATTEND_FEW || r >= count ? -1 : first + r, i, s};
+}
+
+/* prompt.cu and decode.cu: the tensor cores serve such dtypes and sizes. */
+bool steer_attend_tiles_serve(const steer_attention &a);
+/* Attention of the sequences with more rows than few, and zeros for padding. */
+int steer_attend_tiles(steer_cuda_device *device, const steer_attention &a);
+/* Attention of the others, or of all; with splits the partial results. */
+int steer_attend_singles(steer_cuda_device *device, const steer_attention &a, steer_attend_rows which,
+                         int64_t items, int splits);
 
 #endif

@@ -8,6 +8,7 @@ namespace {
 
 template <typename T, int V>
 __global__ void __launch_bounds__(1024) embed_rows(steer_embed a, steer_rows rows) {
+    steer_begin();
     const int64_t row = blockIdx.x, packs = a.hidden / V;
     const int position = rows.positions[row];
     T *out = static_cast<T *>(a.out) + row * a.hidden;
@@ -35,6 +36,7 @@ __global__ void __launch_bounds__(1024) embed_rows(steer_embed a, steer_rows row
 }
 
 template <typename T, typename D, int V> __global__ void __launch_bounds__(1024) gather_rows(steer_gather a) {
+    steer_begin();
     const int64_t i = blockIdx.x, packs = a.hidden / V, row = a.index[i];
     const T *x = static_cast<const T *>(a.x) + row * a.hidden;
     D *out = static_cast<D *>(a.out) + i * a.hidden;
@@ -58,11 +60,9 @@ int steer_cuda_embed(void *handle, const steer_embed *args) {
     return steer_with_packs(args->dtype, wide, [&](auto type, auto number) {
         using T = typename decltype(type)::type;
         constexpr int V = decltype(number)::value;
-        embed_rows<T, V>
-            <<<(unsigned)rows, steer_threads_for(args->hidden / V, 256), 0, steer_cuda_stream(device)>>>(
-                *args, *args->rows);
-        STEER_CUDA_LAUNCHED("the embedding kernel");
-        return (int)STEER_OK;
+        return steer_cuda_launch(device, embed_rows<T, V>, dim3((unsigned)rows),
+                                 steer_threads_for(args->hidden / V, 256), 0, "the embedding kernel", *args,
+                                 *args->rows);
     });
 }
 
@@ -75,14 +75,13 @@ int steer_cuda_gather(void *handle, const steer_gather *args) {
             using T = typename decltype(from)::type;
             using D = typename decltype(to)::type;
             constexpr int V = steer_wide<T> < steer_wide<D> ? steer_wide<T> : steer_wide<D>;
-            cudaStream_t stream = steer_cuda_stream(device);
-            const unsigned count = (unsigned)args->count;
+            const dim3 count((unsigned)args->count);
+            const char *what = "the gather kernel";
             if (args->hidden % V == 0 && steer_is_wide(args->x, 0) && steer_is_wide(args->out, 0))
-                gather_rows<T, D, V><<<count, steer_threads_for(args->hidden / V, 256), 0, stream>>>(*args);
-            else
-                gather_rows<T, D, 1><<<count, steer_threads_for(args->hidden, 256), 0, stream>>>(*args);
-            STEER_CUDA_LAUNCHED("the gather kernel");
-            return (int)STEER_OK;
+                return steer_cuda_launch(device, gather_rows<T, D, V>, count,
+                                         steer_threads_for(args->hidden / V, 256), 0, what, *args);
+            return steer_cuda_launch(device, gather_rows<T, D, 1>, count,
+                                     steer_threads_for(args->hidden, 256), 0, what, *args);
         });
     });
 }

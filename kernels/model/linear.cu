@@ -187,6 +187,7 @@ int get_algorithm(steer_cuda_linears *linears, const steer_linear &a, cublasLtMa
 
 template <typename Y>
 __global__ void __launch_bounds__(256) fill_bias(Y *y, const float *bias, int64_t out, int64_t stride) {
+    steer_begin();
     y += blockIdx.x * stride;
     for (int64_t i = threadIdx.x; i < out; i += blockDim.x) y[i] = steer_from_f32<Y>(bias[i]);
 }
@@ -194,10 +195,8 @@ __global__ void __launch_bounds__(256) fill_bias(Y *y, const float *bias, int64_
 int put_bias(steer_cuda_device *device, const steer_linear &a) {
     return steer_with_float(a.y_dtype, [&](auto type) {
         using Y = typename decltype(type)::type;
-        fill_bias<<<(unsigned)a.rows, 256, 0, steer_cuda_stream(device)>>>(static_cast<Y *>(a.y), a.bias,
-                                                                           a.out, a.y_stride);
-        STEER_CUDA_LAUNCHED("the bias kernel");
-        return (int)STEER_OK;
+        return steer_cuda_launch(device, fill_bias<Y>, dim3((unsigned)a.rows), 256, 0, "the bias kernel",
+                                 static_cast<Y *>(a.y), a.bias, a.out, a.y_stride);
     });
 }
 
@@ -235,9 +234,14 @@ int steer_cuda_linear(void *handle, const steer_linear *args) {
         return STEER_CUDA_FAIL(STEER_E_DTYPE_MISMATCH,
                                "y_dtype: %d from %d, expected f32, f16 or bf16, and f32 or the same",
                                (int)args->y_dtype, (int)args->dtype);
+    if (steer_gemv_mma_serves(*args)) return steer_gemv_mma(device, *args);
     if (args->rows <= STEER_GEMV_ROWS) return steer_gemv(device, *args);
     if (args->bias) STEER_CUDA_CHECK(put_bias(device, *args));
     return multiply(device, *args);
+}
+
+int steer_cuda_fuses(void *device, const steer_linear *args) {
+    return steer_gemv_mma_serves(*args) && (!args->glu || args->out % 2 == 0);
 }
 
 void steer_cuda_linear_close(steer_cuda_device *device) {

@@ -12,6 +12,7 @@ __device__ __forceinline__ float scaled(float x, float scale, float cap) {
 }
 
 template <int V> __global__ void __launch_bounds__(256) scale_logits(steer_logits a, int64_t packs) {
+    steer_begin();
     const int64_t step = (int64_t)gridDim.x * blockDim.x;
     for (int64_t p = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; p < packs; p += step) {
         float values[V];
@@ -48,13 +49,11 @@ int steer_cuda_logits(void *handle, const steer_logits *args) {
     const int64_t n = args->count * args->vocab;
     if (n == 0 || (args->scale == 1.0f && !(args->softcap > 0.0f))) return STEER_OK;
     STEER_CUDA_CHECK(steer_cuda_enter(device));
-    cudaStream_t stream = steer_cuda_stream(device);
+    const char *what = "the kernel that scales logits";
     if (n % 4 == 0 && steer_is_wide(args->logits, 0))
-        scale_logits<4><<<steer_blocks_for(n / 4, 256), 256, 0, stream>>>(*args, n / 4);
-    else
-        scale_logits<1><<<steer_blocks_for(n, 256), 256, 0, stream>>>(*args, n);
-    STEER_CUDA_LAUNCHED("the kernel that scales logits");
-    return STEER_OK;
+        return steer_cuda_launch(device, scale_logits<4>, dim3(steer_blocks_for(n / 4, 256)), 256, 0, what,
+                                 *args, n / 4);
+    return steer_cuda_launch(device, scale_logits<1>, dim3(steer_blocks_for(n, 256)), 256, 0, what, *args, n);
 }
 
 int steer_cuda_logprob(void *handle, const steer_logprob *args) {

@@ -48,6 +48,13 @@ __device__ __forceinline__ void steer_load_transposed(uint32_t (&to)[4], const v
                  : "memory");
 }
 
+/* A matrix of 8 rows of 8 elements, two of row lane / 4 from column lane % 4 * 2 on: transposed. */
+__device__ __forceinline__ uint32_t steer_transposed(uint32_t two) {
+    uint32_t turned;
+    asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(turned) : "r"(two));
+    return turned;
+}
+
 /* Copies 16 bytes to shared memory, or zeros; groups of copies arrive in the order in which they were closed. */
 __device__ __forceinline__ void steer_copy_16(void *to, const void *from, bool there) {
     asm volatile(

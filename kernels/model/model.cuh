@@ -108,6 +108,42 @@ __device__ __forceinline__ float steer_norm_one(const steer_norm &norm, const st
 
 /* ---- Launching ----------------------------------------------------------------------------------------------- */
 
+/* Programmatic dependent launch: a kernel may start before the one ahead of it has ended; it touches nothing that kernels write
+ * until it has waited. */
+__device__ __forceinline__ void steer_wait_for_previous() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+__device__ __forceinline__ void steer_let_next_start() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+/* The first line of a kernel that reads nothing ahead. */
+__device__ __forceinline__ void steer_begin() {
+    steer_wait_for_previous();
+    steer_let_next_start();
+}
+
+/* Launches such a kernel; `what` names it in messages. */
+template <typename... P, typename... A>
+int steer_cuda_launch(steer_cuda_device *device, void (*kernel)(P...), dim3 grid, unsigned threads,
+                      size_t shared, const char *what, const A &...args) {
+    cudaLaunchAttribute early = {};
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = grid;
+    config.blockDim = dim3(threads);
+    config.dynamicSmemBytes = shared;
+    config.stream = steer_cuda_stream(device);
+    config.attrs = &early;
+    config.numAttrs = device->compute_major < 9 ? 0 : 1;
+    const cudaError_t error = cudaLaunchKernelEx(&config, kernel, P(args)...);
+    return error == cudaSuccess ? (int)STEER_OK : steer_cuda_fail(error, what, __FILE__, __LINE__);
+}
+
 __host__ __device__ inline int64_t steer_divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /* Whole warps for `items`, at most `most` threads. */

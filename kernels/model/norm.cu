@@ -68,6 +68,7 @@ __device__ steer_moments moments_of(const steer_norm &norm, Row &row, int64_t si
 
 template <typename T, int V, bool HELD>
 __global__ void __launch_bounds__(1024) residual_rows(steer_residual a) {
+    steer_begin();
     __shared__ float room[32];
     const int64_t begin = (int64_t)blockIdx.x * a.hidden;
     T *data = static_cast<T *>(a.x) + begin;
@@ -100,6 +101,7 @@ __global__ void __launch_bounds__(1024) residual_rows(steer_residual a) {
 
 template <typename T, int V, bool HELD>
 __global__ void __launch_bounds__(1024) norm_part_rows(steer_norm_parts a) {
+    steer_begin();
     __shared__ float room[32];
     const int64_t row = blockIdx.x / a.parts, part = blockIdx.x % a.parts;
     const int64_t first = a.distinct ? part * a.size : 0; /* of the part's weights */
@@ -128,13 +130,9 @@ int steer_cuda_residual(void *handle, const steer_residual *args) {
         constexpr int V = decltype(number)::value;
         const int64_t packs = args->hidden / V;
         const unsigned rows = (unsigned)args->rows, threads = steer_threads_for(packs, 1024);
-        cudaStream_t stream = steer_cuda_stream(device);
-        if (packs <= 1024)
-            residual_rows<T, V, true><<<rows, threads, 0, stream>>>(*args);
-        else
-            residual_rows<T, V, false><<<rows, threads, 0, stream>>>(*args);
-        STEER_CUDA_LAUNCHED("the residual kernel");
-        return (int)STEER_OK;
+        return steer_cuda_launch(device,
+                                 packs <= 1024 ? residual_rows<T, V, true> : residual_rows<T, V, false>,
+                                 dim3(rows), threads, 0, "the residual kernel", *args);
     });
 }
 
@@ -154,12 +152,8 @@ int steer_cuda_norm_parts(void *handle, const steer_norm_parts *args) {
         constexpr int V = decltype(number)::value;
         const int64_t packs = args->size / V;
         const unsigned blocks = (unsigned)items, threads = steer_threads_for(packs, 1024);
-        cudaStream_t stream = steer_cuda_stream(device);
-        if (packs <= 1024)
-            norm_part_rows<T, V, true><<<blocks, threads, 0, stream>>>(*args);
-        else
-            norm_part_rows<T, V, false><<<blocks, threads, 0, stream>>>(*args);
-        STEER_CUDA_LAUNCHED("the kernel of norms of parts");
-        return (int)STEER_OK;
+        return steer_cuda_launch(device,
+                                 packs <= 1024 ? norm_part_rows<T, V, true> : norm_part_rows<T, V, false>,
+                                 dim3(blocks), threads, 0, "the kernel of norms of parts", *args);
     });
 }

@@ -61,6 +61,7 @@ __device__ __forceinline__ void copy_tile(T *to, const T *cache, const steer_att
 /* D is head_dim, rounded up. Rows of shared memory have 16 bytes more, so that eight of them lie in different banks. */
 template <typename T, int D, int KEYS>
 __global__ void __launch_bounds__(THREADS) prompt_tiles(steer_attention a, steer_rows rows) {
+    steer_begin();
     constexpr int STRIDE = D + 8, BLOCKS = KEYS / 8;
     alignas(16) __shared__ T keys[KEYS * STRIDE];
     alignas(16) __shared__ T values[KEYS * STRIDE];
@@ -197,10 +198,8 @@ template <typename T, int D, int KEYS> int launch(steer_cuda_device *device, con
     const steer_rows &rows = *a.rows;
     const int64_t many = rows.rows / (STEER_ATTEND_FEW + 1); /* most sequences that have tiles */
     const int64_t tiles = rows.rows / ROWS + (many < rows.sequences ? many : rows.sequences) + 1;
-    prompt_tiles<T, D, KEYS>
-        <<<dim3((unsigned)tiles, (unsigned)a.heads), THREADS, 0, steer_cuda_stream(device)>>>(a, rows);
-    STEER_CUDA_LAUNCHED("the attention kernel of prompts");
-    return STEER_OK;
+    return steer_cuda_launch(device, prompt_tiles<T, D, KEYS>, dim3((unsigned)tiles, (unsigned)a.heads),
+                             THREADS, 0, "the attention kernel of prompts", a, rows);
 }
 
 template <typename T> int choose(steer_cuda_device *device, const steer_attention &a) {

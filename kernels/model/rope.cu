@@ -38,6 +38,7 @@ __device__ __forceinline__ steer_moments head_moments(const steer_norm &norm, co
 /* blockIdx.x is the row, blockIdx.y and the warp say which of its heads: q's, then k's, then v's. */
 template <typename T>
 __global__ void __launch_bounds__(WARPS * 32) turn_heads(steer_rope a, steer_rows rows) {
+    steer_begin();
     extern __shared__ float shared[];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, which = blockIdx.y * WARPS + warp;
     const int all = a.heads + 2 * a.kv_heads, size = a.head_dim;
@@ -80,8 +81,7 @@ int steer_cuda_rope(void *handle, const steer_rope *args) {
     return steer_with_float(args->dtype, [&](auto type) {
         using T = typename decltype(type)::type;
         const dim3 grid((unsigned)rows, (unsigned)steer_divide_up(heads, WARPS));
-        turn_heads<T><<<grid, WARPS * 32, shared, steer_cuda_stream(device)>>>(*args, *args->rows);
-        STEER_CUDA_LAUNCHED("the rotation kernel");
-        return (int)STEER_OK;
+        return steer_cuda_launch(device, turn_heads<T>, grid, WARPS * 32, shared, "the rotation kernel",
+                                 *args, *args->rows);
     });
 }

@@ -92,6 +92,7 @@ struct part {
 };
 
 __global__ void __launch_bounds__(PART_THREADS) scan_parts(steer_sample a) {
+    steer_begin();
     __shared__ float room[32];
     __shared__ double wide_room[32];
     __shared__ best best_room[32];
@@ -326,6 +327,7 @@ __device__ int draw_token(histogram &h, draw_state &state, const row_logits &log
 }
 
 __global__ void __launch_bounds__(THREADS) choose_tokens(steer_sample a, int parts) {
+    steer_begin();
     __shared__ float room[32];
     __shared__ double wide_room[32];
     __shared__ best best_room[32];
@@ -376,10 +378,8 @@ int steer_cuda_sample(void *handle, const steer_sample *args) {
     if (args->count > 65535)
         return STEER_CUDA_FAIL(STEER_E_UNSUPPORTED, "count: %lld rows of logits, expected at most 65535",
                                (long long)args->count);
-    cudaStream_t stream = steer_cuda_stream(device);
-    scan_parts<<<dim3((unsigned)parts, (unsigned)args->count), PART_THREADS, 0, stream>>>(*args);
-    STEER_CUDA_LAUNCHED("the kernel that scans logits");
-    choose_tokens<<<(unsigned)args->count, THREADS, 0, stream>>>(*args, (int)parts);
-    STEER_CUDA_LAUNCHED("the sampling kernel");
-    return STEER_OK;
+    STEER_CUDA_CHECK(steer_cuda_launch(device, scan_parts, dim3((unsigned)parts, (unsigned)args->count),
+                                       PART_THREADS, 0, "the kernel that scans logits", *args));
+    return steer_cuda_launch(device, choose_tokens, dim3((unsigned)args->count), THREADS, 0,
+                             "the sampling kernel", *args, (int)parts);
 }

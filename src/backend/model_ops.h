@@ -94,7 +94,8 @@ typedef struct steer_norm_parts {
     int32_t distinct;
 } steer_norm_parts;
 
-/* y = x @ weight^T + bias. The bias may be rounded to y_dtype first: models hold it in their dtype. */
+/* y = x @ weight^T + bias. The bias may be rounded to y_dtype first: models hold it in their dtype. What stands before and after
+ * the product, `norm` and what follows it, is asked for where fuses() allows it. */
 typedef struct steer_linear {
     int64_t rows, in, out;
     steer_dtype dtype;
@@ -105,6 +106,12 @@ typedef struct steer_linear {
     void *y;             /* [rows, out] of y_dtype, y_stride elements between rows */
     steer_dtype y_dtype; /* dtype, or F32 */
     int64_t y_stride;
+    steer_norm norm; /* of the rows of x first, rounded to the dtype; NONE: x as it is */
+    int32_t glu;     /* 1: the rows of the weight are [gate | up], y = act(gate) * up, [rows, out / 2] */
+    steer_activation act;
+    void *
+        stream; /* not NULL: stream += multiplier * y, [rows, y_stride] of dtype, in place of y, as steer_residual does */
+    float multiplier;
 } steer_linear;
 
 /* Of every row: q and k norms by head, rotation of q and k, and k and v into the cache. Normed heads are rounded to the dtype before
@@ -235,6 +242,8 @@ typedef struct steer_model_ops {
     int (*residual)(void *device, const steer_residual *args);
     int (*norm_parts)(void *device, const steer_norm_parts *args);
     int (*linear)(void *device, const steer_linear *args);
+    /* (optional) 1 if linear() serves `norm`, `glu` and `stream` with such sizes. */
+    int (*fuses)(void *device, const steer_linear *args);
     int (*rope)(void *device, const steer_rope *args);
     size_t (*attention_work)(void *device, const steer_attention *args); /* for rows of at most these sizes */
     int (*attention)(void *device, const steer_attention *args);

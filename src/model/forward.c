@@ -13,6 +13,7 @@ typedef struct run {
     const steer_scratch *scratch;
     const steer_step *step;
     int64_t rows;
+    int fused; /* norms are taken, activations made and sums added by the products beside them */
 } run;
 
 static void *element(void *data, steer_dtype dtype, int64_t index) {
@@ -21,18 +22,19 @@ static void *element(void *data, steer_dtype dtype, int64_t index) {
 
 /* ---- The residual stream --------------------------------------------------------------------------------------- */
 
-/* x += y with a norm of y before it, then `next` of x into scratch->normed. */
+/* x += y with a norm of y before it, then `next` of x into scratch->normed. NULL: there is no y, or it was added. */
 static int add(const run *r, const void *y, steer_norm post, steer_norm next) {
-    const steer_residual args = {.rows = r->rows,
-                                 .hidden = r->model->hidden,
-                                 .dtype = r->model->dtype,
-                                 .x = r->scratch->x,
-                                 .y = y,
-                                 .post = post,
-                                 .multiplier = r->model->residual_multiplier,
-                                 .next = next,
-                                 .out = r->scratch->normed};
-    return y || next.kind ? r->ops->residual(r->device, &args) : STEER_OK;
+    steer_residual args = {.rows = r->rows,
+                           .hidden = r->model->hidden,
+                           .dtype = r->model->dtype,
+                           .x = r->scratch->x,
+                           .y = y,
+                           .post = post,
+                           .multiplier = r->model->residual_multiplier,
+                           .next = next,
+                           .out = r->scratch->normed};
+    if (r->fused) args.next.kind = STEER_NORM_NONE;
+    return y || args.next.kind ? r->ops->residual(r->device, &args) : STEER_OK;
 }
 
 static int is_live(const run *r, int32_t layer, steer_site site) {
@@ -49,19 +51,55 @@ static int add_at(const run *r, int32_t layer, steer_site site, const void *y, s
     return add(r, NULL, (steer_norm){0}, next);
 }
 
-static int linear(const run *r, const steer_dense *dense, const void *x, void *y) {
-    const steer_linear args = {.rows = r->rows,
-                               .in = dense->in,
-                               .out = dense->out,
-                               .dtype = r->model->dtype,
-                               .x = x,
-                               .x_stride = dense->in,
-                               .weight = dense->weight,
-                               .bias = dense->bias,
-                               .y = y,
-                               .y_dtype = r->model->dtype,
-                               .y_stride = dense->out};
+static steer_linear linear_of(const run *r, const steer_dense *dense, const void *x, void *y) {
+    return (steer_linear){.rows = r->rows,
+                          .in = dense->in,
+                          .out = dense->out,
+                          .dtype = r->model->dtype,
+                          .x = x,
+                          .x_stride = dense->in,
+                          .weight = dense->weight,
+                          .bias = dense->bias,
+                          .y = y,
+                          .y_dtype = r->model->dtype,
+                          .y_stride = dense->out};
+}
+
+/* y of the normed residual stream: which is in scratch->normed, unless the product takes the norm itself. */
+static int linear_in(const run *r, const steer_dense *dense, steer_norm norm, void *y) {
+    const int stands = r->fused || !norm.kind;
+    steer_linear args = linear_of(r, dense, stands ? r->scratch->x : r->scratch->normed, y);
+    if (r->fused) args.norm = norm;
     return r->ops->linear(r->device, &args);
+}
+
+/* The product that ends a part of a layer: *y is what is to be added to the stream, NULL if that is done. */
+static int linear_out(const run *r, const steer_dense *dense, const void *x, steer_norm post, void **y) {
+    steer_linear args = linear_of(r, dense, x, r->scratch->y);
+    const int adds = r->fused && !post.kind;
+    if (adds) {
+        args.stream = r->scratch->x;
+        args.multiplier = r->model->residual_multiplier;
+    }
+    *y = adds ? NULL : r->scratch->y;
+    return r->ops->linear(r->device, &args);
+}
+
+/* Whether the products of a step's rows take norms, make activations and add to the stream. */
+static int fuses(const run *r) {
+    const steer_model *model = r->model;
+    if (!r->ops->fuses) return 0;
+    for (int32_t l = 0; l < model->layers; l++) {
+        const steer_layer *layer = &model->layer[l];
+        const steer_dense *dense[] = {&layer->qkv, &layer->o, &layer->mlp.up, &layer->mlp.down};
+        for (int i = 0; i < 4; i++) {
+            steer_linear args = linear_of(r, dense[i], r->scratch->x, r->scratch->x);
+            if (i % 2 == 0) args.norm = i ? layer->mlp_in : layer->attn_in;
+            args.glu = i == 2 && layer->mlp.glu;
+            if (dense[i]->weight && !r->ops->fuses(r->device, &args)) return 0;
+        }
+    }
+    return 1;
 }
 
 /* ---- Attention ------------------------------------------------------------------------------------------------- */
@@ -83,11 +121,11 @@ static int norm_heads(const run *r, const steer_layer *layer, steer_norm norm, i
     return r->ops->norm_parts(r->device, &args);
 }
 
-static int attention(const run *r, int32_t l, const void *in) {
+static int attention(const run *r, int32_t l, void **y) {
     const steer_model *model = r->model;
     const steer_layer *layer = &model->layer[l];
     const steer_norm none = {0};
-    STEER_TRY(linear(r, &layer->qkv, in, r->scratch->qkv));
+    STEER_TRY(linear_in(r, &layer->qkv, layer->attn_in, r->scratch->qkv));
     STEER_TRY(norm_heads(r, layer, layer->q_norm, 0, layer->heads));
     STEER_TRY(norm_heads(r, layer, layer->k_norm, layer->heads, layer->kv_heads));
     const steer_rope_table *table = layer->rope >= 0 ? &model->ropes[layer->rope] : NULL;
@@ -119,12 +157,21 @@ static int attention(const run *r, int32_t l, const void *in) {
                                   .out = r->scratch->mixed,
                                   .work = r->scratch->work};
     STEER_TRY(r->ops->attention(r->device, &args));
-    return linear(r, &layer->o, r->scratch->mixed, r->scratch->y);
+    return linear_out(r, &layer->o, r->scratch->mixed, layer->attn_out, y);
 }
 
 /* ---- MLP ------------------------------------------------------------------------------------------------------- */
 
-static int mixture(const run *r, const steer_mlp *mlp, const void *in) {
+static int mixture(const run *r, const steer_mlp *mlp, steer_norm norm) {
+    if (r->fused && norm.kind) {
+        const steer_residual args = {.rows = r->rows,
+                                     .hidden = r->model->hidden,
+                                     .dtype = r->model->dtype,
+                                     .x = r->scratch->x,
+                                     .next = norm,
+                                     .out = r->scratch->normed};
+        STEER_TRY(r->ops->residual(r->device, &args));
+    }
     const steer_mixture args = {.rows = r->rows,
                                 .hidden = r->model->hidden,
                                 .size = mlp->expert_size,
@@ -133,7 +180,7 @@ static int mixture(const run *r, const steer_mlp *mlp, const void *in) {
                                 .experts = mlp->experts,
                                 .top_k = mlp->top_k,
                                 .renormalize = mlp->renormalize,
-                                .x = in,
+                                .x = norm.kind ? r->scratch->normed : r->scratch->x,
                                 .router = mlp->router,
                                 .gate_up = mlp->experts_gate_up,
                                 .down = mlp->experts_down,
@@ -142,9 +189,17 @@ static int mixture(const run *r, const steer_mlp *mlp, const void *in) {
     return r->ops->mixture(r->device, &args);
 }
 
-static int mlp(const run *r, const steer_mlp *mlp, const void *in) {
-    if (mlp->experts) return mixture(r, mlp, in);
-    STEER_TRY(linear(r, &mlp->up, in, r->scratch->gate_up));
+/* act(gate) * up, or act(x), of the normed stream, into scratch->act. */
+static int mlp_in(const run *r, const steer_mlp *mlp, steer_norm norm) {
+    if (r->fused && mlp->glu) {
+        steer_linear args = linear_of(r, &mlp->up, r->scratch->x, r->scratch->act);
+        args.norm = norm;
+        args.glu = 1;
+        args.act = mlp->act;
+        args.y_stride = mlp->down.in;
+        return r->ops->linear(r->device, &args);
+    }
+    STEER_TRY(linear_in(r, &mlp->up, norm, r->scratch->gate_up));
     const steer_activate args = {.rows = r->rows,
                                  .size = mlp->down.in,
                                  .dtype = r->model->dtype,
@@ -152,29 +207,47 @@ static int mlp(const run *r, const steer_mlp *mlp, const void *in) {
                                  .glu = mlp->glu,
                                  .x = r->scratch->gate_up,
                                  .out = r->scratch->act};
-    STEER_TRY(r->ops->activate(r->device, &args));
-    return linear(r, &mlp->down, r->scratch->act, r->scratch->y);
+    return r->ops->activate(r->device, &args);
 }
 
 /* ---- A layer --------------------------------------------------------------------------------------------------- */
 
-/* At its start scratch->normed holds attn_in of x, where there is such a norm; at its end that of the next layer. */
+/* Attention and mlp one after the other. */
+static int run_in_turn(const run *r, int32_t l, void **y) {
+    const steer_layer *layer = &r->model->layer[l];
+    STEER_TRY(attention(r, l, y));
+    STEER_TRY(add_at(r, l, STEER_SITE_ATTENTION, *y, layer->attn_out, layer->mlp_in));
+    *y = r->scratch->y;
+    if (layer->mlp.experts) return mixture(r, &layer->mlp, layer->mlp_in);
+    STEER_TRY(mlp_in(r, &layer->mlp, layer->mlp_in));
+    return linear_out(r, &layer->mlp.down, r->scratch->act, layer->mlp_out, y);
+}
+
+/* Both of the stream as it was before them; without a norm of its own the mlp shares that of the attention. */
+static int run_in_parallel(const run *r, int32_t l, void **y) {
+    const steer_layer *layer = &r->model->layer[l];
+    const steer_norm none = {0}, norm = layer->mlp_in.kind ? layer->mlp_in : layer->attn_in;
+    void *mixed = r->scratch->y;
+    if (r->fused) {
+        STEER_TRY(mlp_in(r, &layer->mlp, norm));
+        STEER_TRY(attention(r, l, &mixed));
+    } else {
+        STEER_TRY(attention(r, l, &mixed));
+        STEER_TRY(add(r, NULL, none, layer->mlp_in));
+        STEER_TRY(mlp_in(r, &layer->mlp, norm));
+    }
+    STEER_TRY(add(r, mixed, layer->attn_out, none));
+    return linear_out(r, &layer->mlp.down, r->scratch->act, layer->mlp_out, y);
+}
+
+/* At its start scratch->normed holds attn_in of x, where there is such a norm and nothing is fused; at its end that of the next
+ * layer. */
 static int run_layer(const run *r, int32_t l) {
-    const steer_scratch *s = r->scratch;
     const steer_layer *layer = &r->model->layer[l];
     const steer_norm none = {0}, next = l + 1 < r->model->layers ? r->model->layer[l + 1].attn_in : none;
-    const void *in = layer->attn_in.kind ? s->normed : s->x;
-    STEER_TRY(attention(r, l, in));
-    if (layer->parallel) {
-        STEER_TRY(
-            add(r, NULL, none, layer->mlp_in)); /* of x before the attention; without it `in` serves both */
-        STEER_TRY(add(r, s->y, layer->attn_out, none));
-        STEER_TRY(mlp(r, &layer->mlp, s->normed));
-    } else {
-        STEER_TRY(add_at(r, l, STEER_SITE_ATTENTION, s->y, layer->attn_out, layer->mlp_in));
-        STEER_TRY(mlp(r, &layer->mlp, layer->mlp_in.kind ? s->normed : s->x));
-    }
-    return add_at(r, l, STEER_SITE_LAYER, s->y, layer->mlp_out, next);
+    void *y;
+    STEER_TRY(layer->parallel ? run_in_parallel(r, l, &y) : run_in_turn(r, l, &y));
+    return add_at(r, l, STEER_SITE_LAYER, y, layer->mlp_out, next);
 }
 
 static int embed(const run *r) {
@@ -216,30 +289,35 @@ static int logits(const run *r) {
                                    .dtype = model->dtype,
                                    .x = r->scratch->last,
                                    .norm = model->norm};
-    const steer_linear head = {.rows = gather.count,
-                               .in = model->hidden,
-                               .out = model->vocab,
-                               .dtype = model->dtype,
-                               .x = r->scratch->last,
-                               .x_stride = model->hidden,
-                               .weight = model->head.weight,
-                               .bias = model->head.bias,
-                               .y = r->scratch->logits,
-                               .y_dtype = STEER_F32,
-                               .y_stride = model->vocab};
+    steer_linear head = {.rows = gather.count,
+                         .in = model->hidden,
+                         .out = model->vocab,
+                         .dtype = model->dtype,
+                         .x = r->scratch->last,
+                         .x_stride = model->hidden,
+                         .weight = model->head.weight,
+                         .bias = model->head.bias,
+                         .y = r->scratch->logits,
+                         .y_dtype = STEER_F32,
+                         .y_stride = model->vocab};
     const steer_logits scale = {.count = gather.count,
                                 .vocab = model->vocab,
                                 .logits = r->scratch->logits,
                                 .scale = model->logit_scale,
                                 .softcap = model->logit_softcap};
     STEER_TRY(r->ops->gather(r->device, &gather));
-    if (norm.norm.kind) STEER_TRY(r->ops->norm_parts(r->device, &norm));
+    head.norm = model->norm;
+    if (!r->ops->fuses || !r->ops->fuses(r->device, &head)) {
+        head.norm.kind = STEER_NORM_NONE;
+        if (norm.norm.kind) STEER_TRY(r->ops->norm_parts(r->device, &norm));
+    }
     STEER_TRY(r->ops->linear(r->device, &head));
     return scale.scale != 1 || scale.softcap > 0 ? r->ops->logits(r->device, &scale) : STEER_OK;
 }
 
 int steer_forward(const steer_model *model, const steer_scratch *scratch, const steer_step *step) {
-    const run r = {model, model->ops, model->device->state, scratch, step, step->rows->rows};
+    run r = {model, model->ops, model->device->state, scratch, step, step->rows->rows, 0};
+    r.fused = fuses(&r);
     STEER_TRY(embed(&r));
     for (int32_t l = 0; l < model->layers; l++) STEER_TRY(run_layer(&r, l));
     return step->outputs ? logits(&r) : STEER_OK;

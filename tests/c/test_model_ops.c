@@ -175,8 +175,17 @@ static void test_linear(steer_dtype dtype, int64_t rows) {
           *y = array_full(y_dtype, rows * y_stride, -77);
     DESCRIBE("linear %s to %s rows %d in %d out %d strides %d %d bias %d", dtype_names[dtype],
              dtype_names[y_dtype], (int)rows, (int)in, (int)out, (int)x_stride, (int)y_stride, !!bias);
-    CHECK_OP(linear, (&(steer_linear){rows, in, out, dtype, x->data, x_stride, weight->data,
-                                      bias ? bias->data : NULL, y->data, y_dtype, y_stride}));
+    CHECK_OP(linear, (&(steer_linear){.rows = rows,
+                                      .in = in,
+                                      .out = out,
+                                      .dtype = dtype,
+                                      .x = x->data,
+                                      .x_stride = x_stride,
+                                      .weight = weight->data,
+                                      .bias = bias ? bias->data : NULL,
+                                      .y = y->data,
+                                      .y_dtype = y_dtype,
+                                      .y_stride = y_stride}));
     array_read(y);
     span *expected = malloc((size_t)y_stride * sizeof *expected);
     for (int64_t row = 0; row < rows; row++) {
@@ -202,10 +211,21 @@ static void test_alone(steer_dtype dtype) {
     for (int64_t rows = 1; rows <= ROWS; rows = rows * 2 + pick(2)) {
         const int64_t row = pick((int)rows);
         const char *at = (const char *)x->data + row * in * (int64_t)steer_dtype_size(dtype);
-        CHECK_OP(linear, (&(steer_linear){rows, in, out, dtype, x->data, in, weight->data, NULL, y->data,
-                                          STEER_F32, out}));
-        CHECK_OP(linear,
-                 (&(steer_linear){1, in, out, dtype, at, in, weight->data, NULL, one->data, STEER_F32, out}));
+        steer_linear args = {.rows = rows,
+                             .in = in,
+                             .out = out,
+                             .dtype = dtype,
+                             .x = x->data,
+                             .x_stride = in,
+                             .weight = weight->data,
+                             .y = y->data,
+                             .y_dtype = STEER_F32,
+                             .y_stride = out};
+        CHECK_OP(linear, &args);
+        args.rows = 1;
+        args.x = at;
+        args.y = one->data;
+        CHECK_OP(linear, &args);
         array_read(y);
         array_read(one);
         CHECK(memcmp(y->values + row * out, one->values, (size_t)out * sizeof *one->values) == 0);
@@ -326,6 +346,99 @@ static void test_mixture(steer_dtype dtype, steer_activation act) {
     free(sum);
 }
 
+/* ---- Products with what stands beside them ----------------------------------------------------------------------------- */
+
+/* The product of what is within spans. */
+static span dot_of_spans(const span *x, const double *weight, int64_t size, double *middle) {
+    double off = 0;
+    for (int64_t i = 0; i < size; i++) {
+        middle[i] = (x[i].lo + x[i].hi) / 2;
+        off += fabs(weight[i]) * (x[i].hi - x[i].lo) / 2;
+    }
+    return span_add(dot_span(middle, weight, size), span_of(0, off));
+}
+
+/* The activation of what is within a span; none but RELU2's is steeper than 1.13. */
+static span act_of_span(steer_activation act, span x) {
+    const span low = act_span(act, x.lo), high = act_span(act, x.hi);
+    const double steep = act == STEER_ACT_RELU2 ? 2 * fmax(fabs(x.lo), fabs(x.hi)) : 1.13;
+    const double off = steep * (x.hi - x.lo);
+    return (span){fmin(low.lo, high.lo) - off, fmax(low.hi, high.hi) + off};
+}
+
+/* The product of what is within two spans. */
+static span span_product(span a, span b) {
+    const span p = span_times(a, b.lo), q = span_times(a, b.hi);
+    return (span){fmin(p.lo, q.lo), fmax(p.hi, q.hi)};
+}
+
+/* What stands before and after a product, where the backend takes it there. */
+static void test_fused(steer_dtype dtype, int64_t rows, steer_norm_kind kind, int glu, steer_activation act) {
+    const int64_t in = 8 * between(1, pick(4) ? 60 : 700), size = glu ? between(1, 70) : between(1, 150);
+    const int64_t out = glu ? 2 * size : size, y_stride = size + pick(2) * between(1, 20);
+    const int adds = !glu && pick(2);
+    const float multiplier = pick(2) ? 1 : 0.22f;
+    const double *norm_weight, *norm_bias;
+    const steer_norm norm = norm_make(kind, in, &norm_weight, &norm_bias);
+    array *x = array_noise(dtype, rows * in, 2), *weight = array_noise(dtype, out * in, 0.1);
+    array *bias = pick(2) ? array_noise(STEER_F32, out, 1) : NULL;
+    array *y = array_noise(dtype, rows * y_stride, 1);
+    double *before = malloc((size_t)(rows * y_stride + in) * sizeof *before),
+           *middle = before + rows * y_stride;
+    memcpy(before, y->values, (size_t)(rows * y_stride) * sizeof *before);
+    const steer_linear args = {.rows = rows,
+                               .in = in,
+                               .out = out,
+                               .dtype = dtype,
+                               .x = x->data,
+                               .x_stride = in,
+                               .weight = weight->data,
+                               .bias = bias ? bias->data : NULL,
+                               .y = y->data,
+                               .y_dtype = dtype,
+                               .y_stride = y_stride,
+                               .norm = norm,
+                               .glu = glu,
+                               .act = act,
+                               .stream = adds ? y->data : NULL,
+                               .multiplier = multiplier};
+    DESCRIBE("fused %s norm %s glu %d %s adds %d rows %d in %d out %d", dtype_names[dtype], norm_names[kind],
+             glu, act_names[act], adds, (int)rows, (int)in, (int)out);
+    if (ops->fuses && ops->fuses(device->state, &args)) {
+        CHECK_OP(linear, &args);
+        array_read(y);
+        span *normed = malloc((size_t)(in + y_stride) * sizeof *normed), *expected = normed + in;
+        for (int64_t row = 0; row < rows; row++) {
+            for (int64_t i = 0; i < in; i++) normed[i] = span_of(x->values[row * in + i], 0);
+            if (kind) norm_spans(&norm, norm_weight, norm_bias, dtype, normed, normed, in);
+            for (int64_t i = 0; i < y_stride; i++) {
+                const double old = before[row * y_stride + i];
+                expected[i] = span_of(old, 0);
+                if (i >= size) continue;
+                span value[2];
+                for (int part = 0; part <= glu; part++) {
+                    const int64_t o = part * size + i;
+                    const double b = bias ? bias->values[o] : 0;
+                    const span dot = dot_of_spans(normed, weight->values + o * in, in, middle);
+                    value[part] = span_rounded(
+                        dtype, span_wide(span_add(dot, span_of(b, fabs(b - rounded(dtype, b))))));
+                }
+                if (glu) {
+                    const span product = span_product(act_of_span(act, value[0]), value[1]);
+                    value[0] = span_rounded(dtype, span_wide(product));
+                } else if (adds) {
+                    const span more = span_wide(span_times(value[0], multiplier));
+                    value[0] = span_rounded(dtype, span_wide(span_add(span_of(old, 0), more)));
+                }
+                expected[i] = value[0];
+            }
+            expect("fused products", y, row * y_stride, y_stride, expected);
+        }
+        free(normed);
+    }
+    free(before);
+}
+
 /* ---- All ------------------------------------------------------------------------------------------------------------- */
 
 static void test_dtype(steer_dtype dtype) {
@@ -341,6 +454,9 @@ static void test_dtype(steer_dtype dtype) {
             test_activate(dtype, (steer_activation)act, 0);
             test_activate(dtype, (steer_activation)act, 1);
             test_mixture(dtype, (steer_activation)act);
+            for (int kind = 0; kind < 4; kind++)
+                for (int glu = 0; glu < 2; glu++)
+                    test_fused(dtype, between(1, 8), kinds[kind], glu, (steer_activation)act);
         }
         arrays_free();
     }

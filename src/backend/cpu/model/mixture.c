@@ -49,7 +49,16 @@ static void route(const steer_mixture *args, float *score) {
 
 static int product(const steer_mixture *args, int64_t rows, int64_t in, int64_t out, const void *x,
                    const void *weight, float *y) {
-    const steer_linear linear = {rows, in, out, args->dtype, x, in, weight, NULL, y, STEER_F32, out};
+    const steer_linear linear = {.rows = rows,
+                                 .in = in,
+                                 .out = out,
+                                 .dtype = args->dtype,
+                                 .x = x,
+                                 .x_stride = in,
+                                 .weight = weight,
+                                 .y = y,
+                                 .y_dtype = STEER_F32,
+                                 .y_stride = out};
     return steer_cpu_linear(NULL, &linear);
 }
 
