@@ -320,15 +320,21 @@ int steer_cuda_attention(void *handle, const steer_attention *args) {
     if (args->head_dim > STEER_ATTEND_MOST_DIM)
         return STEER_CUDA_FAIL(STEER_E_UNSUPPORTED, "head_dim: %d, expected at most %d", (int)args->head_dim,
                                (int)STEER_ATTEND_MOST_DIM);
+    steer_attention a = *args;
+    const bool singles = rows->most_rows <= STEER_ATTEND_FEW && steer_attend_tiles_serve(a);
+    if (a.rope && !singles) {
+        STEER_CUDA_CHECK(steer_cuda_rope(handle, a.rope));
+        a.rope = nullptr;
+    }
     return steer_with_float(args->dtype, [&](auto type) {
         using T = typename decltype(type)::type;
         layout how = {STEER_ATTEND_ALL, 0, 0, (int)splits_of(args), static_cast<float *>(args->work)};
-        if (rows->most_rows <= STEER_ATTEND_FEW) return choose<T>(device, *args, rows->rows, how);
+        if (rows->most_rows <= STEER_ATTEND_FEW) return choose<T>(device, a, rows->rows, how);
         how.which = STEER_ATTEND_FEWS;
-        STEER_CUDA_CHECK(choose<T>(device, *args, (int64_t)rows->sequences * STEER_ATTEND_FEW, how));
-        if (steer_attend_tiles_serve(*args)) return steer_attend_tiles(device, *args);
+        STEER_CUDA_CHECK(choose<T>(device, a, (int64_t)rows->sequences * STEER_ATTEND_FEW, how));
+        if (steer_attend_tiles_serve(a)) return steer_attend_tiles(device, a);
         how.which = STEER_ATTEND_MANYS;
         how.splits = 1;
-        return choose<T>(device, *args, rows->rows, how);
+        return choose<T>(device, a, rows->rows, how);
     });
 }

@@ -51,10 +51,11 @@ struct steer_place {
 };
 __device__ __forceinline__ steer_place steer_place_of(const steer_rows &rows, steer_attend_rows which,
                                                       int64_t i) {
-    if (which != STEER_ATTEND_FEWS) {
+    if (which == STEER_ATTEND_ALL) return {i, i, rows.sequence[i]};
+    if (which == STEER_ATTEND_MANYS) {
         const int s = rows.sequence[i];
         const bool few = s >= 0 && rows.first[s + 1] - rows.first[s] <= STEER_ATTEND_FEW;
-        return {which == STEER_ATTEND_MANYS && few ? -1 : i, i, s};
+        return {few ? -1 : i, i, s};
     }
     const int s = (int)(i / STEER_ATTEND_FEW), r = (int)(i % STEER_ATTEND_FEW);
     const int first = rows.first[s], count = rows.first[s + 1] - first;
@@ -65,7 +66,7 @@ __device__ __forceinline__ steer_place steer_place_of(const steer_rows &rows, st
 bool steer_attend_tiles_serve(const steer_attention &a);
 /* Attention of the sequences with more rows than few, and zeros for padding. */
 int steer_attend_tiles(steer_cuda_device *device, const steer_attention &a);
-/* Attention of the others, or of all; with splits the partial results. */
+/* Attention of the others, or of all, a.rope done first; with splits the partial results. */
 int steer_attend_singles(steer_cuda_device *device, const steer_attention &a, steer_attend_rows which,
                          int64_t items, int splits);
 

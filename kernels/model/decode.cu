@@ -8,13 +8,18 @@
  * then of splits, are combined in their order. */
 #include "attention.cuh"
 #include "mma.cuh"
+#include "rope.cuh"
 
 namespace {
 
-enum { WARPS = 4, THREADS = WARPS * 32, HEADS = 8, BLOCK = STEER_KV_BLOCK };
+enum { HEADS = 8, BLOCK = STEER_KV_BLOCK };
+
+/* Warps of a block, by chunks of 32 dimensions. */
+template <int C> struct warps_for { static constexpr int value = C > 4 ? 4 : 8; };
 
 struct layout {
     steer_attend_rows which;
+    int turns;          /* 1: q, k and v are as their product left them */
     int chunks, splits; /* of query heads of a head of k and v; most of a row */
     float *work;        /* as in attention.cu */
 };
@@ -113,48 +118,87 @@ __device__ __forceinline__ void take_block(warp_sums<C> &state, const steer_atte
     }
 }
 
-/* C * 32 dimensions at least. */
+/* The heads of a row that a block needs, turned: q's to shared memory, k and v of this position to the cache. */
+template <typename T, int W, int D>
+__device__ __forceinline__ void turn(T (&q)[HEADS][D + 8], float (&room)[W][HEADS][D], const steer_rope &rope,
+                                     const steer_rows &rows, int64_t row, int head, int group, int kv,
+                                     bool stores) {
+    const int warp = threadIdx.x / 32, slot = rows.slots[row];
+    for (int i = warp; i < group + 2; i += W) {
+        const int which = i < group ? head + i : rope.heads + (i - group) * rope.kv_heads + kv;
+        if (i >= group && (!stores || slot < 0)) continue;
+        steer_turn_head<T>(rope, rows, row, which, room[warp][0],
+                           i < group ? q[i] : steer_cache_place<T>(rope, which, slot));
+        __syncwarp();
+    }
+    __syncthreads();
+}
+
+/* C * 32 dimensions at least. What earlier steps left in the cache is on its way before the kernel ahead has ended. */
 template <typename T, int C>
-__global__ void __launch_bounds__(THREADS) decode_rows(steer_attention a, steer_rows rows, layout how) {
-    steer_begin();
-    __shared__ float total[WARPS][HEADS][C * 32], maxima[WARPS][HEADS], sums[WARPS][HEADS];
+__global__ void __launch_bounds__(warps_for<C>::value * 32)
+    decode_rows(steer_attention a, steer_rows rows, steer_rope rope, layout how) {
+    constexpr int W = warps_for<C>::value, D = C * 32, THREADS = W * 32;
+    __shared__ float total[W][HEADS][D], maxima[W][HEADS], sums[W][HEADS];
+    alignas(16) __shared__ T turned[HEADS][D + 8];
     const steer_place here = steer_place_of(rows, how.which, blockIdx.x);
-    if (here.row < 0) return;
     const int64_t row = here.row;
-    const int position = rows.positions[row], size = a.head_dim;
+    const int position = row < 0 ? -1 : rows.positions[row], size = a.head_dim;
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     const int kv = blockIdx.y / how.chunks, chunk = blockIdx.y % how.chunks, all_group = a.heads / a.kv_heads;
     const int head = kv * all_group + chunk * HEADS, group = min((int)HEADS, all_group - chunk * HEADS);
     T *out = static_cast<T *>(a.out) + (row * a.heads + head) * size;
+    int begin = steer_window_begin(a.window, position), end = position + 1;
+    if (how.splits > 1) {
+        begin = max(begin, (int)steer_split_begin(blockIdx.z));
+        end = (int)min((int64_t)end, steer_split_begin(blockIdx.z + 1));
+    }
+    const int from = begin / BLOCK, to = (end - 1) / BLOCK; /* blocks of positions */
+    const int *table = rows.blocks + here.sequence * rows.blocks_stride;
+    int b = from + (W + warp - from % W) % W, entry = -1;
+    block_packs<T, C> k, v;
+    bool read = false;
+    if (begin < end) {
+        if (b + lane * W <= to) entry = table[b + lane * W];
+        const int block = __shfl_sync(0xffffffffu, entry, 0);
+        read = b <= to && b < position / BLOCK && block >= 0;
+        if (read) {
+            k.read(static_cast<const T *>(a.keys), a, block, kv, begin - b * BLOCK, end - 1 - b * BLOCK);
+            v.read(static_cast<const T *>(a.values), a, block, kv, begin - b * BLOCK, end - 1 - b * BLOCK);
+        }
+    }
+    steer_begin();
+    if (row < 0) return;
     if (position < 0) {
         if (blockIdx.z == 0)
             for (int i = threadIdx.x; i < group * size; i += THREADS) out[i] = steer_from_f32<T>(0.0f);
         return;
     }
-    int begin = steer_window_begin(a.window, position), end = position + 1;
-    if (how.splits > 1) {
-        begin = max(begin, (int)steer_split_begin(blockIdx.z));
-        end = (int)min((int64_t)end, steer_split_begin(blockIdx.z + 1));
-        if (begin >= end) return;
+    if (begin >= end) return;
+    const T *queries =
+        static_cast<const T *>(a.qkv) + row * (a.heads + 2 * a.kv_heads) * size + (int64_t)head * size;
+    int stride = size;
+    if (how.turns) {
+        turn<T, W, D>(turned, total, rope, rows, row, head, group, kv, end == position + 1);
+        queries = turned[0];
+        stride = D + 8;
     }
-    const int64_t row_size = (int64_t)(a.heads + 2 * a.kv_heads) * size;
-    const int *table = rows.blocks + here.sequence * rows.blocks_stride;
     row_packs<T, C> q;
-    q.read(static_cast<const T *>(a.qkv) + row * row_size + (int64_t)(head + lane / 4) * size,
-           lane / 4 < group, size);
+    q.read(queries + lane / 4 * stride, lane / 4 < group, size);
     warp_sums<C> state = {};
     state.most[0] = state.most[1] = steer_minus_infinity();
-    const int from = begin / BLOCK, to = (end - 1) / BLOCK; /* blocks of positions */
-    int entry = 0;
-    for (int b = from + (WARPS + warp - from % WARPS) % WARPS, i = 0; b <= to; b += WARPS, i++) {
-        if (i % 32 == 0) entry = b + lane * WARPS <= to ? table[b + lane * WARPS] : -1;
+    for (int i = 0; b <= to; b += W, i++) {
+        if (i > 0 && i % 32 == 0) entry = b + lane * W <= to ? table[b + lane * W] : -1;
         const int block = __shfl_sync(0xffffffffu, entry, i % 32);
         const int first = begin - b * BLOCK, last = end - 1 - b * BLOCK;
-        block_packs<T, C> k, v;
-        k.read(static_cast<const T *>(a.keys), a, block, kv, first, last);
-        v.read(static_cast<const T *>(a.values), a, block, kv, first, last);
+        if (!read) {
+            k.read(static_cast<const T *>(a.keys), a, block, kv, first, last);
+            v.read(static_cast<const T *>(a.values), a, block, kv, first, last);
+        }
+        read = false;
         if (block >= 0) take_block<T, C>(state, a, q, k, v, first, last);
     }
+    __syncthreads(); /* shared memory of heads that were turned */
 #pragma unroll
     for (int h = 0; h < 2; h++) {
 #pragma unroll
@@ -176,10 +220,10 @@ __global__ void __launch_bounds__(THREADS) decode_rows(steer_attention a, steer_
         const int h = i / size, at = i % size;
         float most = maxima[0][h], sum = 0.0f, o = 0.0f;
 #pragma unroll
-        for (int w = 1; w < WARPS; w++) most = fmaxf(most, maxima[w][h]);
+        for (int w = 1; w < W; w++) most = fmaxf(most, maxima[w][h]);
         const float offset = most == steer_minus_infinity() ? 0.0f : most;
 #pragma unroll
-        for (int w = 0; w < WARPS; w++) {
+        for (int w = 0; w < W; w++) {
             const float by = expf(maxima[w][h] - offset);
             sum += sums[w][h] * by;
             o += total[w][h][at] * by;
@@ -197,8 +241,9 @@ __global__ void __launch_bounds__(THREADS) decode_rows(steer_attention a, steer_
 template <typename T, int C>
 int launch(steer_cuda_device *device, const steer_attention &a, int64_t items, layout how) {
     const dim3 grid((unsigned)items, (unsigned)(a.kv_heads * how.chunks), (unsigned)how.splits);
-    return steer_cuda_launch(device, decode_rows<T, C>, grid, THREADS, 0,
-                             "the attention kernel of single rows", a, *a.rows, how);
+    const steer_rope none = {};
+    return steer_cuda_launch(device, decode_rows<T, C>, grid, warps_for<C>::value * 32, 0,
+                             "the attention kernel of single rows", a, *a.rows, a.rope ? *a.rope : none, how);
 }
 
 template <typename T>
@@ -213,7 +258,7 @@ int choose(steer_cuda_device *device, const steer_attention &a, int64_t items, c
 int steer_attend_singles(steer_cuda_device *device, const steer_attention &a, steer_attend_rows which,
                          int64_t items, int splits) {
     if (items == 0) return STEER_OK;
-    const layout how = {which, (int)steer_divide_up(a.heads / a.kv_heads, HEADS), splits,
+    const layout how = {which, a.rope != nullptr, (int)steer_divide_up(a.heads / a.kv_heads, HEADS), splits,
                         static_cast<float *>(a.work)};
     return a.dtype == STEER_F16 ? choose<steer_f16>(device, a, items, how)
                                 : choose<steer_bf16>(device, a, items, how);

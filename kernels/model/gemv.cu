@@ -72,7 +72,7 @@ template <typename T, int V, int R> __global__ void __launch_bounds__(THREADS) f
     float total = parts[0][thread];
 #pragma unroll
     for (int warp = 1; warp < WARPS; warp++) total += parts[warp][thread];
-    if (a.bias) total += a.bias[o];
+    if (a.bias) total += steer_to_f32(static_cast<const T *>(a.bias)[o]);
     if (a.y_dtype == STEER_F32)
         static_cast<float *>(a.y)[r * a.y_stride + o] = total;
     else

@@ -1,162 +1,125 @@
 /* gemv_mma.cu: y = x @ weight^T of few rows in f16 and bf16 on the tensor cores, at the speed at which the weights come from
  * memory, with what stands before and after the product in a decoder.
  *
- *     x'[r]    = norm(x[r]), rounded, or x[r]
- *     y[r, o]  = sum over i of weight[o, i] * x'[r, i] + bias[o], in f32
+ *     y[r, o]  = sum over i of weight[o, i] * x[r, i] + bias[o], in f32
+ *     normed   y[r, o] = sum over i of weight[o, i] * round(x[r, i] * norm[i]), / sqrt(mean(x[r] * x[r]) + eps), + bias[o]
  *     out      = round(y), or with glu round(act(round(y gate)) * round(y up)), or in place stream += multiplier * round(y)
  *
- * A block has tiles of 16 outputs (with glu 8 and their 8 others), its warps the UNIT columns w, w + WARPS, ... of them: the
- * weights are the [16, 16] factor of each product, up to 8 rows of x the other. A lane reads 16 bytes of a row, which permutes the
- * columns alike in both factors. The sums of the warps are added in their order. Nothing depends on how many rows there are, so a
- * row has the same bits alone and with up to seven others. The first weights are on their way before the kernel ahead has ended. */
+ * A block has tiles of outputs (with glu half of them are the gates' others), its warps the UNIT columns w, w + WARPS, ... of
+ * them: the weights are one factor of each product, up to 8 rows of x the other. A lane reads 16 bytes of a row, which permutes
+ * the columns alike in both. The sums of the warps are added in their order. Nothing depends on how many rows there are, so a row
+ * has the same bits alone and with up to seven others. The first weights are on their way before the kernel ahead has ended. */
 #include "activation.cuh"
 #include "gemv.cuh"
 #include "mma.cuh"
 
 namespace {
 
-enum { ROWS = STEER_GEMV_ROWS, TILE = 16, UNIT = 64, GROUP = 2, PAD = 32 };
+enum { ROWS = STEER_GEMV_ROWS, UNIT = 64 };
 
-/* Columns of GROUP units that a lane needs: of two rows of the weights and one of x. */
-struct group_packs {
-    uint4 weight[GROUP][2][2]; /* unit, half of it, row */
-    uint4 x[GROUP][2];
+/* Tiles of 16 outputs for many outputs, of 8 with more warps for few. */
+template <int TILE> struct shape {
+    static constexpr int outputs = TILE, warps = TILE == 16 ? 4 : 8, group = 2;
+    static constexpr int threads = warps * 32, both = TILE / 8;
 };
 
-template <typename T> __device__ __forceinline__ uint4 read_16(const T *row, int64_t at, int64_t size) {
-    return at < size ? *reinterpret_cast<const uint4 *>(row + at) : make_uint4(0, 0, 0, 0);
-}
+/* What a block leaves of a tile. */
+template <typename S> struct tile_sums { float part[S::warps][S::outputs][ROWS], squares[S::warps][ROWS]; };
 
-template <typename T, int WARPS>
-__device__ __forceinline__ void read_weights(group_packs &to, const T *first, const T *second, int64_t unit,
-                                             int64_t in) {
+/* The weights of `group` units that a lane needs: of `both` rows. */
+template <typename S> struct weight_packs {
+    uint4 at[S::group][2][S::both];
+    template <typename T>
+    __device__ __forceinline__ void read(const T *const (&row)[S::both], int64_t unit, int64_t in) {
 #pragma unroll
-    for (int u = 0; u < GROUP; u++) {
+        for (int u = 0; u < S::group; u++) {
 #pragma unroll
-        for (int h = 0; h < 2; h++) {
-            const int64_t at = (unit + u * WARPS) * UNIT + h * 32 + threadIdx.x % 4 * 8;
-            to.weight[u][h][0] = read_16(first, at, in);
-            to.weight[u][h][1] = read_16(second, at, in);
+            for (int h = 0; h < 2; h++) {
+                const int64_t column = (unit + u * S::warps) * UNIT + h * 32 + threadIdx.x % 4 * 8;
+#pragma unroll
+                for (int b = 0; b < S::both; b++)
+                    at[u][h][b] = column < in ? __ldcs(reinterpret_cast<const uint4 *>(row[b] + column))
+                                              : make_uint4(0, 0, 0, 0);
+            }
         }
     }
-}
+};
 
-template <typename T, int WARPS>
-__device__ __forceinline__ void read_x(group_packs &to, const T *row, int64_t unit, int64_t in) {
-#pragma unroll
-    for (int u = 0; u < GROUP; u++) {
-#pragma unroll
-        for (int h = 0; h < 2; h++)
-            to.x[u][h] = row ? read_16(row, (unit + u * WARPS) * UNIT + h * 32 + threadIdx.x % 4 * 8, in)
-                             : make_uint4(0, 0, 0, 0);
+/* x times the norm's weight, rounded; the squares of x are added to `squares`. */
+template <typename T>
+__device__ __forceinline__ uint4 weighted(uint4 x, const float *norm, int64_t column, float &squares) {
+    const steer_pack<T, 8> &from = reinterpret_cast<const steer_pack<T, 8> &>(x);
+    float by[8] = {1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f};
+    uint32_t word[4];
+    if (norm) {
+        const float4 low = *reinterpret_cast<const float4 *>(norm + column);
+        const float4 high = *reinterpret_cast<const float4 *>(norm + column + 4);
+        by[0] = low.x, by[1] = low.y, by[2] = low.z, by[3] = low.w;
+        by[4] = high.x, by[5] = high.y, by[6] = high.z, by[7] = high.w;
     }
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+        const float a = steer_to_f32(from.at[2 * j]), b = steer_to_f32(from.at[2 * j + 1]);
+        squares += a * a;
+        squares += b * b;
+        word[j] = steer_two<T>(a * by[2 * j], b * by[2 * j + 1]);
+    }
+    return make_uint4(word[0], word[1], word[2], word[3]);
 }
 
-template <typename T> __device__ __forceinline__ void multiply(float (&sums)[4], const group_packs &from) {
+template <typename T, typename S, bool NORM>
+__device__ __forceinline__ void multiply(float (&sums)[4], float &squares, const weight_packs<S> &weight,
+                                         const T *x, const float *norm, int64_t unit, int64_t in) {
+    uint4 rows[S::group][2];
 #pragma unroll
-    for (int u = 0; u < GROUP; u++) {
+    for (int u = 0; u < S::group; u++) {
 #pragma unroll
         for (int h = 0; h < 2; h++) {
-            const uint4 g = from.weight[u][h][0], o = from.weight[u][h][1], x = from.x[u][h];
+            const int64_t column = (unit + u * S::warps) * UNIT + h * 32 + threadIdx.x % 4 * 8;
+            rows[u][h] =
+                x && column < in ? *reinterpret_cast<const uint4 *>(x + column) : make_uint4(0, 0, 0, 0);
+        }
+    }
+#pragma unroll
+    for (int u = 0; u < S::group; u++) {
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            const int64_t column = (unit + u * S::warps) * UNIT + h * 32 + threadIdx.x % 4 * 8;
+            if (NORM && column < in) rows[u][h] = weighted<T>(rows[u][h], norm, column, squares);
+            const uint4 g = weight.at[u][h][0], x4 = rows[u][h];
+            const uint4 o = S::both == 2 ? weight.at[u][h][S::both - 1] : make_uint4(0, 0, 0, 0);
             const uint32_t low[4] = {g.x, o.x, g.y, o.y}, high[4] = {g.z, o.z, g.w, o.w};
-            steer_mma<T>(sums, low, x.x, x.y);
-            steer_mma<T>(sums, high, x.z, x.w);
+            steer_mma<T>(sums, low, x4.x, x4.y);
+            steer_mma<T>(sums, high, x4.z, x4.w);
         }
     }
 }
 
-/* Sums over the block of one value for each row; `room` has WARPS * ROWS floats. */
-template <int WARPS> __device__ void sum_rows(float (&x)[ROWS], float *room) {
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+/* Output `at` of the tile, which is output o of the weights, of row r. */
+template <typename T, typename S, bool NORM>
+__device__ __forceinline__ float output_of(const tile_sums<S> &tile, const steer_linear &a, int at, int r,
+                                           int64_t o) {
+    float y = tile.part[0][at][r];
 #pragma unroll
-    for (int r = 0; r < ROWS; r++) x[r] = steer_warp_sum(x[r]);
-    __syncthreads();
-    if (lane == 0) {
+    for (int w = 1; w < S::warps; w++) y += tile.part[w][at][r];
+    if (NORM) {
+        float squares = tile.squares[0][r];
 #pragma unroll
-        for (int r = 0; r < ROWS; r++) room[warp * ROWS + r] = x[r];
+        for (int w = 1; w < S::warps; w++) squares += tile.squares[w][r];
+        y *= steer_norm_scale(squares, a.in, a.norm.eps);
     }
-    __syncthreads();
-#pragma unroll
-    for (int r = 0; r < ROWS; r++) {
-        x[r] = room[r];
-#pragma unroll
-        for (int w = 1; w < WARPS; w++) x[r] += room[w * ROWS + r];
-    }
+    return a.bias ? y + steer_to_f32(static_cast<const T *>(a.bias)[o]) : y;
 }
 
-/* The rows of x, normed, to shared memory, [rows, in + PAD]. */
-template <typename T, int WARPS> __device__ void norm_rows(T *to, const steer_linear &a, float *room) {
-    constexpr int THREADS = WARPS * 32;
-    const int rows = (int)a.rows;
-    const int64_t packs = a.in / 8, stride = a.in + PAD;
-    float mean[ROWS] = {}, squares[ROWS] = {};
-    const bool centred = a.norm.kind == STEER_NORM_LAYER;
-    for (int64_t p = threadIdx.x; p < packs; p += THREADS) {
-#pragma unroll
-        for (int r = 0; r < ROWS; r++) {
-            if (r >= rows) break;
-            float x[8];
-            const T *from = static_cast<const T *>(a.x) + r * a.x_stride + p * 8;
-            *reinterpret_cast<uint4 *>(to + r * stride + p * 8) = *reinterpret_cast<const uint4 *>(from);
-            steer_read<8>(x, from);
-#pragma unroll
-            for (int j = 0; j < 8; j++) {
-                mean[r] += x[j];
-                squares[r] += x[j] * x[j];
-            }
-        }
-    }
-    if (centred) {
-        sum_rows<WARPS>(mean, room);
-#pragma unroll
-        for (int r = 0; r < ROWS; r++) mean[r] /= (float)a.in, squares[r] = 0.0f;
-        for (int64_t p = threadIdx.x; p < packs; p += THREADS) {
-#pragma unroll
-            for (int r = 0; r < ROWS; r++) {
-                if (r >= rows) break;
-                float x[8];
-                steer_read<8>(x, to + r * stride + p * 8);
-#pragma unroll
-                for (int j = 0; j < 8; j++) squares[r] += (x[j] - mean[r]) * (x[j] - mean[r]);
-            }
-        }
-    }
-    sum_rows<WARPS>(squares, room);
-    for (int64_t p = threadIdx.x; p < packs; p += THREADS) {
-#pragma unroll
-        for (int r = 0; r < ROWS; r++) {
-            if (r >= rows) break;
-            float x[8];
-            const steer_moments m = {centred ? mean[r] : 0.0f,
-                                     steer_norm_scale(squares[r], a.in, a.norm.eps)};
-            steer_read<8>(x, to + r * stride + p * 8);
-#pragma unroll
-            for (int j = 0; j < 8; j++) x[j] = steer_norm_one<T>(a.norm, m, x[j], p * 8 + j);
-            steer_write<8>(to + r * stride + p * 8, x);
-        }
-    }
-    __syncthreads();
-}
-
-/* Output `at` of a tile of row r, from the sums of the warps. */
-template <int WARPS>
-__device__ __forceinline__ float output_of(const float (&parts)[WARPS][TILE][ROWS], const steer_linear &a,
-                                           int at, int r, int64_t o) {
-    float y = parts[0][at][r];
-#pragma unroll
-    for (int w = 1; w < WARPS; w++) y += parts[w][at][r];
-    return a.bias ? y + a.bias[o] : y;
-}
-
-template <typename T, int WARPS>
-__device__ void write_tile(const float (&parts)[WARPS][TILE][ROWS], const steer_linear &a, int64_t first) {
+template <typename T, typename S, bool NORM>
+__device__ __forceinline__ void write_tile(const tile_sums<S> &tile, const steer_linear &a, int64_t first) {
+    constexpr int HALF = S::outputs / 2;
     const int at = threadIdx.x / ROWS, r = threadIdx.x % ROWS;
-    if (at >= (a.glu ? TILE / 2 : (int)TILE) || r >= a.rows) return;
     const int64_t o = first + at, size = a.glu ? a.out / 2 : a.out;
-    if (o >= size) return;
-    const float y = output_of<WARPS>(parts, a, at, r, o);
+    if (at >= (a.glu ? HALF : S::outputs) || r >= a.rows || o >= size) return;
+    const float y = output_of<T, S, NORM>(tile, a, at, r, o);
     if (a.glu) {
-        const float up = output_of<WARPS>(parts, a, at + TILE / 2, r, size + o);
+        const float up = output_of<T, S, NORM>(tile, a, at + HALF, r, size + o);
         static_cast<T *>(a.y)[r * a.y_stride + o] =
             steer_from_f32<T>(steer_act(a.act, steer_rounded<T>(y)) * steer_rounded<T>(up));
     } else if (a.stream) {
@@ -170,79 +133,66 @@ __device__ void write_tile(const float (&parts)[WARPS][TILE][ROWS], const steer_
     }
 }
 
-template <typename T, int WARPS, bool NORM>
-__global__ void __launch_bounds__(WARPS * 32) few_rows_mma(steer_linear a) {
-    extern __shared__ uint4 shared[]; /* normed rows */
-    __shared__ float parts[WARPS][TILE][ROWS];
+template <typename T, int TILE, bool NORM>
+__global__ void __launch_bounds__(shape<TILE>::threads, TILE == 8 ? 2 : 4) few_rows_mma(steer_linear a) {
+    using S = shape<TILE>;
+    __shared__ tile_sums<S> tile;
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, row = lane / 4;
-    const int64_t half = a.glu ? a.out / 2 : TILE / 2; /* from a lane's first output to its second */
-    const int64_t step = a.glu ? TILE / 2 : TILE, end = a.glu ? a.out / 2 : a.out, last = a.out - 1;
-    const T *weight = static_cast<const T *>(a.weight), *x = nullptr;
-    bool waited = false;
-    for (int64_t first = blockIdx.x * step; first < end; first += gridDim.x * step) {
-        const T *at = weight + min(first + row, last) * a.in,
-                *other = weight + min(first + row + half, last) * a.in;
-        float sums[4] = {};
-        group_packs now, next;
-        read_weights<T, WARPS>(now, at, other, warp, a.in);
-        if (!waited) { /* no kernel writes weights */
-            steer_wait_for_previous();
-            steer_let_next_start();
-            if (NORM) norm_rows<T, WARPS>(reinterpret_cast<T *>(shared), a, &parts[0][0][0]);
-            if (row < a.rows)
-                x = NORM ? reinterpret_cast<const T *>(shared) + row * (a.in + PAD)
-                         : static_cast<const T *>(a.x) + row * a.x_stride;
-            waited = true;
-        }
-        read_x<T, WARPS>(now, x, warp, a.in);
-        for (int64_t unit = warp; unit * UNIT < a.in; unit += GROUP * WARPS) {
-            if ((unit + GROUP * WARPS) * UNIT < a.in) {
-                read_weights<T, WARPS>(next, at, other, unit + GROUP * WARPS, a.in);
-                read_x<T, WARPS>(next, x, unit + GROUP * WARPS, a.in);
-            }
-            multiply<T>(sums, now);
-            now = next;
-        }
-        parts[warp][row][lane % 4 * 2] = sums[0];
-        parts[warp][row][lane % 4 * 2 + 1] = sums[1];
-        parts[warp][row + 8][lane % 4 * 2] = sums[2];
-        parts[warp][row + 8][lane % 4 * 2 + 1] = sums[3];
-        __syncthreads();
-        write_tile<T, WARPS>(parts, a, first);
-        __syncthreads();
+    const int64_t first = (int64_t)blockIdx.x * (a.glu ? TILE / 2 : TILE);
+    const T *weight[S::both];
+#pragma unroll
+    for (int b = 0; b < S::both; b++) {
+        const int at = row + b * 8;
+        const int64_t o = a.glu && at >= TILE / 2 ? a.out / 2 + first + at - TILE / 2 : first + at;
+        weight[b] = static_cast<const T *>(a.weight) + min(o, a.out - 1) * a.in;
     }
+    weight_packs<S> now, next;
+    now.read(weight, warp, a.in);
+    steer_begin(); /* no kernel writes weights */
+    const T *x = row < a.rows ? static_cast<const T *>(a.x) + row * a.x_stride : nullptr;
+    float sums[4] = {}, squares = 0.0f;
+    for (int64_t unit = warp; unit * UNIT < a.in; unit += S::group * S::warps) {
+        if ((unit + S::group * S::warps) * UNIT < a.in) next.read(weight, unit + S::group * S::warps, a.in);
+        multiply<T, S, NORM>(sums, squares, now, x, a.norm.weight, unit, a.in);
+        now = next;
+    }
+#pragma unroll
+    for (int b = 0; b < S::both; b++) {
+        tile.part[warp][row + b * 8][lane % 4 * 2] = sums[b * 2];
+        tile.part[warp][row + b * 8][lane % 4 * 2 + 1] = sums[b * 2 + 1];
+    }
+    if (NORM) {
+        squares = steer_lanes_sum(squares, 4);
+        if (lane % 4 == 0) tile.squares[warp][row] = squares;
+    }
+    __syncthreads();
+    write_tile<T, S, NORM>(tile, a, first);
 }
 
-template <typename T, int WARPS, bool NORM> int launch(steer_cuda_device *device, const steer_linear &a) {
+template <typename T, int TILE, bool NORM> int launch(steer_cuda_device *device, const steer_linear &a) {
     const int64_t tiles = steer_divide_up(a.glu ? a.out / 2 : a.out, a.glu ? TILE / 2 : TILE);
-    const size_t shared = NORM ? (size_t)(a.rows * (a.in + PAD)) * sizeof(T) : 0;
-    /* Norms of several rows are worth computing once for several tiles. */
-    const int64_t resident = (int64_t)device->multiprocessors * (WARPS == 4 ? 3 : 1);
-    const int64_t blocks = NORM && a.rows > 2 && tiles > resident ? resident : tiles;
-    if (shared > 40 * 1024)
-        STEER_CUDA_TRY(cudaFuncSetAttribute(few_rows_mma<T, WARPS, NORM>,
-                                            cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared));
-    return steer_cuda_launch(device, few_rows_mma<T, WARPS, NORM>, dim3((unsigned)blocks), WARPS * 32, shared,
-                             "the product kernel of few rows", a);
+    return steer_cuda_launch(device, few_rows_mma<T, TILE, NORM>, dim3((unsigned)tiles), shape<TILE>::threads,
+                             0, "the product kernel of few rows", a);
+}
+
+template <typename T> int choose(steer_cuda_device *device, const steer_linear &a) {
+    const bool few = steer_divide_up(a.out, 16) < 2 * device->multiprocessors;
+    if (a.norm.kind == STEER_NORM_NONE)
+        return few ? launch<T, 8, false>(device, a) : launch<T, 16, false>(device, a);
+    return few ? launch<T, 8, true>(device, a) : launch<T, 16, true>(device, a);
 }
 
 } // namespace
 
-enum { MOST_SHARED = 160 * 1024 };
-
+/* Norms: of rows whose elements times the weight the dtype can hold, and whose mean is not taken off. */
 bool steer_gemv_mma_serves(const steer_linear &a) {
-    return a.dtype != STEER_F32 && a.rows <= STEER_GEMV_ROWS && a.in % 8 == 0 && steer_is_wide(a.weight, 0) &&
-           steer_is_wide(a.x, a.x_stride * 2) &&
-           (a.norm.kind == STEER_NORM_NONE || a.rows * (a.in + PAD) * 2 <= MOST_SHARED);
+    const bool norm =
+        a.norm.kind == STEER_NORM_NONE ||
+        (a.norm.kind != STEER_NORM_LAYER && a.dtype == STEER_BF16 && steer_is_wide(a.norm.weight, 0));
+    return norm && a.dtype != STEER_F32 && a.rows <= STEER_GEMV_ROWS && a.in % 8 == 0 &&
+           steer_is_wide(a.weight, 0) && steer_is_wide(a.x, a.x_stride * 2);
 }
 
 int steer_gemv_mma(steer_cuda_device *device, const steer_linear &a) {
-    const bool few = steer_divide_up(a.out, TILE) < 2 * device->multiprocessors;
-    const bool norm = a.norm.kind != STEER_NORM_NONE;
-    const auto with = [&](auto type) {
-        using T = decltype(type);
-        if (few) return norm ? launch<T, 8, true>(device, a) : launch<T, 8, false>(device, a);
-        return norm ? launch<T, 4, true>(device, a) : launch<T, 4, false>(device, a);
-    };
-    return a.dtype == STEER_F16 ? with(steer_f16()) : with(steer_bf16());
+    return a.dtype == STEER_F16 ? choose<steer_f16>(device, a) : choose<steer_bf16>(device, a);
 }

@@ -110,13 +110,25 @@ struct product {
     cublasLtMatrixLayoutOpaque_t weight, x, y;
 };
 
+/* 1 if y begins as the bias: the library adds it itself where it is of y's dtype. */
+bool is_put(const steer_linear &a) { return a.bias && a.y_dtype != a.dtype; }
+
 int describe(product *p, const steer_linear &a, int64_t rows) {
     const cublasOperation_t transposed = CUBLAS_OP_T;
+    const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
     const cudaDataType_t type = type_of(a.dtype);
     TRY_BLAS(cublasLtMatmulDescInit(&p->operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), "cublasLtMatmulDescInit");
     TRY_BLAS(cublasLtMatmulDescSetAttribute(&p->operation, CUBLASLT_MATMUL_DESC_TRANSA, &transposed,
                                             sizeof transposed),
              "cublasLtMatmulDescSetAttribute");
+    if (a.bias && !is_put(a)) {
+        TRY_BLAS(cublasLtMatmulDescSetAttribute(&p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue,
+                                                sizeof epilogue),
+                 "cublasLtMatmulDescSetAttribute");
+        TRY_BLAS(cublasLtMatmulDescSetAttribute(&p->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &a.bias,
+                                                sizeof a.bias),
+                 "cublasLtMatmulDescSetAttribute");
+    }
     TRY_BLAS(cublasLtMatrixLayoutInit(&p->weight, type, (uint64_t)a.in, (uint64_t)a.out, a.in),
              "cublasLtMatrixLayoutInit");
     TRY_BLAS(cublasLtMatrixLayoutInit(&p->x, type, (uint64_t)a.in, (uint64_t)rows, a.x_stride),
@@ -185,23 +197,25 @@ int get_algorithm(steer_cuda_linears *linears, const steer_linear &a, cublasLtMa
     return STEER_OK;
 }
 
-template <typename Y>
-__global__ void __launch_bounds__(256) fill_bias(Y *y, const float *bias, int64_t out, int64_t stride) {
+template <typename T>
+__global__ void __launch_bounds__(256) fill_bias(float *y, const T *bias, int64_t out, int64_t stride) {
     steer_begin();
     y += blockIdx.x * stride;
-    for (int64_t i = threadIdx.x; i < out; i += blockDim.x) y[i] = steer_from_f32<Y>(bias[i]);
+    for (int64_t i = threadIdx.x; i < out; i += blockDim.x) y[i] = steer_to_f32(bias[i]);
 }
 
+/* Where products are of another dtype than the bias: they are added to it. */
 int put_bias(steer_cuda_device *device, const steer_linear &a) {
-    return steer_with_float(a.y_dtype, [&](auto type) {
-        using Y = typename decltype(type)::type;
-        return steer_cuda_launch(device, fill_bias<Y>, dim3((unsigned)a.rows), 256, 0, "the bias kernel",
-                                 static_cast<Y *>(a.y), a.bias, a.out, a.y_stride);
+    return steer_with_float(a.dtype, [&](auto type) {
+        using T = typename decltype(type)::type;
+        return steer_cuda_launch(device, fill_bias<T>, dim3((unsigned)a.rows), 256, 0, "the bias kernel",
+                                 static_cast<float *>(a.y), static_cast<const T *>(a.bias), a.out,
+                                 a.y_stride);
     });
 }
 
 int multiply(steer_cuda_device *device, const steer_linear &a) {
-    const float one = 1.0f, add = a.bias ? 1.0f : 0.0f;
+    const float one = 1.0f, add = is_put(a) ? 1.0f : 0.0f;
     product p;
     cublasLtMatmulAlgo_t algorithm;
     steer_cuda_linears *linears;
@@ -236,7 +250,7 @@ int steer_cuda_linear(void *handle, const steer_linear *args) {
                                (int)args->y_dtype, (int)args->dtype);
     if (steer_gemv_mma_serves(*args)) return steer_gemv_mma(device, *args);
     if (args->rows <= STEER_GEMV_ROWS) return steer_gemv(device, *args);
-    if (args->bias) STEER_CUDA_CHECK(put_bias(device, *args));
+    if (is_put(*args)) STEER_CUDA_CHECK(put_bias(device, *args));
     return multiply(device, *args);
 }
 

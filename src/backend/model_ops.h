@@ -2,7 +2,7 @@
  *
  * Calls come validated; pointers are device addresses unless said otherwise; work is ordered on the calling thread's current
  * stream and nothing waits. `dtype` is the model's: of hidden states, weights and the KV cache (F32, F16 or BF16). Sums, norms, softmax
- * and rotations are computed in f32, and results are rounded once to the dtype. Biases and norm weights are f32.
+ * and rotations are computed in f32, and results are rounded once to the dtype. Norms' weights and biases are f32.
  *
  * Rows: a step runs `rows` rows, tokens of several sequences, those of one sequence side by side in order of position. Rows past
  * the last sequence are padding: position and slot -1. Sizes that shape a launch come from the host; what changes from step to step
@@ -94,7 +94,7 @@ typedef struct steer_norm_parts {
     int32_t distinct;
 } steer_norm_parts;
 
-/* y = x @ weight^T + bias. The bias may be rounded to y_dtype first: models hold it in their dtype. What stands before and after
+/* y = x @ weight^T + bias. What stands before and after
  * the product, `norm` and what follows it, is asked for where fuses() allows it. */
 typedef struct steer_linear {
     int64_t rows, in, out;
@@ -102,7 +102,7 @@ typedef struct steer_linear {
     const void *x; /* [rows, in], x_stride elements between rows */
     int64_t x_stride;
     const void *weight;  /* [out, in] */
-    const float *bias;   /* [out], or NULL */
+    const void *bias;    /* [out] of dtype, or NULL */
     void *y;             /* [rows, out] of y_dtype, y_stride elements between rows */
     steer_dtype y_dtype; /* dtype, or F32 */
     int64_t y_stride;
@@ -141,6 +141,8 @@ typedef struct steer_attention {
     int32_t window; /* 0: none */
     void *out;      /* [rows, heads * head_dim]; padding: 0 */
     void *work;     /* device memory of attention_work() bytes */
+    const steer_rope
+        *rope; /* not NULL: this is done first; where each sequence has one row, q need not be put back */
 } steer_attention;
 
 /* out = act(gate) * up with glu (x: [gate | up]), else act(x). */

@@ -142,7 +142,6 @@ static int attention(const run *r, int32_t l, void **y) {
                              .interleaved = layer->interleaved,
                              .keys = r->step->cache->keys[l],
                              .values = r->step->cache->values[l]};
-    STEER_TRY(r->ops->rope(r->device, &rope));
     const steer_attention args = {.rows = r->step->rows,
                                   .dtype = model->dtype,
                                   .heads = layer->heads,
@@ -155,7 +154,8 @@ static int attention(const run *r, int32_t l, void **y) {
                                   .softcap = layer->softcap,
                                   .window = layer->window,
                                   .out = r->scratch->mixed,
-                                  .work = r->scratch->work};
+                                  .work = r->scratch->work,
+                                  .rope = &rope};
     STEER_TRY(r->ops->attention(r->device, &args));
     return linear_out(r, &layer->o, r->scratch->mixed, layer->attn_out, y);
 }

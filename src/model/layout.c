@@ -209,12 +209,17 @@ static int start_dense(steer_binder *binder, steer_dense *dense, int64_t out, in
     return STEER_OK;
 }
 
+static int bind_bias(steer_binder *binder, steer_dense *dense, steer_wanted wanted) {
+    STEER_TRY(add_target(binder, &dense->bias, binder->model->dtype, dense->out, 1, NULL));
+    return add_whole(binder, wanted, dense->out, 0, 0);
+}
+
 static int bind_dense(steer_binder *binder, steer_dense *dense, int32_t layer, steer_role role, int64_t out,
                       int64_t in, int bias) {
     STEER_TRY(start_dense(binder, dense, out, in));
     STEER_TRY(add_whole(binder, want(binder, layer, role, 0, ".weight"), out, in, 0));
     if (!has_bias(binder, layer, role, bias)) return STEER_OK;
-    return bind_vector(binder, &dense->bias, want(binder, layer, role, 0, ".bias"), out, 0);
+    return bind_bias(binder, dense, want(binder, layer, role, 0, ".bias"));
 }
 
 /* One matrix from those of several roles, one below the other. */
@@ -233,7 +238,7 @@ static int bind_stacked(steer_binder *binder, steer_dense *dense, int32_t layer,
     STEER_TRY(start_dense(binder, dense, out, in));
     STEER_TRY(stack(binder, layer, ".weight", in, roles, rows, count));
     if (!has_bias(binder, layer, roles[0], bias)) return STEER_OK;
-    STEER_TRY(add_target(binder, (const void **)&dense->bias, STEER_F32, out, 1, NULL));
+    STEER_TRY(add_target(binder, &dense->bias, binder->model->dtype, out, 1, NULL));
     return stack(binder, layer, ".bias", 0, roles, rows, count);
 }
 
@@ -253,7 +258,7 @@ static int bind_by_head(steer_binder *binder, steer_layer *layer, int32_t i, int
     STEER_TRY(start_dense(binder, &layer->qkv, out, in));
     STEER_TRY(sort_heads(binder, layer, want(binder, i, STEER_ROLE_QKV, 0, ".weight"), in));
     if (!has_bias(binder, i, STEER_ROLE_QKV, STEER_BIAS_QKV)) return STEER_OK;
-    STEER_TRY(add_target(binder, (const void **)&layer->qkv.bias, STEER_F32, out, 1, NULL));
+    STEER_TRY(add_target(binder, &layer->qkv.bias, binder->model->dtype, out, 1, NULL));
     return sort_heads(binder, layer, want(binder, i, STEER_ROLE_QKV, 0, ".bias"), 0);
 }
 
@@ -402,7 +407,7 @@ static int bind_head(steer_binder *binder) {
         STEER_TRY(add_whole(binder, head, model->vocab, model->hidden, 0));
     }
     if (!(binder->config->fields.bias & STEER_BIAS_HEAD)) return STEER_OK;
-    return bind_vector(binder, &model->head.bias, head_of(binder, ".bias"), model->vocab, 0);
+    return bind_bias(binder, &model->head, head_of(binder, ".bias"));
 }
 
 static int bind_base(steer_binder *binder) {

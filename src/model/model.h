@@ -11,7 +11,7 @@
 /* A weight [out, in] of the model's dtype with its bias; weight NULL: there is none. */
 typedef struct steer_dense {
     const void *weight;
-    const float *bias; /* NULL: none */
+    const void *bias; /* [out] of the same dtype; NULL: none */
     int64_t in, out;
 } steer_dense;
 

@@ -182,7 +182,7 @@ static void test_attention(steer_dtype dtype, int context, int chunk) {
     fill_cache(&b, &h, keys);
     fill_cache(&b, &h, values);
     steer_attention args = {&b.rows,      dtype, h.q,     h.kv,   h.dim,     qkv->data, keys->data,
-                            values->data, scale, softcap, window, out->data, NULL};
+                            values->data, scale, softcap, window, out->data, NULL,      NULL};
     args.work = work_of(ops->attention_work(device->state, &args));
     DESCRIBE("attention %s rows %d context %d heads %d %d dim %d window %d cap %g", dtype_names[dtype],
              (int)b.rows.rows, (int)b.rows.most_context, h.q, h.kv, h.dim, window, softcap);
@@ -199,6 +199,67 @@ static void test_attention(steer_dtype dtype, int context, int chunk) {
         }
 }
 
+/* Attention that rotates first gives what the two give one after the other. */
+static void test_turned(steer_dtype dtype, int context, int chunk) {
+    batch b;
+    const heads h = heads_make();
+    const int window = pick(3) ? 0 : between(1, context), rotary = pick(5) ? h.dim / 2 * 2 : 0;
+    batch_make(&b, between(1, 6), context, chunk, pick(3), window);
+    const int64_t width = (h.q + 2 * h.kv) * h.dim, size = (int64_t)b.pool * h.kv * STEER_KV_BLOCK * h.dim;
+    array *qkv[2], *keys[2], *values[2], *out[2];
+    array *angles = array_noise(STEER_F32, (context + 1) * rotary, 1);
+    const double *weight, *bias;
+    const steer_norm norm = norm_make((steer_norm_kind)pick(4), h.dim, &weight, &bias);
+    const int interleaved = pick(2);
+    DESCRIBE("turned %s rows %d context %d heads %d %d dim %d window %d norm %d", dtype_names[dtype],
+             (int)b.rows.rows, (int)b.rows.most_context, h.q, h.kv, h.dim, window, norm.kind);
+    for (int i = 0; i < 2; i++) {
+        qkv[i] = array_noise(dtype, b.rows.rows * width, 2);
+        out[i] = array_full(dtype, b.rows.rows * h.q * h.dim, NAN);
+        keys[i] = array_full(dtype, size, NAN);
+        values[i] = array_full(dtype, size, NAN);
+        if (i == 0) {
+            fill_cache(&b, &h, keys[0]);
+            fill_cache(&b, &h, values[0]);
+        } else {
+            memcpy(qkv[1]->values, qkv[0]->values, (size_t)qkv[0]->n * sizeof *qkv[0]->values);
+            memcpy(keys[1]->values, keys[0]->values, (size_t)size * sizeof *keys[0]->values);
+            memcpy(values[1]->values, values[0]->values, (size_t)size * sizeof *values[0]->values);
+            array_write(qkv[1]);
+            array_write(keys[1]);
+            array_write(values[1]);
+        }
+    }
+    for (int i = 0; i < 2; i++) {
+        const steer_rope rope = {&b.rows,        dtype,       h.q,
+                                 h.kv,           h.dim,       qkv[i]->data,
+                                 norm,           norm,        rotary ? angles->data : NULL,
+                                 rotary,         interleaved, keys[i]->data,
+                                 values[i]->data};
+        steer_attention args = {.rows = &b.rows,
+                                .dtype = dtype,
+                                .heads = h.q,
+                                .kv_heads = h.kv,
+                                .head_dim = h.dim,
+                                .qkv = qkv[i]->data,
+                                .keys = keys[i]->data,
+                                .values = values[i]->data,
+                                .scale = 0.2f,
+                                .window = window,
+                                .out = out[i]->data,
+                                .rope = i ? &rope : NULL};
+        args.work = work_of(ops->attention_work(device->state, &args));
+        if (i == 0) CHECK_OP(rope, &rope);
+        CHECK_OP(attention, &args);
+        array_read(out[i]);
+        array_read(keys[i]);
+        array_read(values[i]);
+    }
+    CHECK(memcmp(out[0]->values, out[1]->values, (size_t)out[0]->n * sizeof *out[0]->values) == 0);
+    CHECK(memcmp(keys[0]->values, keys[1]->values, (size_t)size * sizeof *keys[0]->values) == 0);
+    CHECK(memcmp(values[0]->values, values[1]->values, (size_t)size * sizeof *values[0]->values) == 0);
+}
+
 static void test_all(steer_device *opened) {
     const steer_dtype dtypes[] = {STEER_F32, STEER_F16, STEER_BF16};
     device = opened;
@@ -209,11 +270,14 @@ static void test_all(steer_device *opened) {
         for (int round = 0; round < 8; round++) {
             test_rope(dtypes[i]);
             test_attention(dtypes[i], 100, 1);
+            test_turned(dtypes[i], 100, 1);
+            test_turned(dtypes[i], 40, 20);
             test_attention(dtypes[i], 40, 20);
             test_attention(dtypes[i], 90, 60);
             arrays_free();
             if (round % 4) continue;
             test_attention(dtypes[i], 1000, 1);
+            test_turned(dtypes[i], 1000, 1);
             test_attention(dtypes[i], 300, 180);
             arrays_free();
         }

@@ -171,8 +171,7 @@ static void test_linear(steer_dtype dtype, int64_t rows) {
     const int64_t x_stride = in + pick(2) * between(1, 20), y_stride = out + pick(2) * between(1, 20);
     const steer_dtype y_dtype = pick(2) ? dtype : STEER_F32;
     array *x = array_noise(dtype, rows * x_stride, 1), *weight = array_noise(dtype, out * in, 0.3);
-    array *bias = pick(2) ? array_noise(STEER_F32, out, 1) : NULL,
-          *y = array_full(y_dtype, rows * y_stride, -77);
+    array *bias = pick(2) ? array_noise(dtype, out, 1) : NULL, *y = array_full(y_dtype, rows * y_stride, -77);
     DESCRIBE("linear %s to %s rows %d in %d out %d strides %d %d bias %d", dtype_names[dtype],
              dtype_names[y_dtype], (int)rows, (int)in, (int)out, (int)x_stride, (int)y_stride, !!bias);
     CHECK_OP(linear, (&(steer_linear){.rows = rows,
@@ -193,8 +192,7 @@ static void test_linear(steer_dtype dtype, int64_t rows) {
             expected[i] = span_of(-77, 0);
             if (i >= out) continue;
             const span dot = dot_span(x->values + row * x_stride, weight->values + i * in, in);
-            const double b = bias ? bias->values[i] : 0; /* it may be rounded to the dtype first */
-            const span sum = span_wide(span_add(dot, span_of(b, fabs(b - rounded(y_dtype, b)))));
+            const span sum = span_wide(span_add(dot, span_of(bias ? bias->values[i] : 0, 0)));
             expected[i] = span_rounded(y_dtype, sum);
         }
         expect("products", y, row * y_stride, y_stride, expected);
@@ -348,14 +346,11 @@ static void test_mixture(steer_dtype dtype, steer_activation act) {
 
 /* ---- Products with what stands beside them ----------------------------------------------------------------------------- */
 
-/* The product of what is within spans. */
-static span dot_of_spans(const span *x, const double *weight, int64_t size, double *middle) {
-    double off = 0;
-    for (int64_t i = 0; i < size; i++) {
-        middle[i] = (x[i].lo + x[i].hi) / 2;
-        off += fabs(weight[i]) * (x[i].hi - x[i].lo) / 2;
-    }
-    return span_add(dot_span(middle, weight, size), span_of(0, off));
+/* The product of x, whose elements are rounded in between: roundings are independent, eight deviations are too many. */
+static span dot_of_rounded(const double *x, const double *weight, int64_t size, double unit) {
+    double squares = 0;
+    for (int64_t i = 0; i < size; i++) squares += weight[i] * weight[i] * x[i] * x[i];
+    return span_add(dot_span(x, weight, size), span_of(0, 8 * unit * sqrt(squares / 3)));
 }
 
 /* The activation of what is within a span; none but RELU2's is steeper than 1.13. */
@@ -378,10 +373,11 @@ static void test_fused(steer_dtype dtype, int64_t rows, steer_norm_kind kind, in
     const int64_t out = glu ? 2 * size : size, y_stride = size + pick(2) * between(1, 20);
     const int adds = !glu && pick(2);
     const float multiplier = pick(2) ? 1 : 0.22f;
+    const double unit = dtype == STEER_BF16 ? 0x1p-8 : 0x1p-11;
     const double *norm_weight, *norm_bias;
     const steer_norm norm = norm_make(kind, in, &norm_weight, &norm_bias);
     array *x = array_noise(dtype, rows * in, 2), *weight = array_noise(dtype, out * in, 0.1);
-    array *bias = pick(2) ? array_noise(STEER_F32, out, 1) : NULL;
+    array *bias = pick(2) ? array_noise(dtype, out, 1) : NULL;
     array *y = array_noise(dtype, rows * y_stride, 1);
     double *before = malloc((size_t)(rows * y_stride + in) * sizeof *before),
            *middle = before + rows * y_stride;
@@ -410,7 +406,8 @@ static void test_fused(steer_dtype dtype, int64_t rows, steer_norm_kind kind, in
         span *normed = malloc((size_t)(in + y_stride) * sizeof *normed), *expected = normed + in;
         for (int64_t row = 0; row < rows; row++) {
             for (int64_t i = 0; i < in; i++) normed[i] = span_of(x->values[row * in + i], 0);
-            if (kind) norm_spans(&norm, norm_weight, norm_bias, dtype, normed, normed, in);
+            if (kind) norm_spans(&norm, norm_weight, norm_bias, STEER_F32, normed, normed, in);
+            for (int64_t i = 0; i < in; i++) middle[i] = (normed[i].lo + normed[i].hi) / 2;
             for (int64_t i = 0; i < y_stride; i++) {
                 const double old = before[row * y_stride + i];
                 expected[i] = span_of(old, 0);
@@ -419,9 +416,8 @@ static void test_fused(steer_dtype dtype, int64_t rows, steer_norm_kind kind, in
                 for (int part = 0; part <= glu; part++) {
                     const int64_t o = part * size + i;
                     const double b = bias ? bias->values[o] : 0;
-                    const span dot = dot_of_spans(normed, weight->values + o * in, in, middle);
-                    value[part] = span_rounded(
-                        dtype, span_wide(span_add(dot, span_of(b, fabs(b - rounded(dtype, b))))));
+                    const span dot = dot_of_rounded(middle, weight->values + o * in, in, kind ? unit : 0);
+                    value[part] = span_rounded(dtype, span_wide(span_add(dot, span_of(b, 0))));
                 }
                 if (glu) {
                     const span product = span_product(act_of_span(act, value[0]), value[1]);

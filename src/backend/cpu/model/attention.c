@@ -118,6 +118,7 @@ static void attend(const steer_attention *args, const space *s, int64_t row, int
 size_t steer_cpu_attention_work(void *device, const steer_attention *args) { return 0; }
 
 int steer_cpu_attention(void *device, const steer_attention *args) {
+    if (args->rope) STEER_TRY(steer_cpu_rope(device, args->rope));
     const size_t dim = (size_t)args->head_dim, group = (size_t)(args->heads / args->kv_heads);
     const size_t floats = (2 * group + STEER_KV_BLOCK) * dim + (STEER_KV_BLOCK + 2) * group;
     const int64_t items = args->rows->rows * args->kv_heads;

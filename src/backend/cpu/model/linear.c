@@ -27,9 +27,16 @@ static float *widen_rows(const steer_linear *args, int64_t stride, int for_tiles
     return x;
 }
 
+enum { PIECE = 64 }; /* of a bias, widened */
+
 /* Puts `count` products of a row from `column` on into y, with the bias. */
 static void store(const steer_linear *args, int64_t row, int64_t column, float *product, int64_t count) {
-    for (int64_t i = 0; args->bias && i < count; i++) product[i] += args->bias[column + i];
+    for (int64_t i = 0; args->bias && i < count; i += PIECE) {
+        float bias[PIECE];
+        const int64_t n = count - i < PIECE ? count - i : PIECE;
+        steer_row_load(bias, args->dtype, steer_row_at(args->bias, args->dtype, column + i), n);
+        for (int64_t j = 0; j < n; j++) product[i + j] += bias[j];
+    }
     steer_row_store(args->y_dtype, steer_row_into(args->y, args->y_dtype, row * args->y_stride + column),
                     product, count);
 }
