@@ -17,10 +17,10 @@ namespace {
 
 enum { ROWS = STEER_GEMV_ROWS, UNIT = 64 };
 
-/* Tiles of 16 outputs for many outputs, of 8 with more warps for few. */
-template <int TILE> struct shape {
-    static constexpr int outputs = TILE, warps = TILE == 16 ? 4 : 8, group = 2;
-    static constexpr int threads = warps * 32, both = TILE / 8;
+/* A block: the outputs of its tile, 8 or 16; its warps; units that a warp reads at once; blocks that a multiprocessor has room for. */
+template <int OUTPUTS, int WARPS, int GROUP, int RESIDENT> struct shape {
+    static constexpr int outputs = OUTPUTS, warps = WARPS, group = GROUP, resident = RESIDENT;
+    static constexpr int threads = warps * 32, both = OUTPUTS / 8;
 };
 
 /* What a block leaves of a tile. */
@@ -133,9 +133,9 @@ __device__ __forceinline__ void write_tile(const tile_sums<S> &tile, const steer
     }
 }
 
-template <typename T, int TILE, bool NORM>
-__global__ void __launch_bounds__(shape<TILE>::threads, TILE == 8 ? 2 : 4) few_rows_mma(steer_linear a) {
-    using S = shape<TILE>;
+template <typename T, typename S, bool NORM>
+__global__ void __launch_bounds__(S::threads, S::resident) few_rows_mma(steer_linear a) {
+    constexpr int TILE = S::outputs;
     __shared__ tile_sums<S> tile;
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, row = lane / 4;
     const int64_t first = (int64_t)blockIdx.x * (a.glu ? TILE / 2 : TILE);
@@ -169,17 +169,23 @@ __global__ void __launch_bounds__(shape<TILE>::threads, TILE == 8 ? 2 : 4) few_r
     write_tile<T, S, NORM>(tile, a, first);
 }
 
-template <typename T, int TILE, bool NORM> int launch(steer_cuda_device *device, const steer_linear &a) {
+template <typename T, typename S, bool NORM> int launch(steer_cuda_device *device, const steer_linear &a) {
+    constexpr int TILE = S::outputs;
     const int64_t tiles = steer_divide_up(a.glu ? a.out / 2 : a.out, a.glu ? TILE / 2 : TILE);
-    return steer_cuda_launch(device, few_rows_mma<T, TILE, NORM>, dim3((unsigned)tiles), shape<TILE>::threads,
-                             0, "the product kernel of few rows", a);
+    return steer_cuda_launch(device, few_rows_mma<T, S, NORM>, dim3((unsigned)tiles), S::threads, 0,
+                             "the product kernel of few rows", a);
 }
 
-template <typename T> int choose(steer_cuda_device *device, const steer_linear &a) {
-    const bool few = steer_divide_up(a.out, 16) < 2 * device->multiprocessors;
-    if (a.norm.kind == STEER_NORM_NONE)
-        return few ? launch<T, 8, false>(device, a) : launch<T, 16, false>(device, a);
-    return few ? launch<T, 8, true>(device, a) : launch<T, 16, true>(device, a);
+/* Which block, measured on an H200 with weights from memory: few outputs want many warps each, many outputs small blocks, and none
+ * a last wave that is nearly empty. It depends on the weights alone. */
+template <typename T, bool NORM> int choose(steer_cuda_device *device, const steer_linear &a) {
+    const int64_t tiles = steer_divide_up(a.out, 16), gpu = device->multiprocessors;
+    if (tiles < gpu) return launch<T, shape<8, 16, 1, 2>, NORM>(device, a);
+    if (tiles <= 2 * gpu) return launch<T, shape<16, 8, 2, 2>, NORM>(device, a);
+    if (tiles <= 3 * gpu) return launch<T, shape<16, 8, 1, 3>, NORM>(device, a);
+    if (steer_divide_up(tiles, 8 * gpu) < steer_divide_up(tiles, 6 * gpu))
+        return launch<T, shape<16, 4, 1, 8>, NORM>(device, a);
+    return launch<T, shape<16, 4, 1, 6>, NORM>(device, a);
 }
 
 } // namespace
@@ -194,5 +200,6 @@ bool steer_gemv_mma_serves(const steer_linear &a) {
 }
 
 int steer_gemv_mma(steer_cuda_device *device, const steer_linear &a) {
-    return a.dtype == STEER_F16 ? choose<steer_f16>(device, a) : choose<steer_bf16>(device, a);
+    if (a.norm.kind != STEER_NORM_NONE) return choose<steer_bf16, true>(device, a);
+    return a.dtype == STEER_F16 ? choose<steer_f16, false>(device, a) : choose<steer_bf16, false>(device, a);
 }

@@ -110,8 +110,13 @@ struct product {
     cublasLtMatrixLayoutOpaque_t weight, x, y;
 };
 
-/* 1 if y begins as the bias: the library adds it itself where it is of y's dtype. */
-bool is_put(const steer_linear &a) { return a.bias && a.y_dtype != a.dtype; }
+/* 1 if y begins as the bias. The library adds it itself where it is of y's dtype; where rows do not lie at multiples of 16 bytes it
+ * would round the products before that. */
+bool is_put(const steer_linear &a) {
+    const int64_t element = a.dtype == STEER_F32 ? 4 : 2;
+    return a.bias && (a.y_dtype != a.dtype || !steer_is_wide(a.x, a.x_stride * element) ||
+                      !steer_is_wide(a.y, a.y_stride * element) || !steer_is_wide(a.weight, a.in * element));
+}
 
 int describe(product *p, const steer_linear &a, int64_t rows) {
     const cublasOperation_t transposed = CUBLAS_OP_T;
@@ -197,20 +202,22 @@ int get_algorithm(steer_cuda_linears *linears, const steer_linear &a, cublasLtMa
     return STEER_OK;
 }
 
-template <typename T>
-__global__ void __launch_bounds__(256) fill_bias(float *y, const T *bias, int64_t out, int64_t stride) {
+template <typename T, typename Y>
+__global__ void __launch_bounds__(256) fill_bias(Y *y, const T *bias, int64_t out, int64_t stride) {
     steer_begin();
     y += blockIdx.x * stride;
-    for (int64_t i = threadIdx.x; i < out; i += blockDim.x) y[i] = steer_to_f32(bias[i]);
+    for (int64_t i = threadIdx.x; i < out; i += blockDim.x) y[i] = steer_from_f32<Y>(steer_to_f32(bias[i]));
 }
 
-/* Where products are of another dtype than the bias: they are added to it. */
 int put_bias(steer_cuda_device *device, const steer_linear &a) {
     return steer_with_float(a.dtype, [&](auto type) {
-        using T = typename decltype(type)::type;
-        return steer_cuda_launch(device, fill_bias<T>, dim3((unsigned)a.rows), 256, 0, "the bias kernel",
-                                 static_cast<float *>(a.y), static_cast<const T *>(a.bias), a.out,
-                                 a.y_stride);
+        return steer_with_float(a.y_dtype, [&](auto y_type) {
+            using T = typename decltype(type)::type;
+            using Y = typename decltype(y_type)::type;
+            return steer_cuda_launch(device, fill_bias<T, Y>, dim3((unsigned)a.rows), 256, 0,
+                                     "the bias kernel", static_cast<Y *>(a.y), static_cast<const T *>(a.bias),
+                                     a.out, a.y_stride);
+        });
     });
 }
 
