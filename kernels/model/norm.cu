@@ -4,7 +4,8 @@
  *     RMS       round(w * round(x / rms(x)))             RMS32: round(w * x / rms(x))
  *     LAYER     round(w * (x - mean(x)) / std(x) + b)
  *
- *     residual  x = round(x + multiplier * post(y)), then out = next(x)
+ *     residual  x = round(x + multiplier * post(y)), then x = round(x + u_coef * u) with the row's folded adds, as the steering
+ *               kernels do, then out = next(x)
  *     parts     x[part] = norm(x[part]), in place
  *
  * A thread has the packs threadIdx.x, threadIdx.x + blockDim.x, ... of its row. Where that is one pack it stays in registers;
@@ -66,8 +67,21 @@ __device__ steer_moments moments_of(const steer_norm &norm, Row &row, int64_t si
     return m;
 }
 
+/* The folded adds of a row: NULL, there are none. */
+__device__ __forceinline__ const float *adds_of(const steer_residual &a, int64_t row, float &coefficient) {
+    if (!a.table) return nullptr;
+    const steer_row here = a.table[row];
+    const int at = a.layer - here.first;
+    if (at < 0 || at >= here.count) return nullptr;
+    const steer_entry *entry = reinterpret_cast<const steer_entry *>(here.entries) + at;
+    coefficient = entry->u_coef;
+    return reinterpret_cast<const float *>(entry->u);
+}
+
 template <typename T, int V, bool HELD>
 __global__ void __launch_bounds__(1024) residual_rows(steer_residual a) {
+    float coefficient = 0.0f;
+    const float *adds = adds_of(a, blockIdx.x, coefficient); /* no kernel writes programs */
     steer_begin();
     __shared__ float room[32];
     const int64_t begin = (int64_t)blockIdx.x * a.hidden;
@@ -85,6 +99,15 @@ __global__ void __launch_bounds__(1024) residual_rows(steer_residual a) {
                 if (a.post.kind != STEER_NORM_NONE) more[j] = steer_norm_one<T>(a.post, m, more[j], at + j);
                 sum[j] = steer_rounded<T>(__fadd_rn(sum[j], __fmul_rn(a.multiplier, more[j])));
             }
+            steer_write<V>(data + at, sum);
+        });
+    }
+    if (adds) {
+        x.each([&](int64_t at, float(&sum)[V]) {
+            float more[V];
+            steer_read<V>(more, adds + at);
+#pragma unroll
+            for (int j = 0; j < V; j++) sum[j] = steer_rounded<T>(fmaf(coefficient, more[j], sum[j]));
             steer_write<V>(data + at, sum);
         });
     }

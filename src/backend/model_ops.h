@@ -10,6 +10,7 @@
 #ifndef STEER_BACKEND_MODEL_OPS_H
 #define STEER_BACKEND_MODEL_OPS_H
 
+#include "backend/image.h"
 #include "steer.h"
 
 #ifdef __cplusplus
@@ -72,7 +73,7 @@ typedef struct steer_embed {
     void *out;          /* [rows, hidden] */
 } steer_embed;
 
-/* x += multiplier * post(y), then out = next(x). */
+/* x += multiplier * post(y), then the folded adds of each row's program, then out = next(x). */
 typedef struct steer_residual {
     int64_t rows, hidden;
     steer_dtype dtype;
@@ -82,6 +83,10 @@ typedef struct steer_residual {
     float multiplier; /* 1: none */
     steer_norm next;  /* NONE: no `out` */
     void *out;        /* [rows, hidden] */
+    const steer_row *
+        table; /* [rows] device memory: programs that are folded adds alone on `layer`, as steer_launch has them; or
+                               NULL: none, where steers() does not allow it */
+    int32_t layer;
 } steer_residual;
 
 /* Norms of parts of rows, in place: x[row, part, 0 .. size): q and k norms over all heads ("flat"). */
@@ -242,6 +247,7 @@ typedef struct steer_logprob {
 typedef struct steer_model_ops {
     int (*embed)(void *device, const steer_embed *args);
     int (*residual)(void *device, const steer_residual *args);
+    int32_t steers; /* 1 if residual() takes a table */
     int (*norm_parts)(void *device, const steer_norm_parts *args);
     int (*linear)(void *device, const steer_linear *args);
     /* (optional) 1 if linear() serves `norm`, `glu` and `stream` with such sizes. */

@@ -22,8 +22,9 @@ static void *element(void *data, steer_dtype dtype, int64_t index) {
 
 /* ---- The residual stream --------------------------------------------------------------------------------------- */
 
-/* x += y with a norm of y before it, then `next` of x into scratch->normed. NULL: there is no y, or it was added. */
-static int add(const run *r, const void *y, steer_norm post, steer_norm next) {
+/* x += y with a norm of y before it, then adds, then `next` of x into scratch->normed. NULL: there is no y, or it was added. */
+static int add(const run *r, const void *y, steer_norm post, steer_norm next, const steer_row *adds,
+               int32_t layer) {
     steer_residual args = {.rows = r->rows,
                            .hidden = r->model->hidden,
                            .dtype = r->model->dtype,
@@ -32,23 +33,29 @@ static int add(const run *r, const void *y, steer_norm post, steer_norm next) {
                            .post = post,
                            .multiplier = r->model->residual_multiplier,
                            .next = next,
-                           .out = r->scratch->normed};
+                           .out = r->scratch->normed,
+                           .table = adds,
+                           .layer = layer};
     if (r->fused) args.next.kind = STEER_NORM_NONE;
-    return y || args.next.kind ? r->ops->residual(r->device, &args) : STEER_OK;
+    return y || adds || args.next.kind ? r->ops->residual(r->device, &args) : STEER_OK;
 }
 
-static int is_live(const run *r, int32_t layer, steer_site site) {
-    const steer_step *step = r->step;
-    return step->at_site && (!step->is_live || step->is_live(step->context, layer, site));
-}
-
-/* The same with a site between the sum and the next norm: one launch where nothing happens there. */
+/* The same with a site between the sum and the next norm: one launch where nothing happens there, or adds alone do. */
 static int add_at(const run *r, int32_t layer, steer_site site, const void *y, steer_norm post,
                   steer_norm next) {
-    if (!is_live(r, layer, site)) return add(r, y, post, next);
-    STEER_TRY(add(r, y, post, (steer_norm){0}));
-    STEER_TRY(r->step->at_site(r->step->context, layer, site, r->scratch->x));
-    return add(r, NULL, (steer_norm){0}, next);
+    const steer_sites *sites = r->step->sites;
+    void *context = r->step->context;
+    if (!sites) return add(r, y, post, next, NULL, 0);
+    const int steers = sites->steers(context, layer, site), reads = sites->reads(context, layer, site);
+    const steer_row *adds = steers && r->ops->steers ? sites->adds(context, layer, site) : NULL;
+    if (!steers || adds) {
+        STEER_TRY(add(r, y, post, next, adds, layer));
+    } else {
+        STEER_TRY(add(r, y, post, (steer_norm){0}, NULL, 0));
+        STEER_TRY(sites->steer(context, layer, site, r->scratch->x));
+        STEER_TRY(add(r, NULL, (steer_norm){0}, next, NULL, 0));
+    }
+    return reads ? sites->read(context, layer, site, r->scratch->x) : STEER_OK;
 }
 
 static steer_linear linear_of(const run *r, const steer_dense *dense, const void *x, void *y) {
@@ -233,10 +240,10 @@ static int run_in_parallel(const run *r, int32_t l, void **y) {
         STEER_TRY(attention(r, l, &mixed));
     } else {
         STEER_TRY(attention(r, l, &mixed));
-        STEER_TRY(add(r, NULL, none, layer->mlp_in));
+        STEER_TRY(add(r, NULL, none, layer->mlp_in, NULL, 0));
         STEER_TRY(mlp_in(r, &layer->mlp, norm));
     }
-    STEER_TRY(add(r, mixed, layer->attn_out, none));
+    STEER_TRY(add(r, mixed, layer->attn_out, none, NULL, 0));
     return linear_out(r, &layer->mlp.down, r->scratch->act, layer->mlp_out, y);
 }
 

@@ -23,16 +23,24 @@ typedef struct steer_cache {
     size_t bytes;
 } steer_cache;
 
+/* What happens where the residual stream x [rows, hidden] is at a site of a layer (0 for EMBED). */
+typedef struct steer_sites {
+    /* 1 if somebody steers there, and if somebody reads x there. */
+    int (*steers)(void *context, int32_t layer, steer_site site);
+    int (*reads)(void *context, int32_t layer, steer_site site);
+    int (*steer)(void *context, int32_t layer, steer_site site, void *x);
+    int (*read)(void *context, int32_t layer, steer_site site, void *x);
+    /* The row table if all that steers there are folded adds, which are then done with the addition before the site; else NULL. */
+    const steer_row *(*adds)(void *context, int32_t layer, steer_site site);
+} steer_sites;
+
 typedef struct steer_step {
     const steer_rows *rows;
     const steer_cache *cache;
-    /* Called where the residual stream x [rows, hidden] is at a site of a layer (0 for EMBED): steers and captures. NULL: none. */
-    int (*at_site)(void *context, int32_t layer, steer_site site, void *x);
-    /* 1 if at_site has something to do there: where not, the next norm is fused with the addition. NULL: always. */
-    int (*is_live)(void *context, int32_t layer, steer_site site);
-    void *context;
-    int64_t outputs;       /* rows that yield logits */
-    const int32_t *output; /* [outputs] device memory, their indices; -1: padding */
+    const steer_sites *sites; /* NULL: nobody looks at the residual stream */
+    void *context;            /* of its functions */
+    int64_t outputs;          /* rows that yield logits */
+    const int32_t *output;    /* [outputs] device memory, their indices; -1: padding */
 } steer_step;
 
 /* `sequences`: most in a step; `context`: most positions of one. */

@@ -13,7 +13,7 @@ struct steer_step_graph {
     void *captured;                    /* the backend's graph; NULL: such a step was met once */
     uint64_t epochs[STEER_SITE_COUNT]; /* of the batches of plans that are known to be within the envelopes */
     steer_envelope *envelopes;         /* [STEER_SITE_COUNT * layers] */
-    char live[];                       /* [STEER_SITE_COUNT * layers] 1: steers there */
+    char live[]; /* [STEER_SITE_COUNT * layers] 1: steers there, 2: by folded adds alone */
 };
 
 /* ---- Which graph ------------------------------------------------------------------------------------------------ */
@@ -26,7 +26,9 @@ static int find_live(steer_session *session, char *live) {
         for (int32_t layer = 0; layer < layers; layer++) {
             const steer_layer_choice *choice;
             STEER_TRY(steer_plan_choose(&choice, session->plans[site], layer));
-            live[site * layers + layer] = choice->path != STEER_PATH_NONE;
+            live[site * layers + layer] = (char)(choice->path == STEER_PATH_NONE                 ? 0
+                                                 : steer_session_only_adds(session, layer, site) ? 2
+                                                                                                 : 1);
         }
     }
     return STEER_OK;

@@ -119,7 +119,9 @@ void steer_session_lay_out(steer_session *session, int generating);
 /* sequence.c */
 void steer_sequence_free(steer_sequence *sequence);
 
-/* step.c: launches a step of session->shape, whose arrays are on the device; waits for nothing. */
+/* step.c: 1 if all that steers at a site are folded adds. */
+int steer_session_only_adds(steer_session *session, int32_t layer, steer_site site);
+/* Launches a step of session->shape, whose arrays are on the device; waits for nothing. */
 int steer_session_issue(steer_session *session);
 
 /* graph.c: issues a step that generates as a graph, if a step like it came before. */

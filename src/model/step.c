@@ -6,21 +6,34 @@
 
 /* ---- A step ---------------------------------------------------------------------------------------------------- */
 
-static int is_live(void *context, int32_t layer, steer_site site) {
+static int steers(void *context, int32_t layer, steer_site site) {
     steer_session *session = context;
     const steer_layer_choice *choice;
-    for (int32_t i = 0; i < session->capture_count; i++)
-        if (steer_capture_place(session->captures[i], layer, site) >= 0) return 1;
     return session->live[site] && steer_plan_choose(&choice, session->plans[site], layer) == STEER_OK &&
            choice->path != STEER_PATH_NONE;
 }
 
-/* Steers, then captures: what is captured is what later layers see. */
-static int at_site(void *context, int32_t layer, steer_site site, void *x) {
+static int steer(void *context, int32_t layer, steer_site site, void *x) {
     steer_session *session = context;
-    if (session->live[site])
-        STEER_TRY(session->graph ? steer_step_graph_steer(session, layer, site)
-                                 : steer_plan_run(session->plans[site], layer, session->x, NULL));
+    if (session->graph) return steer_step_graph_steer(session, layer, site);
+    return steer_plan_run(session->plans[site], layer, session->x, NULL);
+}
+
+static const steer_row *adds(void *context, int32_t layer, steer_site site) {
+    steer_session *session = context;
+    return steer_session_only_adds(session, layer, site) ? session->plans[site]->table : NULL;
+}
+
+static int reads(void *context, int32_t layer, steer_site site) {
+    steer_session *session = context;
+    for (int32_t i = 0; i < session->capture_count; i++)
+        if (steer_capture_place(session->captures[i], layer, site) >= 0) return 1;
+    return 0;
+}
+
+/* What is captured is what later layers see. */
+static int capture(void *context, int32_t layer, steer_site site, void *x) {
+    steer_session *session = context;
     for (int32_t i = 0; i < session->capture_count; i++) {
         const int32_t place = steer_capture_place(session->captures[i], layer, site);
         const int32_t *group = session->at_device.group + (size_t)i * (size_t)session->scratch.rows;
@@ -28,6 +41,15 @@ static int at_site(void *context, int32_t layer, steer_site site, void *x) {
     }
     return STEER_OK;
 }
+
+int steer_session_only_adds(steer_session *session, int32_t layer, steer_site site) {
+    const steer_layer_choice *choice;
+    return steer_plan_choose(&choice, session->plans[site], layer) == STEER_OK &&
+           choice->path != STEER_PATH_NONE && choice->needs.max_vectors == 0;
+}
+
+static const steer_sites sites = {
+    .steers = steers, .reads = reads, .steer = steer, .read = capture, .adds = adds};
 
 static int forward(steer_session *session) {
     const steer_step_arrays *at = &session->at_device;
@@ -47,8 +69,7 @@ static int forward(steer_session *session) {
                              .most_context = shape->most_context};
     const steer_step step = {.rows = &rows,
                              .cache = &session->cache,
-                             .at_site = at_site,
-                             .is_live = is_live,
+                             .sites = &sites,
                              .context = session,
                              .outputs = shape->outputs,
                              .output = at->output};

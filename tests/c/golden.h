@@ -73,6 +73,7 @@ typedef struct model_runner {
     float *logits; /* [rows, vocab] of the last step */
     float *states; /* [layers, rows, hidden] */
     int keep_states, fused;
+    int apart; /* additions and norms are launched apart, as if somebody steered between them */
 } model_runner;
 
 static inline int load_model(steer_model **out, const char *path, steer_device *device, int32_t dtype) {
@@ -107,7 +108,7 @@ static inline void runner_close(model_runner *runner) {
     free(runner->states);
 }
 
-static inline int runner_at_site(void *context, int32_t layer, steer_site site, void *x) {
+static inline int runner_read(void *context, int32_t layer, steer_site site, void *x) {
     model_runner *runner = context;
     const steer_device *device = runner->model->device;
     const int64_t hidden = runner->model->hidden, n = runner->rows * hidden;
@@ -130,9 +131,20 @@ static inline int runner_at_site(void *context, int32_t layer, steer_site site, 
     return STEER_OK;
 }
 
-static inline int runner_is_live(void *context, int32_t layer, steer_site site) {
+static inline int runner_reads(void *context, int32_t layer, steer_site site) {
     return ((model_runner *)context)->keep_states;
 }
+static inline int runner_steers(void *context, int32_t layer, steer_site site) {
+    return ((model_runner *)context)->apart;
+}
+static inline int runner_steer(void *context, int32_t layer, steer_site site, void *x) { return STEER_OK; }
+static inline const steer_row *runner_adds(void *context, int32_t layer, steer_site site) { return NULL; }
+
+static const steer_sites runner_sites = {.steers = runner_steers,
+                                         .reads = runner_reads,
+                                         .steer = runner_steer,
+                                         .read = runner_read,
+                                         .adds = runner_adds};
 
 /* Rows `count` of sequences from..to: ids [sequence * stride + start ...] at positions start.. of both; padding behind them. */
 static inline int runner_step(model_runner *runner, int from, int to, const int32_t *ids, int64_t stride,
@@ -177,8 +189,7 @@ static inline int runner_step(model_runner *runner, int from, int to, const int3
                              .most_context = start + count};
     const steer_step step = {.rows = &rows,
                              .cache = &runner->cache,
-                             .at_site = runner->fused ? NULL : runner_at_site,
-                             .is_live = runner_is_live,
+                             .sites = runner->fused ? NULL : &runner_sites,
                              .context = runner,
                              .outputs = at,
                              .output = d + OUTPUT * MOST_ROWS};

@@ -90,6 +90,30 @@ static void test_accumulate(steer_dtype dtype) {
 
 /* ---- Norms -------------------------------------------------------------------------------------------------------- */
 
+/* A table of rows whose programs on layer 3 are folded adds, or that have none there: added[row] says which. */
+static const steer_row *adds_table(void *u, float coefficient, int64_t rows, int *added) {
+    const steer_entry entries[2] = {{.u = 0}, {.u = (uint64_t)(uintptr_t)u, .u_coef = coefficient}};
+    char *memory = work_of(sizeof entries + (size_t)rows * sizeof(steer_row));
+    steer_row table[16] = {{0}};
+    for (int64_t row = 0; row < rows; row++) {
+        const int kind =
+            pick(4); /* unsteered, steered on other layers, on this one among others, on this one */
+        added[row] = kind >= 2;
+        table[row] = (steer_row){.entries = (uint64_t)(uintptr_t)(memory + (kind == 3) * sizeof *entries),
+                                 .first = kind == 1   ? 4
+                                          : kind == 2 ? 2
+                                                      : 3,
+                                 .count = (uint16_t)(kind == 0   ? 0
+                                                     : kind == 2 ? 2
+                                                                 : 1),
+                                 .run = 1};
+    }
+    CHECK(device->backend->upload(device->state, memory, entries, sizeof entries) == STEER_OK);
+    CHECK(device->backend->upload(device->state, memory + sizeof entries, table,
+                                  (size_t)rows * sizeof *table) == STEER_OK);
+    return (const steer_row *)(const void *)(memory + sizeof entries);
+}
+
 static void test_residual(steer_dtype dtype, steer_norm_kind post, steer_norm_kind next) {
     const int64_t rows = between(1, 9), hidden = pick(3) ? between(1, 400) : 8 * between(100, 700);
     const int with_y = pick(5) > 0;
@@ -105,10 +129,23 @@ static void test_residual(steer_dtype dtype, steer_norm_kind post, steer_norm_ki
     array_write(x);
     double *before = malloc((size_t)(rows * hidden) * sizeof *before);
     memcpy(before, x->values, (size_t)(rows * hidden) * sizeof *before);
-    DESCRIBE("residual %s post %s next %s rows %d hidden %d y %d multiplier %g", dtype_names[dtype],
-             norm_names[first.kind], norm_names[next], (int)rows, (int)hidden, with_y, multiplier);
-    CHECK_OP(residual, (&(steer_residual){rows, hidden, dtype, x->data, with_y ? y->data : NULL, first,
-                                          multiplier, second, out->data}));
+    const int64_t room = steer_vector_room(hidden);
+    array *u = ops->steers && pick(2) ? array_noise(STEER_F32, room, 1) : NULL;
+    const float coefficient = pick(2) ? 2.5f : -0.3f;
+    int added[16] = {0};
+    DESCRIBE("residual %s post %s next %s rows %d hidden %d y %d multiplier %g adds %d", dtype_names[dtype],
+             norm_names[first.kind], norm_names[next], (int)rows, (int)hidden, with_y, multiplier, !!u);
+    CHECK_OP(residual, (&(steer_residual){.rows = rows,
+                                          .hidden = hidden,
+                                          .dtype = dtype,
+                                          .x = x->data,
+                                          .y = with_y ? y->data : NULL,
+                                          .post = first,
+                                          .multiplier = multiplier,
+                                          .next = second,
+                                          .out = out->data,
+                                          .table = u ? adds_table(u->data, coefficient, rows, added) : NULL,
+                                          .layer = 3}));
     array_read(x);
     array_read(out);
     for (int64_t row = 0; row < rows; row++) {
@@ -117,9 +154,13 @@ static void test_residual(steer_dtype dtype, steer_norm_kind post, steer_norm_ki
         if (first.kind) norm_spans(&first, post_weight, post_bias, dtype, row_y, row_y, hidden);
         for (int64_t i = 0; i < hidden; i++) {
             row_x[i] = span_of(before[at + i], 0);
-            if (!with_y) continue;
-            const span more = span_wide(span_times(row_y[i], multiplier));
-            row_x[i] = span_rounded(dtype, span_wide(span_add(row_x[i], more)));
+            if (with_y) {
+                const span more = span_wide(span_times(row_y[i], multiplier));
+                row_x[i] = span_rounded(dtype, span_wide(span_add(row_x[i], more)));
+            }
+            if (!added[row]) continue;
+            const span sum = span_add(row_x[i], span_of(coefficient * u->values[i], 0));
+            row_x[i] = span_rounded(dtype, span_wide(sum));
         }
         expect("residual stream", x, at, hidden, row_x);
         for (int64_t i = 0; i < hidden; i++) row_x[i] = span_of(x->values[at + i], 0);
