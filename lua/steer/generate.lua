@@ -160,7 +160,10 @@ function M.generate(lm, requests)
     local function each(session, ids)
         for i, id in ipairs(ids) do
             local piece = follow(lm, session, id, streams[i])
-            if on_token and piece ~= "" then on_token(i, piece) end
+            if on_token and piece ~= "" then
+                on_token(i, piece)
+                io.stdout:flush() -- what it wrote is to be seen now
+            end
         end
     end
     return jobs.run(lm, "generate", list, each, function(session, ids)
