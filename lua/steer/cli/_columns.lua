@@ -31,7 +31,10 @@ function M.new(titles, width, write)
     local self = setmetatable({ rest = {}, lines = {}, row = 0, write = write }, Columns)
     self.width = math.floor((width - #GAP * (#titles - 1)) / #titles)
     for i in ipairs(titles) do self.rest[i], self.lines[i] = "", {} end
-    for i, title in ipairs(titles) do self:push(i, title .. "\n" .. ("-"):rep(self.width) .. "\n") end
+    for i, title in ipairs(titles) do
+        if #title > self.width then title = "..." .. title:sub(3 - self.width) end
+        self:push(i, title .. "\n" .. ("-"):rep(self.width) .. "\n")
+    end
     return self
 end
 
