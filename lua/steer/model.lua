@@ -190,7 +190,7 @@ local elsewhere = {
 for _, name in ipairs(walk.keys(elsewhere)) do
     local row = elsewhere[name]
     Model[name] = function(self, ...)
-        self:handle_for("model_" .. name)
+        Model.handle_for(self, "model_" .. name)
         return require(row[1])[row[2]](self, ...)
     end
 end

@@ -131,6 +131,22 @@ describe("steer chat", function()
         end
     end)
 
+    it("goes on with an answer under another steering, as a running sequence does", function()
+        local saved = folder .. "/saved.json"
+        local output = chat { "/continue", PROMPT, "/steer " .. vectors .. " 4 @5", "/continue", "/save " .. saved }
+        assert_found(output, "there is no answer yet")
+        local lm = steer.model(folder, { device = "cpu" })
+        local session = lm:session { sequences = 1, tokens = 128 }
+        local id = session:add { prompt = PROMPT, max_tokens = 24 }
+        repeat session:step() until session:status(id).generated == 12
+        session:set_spec(id, steer.spec { [5] = { steer.add(steer.load(vectors)["layer.5"], 4) } })
+        while session:step() > 0 do end
+        local answer = read_json(saved)[2]
+        assert.equal(lm:decode((session:tokens(id)), { skip_special = true }), answer.content)
+        assert.equal("unsteered, then " .. vectors .. " 4 @5", answer.steer)
+        assert_found(chat({ PROMPT, "/continue" }, "--max-tokens 100"), "the answer is complete")
+    end)
+
     it("compares the last answer with the unsteered one, with its seed", function()
         local output = chat({ PROMPT, "/compare", "/steer " .. vectors .. " 4", "/compare", "/off", "/compare" },
             "--temperature 1")

@@ -15,12 +15,13 @@ and keeps what there is; Ctrl-D leaves; Alt-Enter begins a new line. A line that
   /steer FILE [SCALE] [@LAYERS]  adds the vectors of a file (safetensors, gguf, npy, svec), or uses its spec
   /steer [SCALE] [@LAYERS]       the same file at another scale or layers; /steer alone says what is steered
   /off                           unsteered again
+  /continue                      goes on with the last answer, as it is steered now
   /compare                       the last answer again, steered and not, side by side
   /undo                          forgets the last turn; /reset forgets all
   /save FILE                     writes the conversation as JSON
   /help                          this list
 
-Steering holds for the whole conversation: the next answer is as if it had been there from the start.
+Steering holds for the whole conversation: what comes next is as if it had been there from the start.
 
   --system TEXT                  what stands before the conversation
   --steer 'FILE [SCALE] [@LAYERS]'  steered from the start
@@ -57,20 +58,21 @@ local function new_chat(lm, given)
     return setmetatable({
         lm = lm, given = given, messages = messages, first = #messages,
         asked = 0,  -- questions so far, also forgotten ones: each has a seed of its own
-        turns = {}, -- of those that are remembered: {seed =, steer = text or nil}
+        turns = {}, -- of those that are remembered: {seed =, steer = text or nil, ids =, finish =, text =}
     }, Chat)
 end
 
--- The request that answers the messages.
-function Chat:request(spec, seed)
+-- The request that answers the messages, or goes on with the answer `response` (ids).
+function Chat:request(spec, seed, response)
     local given, ids = self.given, self.lm:tokens_of("chat", { messages = self.messages })
-    local left = self.lm.context - #ids
+    local count = #ids + #(response or {})
+    local left = self.lm.context - count
     if left < 1 then
-        raise("invalid_argument", "chat", "the conversation has %d tokens and the model's context is %d: %s", #ids,
+        raise("invalid_argument", "chat", "the conversation has %d tokens and the model's context is %d: %s", count,
             self.lm.context, "/undo or /reset makes room")
     end
     return {
-        tokens = ids, spec = spec, max_tokens = math.min(given.max_tokens or 512, left),
+        tokens = ids, response = response, spec = spec, max_tokens = math.min(given.max_tokens or 512, left),
         temperature = given.temperature or 0.7, top_k = given.top_k, top_p = given.top_p, min_p = given.min_p,
         repetition_penalty = given.repetition_penalty, seed = seed,
     }
@@ -92,16 +94,16 @@ function Chat:generate(requests)
 end
 
 -- Says why an answer ended that the model did not end.
-function Chat:note_end(request, result)
-    if result.finish ~= "length" then return end
-    local full = #request.tokens + request.max_tokens >= self.lm.context
-    write(("[cut after %d tokens: %s]\n"):format(#result.tokens, full
-        and "the model's context is full, /undo or /reset makes room" or "--max-tokens sets the most"))
+function Chat:note_end(turn, request)
+    if turn.finish ~= "length" then return end
+    local full = #request.tokens + #turn.ids >= self.lm.context
+    write(("[cut after %d tokens: %s]\n"):format(#turn.ids, full
+        and "the model's context is full, /undo or /reset makes room" or "/continue goes on"))
 end
 
--- Answers the messages as it comes; gives the text, "" where Ctrl-C came first.
-function Chat:answer(seed)
-    local request, written = self:request(self.spec, seed), 0
+-- Answers the messages as the text comes, or goes on with the answer of a turn; its text is "" where Ctrl-C came first.
+function Chat:answer(turn, seed)
+    local request, written = self:request(self.spec, seed, turn.ids), 0
     local results = self:generate {
         request,
         on_token = function(_, piece)
@@ -109,24 +111,31 @@ function Chat:answer(seed)
             written = written + #piece
         end,
     }
-    local result = results and results[1] or { text = "" }
-    write(result.text:sub(written + 1) .. "\n")
-    self:note_end(request, result)
-    return result.text
+    local result = results and results[1] or { text = turn.text or "", tokens = {}, finish = "interrupted" }
+    if not turn.ids then write(result.text:sub(written + 1)) end -- what Ctrl-C held back
+    write "\n"
+    local ids = { unpack(turn.ids or {}) }
+    for _, id in ipairs(result.tokens) do ids[#ids + 1] = id end
+    turn.ids, turn.text, turn.finish = ids, result.text, result.finish
+    self:note_end(turn, request)
+end
+
+function Chat:new_seed()
+    self.asked = self.asked + 1
+    return (self.given.seed or 0) + self.asked
 end
 
 function Chat:say(text)
     table.insert(self.messages, { role = "user", content = text })
-    self.asked = self.asked + 1
-    local seed = (self.given.seed or 0) + self.asked
-    local ok, answer = pcall(self.answer, self, seed)
-    if not ok or answer == "" and self.interrupted then
+    local turn = { seed = self:new_seed(), steer = self.spec and self.steered }
+    local ok, err = pcall(self.answer, self, turn, turn.seed)
+    if not ok or turn.text == "" and self.interrupted then
         table.remove(self.messages)
-        if not ok then error(answer, 0) end
+        if not ok then error(err, 0) end
         return write "stopped before there was an answer: the turn is forgotten\n"
     end
-    table.insert(self.messages, { role = "assistant", content = answer })
-    table.insert(self.turns, { seed = seed, steer = self.spec and self.steered })
+    table.insert(self.messages, { role = "assistant", content = turn.text })
+    table.insert(self.turns, turn)
 end
 
 local commands = {}
@@ -158,6 +167,19 @@ end
 function commands.off(self)
     self.spec = nil
     write "unsteered\n"
+end
+
+-- Goes on with the last answer as it is steered now.
+commands["continue"] = function(self)
+    local turn = self.turns[#self.turns]
+    if not turn then return write "there is no answer yet\n" end
+    if turn.finish == "stop" then return write "the answer is complete\n" end
+    local answer, steer = table.remove(self.messages), self.spec and self.steered
+    local ok, err = pcall(self.answer, self, turn, self:new_seed())
+    answer.content = turn.text
+    table.insert(self.messages, answer)
+    if not ok then error(err, 0) end
+    if steer ~= turn.steer then turn.steer = (turn.steer or "unsteered") .. ", then " .. (steer or "unsteered") end
 end
 
 local LEAST_COLUMNS = 50 -- of a terminal that texts stand side by side on
@@ -270,7 +292,7 @@ local function reader()
             local list = {}
             local word = before:match "^/(%w*)$"
             if word then
-                for _, name in ipairs { "compare", "help", "off", "reset", "save", "steer", "undo" } do
+                for _, name in ipairs { "compare", "continue", "help", "off", "reset", "save", "steer", "undo" } do
                     if name:sub(1, #word) == word then list[#list + 1] = name end
                 end
                 return word, list
