@@ -295,7 +295,8 @@ describe("captured steps", function()
                 if steps == 9 then session:set_spec(ids[10], nil) end
                 if steps == 14 then
                     ids[13] = session:fork(ids[12], 9)
-                    session:set_spec(ids[11], steer.spec { [1] = { steer.add(T.randn({ lm.hidden }, { seed = 5 }), 2) } })
+                    local v = T.randn({ lm.hidden }, { seed = 5 })
+                    session:set_spec(ids[11], steer.spec { [1] = { steer.add(v, 2) } })
                 end
             end
             local out = {}
