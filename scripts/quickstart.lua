@@ -3,9 +3,8 @@
 -- Usage: steer run scripts/quickstart.lua [FOLDER for the saved direction]
 local steer = require "steer"
 
-local scripts = arg[0]:match("^(.*)/[^/]*$") or "."
+local fixtures = (arg[0]:match "^(.-)[^/]*$" .. "../tests/fixtures"):gsub("scripts/%.%./", "")
 local folder = arg[1] or "."
-local fixtures = scripts .. "/../tests/fixtures"
 local lm = steer.model(fixtures .. "/demo-model")
 local file = assert(io.open(fixtures .. "/demo/prompts.json"))
 local prompts = require("dkjson").decode(file:read "*a")
@@ -75,4 +74,4 @@ steer.save(path .. ".safetensors", { ["direction." .. layer] = v }, { site = "re
 steer.save(path .. ".gguf", { [layer] = v })
 assert((steer.load(path .. ".gguf")[layer]:to("cpu") - v:to("cpu")):norm() == 0, "the GGUF file differs")
 printf("\nsaved: %s.safetensors, %s.gguf; now try", path, path)
-printf("  scripts/steer generate %s 'One day, Tom' --steer '%s.gguf -4'", fixtures .. "/demo-model", path)
+printf("  scripts/steer generate %s 'One day, Tom' --steer '%s.gguf -1.5'", fixtures .. "/demo-model", path)

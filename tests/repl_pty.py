@@ -30,7 +30,8 @@ def slack():
 class Session:
     """A running `steer` on a terminal of its own."""
 
-    def __init__(self, *arguments, columns=80, rows=24, state=None, first=PROMPT, **environment):
+    def __init__(self, *arguments, columns=80, rows=24, state=None, first=PROMPT, prompt=PROMPT, **environment):
+        self.prompt = prompt
         self.state = state or tempfile.mkdtemp(prefix="steer-repl-")
         self.owns_state = state is None
         self.raw = self.text = ""
@@ -79,10 +80,10 @@ class Session:
         self.settle()
         self.send(line + "\r")
         self.expect("\n")
-        shown = self.expect(re.compile(r"(^|\n)" + re.escape(PROMPT)))
+        shown = self.expect(re.compile(r"(^|\n)" + re.escape(self.prompt)))
         if wanted is not None and wanted not in shown:
             raise AssertionError(f"{line!r}: expected {wanted!r}, got:\n{shown}")
-        return shown[: -len(PROMPT)]
+        return shown[: -len(self.prompt)]
 
     def settle(self):
         """Waits until nothing more is shown and forgets what was."""
@@ -489,9 +490,54 @@ def test_plain_terminals():
             same("\x1b[31m" in s.settle()[0], coloured, f"colours with {environment}")
 
 
-def main():
+# ---- Models -------------------------------------------------------------------------------------------------------
+
+DEMO = os.path.join(os.path.dirname(os.path.abspath(__file__)), "fixtures", "demo-model")
+
+
+def test_models():
+    with Session() as s:
+        s.run("lm = steer.model '%s'" % DEMO)
+        for keys, wanted in {"lm:gen\t": "lm:generate", "lm.con\tf\t": "lm.config", "lm.tokenizer:enc\t":
+                             "lm.tokenizer:encode", "steer.mo\t": "steer.model", ":help model:dir\t":
+                             ":help model:direction", "steer.spec{}:lay\t": "steer.spec{}:lay"}.items():
+            s.settle()
+            s.send(keys)
+            time.sleep(0.2 * slack())
+            shown = s.settle()[1]
+            same(shown.replace("\n", "").endswith(wanted), True, f"{keys!r} gives {shown!r}")
+            s.send("\x15")
+        s.run("lm", "model %s: llama, 8 layers, hidden 192" % DEMO)
+        for topic in ("lm:generate", "lm:score", "model:direction", "session:set_spec", "lm"):
+            s.run(":help " + topic, topic.replace("lm", "model"))
+        shown = s.run("lm:generate{ {prompt = 'One day, Ruby', max_tokens = 20} }")
+        same('text = " went to the' in shown and "finish = \"length\"" in shown and len(shown.splitlines()) < 20, True, shown)
+
+
+def test_ctrl_c_keeps_what_was_generated():
+    slow = "function(i, piece) io.write(piece) for i = 1, 1e6 do end end"  # an interrupt may come here or in the library
+    with Session() as s:
+        s.run("lm = steer.model '%s'" % DEMO)
+        for request in ("{prompt = 'Once', max_tokens = 500, ignore_eos = true}, on_token = " + slow,
+                        "{prompt = 'Once', max_tokens = 500, ignore_eos = true}, {prompt = 'A', max_tokens = 9}"):
+            s.run("lm.last = nil")
+            s.settle()
+            s.send("for _ = 1, 1e3 do out = lm:generate{ %s } end\r" % request)
+            s.expect("end\n")
+            if "on_token" in request:
+                s.expect(re.compile(r"\w+ \w+"))  # the text comes while it is made
+            time.sleep(0.2)
+            start = time.monotonic()
+            s.send("\x03")
+            s.expect(re.compile(r"interrupted\n(.*\n)*" + PROMPT))
+            same(time.monotonic() - start < 1 * slack(), True, f"stopped after {time.monotonic() - start:.1f} s")
+            s.run("lm.last[1].finish == 'interrupted' and #lm.last[1].tokens < 500, #lm.last[1].text > 0", "true\ntrue\n")
+            s.run("#lm:generate{ {prompt = 'Once', max_tokens = 5} }[1].tokens", "5\n")
+
+
+def main(tests=None):
     wanted, failed = sys.argv[1:], 0
-    for name, test in list(globals().items()):
+    for name, test in list((tests or globals()).items()):
         if not name.startswith("test_") or wanted and name not in wanted:
             continue
         start = time.monotonic()

@@ -30,7 +30,7 @@ class OpDesc(ct.Structure):
 
 class EngineDesc(ct.Structure):
     _fields_ = [("struct_size", ct.c_uint32), ("dtype", ct.c_int), ("hidden", ct.c_int64), ("device", ct.c_void_p),
-                ("vector_bytes", ct.c_int64)]
+                ("vector_bytes", ct.c_int64), ("compile", ct.c_int), ("compile_background", ct.c_int32)]
 
 
 class Request(ct.Structure):
@@ -40,7 +40,8 @@ class Request(ct.Structure):
 
 class PlanDesc(ct.Structure):
     _fields_ = [("struct_size", ct.c_uint32), ("path", ct.c_int), ("rows", ct.c_int64), ("strict", ct.c_int32),
-                ("request_count", ct.c_int32), ("requests", ct.POINTER(Request))]
+                ("request_count", ct.c_int32), ("requests", ct.POINTER(Request)), ("compile", ct.c_int),
+                ("compile_background", ct.c_int32)]
 
 
 DESCRIPTORS = {"steer_op_desc": OpDesc, "steer_engine_desc": EngineDesc, "steer_request": Request,

@@ -1,4 +1,5 @@
 --- Runs lists of requests of a model in its shared session, kept between calls so that beginnings stay computed.
+local c = require "steer._c"
 local check = require "steer._check"
 local device_module = require "steer.device"
 
@@ -75,6 +76,7 @@ function M.run(lm, op, list, each, finish)
     end)
     local result
     if ok or (type(err) == "table" and err.code == "interrupted") then
+        if not ok then c.C.steer_interrupt_clear() end -- noticed, but not by the library if on_token ran
         local finished, value = pcall(finish, session, ids)
         if ok and not finished then ok, err = false, value end
         result = value

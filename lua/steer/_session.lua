@@ -13,7 +13,7 @@ local raise = require("steer._error").raise
 local M = {}
 
 local Session = {}
-Session.__index = Session
+Session.__index, Session.__topic = Session, "session"
 
 local STATES = { [0] = "waiting", "running", "stop", "length", "failed" }
 local SESSION_OPTIONS = {
@@ -24,12 +24,13 @@ local SESSION_OPTIONS = {
 local session_out, id_out = ffi.new("steer_session *[1]"), ffi.new("int32_t[1]")
 local count_out, tensor_out = ffi.new("int64_t[1]"), ffi.new("steer_tensor *[1]")
 
---- Makes a session of a model.
--- @param lm the model
+--- Makes a session: sequences that are added, stepped, forked and steered while they run.
+-- @param lm the model: lm:session{...}
 -- @tparam[opt] table opts sequences (most that run at the same time, default 16; more wait), tokens (positions that the
 -- KV cache has room for, default 16 times 512 or the model's context if that is less), rows (most rows of a step),
 -- vector_bytes (budget of steering vectors on the device), sharing (default true: equal beginnings are computed once),
 -- graphs (default true: steps that only generate are captured and replayed, on devices that can)
+-- @return a session with add, step, status, tokens, logprobs, logits, steered, fork, set_spec, stop, drop, stats, close
 function M.session(lm, opts)
     opts = options.check("session", opts, SESSION_OPTIONS)
     local desc = c.descriptor("steer_session_desc")

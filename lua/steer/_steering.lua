@@ -47,6 +47,12 @@ function M.parse(text)
     return given
 end
 
+--- Writes what M.parse gives as it would be given.
+function M.text(given)
+    local layers = given.layers and " @" .. table.concat(given.layers, ",") or ""
+    return ("%s %g%s"):format(given.path, given.scale, layers)
+end
+
 -- Vectors by layer of what a file holds: tensors named by layer, [layers, hidden], or one vector for the given layers.
 local function by_layer(lm, given, loaded)
     local found, plain, count = {}, nil, 0

@@ -19,7 +19,7 @@ local M = {}
 local MAX_BYTES = 2 ^ 20
 
 local Template = {}
-Template.__index = Template
+Template.__index, Template.__topic = Template, "chat_template"
 
 -- ---- Opening -------------------------------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ end
 -- ---- Plan ----------------------------------------------------------------------------------------------------------
 
 local Plan = {}
-Plan.__index = Plan
+Plan.__index, Plan.__topic = Plan, "plan"
 
 local plan_out = ffi.new("steer_plan *[1]")
 local PATHS = {
@@ -162,7 +162,7 @@ end
 -- ---- Engine --------------------------------------------------------------------------------------------------------
 
 local Engine = {}
-Engine.__index = Engine
+Engine.__index, Engine.__topic = Engine, "engine"
 
 local engine_out = ffi.new("steer_engine *[1]")
 local ENGINE_OPTIONS = {

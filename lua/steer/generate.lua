@@ -11,7 +11,8 @@ local M = {}
 local MAX_TOKENS = 256 -- where a request names none
 
 local REQUEST = {
-    prompt = "string", messages = "table", tokens = "table", spec = true, max_tokens = "number", temperature = "number",
+    prompt = "string", messages = "table", tokens = "table", response = "table", spec = true, max_tokens = "number",
+    temperature = "number",
     top_k = "number", top_p = "number", min_p = "number", repetition_penalty = "number", seed = "number", stop = true,
     ignore_eos = "boolean", tools = true, add_generation_prompt = "boolean",
 }
@@ -118,6 +119,13 @@ end
 
 -- ---- Public --------------------------------------------------------------------------------------------------------
 
+-- An answer so far stands behind the prompt and is no part of it.
+local function append_response(passed, response)
+    local ids, n = { unpack(passed.tokens) }, #passed.tokens
+    for k, id in ipairs(response) do ids[n + k] = id end
+    passed.tokens, passed.prompt_tokens = ids, n
+end
+
 local function read_request(lm, op, request, i)
     if type(request) == "string" then request = { prompt = request } end
     local name = ("requests[%d]"):format(i)
@@ -128,6 +136,7 @@ local function read_request(lm, op, request, i)
     end
     local passed = { tokens = lm:tokens_of(op, request) }
     for _, key in ipairs(PASSED) do passed[key] = request[key] end
+    if request.response then append_response(passed, request.response) end
     passed.max_tokens = check.integer(op, name .. ".max_tokens",
         request.max_tokens or math.max(0, math.min(MAX_TOKENS, lm.context - #passed.tokens)), 0)
     return { request = passed, number = i }, stops
@@ -137,30 +146,37 @@ end
 -- @param lm the model: lm:generate{...}
 -- @tparam table requests list of requests, or one text. Each is a text, or a table with one of prompt (text), messages
 -- (a chat) and tokens (ids), and spec (nil: unsteered), max_tokens (default 256), temperature (default 0: greedy),
--- top_k, top_p, min_p, repetition_penalty, seed (default 0), stop (a text or a list of texts that end it), ignore_eos.
+-- top_k, top_p, min_p, repetition_penalty, seed (default 0), stop (a text or a list of texts that end it), ignore_eos,
+-- response (ids of the answer so far, which goes on: the result's text is of the whole answer, its tokens are new).
 -- Beside the requests: on_token = function(i, piece), called with each new piece of text of request i
 -- @treturn table list of {text, tokens, logprobs, finish = "stop" or "length", steered = {[layer] = rows}}. After
 -- Ctrl-C the error `interrupted` is raised and lm.last has what was generated
 function M.generate(lm, requests)
     if type(requests) == "string" then requests = { requests } end
-    jobs.check_list("generate", "requests", requests)
+    check.type("generate", "requests", requests, "table", "a list of requests")
     for _, key in ipairs(walk.keys(requests)) do
         if type(key) ~= "number" and key ~= "on_token" then
             raise("invalid_argument", "generate",
                 "%s: expected a list of requests: write lm:generate{ {%s = ...} }", check.describe(key), tostring(key))
         end
     end
+    jobs.check_list("generate", "requests", requests)
     local on_token = requests.on_token
+    if on_token ~= nil then check.type("generate", "on_token", on_token, "function") end
     local list, streams = {}, {}
     for i, request in ipairs(requests) do
         local stops
         list[i], stops = read_request(lm, "generate", request, i)
         streams[i] = new_stream(lm, stops)
+        if type(request) == "table" and request.response then streams[i]:push(request.response) end
     end
     local function each(session, ids)
         for i, id in ipairs(ids) do
             local piece = follow(lm, session, id, streams[i])
-            if on_token and piece ~= "" then on_token(i, piece) end
+            if on_token and piece ~= "" then
+                on_token(i, piece)
+                io.stdout:flush() -- what it wrote is to be seen now
+            end
         end
     end
     return jobs.run(lm, "generate", list, each, function(session, ids)

@@ -180,21 +180,17 @@ end
 
 -- ---- Running -------------------------------------------------------------------------------------------------------
 
---- Makes a session: sequences that are added, stepped, forked and steered while they run.
--- @tparam[opt] table opts sequences, tokens, rows, vector_bytes, sharing: see steer._session
--- @return a session with add, step, status, tokens, logprobs, logits, steered, fork, set_spec, stop, drop, stats, close
-function Model:session(opts) return require("steer._session").session(self, opts) end
-
 -- Methods in modules of their own, which load when they are first called.
 local elsewhere = {
     forward = { "steer.generate", "forward" }, generate = { "steer.generate", "generate" },
     score = { "steer.score", "score" }, perplexity = { "steer.score", "perplexity" },
     capture = { "steer.capture", "capture" }, direction = { "steer.capture", "direction" },
+    session = { "steer._session", "session" },
 }
 for _, name in ipairs(walk.keys(elsewhere)) do
     local row = elsewhere[name]
     Model[name] = function(self, ...)
-        self:handle_for("model_" .. name)
+        Model.handle_for(self, "model_" .. name)
         return require(row[1])[row[2]](self, ...)
     end
 end
@@ -215,7 +211,8 @@ function Model:__tostring()
             self.context, self.dtype, self.device, self.bytes / 1e6)
 end
 
---- The class of models.
+--- The class of models. The rest is for completion and help: where methods and properties are.
 M.Model = Model
+Model.__topic, Model.__methods, Model.__names, Model.__elsewhere = "model", Model, properties, elsewhere
 
 return M

@@ -37,6 +37,7 @@ function op_metatable:__index(key)
     if method ~= nil then return method end
     return fields_of[self][key]
 end
+op_metatable.__methods = Op -- for completion
 
 function op_metatable:__newindex(key)
     raise("invalid_argument", fields_of[self].kind, "%s: an operation does not change, make a new one", tostring(key))
@@ -215,7 +216,7 @@ end
 -- ---- Specs ---------------------------------------------------------------------------------------------------------
 
 local Spec = {}
-Spec.__index = Spec
+Spec.__index, Spec.__topic = Spec, "spec"
 
 function Spec.__newindex(_, key)
     raise("invalid_argument", "spec", "%s: a spec does not change, make a new one", tostring(key))

@@ -29,6 +29,7 @@ function Tokenizer.__index(self, key)
     end
     return Tokenizer[key]
 end
+Tokenizer.__topic, Tokenizer.__methods, Tokenizer.__names = "tokenizer", Tokenizer, ROLES -- for help and completion
 
 local function use(self, op)
     if getmetatable(self) ~= Tokenizer then

@@ -240,6 +240,21 @@ describe("steered sequences", function()
         fails("invalid_argument", "no such sequence", session.status, session, fork)
     end)
 
+    it("go on with a response as if they had not stopped", function()
+        local lm, ids = open "llama", nil
+        local v = T.randn({ lm.hidden }, { seed = 3, device = "cpu" })
+        local spec = steer.spec { [0] = { steer.add(v, 1, { where = { generation = "all" } }) } }
+        local function run_with(extra)
+            local request = { tokens = { 5, 6, 7 }, spec = spec, max_tokens = 12, ignore_eos = true, response = ids }
+            for key, value in pairs(extra) do request[key] = value end
+            return lm:generate({ request })[1].tokens
+        end
+        local whole = run_with {}
+        ids = run_with { max_tokens = 5 }
+        assert.same({ unpack(whole, 6) }, run_with { max_tokens = 7 })
+        assert.not_same({ unpack(whole, 6) }, run_with { max_tokens = 7, spec = steer.spec {} })
+    end)
+
     it("share blocks only under the same spec", function()
         local lm = open "llama"
         local spec, ids = spec_for(lm, 4), prompt(lm, 50, 2)
@@ -280,7 +295,8 @@ describe("captured steps", function()
                 if steps == 9 then session:set_spec(ids[10], nil) end
                 if steps == 14 then
                     ids[13] = session:fork(ids[12], 9)
-                    session:set_spec(ids[11], steer.spec { [1] = { steer.add(T.randn({ lm.hidden }, { seed = 5 }), 2) } })
+                    local v = T.randn({ lm.hidden }, { seed = 5 })
+                    session:set_spec(ids[11], steer.spec { [1] = { steer.add(v, 2) } })
                 end
             end
             local out = {}
@@ -397,6 +413,13 @@ describe("a model refuses", function()
         fails("invalid_argument", "context", lm.generate, lm, { { tokens = { 1 }, max_tokens = lm.context } })
         fails("not_found", "no tokenizer", lm.generate, lm, { "text" })
         fails("invalid_argument", "expected one", lm.generate, lm, { { max_tokens = 1 } })
+    end)
+
+    it("calls that are written otherwise", function()
+        fails("invalid_argument", "lm:generate{ {prompt = ...} }", lm.generate, lm, { prompt = "x" })
+        fails("invalid_argument", "call it with a colon", lm.generate, { { tokens = { 1 } } })
+        fails("invalid_argument", "on_token", lm.generate, lm, { { tokens = { 1 } }, on_token = 5 })
+        fails("invalid_argument", "id " .. lm.vocab, lm.generate, lm, { { tokens = { 1 }, response = { lm.vocab } } })
     end)
 
     it("specs that do not fit", function()

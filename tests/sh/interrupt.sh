@@ -60,6 +60,16 @@ print "ready"
 while true do a:matmul(a) end
 LUA
 
+check generating 'kept [1-9]' <<'LUA'
+local lm = require("steer").model "tests/fixtures/demo-model"
+print "ready"
+local ok, err = pcall(function()
+    while true do lm:generate { { prompt = "Once", max_tokens = 480, ignore_eos = true } } end
+end)
+io.stderr:write("kept ", #lm.last[1].text, " bytes\n")
+error(err, 0)
+LUA
+
 check caught 'interrupted twice' 2 <<'LUA'
 local steer = require "steer"
 print "ready"

@@ -2,28 +2,34 @@
 local failures = require "steer.cli._failure"
 local words = require "steer.cli._args"
 
+local raise, steering, terminal -- when a conversation begins: --help needs no library
+
 local M = {}
 
 M.usage = [[
 usage: steer chat MODEL [OPTIONS]
 
 Talks with a model that has a chat template: a folder as the hub lays it out, or a .gguf file. Ctrl-C ends an answer
-and keeps what there is; Ctrl-D leaves. A line that begins with / is a command:
+and keeps what there is; Ctrl-D leaves; Alt-Enter begins a new line. A line that begins with / is a command:
 
-  /steer FILE [SCALE] [@LAYERS]   adds the vectors of a file (safetensors, gguf, npy), or uses the spec that it holds
-  /off                            unsteered again
-  /compare                        the last answer again, beside the one of the unsteered model
-  /undo                           forgets the last turn; /reset forgets all
-  /save FILE                      writes the conversation as JSON
-  /help
+  /steer FILE [SCALE] [@LAYERS]  adds the vectors of a file (safetensors, gguf, npy, svec), or uses its spec
+  /steer [SCALE] [@LAYERS]       the same file at another scale or layers; /steer alone says what is steered
+  /off                           unsteered again
+  /continue                      goes on with the last answer, as it is steered now
+  /compare                       the last answer again, steered and not, side by side
+  /undo                          forgets the last turn; /reset forgets all
+  /save FILE                     writes the conversation as JSON
+  /help                          this list
 
-  --system TEXT                   what stands before the conversation
+Steering holds for the whole conversation: what comes next is as if it had been there from the start.
+
+  --system TEXT                  what stands before the conversation
   --steer 'FILE [SCALE] [@LAYERS]'  steered from the start
-  --max-tokens N                  of an answer (default 512)
+  --max-tokens N                 of an answer (default 512)
   --temperature T (default 0.7), --top-k, --top-p, --min-p, --repetition-penalty, --seed
   --device ID, --dtype f32|f16|bf16
 
-exit status: 0; 1 where something cannot be read or run; 2 wrong usage.
+exit status: 0; 1 where something cannot be read or run; 2 wrong usage; 130 after Ctrl-C where input is no terminal.
 ]]
 
 local KNOWN = {
@@ -49,15 +55,26 @@ Chat.__index = Chat
 local function new_chat(lm, given)
     local messages = {}
     if given.system then messages[1] = { role = "system", content = given.system } end
-    return setmetatable({ lm = lm, given = given, messages = messages, first = #messages, turns = 0 }, Chat)
+    return setmetatable({
+        lm = lm, given = given, messages = messages, first = #messages,
+        asked = 0,  -- questions so far, also forgotten ones: each has a seed of its own
+        turns = {}, -- of those that are remembered: {seed =, steer = text or nil, ids =, finish =, text =}
+    }, Chat)
 end
 
-function Chat:request(spec)
-    local given = self.given
+-- The request that answers the messages, or goes on with the answer `response` (ids).
+function Chat:request(spec, seed, response)
+    local given, ids = self.given, self.lm:tokens_of("chat", { messages = self.messages })
+    local count = #ids + #(response or {})
+    local left = self.lm.context - count
+    if left < 1 then
+        raise("invalid_argument", "chat", "the conversation has %d tokens and the model's context is %d: %s", count,
+            self.lm.context, "/undo or /reset makes room")
+    end
     return {
-        messages = self.messages, spec = spec, max_tokens = given.max_tokens or 512,
+        tokens = ids, response = response, spec = spec, max_tokens = math.min(given.max_tokens or 512, left),
         temperature = given.temperature or 0.7, top_k = given.top_k, top_p = given.top_p, min_p = given.min_p,
-        repetition_penalty = given.repetition_penalty, seed = (given.seed or 0) + self.turns,
+        repetition_penalty = given.repetition_penalty, seed = seed,
     }
 end
 
@@ -66,35 +83,84 @@ local function write(text)
     io.stdout:flush()
 end
 
--- Answers the messages; gives the text, also of an answer that Ctrl-C ended.
-function Chat:generate(spec)
-    local ok, results = pcall(self.lm.generate, self.lm, {
-        self:request(spec), on_token = function(_, piece) write(piece) end,
-    })
-    write "\n"
-    if ok then return results[1].text end
+-- Runs requests; gives the results, also of answers that Ctrl-C ended, nil if there is nothing yet.
+function Chat:generate(requests)
+    self.lm.last = nil
+    local ok, results = pcall(self.lm.generate, self.lm, requests)
+    if ok then return results end
     if type(results) ~= "table" or results.code ~= "interrupted" then error(results, 0) end
-    require("steer._c").interrupted = false
-    return self.lm.last[1].text
+    require("steer._c").interrupted, self.interrupted = false, true
+    return self.lm.last
+end
+
+-- Says why an answer ended that the model did not end.
+function Chat:note_end(turn, request)
+    if turn.finish ~= "length" then return end
+    local full = #request.tokens + #turn.ids >= self.lm.context
+    write(("[cut after %d tokens: %s]\n"):format(#turn.ids, full
+        and "the model's context is full, /undo or /reset makes room" or "/continue goes on"))
+end
+
+-- Answers the messages as the text comes, or goes on with the answer of a turn; its text is "" where Ctrl-C came first.
+function Chat:answer(turn, seed)
+    local request, written = self:request(self.spec, seed, turn.ids), 0
+    local results = self:generate {
+        request,
+        on_token = function(_, piece)
+            write(piece)
+            written = written + #piece
+        end,
+    }
+    local result = results and results[1] or { text = turn.text or "", tokens = {}, finish = "interrupted" }
+    if not turn.ids then write(result.text:sub(written + 1)) end -- what Ctrl-C held back
+    write "\n"
+    local ids = { unpack(turn.ids or {}) }
+    for _, id in ipairs(result.tokens) do ids[#ids + 1] = id end
+    turn.ids, turn.text, turn.finish = ids, result.text, result.finish
+    self:note_end(turn, request)
+end
+
+function Chat:new_seed()
+    self.asked = self.asked + 1
+    return (self.given.seed or 0) + self.asked
 end
 
 function Chat:say(text)
     table.insert(self.messages, { role = "user", content = text })
-    self.turns = self.turns + 1
-    local ok, answer = pcall(self.generate, self, self.spec)
-    if not ok then
+    local turn = { seed = self:new_seed(), steer = self.spec and self.steered }
+    local ok, err = pcall(self.answer, self, turn, turn.seed)
+    if not ok or turn.text == "" and self.interrupted then
         table.remove(self.messages)
-        error(answer, 0)
+        if not ok then error(err, 0) end
+        return write "stopped before there was an answer: the turn is forgotten\n"
     end
-    table.insert(self.messages, { role = "assistant", content = answer })
+    table.insert(self.messages, { role = "assistant", content = turn.text })
+    table.insert(self.turns, turn)
 end
 
 local commands = {}
 
+-- Steering as given, or that of before at another scale or layers.
+function Chat:read_steering(argument)
+    local word = argument:match "^%s*(%S+)"
+    if not (tonumber(word) or word:find "^@") then return steering.parse(argument) end
+    if not self.last then
+        raise("invalid_argument", "chat", "/steer %s: there is no file yet, expected /steer %s", argument,
+            steering.FORM)
+    end
+    local given = steering.parse('"' .. self.last.path .. '" ' .. argument)
+    if not argument:find "@" then given.layers = self.last.layers end
+    if not argument:gsub("@%S*", ""):find "%S" then given.scale = self.last.scale end
+    return given
+end
+
 function commands.steer(self, argument)
-    local steering = require "steer._steering"
-    local given = steering.parse(argument)
+    if argument == "" then
+        return write(self.spec and ("%s\n%s\n"):format(self.steered, tostring(self.spec)) or "unsteered\n")
+    end
+    local given = self:read_steering(argument)
     self.spec = steering.spec(self.lm, given)
+    self.last, self.steered = given, steering.text(given)
     write(tostring(self.spec) .. "\n")
 end
 
@@ -103,20 +169,47 @@ function commands.off(self)
     write "unsteered\n"
 end
 
-function commands.compare(self)
-    if #self.messages < self.first + 2 then return write "there is no answer yet\n" end
-    local answer = table.remove(self.messages)
-    if self.spec then
-        write "--- steered\n"
-        self:generate(self.spec)
-    end
-    write "--- unsteered\n"
-    self:generate()
+-- Goes on with the last answer as it is steered now.
+commands["continue"] = function(self)
+    local turn = self.turns[#self.turns]
+    if not turn then return write "there is no answer yet\n" end
+    if turn.finish == "stop" then return write "the answer is complete\n" end
+    local answer, steer = table.remove(self.messages), self.spec and self.steered
+    local ok, err = pcall(self.answer, self, turn, self:new_seed())
+    answer.content = turn.text
     table.insert(self.messages, answer)
+    if not ok then error(err, 0) end
+    if steer ~= turn.steer then turn.steer = (turn.steer or "unsteered") .. ", then " .. (steer or "unsteered") end
+end
+
+local LEAST_COLUMNS = 50 -- of a terminal that texts stand side by side on
+
+function commands.compare(self)
+    local turn = self.turns[#self.turns]
+    if not turn then return write "there is no answer yet\n" end
+    if not self.spec then return write "there is no steering to compare with: /steer FILE\n" end
+    local answer = table.remove(self.messages)
+    local ok, failure = pcall(function()
+        local requests = { self:request(self.spec, turn.seed), self:request(nil, turn.seed) }
+        local titles = { self.steered, "unsteered" }
+        local width = terminal.size()
+        if not terminal.is_terminal(1) or width < LEAST_COLUMNS then
+            for i, result in ipairs(self:generate(requests) or {}) do
+                write(("--- %s\n%s\n"):format(titles[i], result.text))
+            end
+            return
+        end
+        local columns = require("steer.cli._columns").new(titles, width, write)
+        function requests.on_token(i, piece) columns:push(i, piece) end
+        self:generate(requests)
+        columns:finish()
+    end)
+    table.insert(self.messages, answer)
+    if not ok then error(failure, 0) end
 end
 
 function commands.undo(self)
-    if #self.messages < self.first + 2 then return write "there is no turn to forget\n" end
+    if not table.remove(self.turns) then return write "there is no turn to forget\n" end
     table.remove(self.messages)
     table.remove(self.messages)
     write "the last turn is forgotten\n"
@@ -124,14 +217,27 @@ end
 
 function commands.reset(self)
     while #self.messages > self.first do table.remove(self.messages) end
+    self.turns = {}
     write "the conversation is forgotten\n"
 end
 
+-- The messages as JSON; an answer that was steered says how.
+function Chat:text()
+    local list, turn = setmetatable({}, { __jsontype = "array" }), 0
+    for i, message in ipairs(self.messages) do
+        list[i] = { role = message.role, content = message.content }
+        if message.role == "assistant" then
+            turn = turn + 1
+            list[i].steer = self.turns[turn].steer
+        end
+    end
+    return require("steer._json").encode(list) .. "\n"
+end
+
 function commands.save(self, path)
-    local c = require "steer._c"
-    if path == "" then error({ code = "invalid_argument", op = "chat", message = "/save FILE: which file?" }, 0) end
-    local ffi = require "ffi"
-    local out, text = ffi.new("steer_file *[1]"), require("steer._json").encode(self.messages) .. "\n"
+    if path == "" then raise("invalid_argument", "chat", "/save FILE: which file?") end
+    local ffi, c = require "ffi", require "steer._c"
+    local out, text = ffi.new("steer_file *[1]"), self:text()
     c.check(c.C.steer_file_create(out, path))
     local file = c.own(out[0], c.C.steer_file_release)
     c.check(c.C.steer_file_write(file, text, #text))
@@ -144,6 +250,7 @@ function commands.help() write(M.usage:match "A line that.-\n\n(.-)\n\n" .. "\n"
 -- A line of input; errors of the library are said and end nothing.
 function Chat:input(line)
     local name, argument = line:match "^/(%S*)%s*(.-)%s*$"
+    self.interrupted = false
     local ok, err
     if name and not commands[name] then
         local near = require("steer._options").nearest(name, commands)
@@ -161,10 +268,23 @@ end
 
 -- ---- The loop ------------------------------------------------------------------------------------------------------
 
+-- Reads lines from a pipe, or from a terminal that cannot move its cursor.
+local function plain_reader(typed)
+    local C = require("steer._c").C
+    return function()
+        while true do
+            if typed then write "> " end
+            local line = io.read "*l"
+            if C.steer_interrupt_pending() == 0 then return line end
+            C.steer_interrupt_clear() -- the terminal dropped what was typed before Ctrl-C
+            if not typed then raise("interrupted", "chat", "stopped by Ctrl-C") end
+        end
+    end
+end
+
 -- A function that gives the next line, nil at the end.
 local function reader()
-    local terminal = require "steer.repl.terminal"
-    if not terminal.can_edit() then return function() return io.read "*l" end end
+    if not terminal.can_edit() then return plain_reader(terminal.is_terminal(0)) end
     local history = { entries = {} }
     local editor = require("steer.repl.editor").new {
         history = history, prompt = { first = "> ", next = "  ", width = 2 }, is_open = function() return false end,
@@ -172,7 +292,7 @@ local function reader()
             local list = {}
             local word = before:match "^/(%w*)$"
             if word then
-                for _, name in ipairs { "compare", "help", "off", "reset", "save", "steer", "undo" } do
+                for _, name in ipairs { "compare", "continue", "help", "off", "reset", "save", "steer", "undo" } do
                     if name:sub(1, #word) == word then list[#list + 1] = name end
                 end
                 return word, list
@@ -195,16 +315,23 @@ end
 
 local function work(given)
     local c, steer = require "steer._c", require "steer"
+    raise, steering = require("steer._error").raise, require "steer._steering"
+    terminal = require "steer.repl.terminal"
     c.check(c.C.steer_interrupt_install(0))
     local lm = steer.model(given[1], { device = given.device, dtype = given.dtype })
     if not lm.template then
-        error({ code = "not_found", op = "chat", message = given[1] .. " has no chat template" }, 0)
+        raise("not_found", "chat", "%s has no chat template; steer generate %s PROMPT goes without", given[1], given[1])
     end
     local chat, next_line = new_chat(lm, given), reader()
-    io.stderr:write(tostring(lm), "\n/help lists the commands, Ctrl-D leaves\n")
-    if given.steer then chat:input("/steer " .. given.steer) end
+    io.stderr:write(tostring(lm), "\n")
+    if given.steer then commands.steer(chat, given.steer) end
+    io.stderr:write "/help lists the commands, Ctrl-D leaves\n"
     for line in next_line do
+        c.C.steer_interrupt_clear()
         if line:find "%S" then chat:input(line) end
+        if chat.interrupted and not terminal.is_terminal(0) then
+            raise("interrupted", "chat", "stopped by Ctrl-C")
+        end
     end
 end
 

@@ -51,20 +51,22 @@ local function request_of(given, prompt, spec)
     return request
 end
 
--- One request is streamed; of several each is printed under a title when all are done.
+-- One request is streamed; of several each is printed under a title when all are done, or when Ctrl-C ends them.
 local function generate(lm, requests, titles)
+    local written = 0
     if #requests == 1 then
-        requests.on_token = function(_, piece)
+        function requests.on_token(_, piece)
             io.stdout:write(piece)
             io.stdout:flush()
+            written = written + #piece
         end
-        lm:generate(requests)
-        io.stdout:write("\n")
-        return
     end
-    for i, result in ipairs(lm:generate(requests)) do
-        io.stdout:write(("--- %s\n%s\n"):format(titles[i], result.text))
+    local ok, failure = pcall(lm.generate, lm, requests)
+    for i, result in ipairs(lm.last or {}) do
+        if #requests > 1 then io.stdout:write(("--- %s\n"):format(titles[i])) end
+        io.stdout:write(result.text:sub(written + 1), "\n")
     end
+    if not ok then error(failure, 0) end
 end
 
 local function work(given)
@@ -96,10 +98,7 @@ function M.run(args)
     local ok, failure = xpcall(work, failures.report, given)
     if ok then return 0 end
     failure = failures.of(failure)
-    if failure.interrupted then
-        io.stdout:write "\n"
-        return 130
-    end
+    if failure.interrupted then return 130 end
     io.stderr:write("steer generate: ", failure.message or failure.text, "\n")
     return 1
 end

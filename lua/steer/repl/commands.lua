@@ -71,7 +71,8 @@ local function help(session, topic)
     local text = docs.topics()[topic] and docs.describe(topic, width)
     if not text then
         local value = complete.value(session.env, topic)
-        text = type(value) == "function" and docs.of_function(value, topic, width) or docs.describe(topic, width)
+        if type(value) == "function" then text = docs.of_function(value, topic, width) end
+        text = text or docs.describe(complete.class(value) or topic, width)
     end
     print(text or elsewhere(topic, width))
 end
@@ -156,11 +157,12 @@ end
 -- The function that a name stands for, or a method that help knows; where it is as {source, first line, last line}.
 local function find_function(session, name)
     local value = complete.value(session.env, name)
-    if type(value) == "function" then
+    local method = docs.method(value)
+    if type(value) == "function" and not method then
         local info = debug.getinfo(value, "S")
         return info.what ~= "C" and { info.source, info.linedefined, info.lastlinedefined }, info
     end
-    local entry = docs.entry(name)
+    local entry = method or docs.entry(name)
     if not (entry and entry.arguments) then
         raise("invalid_argument", "source", "function: expected the name of one, such as steer.tensor.zeros, got %s%s",
             value == nil and "nothing of the name " or "a " .. type(value) .. ": ", name)

@@ -12,15 +12,22 @@ local M = {}
 
 local raw_meta = debug.getmetatable
 
--- The tables that indexing a value looks into, first one first.
+-- The tables that indexing a value looks into, first one first. A class of the package whose __index is a function says
+-- where its methods are.
 local function places(value)
     local list, seen = {}, {}
-    local function follow(at)
+    local follow
+    local function follow_meta(meta)
+        local index = rawget(meta, "__index")
+        if type(index) == "function" then index = rawget(meta, "__methods") end
+        follow(index)
+    end
+    follow = function(at)
         if type(at) ~= "table" or seen[at] then return end
         seen[at] = true
         list[#list + 1] = at
         local meta = raw_meta(at)
-        if meta then follow(rawget(meta, "__index")) end
+        if meta then follow_meta(meta) end
     end
     if type(value) == "table" then
         follow(value)
@@ -29,15 +36,15 @@ local function places(value)
         follow(base.getters)
     elseif type(value) ~= "cdata" then
         local meta = raw_meta(value)
-        if type(meta) == "table" then follow(rawget(meta, "__index")) end
+        if type(meta) == "table" then follow_meta(meta) end
     end
     return list
 end
 
--- The package loads its parts when they are first used: the names are known before.
+-- The package loads its parts, and a model its tokenizer, when they are first used: the names are known before.
 local function lazy_names(value)
     local meta = type(value) == "table" and raw_meta(value)
-    return meta and rawget(meta, "names") or {}
+    return meta and (rawget(meta, "names") or rawget(meta, "__names")) or {}
 end
 
 --- Looks up a field without calling a function of the user's.
@@ -64,6 +71,13 @@ function M.value(env, path)
     return value
 end
 
+--- Gives the help topic of an object's class, nil if it has none.
+function M.class(value)
+    if base.is(value) then return "tensor" end
+    local meta = type(value) == "table" and raw_meta(value)
+    return meta and rawget(meta, "__topic") or nil
+end
+
 -- ---- Candidates ----------------------------------------------------------------------------------------------------
 
 local function sorted_matches(names, prefix)
@@ -87,7 +101,7 @@ local function fields(value, prefix, methods_only)
     if methods_only and base.is(value) then
         for name in pairs(base.getters) do names[name] = nil end
     end
-    for name in pairs(lazy_names(value)) do names[name] = true end
+    for name in pairs(methods_only and {} or lazy_names(value)) do names[name] = true end
     return sorted_matches(names, prefix)
 end
 

@@ -85,6 +85,7 @@ local function public_names()
 end
 
 local index
+local methods = {} -- function -> its topic, where no source says so
 
 -- A documented definition wins over a later assignment to the same name.
 local function add(topic, entry)
@@ -128,6 +129,34 @@ local function add_values(name, value)
     end
 end
 
+-- The arguments and the comment of a function of another module, as a method: without its first argument, the model.
+local function as_method(entry)
+    local doc = {}
+    for _, line in ipairs(entry.doc) do
+        if not line:find("^@param lm ") then doc[#doc + 1] = line end
+    end
+    return { name = entry.name, arguments = entry.arguments:gsub("^[^,]+,?%s*", ""), doc = doc, line = entry.line,
+        last = entry.last, source = entry.source }
+end
+
+-- Methods of models stand in modules of their own, and so do the classes of what they give.
+local function add_methods_elsewhere()
+    local model = require("steer.model").Model
+    for method, row in pairs(model.__elsewhere) do
+        local path = package.searchpath(row[1], package.path)
+        local found, _, returns = M.read(path)
+        for _, entry in ipairs(found) do
+            entry.source = "@" .. path
+            if entry.owner == returns and entry.name == row[2] then
+                add("model:" .. method, as_method(entry))
+                methods[model[method]] = "model:" .. method
+            elseif entry.separator == ":" and entry.doc and not entry.name:find "^_" then
+                add(entry.owner:lower() .. ":" .. entry.name, entry)
+            end
+        end
+    end
+end
+
 local function add_loaded()
     for name, row in pairs(getmetatable(steer).names) do
         local ok, value = pcall(function() return steer[name] end)
@@ -166,6 +195,7 @@ function M.topics()
         if module == "steer." then add("steer", { doc = head }) end
         if public.modules[module] then add(public.modules[module], { doc = head }) end
     end
+    add_methods_elsewhere()
     add_loaded()
     return index
 end
@@ -297,11 +327,19 @@ local function describe(topic, entry, width)
     return table.concat(lines, "\n")
 end
 
+--- Gives the definition of a method that another module has, nil for any other function.
+function M.method(fn)
+    local topics = M.topics()
+    return methods[fn] and topics[methods[fn]]
+end
+
 --- Describes a function by the comment above its definition; nil if there is none.
 function M.of_function(fn, name, width)
+    local topics = M.topics()
+    if methods[fn] then return describe(methods[fn], M.method(fn), width) end
     local entry = definition_of(fn)
     if not (entry and entry.doc) then return nil end
-    for topic, known in pairs(M.topics()) do
+    for topic, known in pairs(topics) do
         if known.source == entry.source and known.line == entry.line then return describe(topic, known, width) end
     end
     local lines = doc_lines(entry.doc, width)
@@ -320,15 +358,17 @@ function M.mentions(word)
     return list
 end
 
---- Describes a topic; nil if there is none of that name. A bare name finds methods, fields and classes too.
+--- Describes a topic; nil if there is none of that name. A name whose owner is not known finds the methods, fields and
+-- classes of that name.
 function M.describe(topic, width)
     topic = topic:gsub("%(%)$", "")
     local bare = topic == "steer" and topic or topic:gsub("^steer%.", "")
     local entry = M.entry(bare)
     if entry then return describe(bare, entry, width) end
     local found = {}
+    local last = bare:match(":([^.:]+)$") or bare -- of a method of what is not known
     for name, same_name in pairs(M.topics()) do
-        if name:match("[^.:]+$") == bare then found[#found + 1] = { name, same_name } end
+        if name:match("[^.:]+$") == last then found[#found + 1] = { name, same_name } end
     end
     table.sort(found, function(a, b) return a[1] < b[1] end)
     for i, pair in ipairs(found) do found[i] = describe(pair[1], pair[2], width) end

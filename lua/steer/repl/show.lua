@@ -35,6 +35,11 @@ local function has_text(value)
     return type(meta) == "table" and rawget(meta, "__tostring") ~= nil
 end
 
+-- Inside a table a number has the digits that one reads.
+local function number_text(value)
+    return value % 1 == 0 and tostring(value) or ("%.6g"):format(value)
+end
+
 -- Keys beside the list part, in order: numbers, names, the rest; and how many there are.
 local function other_keys(value, length)
     local keys, count = {}, 0
@@ -63,14 +68,33 @@ end
 
 local function items_of(value, inside, depth, width)
     local length, limit, items = #value, ITEMS[depth], {}
-    for i = 1, math.min(length, limit) do items[i] = describe(rawget(value, i), inside, depth + 1, width) end
+    local function add(key, prefix)
+        if #items < limit then items[#items + 1] = prefix .. describe(rawget(value, key), inside, depth + 1, width) end
+    end
     local keys, count = other_keys(value, length)
-    for i = 1, math.min(#keys, limit - #items) do
-        items[#items + 1] = key_text(keys[i]) .. " = " .. describe(rawget(value, keys[i]), inside, depth + 1, width)
+    local zero = rawget(value, 0) ~= nil -- lists by layer begin there
+    if zero then add(0, "[0] = ") end
+    for i = 1, math.min(length, limit) do add(i, "") end
+    for _, key in ipairs(keys) do
+        if key ~= 0 then add(key, key_text(key) .. " = ") end
     end
     local left = length + count - #items
     if left > 0 then items[#items + 1] = ("... %d more"):format(left) end
     return items
+end
+
+-- Items side by side in lines of at most `width` columns, without the comma that ends a line.
+local function filled(items, width)
+    local lines = {}
+    for _, item in ipairs(items) do
+        local last = lines[#lines]
+        if last and #last + 2 + #item + 1 <= width then
+            lines[#lines] = last .. ", " .. item
+        else
+            lines[#lines + 1] = item
+        end
+    end
+    return lines
 end
 
 local function describe_table(value, inside, depth, width)
@@ -83,12 +107,14 @@ local function describe_table(value, inside, depth, width)
     local line = "{ " .. table.concat(items, ", ") .. " }"
     if #line + 4 * depth <= width and not line:find("\n") then return line end
     local indent = ("    "):rep(depth)
-    return "{\n" .. indent .. table.concat(items, ",\n" .. indent) .. "\n" .. indent:sub(5) .. "}"
+    local lines = type(rawget(value, 1)) == "number" and filled(items, width - #indent) or items
+    return "{\n" .. indent .. table.concat(lines, ",\n" .. indent) .. "\n" .. indent:sub(5) .. "}"
 end
 
 describe = function(value, inside, depth, width)
     local kind = type(value)
     if kind == "string" then return quote(value) end
+    if kind == "number" and depth > 1 then return number_text(value) end
     if kind == "table" and not has_text(value) then return describe_table(value, inside, depth, width) end
     return depth > 1 and short(value) or tostring(value)
 end
