@@ -189,7 +189,7 @@ function Model:session(opts) return require("steer._session").session(self, opts
 local elsewhere = {
     forward = { "steer.generate", "forward" }, generate = { "steer.generate", "generate" },
     score = { "steer.score", "score" }, perplexity = { "steer.score", "perplexity" },
-    capture = { "steer.capture", "capture" }, direction = { "steer.capture", "direction" },
+    capture = { "steer.capture", "capture" }, direction = { "steer.direction", "direction" },
 }
 for _, name in ipairs(walk.keys(elsewhere)) do
     local row = elsewhere[name]
