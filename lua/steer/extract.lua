@@ -237,7 +237,9 @@ function M.lat(positive, negative, opts)
         local trace = d:norm() ^ 2
         if trace == 0 then raise("invalid_argument", op, "positive: all random pairs differ equally, no direction") end
         local v = component(d, trace)
-        if p_rows:mean(1):dot(v) < n_rows:mean(1):dot(v) then v:mul_(-1) end
+        local sign = p_rows:mean(1):dot(v) - n_rows:mean(1):dot(v)
+        if sign == 0 then raise("invalid_argument", op, "positive: its mean is that of negative, no sign") end
+        if sign < 0 then v:mul_(-1) end
         return describe(v, p_rows, n_rows, { explained = d:matmul(v):norm() ^ 2 / trace })
     end, p, n, random_differences(p, n, seed))
 end
