@@ -333,7 +333,8 @@ end
 --- Captures as M.capture, for operation `op`, which calls the prompts `name`.
 function M.capture_as(lm, op, name, prompts, opts)
     jobs.check_list(op, name, prompts)
-    local job, requests, info = read_options(lm, op, name, #prompts, opts), {}, { rows = {} }
+    local job, requests = read_options(lm, op, name, #prompts, opts), {}
+    local info = { layers = job.layers, classes = job.labels, rows = {}, tokens = {}, positions = {} }
     for i, prompt in ipairs(prompts) do
         requests[i] = read_prompt(lm, op, prompt, ("%s[%d]"):format(name, i), opts)
     end
@@ -341,9 +342,8 @@ function M.capture_as(lm, op, name, prompts, opts)
     for i, request in ipairs(requests) do
         local positions = read_positions(op, ("%s[%d]"):format(name, i), job.which, request)
         request.positions = job.reduce == "last" and { positions[#positions] } or positions
-        info.rows[i] = #request.positions
+        info.rows[i], info.tokens[i], info.positions[i] = #request.positions, request.tokens, request.positions
     end
-    info.layers, info.classes = job.layers, job.labels
     local states, squares = job.how.compute(lm, job, requests, info)
     for _, result in ipairs(info.generated or {}) do
         result.text = lm.tokenizer and lm:decode(result.tokens, { skip_special = true }) or nil
@@ -365,8 +365,8 @@ end
 -- [classes, layers, hidden]; "squares" gives the means and then the means of squares; "moments" gives a record of all
 -- tokens, or {[class] = record}: count, mean and variance [layers, hidden], covariance [layers, hidden, hidden], which
 -- steer.extract.lda takes
--- @treturn table {layers = list, rows = how many rows of each prompt are read, classes = labels in order, counts =
--- tokens in each sum, generated = list of {tokens, text}}
+-- @treturn table layers (list); of each prompt rows (how many of its given tokens are read), tokens (all given ones),
+-- positions; classes (labels in order), counts (tokens in each sum), generated (list of {tokens, text})
 function M.capture(lm, prompts, opts)
     opts = options.check("capture", opts, OPTIONS)
     if type(prompts) == "string" then prompts = { prompts } end

@@ -190,6 +190,7 @@ local elsewhere = {
     forward = { "steer.generate", "forward" }, generate = { "steer.generate", "generate" },
     score = { "steer.score", "score" }, perplexity = { "steer.score", "perplexity" },
     capture = { "steer.capture", "capture" }, direction = { "steer.direction", "direction" },
+    lens = { "steer.lens", "lens" }, view = { "steer.view", "view" },
 }
 for _, name in ipairs(walk.keys(elsewhere)) do
     local row = elsewhere[name]
