@@ -7,6 +7,7 @@ local steer = require "steer"
 local T = steer.tensor
 local fails, near = helper.fails, helper.near
 
+local BOUND = helper.device == "cpu" and 1e-6 or 0.01 -- bf16 in other batches
 local PROMPT = "One evening, Ruby went to the garden with a black boat. Ella"
 local MIXED = 'e\204\129 <b>&amp;\'"\n\230\188\162\240\159\153\130 \226\128\174x\7'
 
@@ -48,8 +49,10 @@ describe("a view", function()
             for k, row in ipairs(view.rows) do
                 local direction = row.name == "mood" and v or w[row.layer]
                 local want = states:select(2, row.layer - 3):matmul(direction:to("f32")):totable()
+                local most = 0
+                for _, x in ipairs(want) do most = math.max(most, math.abs(x)) end
                 assert.equal(#want, #view[1][side][k])
-                for i, x in ipairs(want) do near(view[1][side][k][i], x, 1e-5 * math.abs(x) + 1e-5, row.name) end
+                for i, x in ipairs(want) do near(view[1][side][k][i], x, most * BOUND, row.name) end
             end
         end
         -- Adding v after layer 5 moves every projection there by its squared length.
