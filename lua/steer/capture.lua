@@ -64,6 +64,8 @@ end
 
 -- ---- Prompts -------------------------------------------------------------------------------------------------------
 
+-- Options of what is generated.
+local SAMPLING = { "temperature", "seed", "top_k", "top_p", "min_p", "repetition_penalty", "ignore_eos" }
 local REQUEST = { prompt = "string", messages = "table", tokens = "table", response = true, spec = true }
 
 -- Runs fn(...); what it calls `pattern` in its errors is called `name`, and they are errors of `op`.
@@ -94,7 +96,7 @@ local function read_prompt(lm, op, prompt, name, opts)
     end
     if opts.max_tokens then
         request.max_tokens = check.integer(op, "max_tokens", opts.max_tokens, 1)
-        request.temperature, request.seed = opts.temperature, opts.seed
+        for _, key in ipairs(SAMPLING) do request[key] = opts[key] end
     end
     return request
 end
@@ -171,9 +173,9 @@ local function run_groups(lm, job, requests, first, groups, group_of)
         for k, position in ipairs(request.positions) do of[position + 1] = group_of(i, k) end
         list[i] = {
             tokens = request.tokens, prompt_tokens = request.prompt_tokens, spec = request.spec,
-            max_tokens = request.max_tokens, temperature = request.temperature, seed = request.seed,
-            capture = { object = capture, groups = of, generated = group_of(i) },
+            max_tokens = request.max_tokens, capture = { object = capture, groups = of, generated = group_of(i) },
         }
+        for _, key in ipairs(SAMPLING) do list[i][key] = request[key] end
     end
     return capture, run(lm, job, list, first)
 end
@@ -218,7 +220,7 @@ local function sums(lm, job, requests, info)
     return means, to_means(job, sums_of(capture, true), info.counts)
 end
 
-local BLOCK_BYTES = 2 ^ 26 -- of rows whose moments are taken at once
+local BLOCK_BYTES = 2 ^ 25 -- of rows whose moments are taken at once
 
 -- Adds rows [n, layers, hidden] to a record whose covariance is not divided yet (Chan, Golub and LeVeque 1979).
 local function add_moments(record, rows)
@@ -282,7 +284,8 @@ local REDUCTIONS = {
 
 local OPTIONS = {
     layers = true, at = "string", tokens = true, reduce = "string", classes = "table", spec = true,
-    max_tokens = "number", temperature = "number", seed = "number",
+    max_tokens = "number", temperature = "number", seed = "number", top_k = "number", top_p = "number",
+    min_p = "number", repetition_penalty = "number", ignore_eos = "boolean",
 }
 
 local function read_options(lm, op, name, count, opts)
@@ -321,7 +324,8 @@ local function generate_first(lm, job, requests)
     for i, request in ipairs(requests) do
         local tokens = generated[i].tokens
         for k = 1, #tokens - 1 do request.tokens[#request.tokens + 1] = tokens[k] end
-        request.max_tokens, request.temperature, request.seed = nil, nil, nil
+        request.max_tokens = nil
+        for _, key in ipairs(SAMPLING) do request[key] = nil end
         if #tokens < 2 and #request.tokens == request.prompt_tokens then
             raise("invalid_argument", job.op, "%s: it ended at once, no generated token was fed back",
                 ("%s[%d]"):format(job.name, i))
@@ -359,7 +363,8 @@ end
 -- "attention" or "embed"), tokens ("last", the default, "all", "response": the tokens after the prompt, or a list of
 -- positions from 0, negative ones from the end), reduce (below), classes (a label for each prompt: reduces all tokens
 -- of a class instead of each prompt's), spec (for all prompts), max_tokens (generates so many after each prompt, for
--- tokens = "response"; the last one is not fed back and has no hidden state), temperature, seed
+-- tokens = "response"; the last one is not fed back and has no hidden state), temperature, seed, top_k, top_p, min_p,
+-- repetition_penalty, ignore_eos (as for lm:generate)
 -- @return tensor f32 on the device: without a reduction [rows, layers, hidden], rows one after another by prompt and
 -- position; "last" (the last of each prompt's tokens), "mean" and "sum" give [prompts, layers, hidden], with classes
 -- [classes, layers, hidden]; "squares" gives the means and then the means of squares; "moments" gives a record of all

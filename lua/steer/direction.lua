@@ -132,7 +132,7 @@ local METHODS = {
 local OPTIONS = {
     positive = "table", negative = "table", method = "string", layers = true, tokens = true, at = "string", spec = true,
     folds = "number", held_out = "number", seed = "number", l2 = "number", shrinkage = true, normalize = "boolean",
-    max_tokens = "number",
+    max_tokens = "number", temperature = "number",
 }
 
 -- The method as a function of two sets.
@@ -198,10 +198,10 @@ end
 -- threshold made from the others judge each fold. The direction that is returned is made from all prompts.
 -- @param lm the model: lm:direction{...}
 -- @tparam table opts positive and negative (lists of prompts as lm:capture takes them), method (default
--- "mean_difference"), layers, at, spec, max_tokens (as lm:capture), tokens ("last", the default, or "all", "response"
--- or positions, of which each prompt's mean is taken), folds (default 5, or as many as there are prompts; 0: none),
--- seed (0), held_out (a share: keeps the last prompts of each list for the accuracy instead, and makes the direction
--- from the others), and of the methods l2, shrinkage, normalize
+-- "mean_difference"), layers, at, spec, max_tokens, temperature (as lm:capture), tokens ("last", the default, or "all",
+-- "response" or positions, of which each prompt's mean is taken), folds (default 5, or as many as there are prompts; 0:
+-- none), seed (0: of the folds, of "lat" and of what is generated), held_out (a share: keeps the last prompts of each
+-- list for the accuracy instead, and makes the direction from the others), and of the methods l2, shrinkage, normalize
 -- @treturn table {[layer] = tensor [hidden]}
 -- @treturn table by layer {accuracy = on held-out prompts, folds = of each fold, train_accuracy, threshold, norm, and
 -- what the method says}; best = layer of the best accuracy, layers, method. print shows a table, info:plot() draws it
@@ -220,8 +220,9 @@ function M.direction(lm, opts)
     local folds = read_folds(op, opts, #opts.positive, #opts.negative)
     for _, name in ipairs { "positive", "negative" } do
         sets[name], given = capture.capture_as(lm, op, name, opts[name], {
-            layers = opts.layers, at = opts.at, spec = opts.spec, tokens = which, max_tokens = opts.max_tokens,
-            reduce = which ~= "last" and "mean" or nil,
+            layers = opts.layers, at = opts.at, spec = opts.spec, tokens = which,
+            reduce = which ~= "last" and "mean" or nil, max_tokens = opts.max_tokens, temperature = opts.temperature,
+            seed = opts.max_tokens and seed or nil,
         })
     end
     local vectors, infos, means, each = find(make, sets, folds, opts.held_out, seed)

@@ -135,7 +135,13 @@ local OPTIONS = {
     project = "table", layers = true, at = "string", center = true, spec = true, html = "string", title = "string",
 }
 
+local function check_center(op, name, center)
+    check.number(op, name, center)
+    if center - center ~= 0 then raise("invalid_argument", op, "%s: %g, expected a finite number", name, center) end
+end
+
 local function read_center(op, rows, center)
+    if type(center) == "number" then check_center(op, "center", center) end
     if center == nil or type(center) == "number" then return function() return center end end
     check.type(op, "center", center, "table", "a number, or {name = number}")
     local known = {}
@@ -145,7 +151,7 @@ local function read_center(op, rows, center)
             raise("invalid_argument", op, "center: project has no %s%s", check.describe(name),
                 options.suggest(tostring(name), known))
         end
-        check.number(op, "center." .. tostring(name), center[name])
+        check_center(op, "center." .. tostring(name), center[name])
     end
     return function(name) return center[name] end
 end

@@ -119,9 +119,9 @@ describe("a capture", function()
     it("takes moments block by block", function()
         local demo = steer.model("tests/fixtures/demo-model", { device = helper.device })
         local many = {}
-        for i = 1, 120 do many[i] = prompt(demo, 100, i) end -- more than a block of 64 MiB
+        for i = 1, 60 do many[i] = prompt(demo, 100, i) end -- more than a block of 32 MiB
         local record = demo:capture(many, { tokens = "all", reduce = "moments" })
-        assert.equal(12000, record.count)
+        assert.equal(6000, record.count)
         local mean_row, squares = demo:capture(many, { tokens = "all", reduce = "squares", classes = (function()
             local labels = {}
             for i = 1, #many do labels[i] = 1 end
@@ -204,6 +204,14 @@ describe("a capture of a response", function()
         local out = demo:generate { { prompt = "One day, Tom went to the", max_tokens = 5 } }
         assert.equal(out[1].text, info.generated[1].text)
         assert.same({ 4 }, info.counts)
+        local function sampled(seed)
+            local _, about = demo:capture("One day, Tom went to the",
+                { tokens = "response", max_tokens = 8, temperature = 1.5, seed = seed, ignore_eos = true })
+            assert.equal(7, about.rows[1])
+            return about.generated[1].text
+        end
+        assert.equal(sampled(1), sampled(1))
+        assert.not_equal(sampled(1), sampled(2))
     end)
 end)
 

@@ -172,6 +172,7 @@ describe("a view", function()
         fails("invalid_argument", "layers: the list is empty", f, { project = { mood = v }, layers = {} })
         fails("invalid_argument", 'center: project has no "mod", did you mean "mood"', f,
             { project = { mood = v }, center = { mod = 1 } })
+        fails("invalid_argument", "center.mood: nan", f, { project = { mood = v }, center = { mood = 0 / 0 } })
         fails("invalid_argument", "is not finite", f, { project = { mood = v * (0 / 0) }, layers = 5 })
         fails("invalid_argument", "requests[1]: its prompt has no tokens", lm.view, lm, { { tokens = {} } },
             { project = { mood = v } })
