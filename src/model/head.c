@@ -1,5 +1,5 @@
-/* head.c: logits of given hidden states: what follows the last layer, of any layer's states. */
-#include "model/model.h"
+/* head.c: what follows the last layer: logits of hidden states, of a step's or of any given ones. */
+#include "model/head.h"
 
 #include "tensor/tensor.h"
 
@@ -19,8 +19,7 @@ static int check(const steer_model *model, const steer_tensor *hidden) {
     return STEER_OK;
 }
 
-/* Norm in place, head, scale and cap of rows [n, hidden] of the model's dtype. */
-static int head(const steer_model *model, void *rows, int64_t n, float *logits) {
+int steer_head(const steer_model *model, void *rows, int64_t n, float *logits) {
     const steer_norm_parts norm = {.rows = n,
                                    .stride = model->hidden,
                                    .parts = 1,
@@ -28,26 +27,31 @@ static int head(const steer_model *model, void *rows, int64_t n, float *logits) 
                                    .dtype = model->dtype,
                                    .x = rows,
                                    .norm = model->norm};
-    const steer_linear linear = {.rows = n,
-                                 .in = model->hidden,
-                                 .out = model->vocab,
-                                 .dtype = model->dtype,
-                                 .x = rows,
-                                 .x_stride = model->hidden,
-                                 .weight = model->head.weight,
-                                 .bias = model->head.bias,
-                                 .y = logits,
-                                 .y_dtype = STEER_F32,
-                                 .y_stride = model->vocab};
+    steer_linear head = {.rows = n,
+                         .in = model->hidden,
+                         .out = model->vocab,
+                         .dtype = model->dtype,
+                         .x = rows,
+                         .x_stride = model->hidden,
+                         .weight = model->head.weight,
+                         .bias = model->head.bias,
+                         .y = logits,
+                         .y_dtype = STEER_F32,
+                         .y_stride = model->vocab,
+                         .norm = model->norm};
     const steer_logits scale = {.count = n,
                                 .vocab = model->vocab,
                                 .logits = logits,
                                 .scale = model->logit_scale,
                                 .softcap = model->logit_softcap};
+    const steer_model_ops *ops = model->ops;
     void *device = model->device->state;
-    if (norm.norm.kind) STEER_TRY(model->ops->norm_parts(device, &norm));
-    STEER_TRY(model->ops->linear(device, &linear));
-    return scale.scale != 1 || scale.softcap > 0 ? model->ops->logits(device, &scale) : STEER_OK;
+    if (!ops->fuses || !ops->fuses(device, &head)) {
+        head.norm.kind = STEER_NORM_NONE;
+        if (norm.norm.kind) STEER_TRY(ops->norm_parts(device, &norm));
+    }
+    STEER_TRY(ops->linear(device, &head));
+    return scale.scale != 1 || scale.softcap > 0 ? ops->logits(device, &scale) : STEER_OK;
 }
 
 int steer_model_logits(steer_tensor **out, steer_model *model, steer_tensor *hidden) {
@@ -61,7 +65,7 @@ int steer_model_logits(steer_tensor **out, steer_model *model, steer_tensor *hid
     STEER_TRY(steer_tensor_make(&rows, model->device, model->dtype, 2, hidden->view.shape));
     int status = steer_tensor_assign(rows, hidden);
     if (status == STEER_OK) status = steer_tensor_make(&logits, model->device, STEER_F32, 2, shape);
-    if (status == STEER_OK) status = head(model, rows->view.data, n, logits->view.data);
+    if (status == STEER_OK) status = steer_head(model, rows->view.data, n, logits->view.data);
     steer_tensor_release(rows);
     if (status != STEER_OK) {
         steer_tensor_release(logits);
