@@ -66,6 +66,10 @@ int steer_model_describe(steer_model_info *out, const steer_model *model);
 const char *steer_model_config(const steer_model *model);   /* its config as JSON text */
 const char *steer_model_path(const steer_model *model);     /* as it was opened */
 steer_device *steer_model_device(const steer_model *model); /* borrowed */
+/* The logits [n, vocab] f32 that the last norm and the head make of hidden states [n, hidden] (f32, f16 or bf16, on the model's
+ * device), which are rounded to the model's dtype: of states after the last layer, the model's own; a new reference.
+ * SHAPE_MISMATCH, DTYPE_MISMATCH, DEVICE_MISMATCH. */
+int steer_model_logits(steer_tensor **out, steer_model *model, steer_tensor *hidden);
 
 /* ---- Captures ------------------------------------------------------------------------------------------------ */
 

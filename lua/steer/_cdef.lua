@@ -399,6 +399,7 @@ int steer_model_describe(steer_model_info *out, const steer_model *model);
 const char *steer_model_config(const steer_model *model);
 const char *steer_model_path(const steer_model *model);
 steer_device *steer_model_device(const steer_model *model);
+int steer_model_logits(steer_tensor **out, steer_model *model, steer_tensor *hidden);
 typedef struct steer_capture steer_capture;
 typedef struct steer_capture_desc {
     uint32_t struct_size;

@@ -1,10 +1,10 @@
---- Hidden states of prompts, gathered on the device, and directions made of them.
+--- Hidden states of prompts and of what is generated after them, gathered and reduced on the device.
 local ffi = require "ffi"
 local c = require "steer._c"
 local check = require "steer._check"
-local extract = require "steer.extract"
 local jobs = require "steer._jobs"
 local options = require "steer._options"
+local T = require "steer.tensor"
 local tensors = require "steer._tensor"
 
 local C = c.C
@@ -62,39 +62,78 @@ local function read_positions(op, name, which, request)
     return list
 end
 
-local REQUEST = { prompt = "string", messages = "table", tokens = "table", response = "string", spec = true }
+-- ---- Prompts -------------------------------------------------------------------------------------------------------
 
-local function read_prompt(lm, op, prompt, i, opts)
-    local name = ("prompts[%d]"):format(i)
+-- Options of what is generated.
+local SAMPLING = { "temperature", "seed", "top_k", "top_p", "min_p", "repetition_penalty", "ignore_eos" }
+local REQUEST = { prompt = "string", messages = "table", tokens = "table", response = true, spec = true }
+
+-- Runs fn(...); what it calls `pattern` in its errors is called `name`, and they are errors of `op`.
+local function named(op, pattern, name, fn, ...)
+    local ok, result = pcall(fn, ...)
+    if ok then return result end
+    if type(result) == "table" and result.message then
+        result.op, result.message = op, result.message:gsub(pattern, name, 1)
+    end
+    return error(result, 0)
+end
+
+local function response_ids(lm, op, name, response)
+    if response == nil or type(response) == "table" then return response or {} end
+    check.type(op, name .. ".response", response, "string", "a text or a list of token ids")
+    return lm:encode(response, { special = false })
+end
+
+local function read_prompt(lm, op, prompt, name, opts)
     if type(prompt) == "string" then prompt = { prompt = prompt } end
     options.check(op, prompt, REQUEST, name)
-    local ids = lm:tokens_of(op, { prompt = prompt.prompt, messages = prompt.messages, tokens = prompt.tokens })
+    local ids = named(op, "^request", name, lm.tokens_of, lm, op,
+        { prompt = prompt.prompt, messages = prompt.messages, tokens = prompt.tokens })
     local request = { prompt_tokens = #ids, spec = prompt.spec or opts.spec, tokens = {} }
     for k = 1, #ids do request.tokens[k] = ids[k] end
-    for _, id in ipairs(prompt.response and lm:encode(prompt.response, { special = false }) or {}) do
+    for _, id in ipairs(response_ids(lm, op, name, prompt.response)) do
         request.tokens[#request.tokens + 1] = id
     end
     if opts.max_tokens then
         request.max_tokens = check.integer(op, "max_tokens", opts.max_tokens, 1)
-        request.temperature, request.seed = opts.temperature, opts.seed
+        for _, key in ipairs(SAMPLING) do request[key] = opts[key] end
     end
-    return { request = request, number = i }, name
+    return request
 end
 
--- ---- Capturing -----------------------------------------------------------------------------------------------------
+-- The class of each prompt, from 1, and the labels in order of their first prompt.
+local function read_classes(op, classes, count)
+    local labels, number, sizes, of = {}, {}, {}, {}
+    if check.list(op, "classes", classes, "a list of labels, one for each prompt") ~= count then
+        raise("invalid_argument", op, "classes: %d labels for %d prompts", #classes, count)
+    end
+    for i, label in ipairs(classes) do
+        if type(label) ~= "string" and type(label) ~= "number" and type(label) ~= "boolean" then
+            check.type(op, ("classes[%d]"):format(i), label, "string", "a text, a number or a boolean")
+        end
+        if not number[label] then
+            labels[#labels + 1], sizes[#sizes + 1], number[label] = label, 0, #labels + 1
+        end
+        of[i] = number[label]
+        sizes[of[i]] = sizes[of[i]] + 1
+    end
+    for i, size in ipairs(sizes) do
+        if size == 1 then
+            raise("invalid_argument", op, "classes: %s has one prompt, expected 2 or more", check.describe(labels[i]))
+        end
+    end
+    return of, labels
+end
 
-local OPTIONS = {
-    layers = true, at = "string", tokens = true, reduce = "string", spec = true, max_tokens = "number",
-    temperature = "number", seed = "number",
-}
-local REDUCTIONS = { mean = true, sum = true, moments = true }
+-- ---- One run -------------------------------------------------------------------------------------------------------
+
 local capture_out, tensor_out = ffi.new("steer_capture *[1]"), ffi.new("steer_tensor *[1]")
 
-local function make_capture(lm, site, layers, groups, squares)
+local function make_capture(lm, job, groups)
     local desc = c.descriptor("steer_capture_desc")
-    local numbers = ffi.new("int32_t[?]", #layers, layers)
-    desc.site, desc.groups, desc.layer_count, desc.layers = site, groups, #layers, numbers
-    desc.squares = squares and 1 or 0
+    local numbers = ffi.new("int32_t[?]", #job.layers, job.layers)
+    desc.site, desc.groups, desc.layer_count, desc.layers = job.site, groups, #job.layers, numbers
+    desc.squares = job.reduce == "squares" and 1 or 0
     c.alloc(C.steer_capture_create, capture_out, lm:handle_for("capture"), desc)
     return { handle = c.own(capture_out[0], C.steer_capture_release) }
 end
@@ -105,146 +144,238 @@ local function sums_of(capture, squares)
     return tensors.own()
 end
 
--- Gives every job its groups: one for each row without a reduction, else one for each prompt.
-local function assign_groups(op, list, names, which, reduced)
-    local groups = 0
-    for i, job in ipairs(list) do
-        local request = job.request
-        local positions, of = read_positions(op, names[i], which, request), {}
-        for k = 1, #request.tokens do of[k] = -1 end
-        for _, position in ipairs(positions) do
-            of[position + 1] = groups
-            if not reduced then groups = groups + 1 end
+-- Runs requests; gives what each generated.
+local function run(lm, job, requests, first)
+    local list = {}
+    for i, request in ipairs(requests) do list[i] = { request = request, number = i } end
+    local function rename(i) return job.name .. "[" .. (first or 1) + i - 1 .. "]" end
+    return named(job.op, "^requests%[(%d+)%]", rename, jobs.run, lm, job.op, list, nil, function(session, ids)
+        local generated = {}
+        for i, id in ipairs(ids) do
+            local status = session:status(id)
+            if status.state == "failed" then
+                raise("invalid_argument", job.op, "%s: the logits at position %d are not finite", rename(i),
+                    status.failed_at)
+            end
+            generated[i] = { tokens = (session:tokens(id)) }
         end
-        request.capture = { groups = of }
-        if reduced then
-            if request.max_tokens and which == "response" then request.capture.generated = groups end
-            groups = groups + 1
-        end
-        job.rows = #positions
-    end
-    return groups
+        return generated
+    end)
 end
+
+-- Captures requests into `groups` groups; group_of(i, k) is that of captured position k of request i, from 0, and
+-- group_of(i) that of what it generates, -1: none.
+local function run_groups(lm, job, requests, first, groups, group_of)
+    local capture, list = make_capture(lm, job, groups), {}
+    for i, request in ipairs(requests) do
+        local of = {}
+        for k = 1, #request.tokens do of[k] = -1 end
+        for k, position in ipairs(request.positions) do of[position + 1] = group_of(i, k) end
+        list[i] = {
+            tokens = request.tokens, prompt_tokens = request.prompt_tokens, spec = request.spec,
+            max_tokens = request.max_tokens, capture = { object = capture, groups = of, generated = group_of(i) },
+        }
+        for _, key in ipairs(SAMPLING) do list[i][key] = request[key] end
+    end
+    return capture, run(lm, job, list, first)
+end
+
+-- Every captured position as a row: [rows, layers, hidden].
+local function rows_of(lm, job, requests, first)
+    local before, rows = {}, 0
+    for i, request in ipairs(requests) do before[i], rows = rows, rows + #request.positions end
+    local capture = run_groups(lm, job, requests, first, rows, function(i, k) return k and before[i] + k - 1 or -1 end)
+    return sums_of(capture)
+end
+
+-- ---- Reductions ----------------------------------------------------------------------------------------------------
 
 -- Divides the sums of each group by its number of rows.
-local function to_means(capture, sums, op, names)
-    local counts, n = C.steer_capture_counts(capture.handle), sums:size(1)
+local function to_means(job, sums, counts)
     local inverse = {}
-    for i = 1, n do
-        local count = tonumber(counts[i - 1])
-        if count == 0 then raise("invalid_argument", op, "%s: no token was captured, its mean has none", names[i]) end
+    for i, count in ipairs(counts) do
+        if count == 0 then
+            raise("invalid_argument", job.op, "%s: no token was captured, its mean has none", job.group_name(i))
+        end
         inverse[i] = 1 / count
     end
-    return sums:mul_(require("steer.tensor").from(inverse, { device = sums.device }):reshape(n, 1, 1))
+    return sums:mul_(T.from(inverse, { device = sums.device }):reshape(#counts, 1, 1))
 end
 
---- Captures hidden states of prompts, on the device.
--- @param lm the model: lm:capture(prompts, opts)
--- @tparam table prompts list of texts or of {prompt, messages or tokens, response = text that follows, spec}
--- @tparam[opt] table opts layers ("all", the default, a layer or an ascending list), at ("layer", the default,
--- "attention" or "embed"), tokens ("last", the default, "all", "response": the tokens after the prompt, or a list of
--- positions from 0, negative ones from the end), reduce (nil, "mean", "sum" or "moments" over each prompt's tokens),
--- spec (for all prompts), max_tokens (generates so many, for tokens = "response" with a reduction), temperature, seed
--- @return tensor f32 on the device: [rows, layers, hidden], rows one after another by prompt and position; with a
--- reduction [prompts, layers, hidden]; with "moments" the means and then the means of squares
--- @treturn table {layers = list, rows = how many rows each prompt has}
-function M.capture(lm, prompts, opts)
-    local op = "capture"
-    opts = options.check(op, opts, OPTIONS)
-    if type(prompts) == "string" then prompts = { prompts } end
-    jobs.check_list(op, "prompts", prompts)
-    local site, reduce, which = SITES[opts.at or "layer"], opts.reduce, opts.tokens or "last"
-    if not site then
+-- Sums, means or squares of prompts or classes.
+local function sums(lm, job, requests, info)
+    local groups = job.labels and #job.labels or #requests
+    local capture, generated = run_groups(lm, job, requests, 1, groups, function(i, k)
+        if not k and not requests[i].max_tokens then return -1 end
+        return (job.class and job.class[i] or i) - 1
+    end)
+    local counts = C.steer_capture_counts(capture.handle)
+    info.counts = {}
+    for i = 1, groups do info.counts[i] = tonumber(counts[i - 1]) end
+    if job.max_tokens then info.generated = generated end
+    local total = sums_of(capture)
+    if job.reduce == "sum" then return total end
+    local means = to_means(job, total, info.counts)
+    if job.reduce == "mean" then return means end
+    return means, to_means(job, sums_of(capture, true), info.counts)
+end
+
+local BLOCK_BYTES = 2 ^ 25 -- of rows whose moments are taken at once
+
+-- Adds rows [n, layers, hidden] to a record whose covariance is not divided yet (Chan, Golub and LeVeque 1979).
+local function add_moments(record, rows)
+    local n, before = rows:size(1), record.count
+    local mean = rows:mean(1)
+    local shift = mean - record.mean
+    for layer = 1, rows:size(2) do
+        local centred, gap = rows:select(2, layer) - mean[layer], shift[layer]
+        record.covariance[layer]:add_(centred:transpose():matmul(centred))
+        local weight = before * n / (before + n)
+        if weight > 0 then
+            record.covariance[layer]:add_(gap:unsqueeze(2):matmul(gap:unsqueeze(1)), weight)
+        end
+        record.variance[layer]:add_((centred * centred):sum(1)):add_(gap * gap, weight)
+    end
+    record.mean:add_(shift, n / (before + n))
+    record.count = before + n
+end
+
+local function moments_of(lm, job, requests)
+    local hidden, layers = lm.hidden, #job.layers
+    local function zeros(...) return T.zeros({ layers, ... }, { device = lm.device }) end
+    local record = { count = 0, mean = zeros(hidden), variance = zeros(hidden), covariance = zeros(hidden, hidden) }
+    local most, from = math.max(1, math.floor(BLOCK_BYTES / (4 * layers * hidden))), 1
+    while from <= #requests do
+        local block, rows = { requests[from] }, #requests[from].positions
+        while requests[from + #block] and rows + #requests[from + #block].positions <= most do
+            block[#block + 1] = requests[from + #block]
+            rows = rows + #block[#block].positions
+        end
+        add_moments(record, rows_of(lm, job, block, from))
+        from = from + #block
+    end
+    record.covariance:mul_(1 / record.count)
+    record.variance:mul_(1 / record.count)
+    return record
+end
+
+local function moments(lm, job, requests)
+    if not job.labels then return moments_of(lm, job, requests) end
+    local records = {}
+    for number, label in ipairs(job.labels) do
+        local members = {}
+        for i, request in ipairs(requests) do
+            if job.class[i] == number then members[#members + 1] = request end
+        end
+        records[label] = moments_of(lm, job, members)
+    end
+    return records
+end
+
+-- Reduction -> whether what is generated adds to it while it is generated, whether classes share it, what computes it.
+local REDUCTIONS = {
+    mean = { live = true, classes = true, compute = sums }, sum = { live = true, classes = true, compute = sums },
+    squares = { live = true, classes = true, compute = sums }, moments = { classes = true, compute = moments },
+    last = { compute = function(lm, job, requests) return rows_of(lm, job, requests, 1) end },
+    rows = { compute = function(lm, job, requests) return rows_of(lm, job, requests, 1) end },
+}
+
+-- ---- Capturing -----------------------------------------------------------------------------------------------------
+
+local OPTIONS = {
+    layers = true, at = "string", tokens = true, reduce = "string", classes = "table", spec = true,
+    max_tokens = "number", temperature = "number", seed = "number", top_k = "number", top_p = "number",
+    min_p = "number", repetition_penalty = "number", ignore_eos = "boolean",
+}
+
+local function read_options(lm, op, name, count, opts)
+    local job = { op = op, name = name, which = opts.tokens or "last", reduce = opts.reduce or "rows" }
+    job.site, job.max_tokens, job.how = SITES[opts.at or "layer"], opts.max_tokens, REDUCTIONS[job.reduce]
+    if not job.site then
         raise("invalid_argument", op, "at: %s, expected %s", check.describe(opts.at), options.list(SITES))
     end
-    if reduce and not REDUCTIONS[reduce] then
-        raise("invalid_argument", op, "reduce: %s, expected %s", check.describe(reduce), options.list(REDUCTIONS))
+    if not job.how or opts.reduce == "rows" then
+        raise("invalid_argument", op, "reduce: %s, expected nothing, last, mean, moments, squares or sum",
+            check.describe(opts.reduce))
     end
+    local which = job.which
     if type(which) ~= "table" and which ~= "last" and which ~= "all" and which ~= "response" then
         raise("invalid_argument", op, 'tokens: %s, expected "last", "all", "response" or a list of positions',
             check.describe(which))
     end
-    if opts.max_tokens and (which ~= "response" or not reduce) then
-        raise("invalid_argument", op, 'max_tokens: what is generated is captured with tokens = "response" and reduce')
+    if type(which) == "table" and #which == 0 then raise("invalid_argument", op, "tokens: the list is empty") end
+    if opts.max_tokens and which ~= "response" then
+        raise("invalid_argument", op, 'max_tokens: what is generated is captured with tokens = "response"')
     end
-    local layers, list, names = read_layers(lm, op, opts.layers, site), {}, {}
-    for i, prompt in ipairs(prompts) do list[i], names[i] = read_prompt(lm, op, prompt, i, opts) end
-    local groups = assign_groups(op, list, names, which, reduce ~= nil)
-    local capture, info = make_capture(lm, site, layers, groups, reduce == "moments"), { layers = layers, rows = {} }
-    for i, job in ipairs(list) do
-        job.request.capture.object, info.rows[i] = capture, job.rows
+    if opts.classes and not job.how.classes then
+        raise("invalid_argument", op, "classes: they are for reduce = mean, moments, squares or sum")
     end
-    jobs.run(lm, op, list, nil, function() end)
-    local sums = sums_of(capture)
-    if reduce == "mean" then return to_means(capture, sums, op, names), info end
-    if reduce == "moments" then
-        return to_means(capture, sums, op, names), to_means(capture, sums_of(capture, true), op, names), info
+    if opts.classes then job.class, job.labels = read_classes(op, opts.classes, count) end
+    function job.group_name(i)
+        return job.labels and "class " .. tostring(job.labels[i]) or ("%s[%d]"):format(name, i)
     end
-    return sums, info
+    job.layers = read_layers(lm, op, opts.layers, job.site)
+    return job
 end
 
--- ---- Directions ----------------------------------------------------------------------------------------------------
-
-local METHODS = { mean_difference = extract.mean_difference, pca = extract.pca, probe = extract.probe }
-local DIRECTION = {
-    positive = "table", negative = "table", method = "string", layers = true, tokens = true, at = "string", spec = true,
-    held_out = "number",
-}
-
--- The first n rows and the others, of [rows, layers, hidden].
-local function split(tensor, n) return tensor:narrow(1, 1, n), tensor:narrow(1, n + 1, tensor:size(1) - n) end
-
---- Finds a direction per layer that tells two sets of prompts apart.
--- The methods are those of steer.extract. Accuracy is that on prompts that the direction was not made from: the last
--- ones of each set; the direction that is returned is made from the others.
--- @param lm the model: lm:direction{...}
--- @tparam table opts positive and negative (lists of prompts as lm:capture takes them; pairs for "pca"), method
--- ("mean_difference", the default, "pca" or "probe"), layers, at, spec (as lm:capture), tokens ("last", the default,
--- or "all", "response" or positions, of which each prompt's mean is taken), held_out (share of each set that is kept
--- for the accuracy, default 0.25; 0: none)
--- @treturn table {[layer] = tensor [hidden]}
--- @treturn table {[layer] = {accuracy = on held-out prompts, train_accuracy, threshold, ...}, best = layer of the best
--- accuracy}
-function M.direction(lm, opts)
-    local op = "direction"
-    opts = options.check(op, opts, DIRECTION)
-    local method = opts.method or "mean_difference"
-    if not METHODS[method] then
-        raise("invalid_argument", op, "method: %s, expected %s", check.describe(method), options.list(METHODS))
-    end
-    local share = opts.held_out or 0.25
-    if not (share >= 0 and share < 1) then
-        raise("invalid_argument", op, "held_out: %g, expected 0 to less than 1", share)
-    end
-    local which = opts.tokens or "last"
-    local sets, kept, info_of = {}, {}, nil
-    for _, name in ipairs { "positive", "negative" } do
-        jobs.check_list(op, name, opts[name])
-        local n = #opts[name]
-        local train = n - math.floor(n * share)
-        if n < 2 then raise("invalid_argument", op, "%s: one prompt, expected 2 or more", name) end
-        local states, info = M.capture(lm, opts[name], {
-            layers = opts.layers, at = opts.at, spec = opts.spec, tokens = which,
-            reduce = which ~= "last" and "mean" or nil,
-        })
-        sets[name], kept[name] = split(states, train)
-        info_of = info
-    end
-    local vectors, infos = METHODS[method](sets.positive, sets.negative)
-    local directions, results = {}, {}
-    for i, layer in ipairs(info_of.layers) do
-        local info = infos[i - 1]
-        directions[layer] = vectors[i - 1]
-        info.train_accuracy, info.accuracy = info.accuracy, nil
-        if kept.positive:size(1) > 0 and kept.negative:size(1) > 0 then
-            info.accuracy = extract.accuracy(vectors[i - 1], info.threshold, kept.positive:select(2, i),
-                kept.negative:select(2, i))
-            local best = results.best and results[results.best].accuracy or -1
-            if info.accuracy > best then results.best = layer end
+-- Generates after the requests and makes what was fed back part of their tokens.
+local function generate_first(lm, job, requests)
+    local generated = run(lm, job, requests)
+    for i, request in ipairs(requests) do
+        local tokens = generated[i].tokens
+        for k = 1, #tokens - 1 do request.tokens[#request.tokens + 1] = tokens[k] end
+        request.max_tokens = nil
+        for _, key in ipairs(SAMPLING) do request[key] = nil end
+        if #tokens < 2 and #request.tokens == request.prompt_tokens then
+            raise("invalid_argument", job.op, "%s: it ended at once, no generated token was fed back",
+                ("%s[%d]"):format(job.name, i))
         end
-        results[layer] = info
     end
-    return directions, results
+    return generated
+end
+
+--- Captures as M.capture, for operation `op`, which calls the prompts `name`.
+function M.capture_as(lm, op, name, prompts, opts)
+    jobs.check_list(op, name, prompts)
+    local job, requests = read_options(lm, op, name, #prompts, opts), {}
+    local info = { layers = job.layers, classes = job.labels, rows = {}, tokens = {}, positions = {} }
+    for i, prompt in ipairs(prompts) do
+        requests[i] = read_prompt(lm, op, prompt, ("%s[%d]"):format(name, i), opts)
+    end
+    if job.max_tokens and not job.how.live then info.generated = generate_first(lm, job, requests) end
+    for i, request in ipairs(requests) do
+        local positions = read_positions(op, ("%s[%d]"):format(name, i), job.which, request)
+        request.positions = job.reduce == "last" and { positions[#positions] } or positions
+        info.rows[i], info.tokens[i], info.positions[i] = #request.positions, request.tokens, request.positions
+    end
+    local states, squares = job.how.compute(lm, job, requests, info)
+    for _, result in ipairs(info.generated or {}) do
+        result.text = lm.tokenizer and lm:decode(result.tokens, { skip_special = true }) or nil
+    end
+    if squares then return states, squares, info end
+    return states, info
+end
+
+--- Captures hidden states of prompts, and of what is generated after them, reduced on the device.
+-- @param lm the model: lm:capture(prompts, opts)
+-- @tparam table prompts list of texts or of {prompt, messages or tokens, response = text (or ids) that follows, spec}
+-- @tparam[opt] table opts layers ("all", the default, a layer or an ascending list), at ("layer", the default,
+-- "attention" or "embed"), tokens ("last", the default, "all", "response": the tokens after the prompt, or a list of
+-- positions from 0, negative ones from the end), reduce (below), classes (a label for each prompt: reduces all tokens
+-- of a class instead of each prompt's), spec (for all prompts), max_tokens (generates so many after each prompt, for
+-- tokens = "response"; the last one is not fed back and has no hidden state), temperature, seed, top_k, top_p, min_p,
+-- repetition_penalty, ignore_eos (as for lm:generate)
+-- @return tensor f32 on the device: without a reduction [rows, layers, hidden], rows one after another by prompt and
+-- position; "last" (the last of each prompt's tokens), "mean" and "sum" give [prompts, layers, hidden], with classes
+-- [classes, layers, hidden]; "squares" gives the means and then the means of squares; "moments" gives a record of all
+-- tokens, or {[class] = record}: count, mean and variance [layers, hidden], covariance [layers, hidden, hidden], which
+-- steer.extract.lda takes
+-- @treturn table layers (list); of each prompt rows (how many of its given tokens are read), tokens (all given ones),
+-- positions; classes (labels in order), counts (tokens in each sum), generated (list of {tokens, text})
+function M.capture(lm, prompts, opts)
+    opts = options.check("capture", opts, OPTIONS)
+    if type(prompts) == "string" then prompts = { prompts } end
+    return M.capture_as(lm, "capture", "prompts", prompts, opts)
 end
 
 return M

@@ -1,4 +1,5 @@
---- steer.extract: steering directions from recorded hidden states: difference of means, principal component, probe.
+--- steer.extract: steering directions from recorded hidden states: difference of means, whitened difference, principal
+-- components, probe.
 --
 -- Every method takes two sets of hidden states, those that show a trait (`positive`) and those that do not
 -- (`negative`): float tensors [n, hidden] on one device, or [n, layers, hidden] for a direction per layer. Matrix
@@ -7,7 +8,10 @@
 local check = require "steer._check"
 local logistic = require "steer._logistic"
 local options = require "steer._options"
+local shuffle = require "steer._shuffle"
 local base = require "steer._tensor"
+local T = require "steer.tensor"
+local whiten = require "steer._whiten"
 
 local raise = require("steer._error").raise
 
@@ -46,12 +50,13 @@ local function read_sets(op, positive, negative, paired)
     return p, n
 end
 
--- Runs fn(positive, negative) on [n, hidden], or on each layer of [n, layers, hidden].
-local function each_layer(op, positive, negative, fn)
-    if positive.ndim == 2 then return fn(positive, negative) end
+-- Runs fn(positive, negative, more) on [n, hidden], or on each layer of [n, layers, hidden].
+local function each_layer(op, fn, positive, negative, more)
+    if positive.ndim == 2 then return fn(positive, negative, more) end
     local directions, infos = {}, {}
     for layer = 0, positive:size(2) - 1 do
-        local ok, direction, info = pcall(fn, positive:select(2, layer + 1), negative:select(2, layer + 1))
+        local function of_layer(set) return set and set:select(2, layer + 1) end
+        local ok, direction, info = pcall(fn, of_layer(positive), of_layer(negative), of_layer(more))
         if not ok then
             if type(direction) == "table" and direction.code ~= "interrupted" and direction.op == op then
                 direction.message = ("layer %d: %s"):format(layer, direction.message)
@@ -110,6 +115,12 @@ end
 
 -- ---- Difference of means -------------------------------------------------------------------------------------------
 
+local function difference(op, p_mean, n_mean)
+    local v = p_mean - n_mean
+    if v:norm() == 0 then raise("invalid_argument", op, "positive: its mean is that of negative, no direction") end
+    return v
+end
+
 --- Takes the difference of the means, mean(positive) - mean(negative): adding it moves the one mean to the other.
 -- Source: activation addition (Turner et al. 2023, arXiv:2308.10248) and contrastive activation addition (Rimsky et
 -- al. 2024, arXiv:2312.06681).
@@ -125,14 +136,13 @@ function M.mean_difference(positive, negative, opts)
     local op = "extract_mean_difference"
     opts = options.check(op, opts, { normalize = "boolean" })
     local p, n = read_sets(op, positive, negative)
-    return each_layer(op, p, n, function(p_rows, n_rows)
-        local v = p_rows:mean(1) - n_rows:mean(1)
-        if v:norm() == 0 then raise("invalid_argument", op, "positive: its mean is that of negative, no direction") end
+    return each_layer(op, function(p_rows, n_rows)
+        local v = difference(op, p_rows:mean(1), n_rows:mean(1))
         return describe(opts.normalize and v:normalize() or v, p_rows, n_rows, {})
-    end)
+    end, p, n)
 end
 
--- ---- First principal component of paired differences ---------------------------------------------------------------
+-- ---- First principal components of differences ---------------------------------------------------------------------
 
 local SQUARINGS = 30     -- the power 2^30 of the Gram matrix: what is equal after it is equal in f32
 local RANK_ONE = 1e-6    -- how far the squares of the eigenvalues may sum from 1
@@ -148,6 +158,19 @@ local function leading(matrix, trace)
         k = k:matmul(k):mul_(1 / squares)
     end
     return k:select(1, k:norm(2):argmax())
+end
+
+-- The first principal component of rows, at length 1; `trace`, the sum of their squares, is not 0.
+local function component(d, trace)
+    local turned = d:transpose()
+    local v
+    if d:size(1) <= d:size(2) then -- the smaller of the two matrices with these eigenvalues
+        v = turned:matmul(leading(d:matmul(turned), trace)):normalize()
+    else
+        v = leading(turned:matmul(d), trace):normalize()
+    end
+    for _ = 1, POLISHES do v = turned:matmul(d:matmul(v)):normalize() end
+    return v
 end
 
 --- Takes the first principal component of the differences of pairs, positive[i] - negative[i].
@@ -166,24 +189,132 @@ function M.pca(positive, negative, opts)
     local op = "extract_pca"
     options.check(op, opts, {})
     local p, n = read_sets(op, positive, negative, true)
-    return each_layer(op, p, n, function(p_rows, n_rows)
+    return each_layer(op, function(p_rows, n_rows)
         local d = p_rows - n_rows
         local trace = d:norm() ^ 2
         if trace == 0 then
             raise("invalid_argument", op, "positive: every row equals that of negative, no direction")
         end
-        local turned = d:transpose()
-        local v
-        if d:size(1) <= d:size(2) then -- the smaller of the two matrices with these eigenvalues
-            v = turned:matmul(leading(d:matmul(turned), trace)):normalize()
-        else
-            v = leading(turned:matmul(d), trace):normalize()
-        end
-        for _ = 1, POLISHES do v = turned:matmul(d:matmul(v)):normalize() end
+        local v = component(d, trace)
         local along = d:matmul(v)
         if along:sum() < 0 then v:mul_(-1) end
         return describe(v, p_rows, n_rows, { explained = along:norm() ^ 2 / trace })
-    end)
+    end, p, n)
+end
+
+-- Differences of random pairs of the rows of two sets.
+local function random_differences(p, n, seed)
+    local pool, shape = T.cat({ p, n }, 1), p:shape()
+    local order = shuffle.order(pool:size(1), seed)
+    if #order % 2 == 1 then order[#order] = nil end
+    local twos = shuffle.rows(pool, order):reshape(#order / 2, 2, unpack(shape, 2))
+    return twos:select(2, 1) - twos:select(2, 2)
+end
+
+--- Linear artificial tomography: takes the first principal component of the differences of random pairs of all rows,
+-- centred; labels serve for its sign alone. It has length 1 and points from negative to positive.
+-- It finds what varies most among the rows: the trait, where that is the largest difference between them.
+-- Source: representation engineering (Zou et al. 2023, arXiv:2310.01405, section 3.1).
+-- @tparam tensor positive [n, hidden] or [n, layers, hidden]
+-- @tparam tensor negative [m, hidden] or [m, layers, hidden]; n + m is at least 4
+-- @tparam[opt] table opts seed (0) of the pairs
+-- @return direction [hidden] of length 1, or a table of them by layer from 0
+-- @return info, or a table of them by layer: threshold (projection half-way between the means), accuracy (on these
+-- rows), explained (share of the squared centred differences that lies along the direction)
+-- @raise invalid_argument if all rows are equal or values are not finite, shape_mismatch, dtype_mismatch,
+-- device_mismatch
+function M.lat(positive, negative, opts)
+    local op = "extract_lat"
+    opts = options.check(op, opts, { seed = "number" })
+    local seed = check.integer(op, "opts.seed", opts.seed or 0, 0)
+    local p, n = read_sets(op, positive, negative)
+    if p:size(1) + n:size(1) < 4 then
+        raise("invalid_argument", op, "positive: it and negative have %d rows, expected 4 or more",
+            p:size(1) + n:size(1))
+    end
+    return each_layer(op, function(p_rows, n_rows, d)
+        d = d - d:mean(1)
+        local trace = d:norm() ^ 2
+        if trace == 0 then raise("invalid_argument", op, "positive: all random pairs differ equally, no direction") end
+        local v = component(d, trace)
+        local sign = p_rows:mean(1):dot(v) - n_rows:mean(1):dot(v)
+        if sign == 0 then raise("invalid_argument", op, "positive: its mean is that of negative, no sign") end
+        if sign < 0 then v:mul_(-1) end
+        return describe(v, p_rows, n_rows, { explained = d:matmul(v):norm() ^ 2 / trace })
+    end, p, n, random_differences(p, n, seed))
+end
+
+-- ---- Whitened difference -------------------------------------------------------------------------------------------
+
+-- The direction and what is said of it, from means and the covariance within the sets.
+local function whitened(op, shrinkage, p_mean, n_mean, covariance)
+    local v = difference(op, p_mean, n_mean)
+    if covariance.trace == 0 then
+        raise("invalid_argument", op, "positive: neither set varies, expected different rows within a set")
+    end
+    local share = shrinkage == "ledoit-wolf" and whiten.ledoit_wolf(covariance) or shrinkage
+    local w = whiten.solve(covariance, share, v)
+    local info = { shrinkage = share, distance = math.sqrt(math.max(0, w:dot(v))) }
+    w = w:normalize()
+    info.threshold = ((p_mean + n_mean) * 0.5):dot(w)
+    return w, info
+end
+
+local function is_record(set) return type(set) == "table" and rawget(set, "covariance") ~= nil end
+
+-- The same from records of lm:capture(prompts, {reduce = "moments"}), by layer from 0.
+local function whitened_records(op, shrinkage, positive, negative)
+    if not (is_record(positive) and is_record(negative)) then
+        raise("invalid_argument", op, 'negative: expected two tensors, or two records of reduce = "moments"')
+    end
+    if shrinkage == "ledoit-wolf" then
+        raise("invalid_argument", op, "opts.shrinkage: Ledoit and Wolf's needs rows, expected a number for moments")
+    end
+    local p, n, directions, infos = positive, negative, {}, {}
+    if base.shape_text(p.mean.handle) ~= base.shape_text(n.mean.handle) then
+        raise("shape_mismatch", op, "negative: means %s do not go with %s", base.shape_text(n.mean.handle),
+            base.shape_text(p.mean.handle))
+    end
+    local share = p.count / (p.count + n.count)
+    local function pooled(name, i) return (p[name][i] * share):add_(n[name][i], 1 - share) end
+    for i = 1, p.mean:size(1) do
+        local covariance = whiten.of_matrix(pooled("covariance", i), pooled("variance", i))
+        directions[i - 1], infos[i - 1] = whitened(op, shrinkage, p.mean[i], n.mean[i], covariance)
+    end
+    return directions, infos
+end
+
+--- Takes the difference of the means, whitened by the covariance within the sets: the direction that tells two normal
+-- distributions of one covariance apart best (linear discriminant analysis). It has length 1 and points from negative
+-- to positive. The covariance is shrunk to the identity times its mean variance.
+-- Source: Fisher 1936; shrinkage of Ledoit and Wolf 2004.
+-- @tparam tensor positive [n, hidden] or [n, layers, hidden]; or what lm:capture gives with reduce = "moments", for a
+-- covariance over tokens
+-- @tparam tensor negative [m, hidden] or [m, layers, hidden], or such a record
+-- @tparam[opt] table opts shrinkage: "ledoit-wolf" (the default for rows) or a share above 0, at most 1 (for records
+-- 0.1; 1 gives the difference of means at length 1)
+-- @return direction [hidden] of length 1, or a table of them by layer from 0
+-- @return info, or a table of them by layer: threshold (projection half-way between the means), accuracy (on these
+-- rows; not of records), shrinkage (the share), distance (of the means, in standard deviations along the direction)
+-- @raise invalid_argument for equal means, sets that do not vary and values that are not finite, shape_mismatch,
+-- dtype_mismatch, device_mismatch
+function M.lda(positive, negative, opts)
+    local op = "extract_lda"
+    opts = options.check(op, opts, { shrinkage = true })
+    local is_moments = is_record(positive) or is_record(negative)
+    local shrinkage = opts.shrinkage or is_moments and 0.1 or "ledoit-wolf"
+    if shrinkage ~= "ledoit-wolf" and not (type(shrinkage) == "number" and shrinkage > 0 and shrinkage <= 1) then
+        raise("invalid_argument", op, 'opts.shrinkage: %s, expected "ledoit-wolf" or a share above 0, at most 1',
+            check.describe(shrinkage))
+    end
+    if is_moments then return whitened_records(op, shrinkage, positive, negative) end
+    local p, n = read_sets(op, positive, negative)
+    return each_layer(op, function(p_rows, n_rows)
+        local p_mean, n_mean = p_rows:mean(1), n_rows:mean(1)
+        local covariance = whiten.of_rows(T.cat({ p_rows - p_mean, n_rows - n_mean }, 1))
+        local w, info = whitened(op, shrinkage, p_mean, n_mean, covariance)
+        return describe(w, p_rows, n_rows, info)
+    end, p, n)
 end
 
 -- ---- Logistic-regression probe -------------------------------------------------------------------------------------
@@ -209,7 +340,7 @@ function M.probe(positive, negative, opts)
         raise("invalid_argument", op, "opts.l2: %s, expected more than 0", tostring(l2))
     end
     local p, n = read_sets(op, positive, negative)
-    return each_layer(op, p, n, function(p_rows, n_rows)
+    return each_layer(op, function(p_rows, n_rows)
         local problem = logistic.new(p_rows, n_rows, l2)
         local w, b, loss, steps, converged = problem:solve()
         local norm = w:norm()
@@ -220,13 +351,13 @@ function M.probe(positive, negative, opts)
             weight = weight, bias = bias, threshold = -bias / weight, loss = loss, steps = steps,
             converged = converged,
         })
-    end)
+    end, p, n)
 end
 
 -- Other names of the methods.
 local ELSEWHERE = {
     mean_diff = "mean_difference", diff_mean = "mean_difference", diffmean = "mean_difference",
-    difference_of_means = "mean_difference", logistic = "probe",
+    difference_of_means = "mean_difference", logistic = "probe", whitened = "lda", whitened_difference = "lda",
 }
 
 return setmetatable(M, {

@@ -185,7 +185,7 @@ function M.generate(lm, requests)
             follow(lm, session, id, streams[i], true)
             results[i] = result_of(session, id, streams[i])
         end
-        lm.last = results
+        lm.last = require("steer.view").attach(lm, list, results)
         return results
     end)
 end

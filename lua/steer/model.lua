@@ -184,7 +184,8 @@ end
 local elsewhere = {
     forward = { "steer.generate", "forward" }, generate = { "steer.generate", "generate" },
     score = { "steer.score", "score" }, perplexity = { "steer.score", "perplexity" },
-    capture = { "steer.capture", "capture" }, direction = { "steer.capture", "direction" },
+    capture = { "steer.capture", "capture" }, direction = { "steer.direction", "direction" },
+    lens = { "steer.lens", "lens" }, view = { "steer.view", "view" },
     session = { "steer._session", "session" },
 }
 for _, name in ipairs(walk.keys(elsewhere)) do

@@ -326,6 +326,22 @@ local function check_base(op, base)
     return folder:find "^/" and folder or "./" .. folder, name -- a plain one might lie in $CDPATH
 end
 
+--- Writes a chart as BASE.svg and BASE.png, with data and script beside them.
+-- @treturn table their paths: svg, png, tsv, gp
+function M.draw(op, chart, base)
+    local folder, name = check_base(op, base)
+    append_only.write(op, base .. ".tsv", gnuplot.data(chart))
+    append_only.write(op, base .. ".gp", gnuplot.script(chart, name))
+    if not gnuplot.exists() then
+        raise("not_found", op, "%s; the data and the script are in %s.tsv and %s.gp", gnuplot.MISSING, base, base)
+    end
+    gnuplot.run_file(op, folder, name .. ".gp")
+    check_picture(op, base .. ".svg", "</svg>")
+    check_picture(op, base .. ".png", "IEND")
+    mend_svg(op, base .. ".svg")
+    return { svg = base .. ".svg", png = base .. ".png", tsv = base .. ".tsv", gp = base .. ".gp" }
+end
+
 --- Draws a metric of a sweep's results: lines over an axis, or a heatmap over two.
 -- @tparam string path of the results file
 -- @tparam table opts x (an axis), y (a metric), by (an axis, or a list of axes: a line each), logx, logy; or x and y
@@ -340,19 +356,7 @@ function M.plot(path, opts)
     check.type(op, "path", path, "string", "the path of a results file")
     opts = options.check(op, opts, KNOWN)
     local chart = M.chart(op, results.read(op, path), opts)
-    local base = base_of(path, opts)
-    local folder, name = check_base(op, base)
-    append_only.write(op, base .. ".tsv", gnuplot.data(chart))
-    append_only.write(op, base .. ".gp", gnuplot.script(chart, name))
-    if not gnuplot.exists() then
-        raise("not_found", op, "%s; the data and the script are in %s.tsv and %s.gp", gnuplot.MISSING, base, base)
-    end
-    gnuplot.run_file(op, folder, name .. ".gp")
-    check_picture(op, base .. ".svg", "</svg>")
-    check_picture(op, base .. ".png", "IEND")
-    mend_svg(op, base .. ".svg")
-    return { files = { svg = base .. ".svg", png = base .. ".png", tsv = base .. ".tsv", gp = base .. ".gp" },
-        chart = chart, missing = chart.missing }
+    return { files = M.draw(op, chart, base_of(path, opts)), chart = chart, missing = chart.missing }
 end
 
 --- Draws a chart with characters.

@@ -2,6 +2,8 @@
  * logits of the rows that are asked for. What differs between families stands in the records of model.h. */
 #include "model/forward.h"
 
+#include "model/head.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -289,37 +291,8 @@ static int logits(const run *r) {
                                  .index = r->step->output,
                                  .out = r->scratch->last,
                                  .out_dtype = model->dtype};
-    const steer_norm_parts norm = {.rows = gather.count,
-                                   .stride = model->hidden,
-                                   .parts = 1,
-                                   .size = model->hidden,
-                                   .dtype = model->dtype,
-                                   .x = r->scratch->last,
-                                   .norm = model->norm};
-    steer_linear head = {.rows = gather.count,
-                         .in = model->hidden,
-                         .out = model->vocab,
-                         .dtype = model->dtype,
-                         .x = r->scratch->last,
-                         .x_stride = model->hidden,
-                         .weight = model->head.weight,
-                         .bias = model->head.bias,
-                         .y = r->scratch->logits,
-                         .y_dtype = STEER_F32,
-                         .y_stride = model->vocab};
-    const steer_logits scale = {.count = gather.count,
-                                .vocab = model->vocab,
-                                .logits = r->scratch->logits,
-                                .scale = model->logit_scale,
-                                .softcap = model->logit_softcap};
     STEER_TRY(r->ops->gather(r->device, &gather));
-    head.norm = model->norm;
-    if (!r->ops->fuses || !r->ops->fuses(r->device, &head)) {
-        head.norm.kind = STEER_NORM_NONE;
-        if (norm.norm.kind) STEER_TRY(r->ops->norm_parts(r->device, &norm));
-    }
-    STEER_TRY(r->ops->linear(r->device, &head));
-    return scale.scale != 1 || scale.softcap > 0 ? r->ops->logits(r->device, &scale) : STEER_OK;
+    return steer_head(model, r->scratch->last, gather.count, r->scratch->logits);
 }
 
 int steer_forward(const steer_model *model, const steer_scratch *scratch, const steer_step *step) {

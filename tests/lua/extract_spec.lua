@@ -6,7 +6,7 @@ local helper = require "helper"
 
 local T, extract = steer.tensor, steer.extract
 local fails = helper.fails
-local METHODS = { "mean_difference", "pca", "probe" }
+local METHODS = { "mean_difference", "pca", "lat", "probe", "lda" }
 local PUBLIC = {
     { "happy_diffmean.gguf", "mean_difference" }, { "refuse-pca.gguf", "pca" }, { "style-probe.gguf", "probe" },
 }

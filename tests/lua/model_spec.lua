@@ -330,7 +330,7 @@ describe("captures", function()
         local last = lm:capture(prompts):to("cpu")
         local mean, sum = lm:capture(prompts, { tokens = "all", reduce = "mean" }), lm:capture(prompts,
             { tokens = "all", reduce = "sum", layers = { 1 } })
-        local m, squares = lm:capture(prompts, { tokens = { 0, -1 }, reduce = "moments" })
+        local m, squares = lm:capture(prompts, { tokens = { 0, -1 }, reduce = "squares" })
         local start = 1
         for i, n in ipairs(info.rows) do
             local rows = all:narrow(1, start, n)
