@@ -2,6 +2,7 @@
  * logits of the rows that are asked for. What differs between families stands in the records of model.h. */
 #include "model/forward.h"
 
+#include "core/interrupt.h"
 #include "model/head.h"
 
 #include <stdlib.h>
@@ -299,7 +300,10 @@ int steer_forward(const steer_model *model, const steer_scratch *scratch, const 
     run r = {model, model->ops, model->device->state, scratch, step, step->rows->rows, 0};
     r.fused = fuses(&r);
     STEER_TRY(embed(&r));
-    for (int32_t l = 0; l < model->layers; l++) STEER_TRY(run_layer(&r, l));
+    for (int32_t l = 0; l < model->layers; l++) {
+        if (step->stops && steer_interrupt_take()) return STEER_FAIL(STEER_E_INTERRUPTED, "interrupted");
+        STEER_TRY(run_layer(&r, l));
+    }
     return step->outputs ? logits(&r) : STEER_OK;
 }
 

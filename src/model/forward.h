@@ -39,6 +39,7 @@ typedef struct steer_step {
     const steer_cache *cache;
     const steer_sites *sites; /* NULL: nobody looks at the residual stream */
     void *context;            /* of its functions */
+    int stops;                /* 1: an interrupt ends it between layers; it can be run again */
     int64_t outputs;          /* rows that yield logits */
     const int32_t *output;    /* [outputs] device memory, their indices; -1: padding */
 } steer_step;

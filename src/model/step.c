@@ -71,6 +71,8 @@ static int forward(steer_session *session) {
                              .cache = &session->cache,
                              .sites = &sites,
                              .context = session,
+                             .stops =
+                                 steer_device_is_cpu(session->model->device) && session->capture_count == 0,
                              .outputs = shape->outputs,
                              .output = at->output};
     return steer_forward(session->model, &session->scratch, &step);
