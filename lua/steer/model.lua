@@ -71,7 +71,7 @@ end
 --- Opens a language model: a folder as the hub lays it out (config.json, safetensors, tokenizer.json), or a .gguf file.
 -- @tparam string path
 -- @tparam[opt] table opts device (default steer.device()), dtype ("f32", "f16" or "bf16"; default as the config says,
--- for GGUF "bf16" on a GPU and "f32" on the CPU), progress (default true: a bar on a terminal while weights are loaded),
+-- for GGUF "bf16" on a GPU and "f32" on the CPU), progress (default true: a bar on a terminal while it loads),
 -- weights ("random": none are read, so the folder needs only a config.json; they are drawn on the device, norms 1, all
 -- others normal with deviation 0.02; for measuring a model's speed), seed (of random weights, default 0)
 -- @return a model; not_found, format and unsupported name the file, field and tensor at fault; out_of_memory says how
