@@ -93,7 +93,7 @@ class Decoder:
 
 def in_turns(runs, timer, parts):
     """Statistics of the seconds of a call of each, divided by `parts`; one call of each is not counted."""
-    from torch_ops import describe
+    from samples import describe
     samples = {key: [] for key in runs}
     for run in runs.values():
         timer.seconds_of(run)
