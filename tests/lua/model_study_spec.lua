@@ -109,3 +109,18 @@ describe("bench/cpu_model.lua", function()
 
     it("refuses what it does not know", function() studies.refuses("cpu_model", { "--shapes tiny", "--passes 0" }) end)
 end)
+
+describe("bench/text.lua", function()
+    local fixture = "tests/fixtures/text/synthetic/bl-gpt2"
+
+    it("writes its table", function()
+        local output, status = studies.run("text", "--seconds 0.01 --tokenizers " .. fixture .. ",no-such-folder")
+        assert.are.equal(0, status, output)
+        studies.says(output, { "| bl-gpt2 | read | ", "| bl-gpt2 | encode, MB/s | ", "no-such-folder failed: not_found" })
+    end)
+
+    it("refuses what it does not know", function()
+        studies.refuses("text", { "", "--tokenizers " .. fixture .. " --seconds 0",
+            "--tokenizers " .. fixture .. " --text no-such-file" })
+    end)
+end)
