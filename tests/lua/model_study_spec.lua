@@ -116,7 +116,9 @@ describe("bench/text.lua", function()
     it("writes its table", function()
         local output, status = studies.run("text", "--seconds 0.01 --tokenizers " .. fixture .. ",no-such-folder")
         assert.are.equal(0, status, output)
-        studies.says(output, { "| bl-gpt2 | read | ", "| bl-gpt2 | encode, MB/s | ", "no-such-folder failed: not_found" })
+        studies.says(output, {
+            "| bl-gpt2 | read | ", "| bl-gpt2 | encode, MB/s | ", "no-such-folder failed: not_found",
+        })
     end)
 
     it("refuses what it does not know", function()
