@@ -22,6 +22,7 @@ usage: steer run bench/model.lua [OPTIONS]
   --seconds N       for each candidate of a section (default: 1)
   --greedy          the greatest logit instead of sampling from all
   --rows N          most rows of a step (default: the session's)
+  --grid            a grid of layers x 8 scales x 16 prompts, against its cases in batches and one after the other
   --load DIR        write each shape's weights there, time loading them, remove them (16 GB for llama-3.1-8b)
   --out DIR         write model.jsonl (raw samples) and model.md (the table) there
   --python COMMAND  Python with transformers (default: python3); --python none leaves it out
@@ -31,7 +32,7 @@ usage: steer run bench/model.lua [OPTIONS]
 
 -- ---- Options -------------------------------------------------------------------------------------------------------
 
-local FLAGS = { quick = true, greedy = true }
+local FLAGS = { quick = true, greedy = true, grid = true }
 local VALUES = {
     device = true, shapes = true, sequences = true, contexts = true, seconds = true, rows = true, load = true,
     out = true, python = true, ["hf-seconds"] = true, ["hf-compile"] = true,
@@ -62,6 +63,18 @@ local plan = {
     sequences = integers("sequences", quick and "1,4" or "1,8,64,256"), contexts = integers("contexts", "64"),
     prefill = quick and { sequences = 2, tokens = 64 } or { sequences = 8, tokens = 1024 }, load = options.load,
 }
+-- The grid of a shape: of up to 32 layers.
+local function grid_of(shape)
+    local grid = {
+        layers = {}, scales = quick and { 1, 2 } or { -4, -3, -2, -1, 1, 2, 3, 4 }, prompts = quick and 2 or 16,
+        tokens = quick and 16 or 64, count = quick and 1 or 2, batched = quick and 4 or 256, alone = quick and 2 or 32,
+        device = device,
+    }
+    for layer = 0, math.min(32, shape.config.num_hidden_layers) - 1 do grid.layers[layer + 1] = layer end
+    return grid
+end
+plan.grid = options.grid and grid_of
+
 local seconds = number("seconds", quick and 0.05 or 1, 0.001)
 local rows = options.rows and integers("rows")[1]
 local shapes = {}
@@ -165,6 +178,7 @@ local function measure(shape)
                 seconds = seconds,
             })
         end)
+        if plan.grid then section(shape, "grid", function() return timed.grid(lm, grid_of(shape)) end) end
         lm:close()
     end
     if options.load then measure_load(shape) end

@@ -122,6 +122,22 @@ local function prefill_rows(add, prefill)
     end
 end
 
+local function grid_rows(add, grid)
+    if not grid then return end
+    local what = ("%d layers x %d scales x %d prompts"):format(#grid.layers, #grid.scales, grid.prompts)
+    add { metric = "grid, " .. what, unit = "s", value = function(found)
+        local s = of(found, "grid", "grid")
+        return s.median, s.q1, s.q3, text("grid", s)
+    end }
+    local others = { { "alone", "one case after the other", 10, 20 }, { "batched", "batches without reuse", 1.6, 1.9 } }
+    for _, other in ipairs(others) do
+        add { metric = ("%s / grid, %s"):format(other[2], what), must = other[3], stretch = other[4], more = true,
+            value = function(found)
+                return ratio(of(found, "grid", other[1]), of(found, "grid", "grid"), other[1], "grid")
+            end }
+    end
+end
+
 -- All rows of a shape, without values.
 local function rows_of(shape, plan)
     local rows = {}
@@ -133,6 +149,7 @@ local function rows_of(shape, plan)
         for _, sequences in ipairs(plan.sequences) do decode_rows(add, shape, sequences, context, i == 1) end
     end
     prefill_rows(add, plan.prefill)
+    grid_rows(add, plan.grid and plan.grid(shape))
     add(limits({ metric = "load from the page cache", unit = "s", optional = not plan.load, value = function(found)
         local s = of(found, "load", "load")
         return s.median, s.q1, s.q3, text("load", s)
@@ -141,7 +158,7 @@ local function rows_of(shape, plan)
 end
 
 --- The rows of a shape, filled from what was measured.
--- shape: {name}; plan: what was to be measured (contexts, sequences, prefill, load); found: section -> name ->
+-- shape: {name}; plan: what was to be measured (contexts, sequences, prefill, grid, load); found: section -> name ->
 -- {wall = statistics}, with weights (bytes of a step) and stream_bytes; failed: section -> message; why: why there is
 -- nothing of HF
 function M.fill(shape, plan, found, failed, why)

@@ -196,6 +196,73 @@ function M.prefill(lm, opts)
     return results_of(samples)
 end
 
+-- ---- Grids -------------------------------------------------------------------------------------------------------
+
+local OPTIONS = { { 11 }, { 12 } } -- the two continuations of which a grid's score tells one from the other
+
+-- The cases of a grid in an order that mixes layers, scales and prompts: case(i) gives a spec and a prompt's tokens.
+local function cases_of(opts, prompts, vector)
+    local total = #opts.layers * #opts.scales * #prompts
+    return total, function(i)
+        local k = (i - 1) * 7919 % total -- a prime that divides none
+        local layer, scale = k % #opts.layers, math.floor(k / #opts.layers) % #opts.scales
+        local prompt = math.floor(k / (#opts.layers * #opts.scales))
+        local op = steer.add(vector, opts.scales[scale + 1])
+        return steer.spec { [opts.layers[layer + 1]] = { op } }, prompts[prompt + 1].tokens
+    end
+end
+
+-- Seconds of `count` cases in batches that share nothing.
+local function batches(lm, opts, case, count)
+    local longest = opts.tokens + 1
+    local session = lm:session {
+        sequences = math.min(count * #OPTIONS, 256), tokens = math.min(count * #OPTIONS, 256) * round_up(longest),
+        rows = opts.rows, sharing = false,
+    }
+    local from = clock()
+    for i = 1, count do
+        local spec, tokens = case(i)
+        for _, option in ipairs(OPTIONS) do
+            local given = {}
+            for k = 1, #tokens do given[k] = tokens[k] end
+            given[#given + 1] = option[1]
+            session:add { tokens = given, prompt_tokens = #tokens, logprobs_from = #tokens, spec = spec }
+        end
+    end
+    repeat until session:step() == 0
+    opts.device:synchronize()
+    local seconds = clock() - from
+    session:close()
+    return seconds
+end
+
+--- Times a grid: a vector at every layer and scale, two options scored after every prompt; and some of its cases in
+-- batches without reuse, and one after the other, from which the time of all follows.
+-- opts: layers, scales, prompts, tokens (of a prompt), count (grids), batched, alone (how many cases of those), rows
+-- @treturn table "grid", "batched" and "alone" -> {wall = statistics of the seconds of all cases}
+function M.grid(lm, opts)
+    local samples, prompts = { grid = {}, batched = {}, alone = {} }, {}
+    for i = 1, opts.prompts do prompts[i] = { tokens = M.ids(lm, opts.tokens, i) } end
+    for k = 0, opts.count do -- the first is not counted; each has a vector of its own, so that nothing is there already
+        local vector = steer.tensor.randn({ lm.hidden }, { device = "cpu", seed = 100 + k })
+        local total, case = cases_of(opts, prompts, vector)
+        local from = clock()
+        lm:grid {
+            vector = vector, layers = opts.layers, scales = opts.scales, prompts = prompts, score = OPTIONS,
+            progress = false,
+        }
+        samples.grid[k] = clock() - from
+        samples.batched[k] = batches(lm, opts, case, opts.batched) * total / opts.batched
+        from = clock()
+        for i = 1, opts.alone do
+            local spec, tokens = case(i)
+            lm:score { { tokens = tokens, options = OPTIONS, spec = spec } }
+        end
+        samples.alone[k] = (clock() - from) * total / opts.alone
+    end
+    return results_of(samples)
+end
+
 -- ---- Loading -------------------------------------------------------------------------------------------------------
 
 --- Times the opening of a folder with weights, `count` times after one that brings its files to the page cache.
