@@ -213,7 +213,7 @@ local function measure_hf()
     local words = {
         python, here .. "/peers/hf_model.py", "--device", device.id, "--dtype", shapes[1].dtype or "bf16",
         "--sequences", table.concat(plan.sequences, ","), "--context", plan.contexts[1],
-        "--prefill", plan.prefill.sequences .. "," .. plan.prefill.tokens, "--seconds", quick and 0.1 or seconds,
+        "--prefill", plan.prefill.sequences .. "," .. plan.prefill.tokens, "--seconds", quick and 0.1 or seconds / 2,
     }
     local compile = number("hf-compile", 0, 0)
     if compile == 0 then words[#words + 1] = "--no-compile" end
@@ -221,6 +221,8 @@ local function measure_hf()
     words[#words + 1] = "--shapes"
     for _, shape in ipairs(shapes) do words[#words + 1] = shape.path end
     say("transformers")
+    collectgarbage() -- what a section that failed left on the device
+    collectgarbage()
     common.children(words, limit, {
         environment = function(line)
             hf.environment = line
