@@ -33,6 +33,10 @@ typedef struct steer_model_desc {
     uint32_t struct_size;
     int32_t dtype; /* F32, F16 or BF16; -1: as the config says, for GGUF BF16 on a GPU and F32 on the CPU */
     steer_device *device;
+    int32_t
+        random; /* 1: no weights are read; they are drawn on the device: norms 1, all others normal, deviation 0.02 */
+    int32_t reserved;
+    uint64_t seed; /* with random: the same weights on every device */
 } steer_model_desc;
 
 typedef struct steer_model_info {

@@ -12,6 +12,8 @@ import time
 
 import torch
 
+from samples import describe
+
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -40,19 +42,6 @@ def check(h, vectors, tokens):
     error = (got - want).abs().max().item()
     if not error < 0.1:
         sys.exit(f"torch_ops: the loop is off by {error}")
-
-
-def quantile(values, q):
-    at = q * (len(values) - 1)
-    low = int(at)
-    high = min(low + 1, len(values) - 1)
-    return values[low] + (at - low) * (values[high] - values[low])
-
-
-def describe(samples):
-    values = sorted(samples)
-    return {"n": len(values), "median": quantile(values, 0.5), "q1": quantile(values, 0.25),
-            "q3": quantile(values, 0.75), "min": values[0], "samples": samples}
 
 
 def measure(variants, wait, seconds, most):

@@ -64,7 +64,7 @@ class Timer:
 
     def between_events(self, runs, in_graphs, failed):
         """Samples of the seconds of a call between two events, behind as many calls that keep the device busy."""
-        from torch_ops import describe
+        from samples import describe
         torch, launches, counts, samples = self.torch, {}, {}, {}
         for name, run in runs.items():
             seconds = min(self.seconds_of(run) for _ in range(3))

@@ -375,6 +375,10 @@ typedef struct steer_model_desc {
     uint32_t struct_size;
     int32_t dtype;
     steer_device *device;
+    int32_t
+        random;
+    int32_t reserved;
+    uint64_t seed;
 } steer_model_desc;
 typedef struct steer_model_info {
     uint32_t struct_size;

@@ -208,6 +208,24 @@ static void narrow(steer_dtype dtype, void *out, int64_t at, const float *x, int
         for (int64_t i = 0; i < n; i++) half[i] = steer_f32_to_f16(x[i]);
 }
 
+/* Elements of 16 bits as they are; 0 if one has all bits of its exponent set, as NaN and infinities have. */
+#if defined(__GNUC__) && !defined(__clang__)
+__attribute__((optimize("O3")))
+#endif
+static int
+copy_halves(uint16_t *out, const uint8_t *from, int64_t n, uint16_t exponent) {
+    uint16_t special = 0;
+    memcpy(out, from, (size_t)n * sizeof *out);
+    for (int64_t i = 0; i < n; i++) special |= (uint16_t) - ((out[i] & exponent) == exponent);
+    return special == 0;
+}
+
+/* The bits of a dtype's exponent if the format has elements of the same 16 bits, else 0. */
+static uint16_t exponent_of(steer_format format, steer_dtype dtype) {
+    if (format == STEER_FORMAT_BF16 && dtype == STEER_BF16) return 0x7f80;
+    return format == STEER_FORMAT_F16 && dtype == STEER_F16 ? 0x7c00 : 0;
+}
+
 enum { PIECE = 4096 }; /* elements converted at a time: a multiple of every block */
 
 int steer_weight_convert(const steer_weight *weight, int64_t start, int64_t n, steer_dtype dtype, void *out,
@@ -216,11 +234,16 @@ int steer_weight_convert(const steer_weight *weight, int64_t start, int64_t n, s
     if (!steer_dtype_is_float(dtype))
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "dtype: %d, expected F32, F16 or BF16", (int)dtype);
     const steer_format_traits *traits = &steer_format_table[weight->format];
+    const uint16_t exponent = exponent_of(weight->format, dtype);
     int fine = 1;
 #pragma omp parallel for schedule(static) reduction(& : fine) if (n > 16 * PIECE)
     for (int64_t piece = 0; piece < (n + PIECE - 1) / PIECE; piece++) {
         float x[PIECE];
         const int64_t at = piece * PIECE, count = n - at < PIECE ? n - at : PIECE;
+        if (exponent) {
+            fine &= copy_halves((uint16_t *)out + at, address(weight, start + at), count, exponent);
+            continue;
+        }
         traits->widen(x, address(weight, start + at), count);
         fine &= all_finite(x, count);
         narrow(dtype, out, at, x, count);

@@ -10,7 +10,8 @@ typedef struct steer_binder {
     steer_layout *layout;
     steer_model *model;
     const steer_config *config;
-    const steer_weights *weights;
+    const steer_weights
+        *weights;     /* NULL: there are none, and every tensor that is asked for is taken as there */
     const char *path; /* for messages */
     const char *prefix;
     int is_gguf;
@@ -56,7 +57,7 @@ static steer_wanted shaped(steer_wanted out, int32_t ndim, int64_t a, int64_t b,
 }
 
 static steer_weight *find(const steer_binder *binder, const steer_wanted *wanted) {
-    return steer_weights_find(binder->weights, wanted->name);
+    return binder->weights ? steer_weights_find(binder->weights, wanted->name) : NULL;
 }
 
 static const char *shape_text(char *buffer, size_t size, const steer_wanted *wanted) {
@@ -71,6 +72,8 @@ static const char *shape_text(char *buffer, size_t size, const steer_wanted *wan
 static int need(const steer_binder *binder, const steer_wanted *wanted, steer_weight **out) {
     char expected[80], found[160];
     steer_weight *weight = find(binder, wanted);
+    *out = weight;
+    if (!binder->weights) return STEER_OK;
     shape_text(expected, sizeof expected, wanted);
     if (!weight)
         return STEER_FAIL(STEER_E_FORMAT, "%s: tensor %s: missing, expected %s", binder->path, wanted->name,
@@ -90,7 +93,6 @@ static int need(const steer_binder *binder, const steer_wanted *wanted, steer_we
                           weight->file, wanted->name, (long long)weight->shape[weight->ndim - 1],
                           format->block);
     weight->used = 1;
-    *out = weight;
     return STEER_OK;
 }
 
@@ -125,20 +127,24 @@ static int add_target(steer_binder *binder, const void **pointer, steer_dtype dt
     return STEER_OK;
 }
 
+static steer_target *last_target(const steer_binder *binder) {
+    return &binder->layout->targets[binder->layout->target_count - 1];
+}
+
 /* Rows of a tensor for the target made last. */
 static int add_piece(steer_binder *binder, const steer_weight *from, int64_t first, int64_t rows,
                      int64_t at) {
     steer_layout *layout = binder->layout;
     STEER_TRY(grow((void **)&layout->pieces, layout->piece_count, &layout->piece_room, sizeof(steer_piece)));
     layout->pieces[layout->piece_count++] = (steer_piece){from, first, rows, at};
-    layout->targets[layout->target_count - 1].pieces++;
+    last_target(binder)->pieces++;
     return STEER_OK;
 }
 
 /* Part of a target: all rows of one tensor, [rows, width], or [rows] for a bias (width 0). */
 static int add_whole(steer_binder *binder, steer_wanted wanted, int64_t rows, int64_t width, int64_t at) {
     steer_weight *weight;
-    const int transposed = width && binder->layout->targets[binder->layout->target_count - 1].transposed;
+    const int transposed = width && last_target(binder)->transposed;
     wanted = transposed ? shaped(wanted, 2, width, rows, 0) : shaped(wanted, width ? 2 : 1, rows, width, 0);
     STEER_TRY(need(binder, &wanted, &weight));
     return add_piece(binder, weight, 0, rows, at);
@@ -159,6 +165,7 @@ static int bind_norm(steer_binder *binder, steer_norm *norm, int32_t layer, stee
     const int one_plus = family->traits & STEER_TRAIT_ONE_PLUS && !binder->is_gguf;
     if (norm->kind == STEER_NORM_NONE || family->traits & STEER_TRAIT_NO_WEIGHT) return STEER_OK;
     STEER_TRY(bind_vector(binder, &norm->weight, want(binder, layer, role, 0, ".weight"), size, one_plus));
+    last_target(binder)->is_norm = 1;
     if (!(family->bias & STEER_BIAS_NORM)) return STEER_OK;
     return bind_vector(binder, &norm->bias, want(binder, layer, role, 0, ".bias"), size, 0);
 }
@@ -169,6 +176,7 @@ static int bind_head_norms(steer_binder *binder, steer_norm *norm, int32_t layer
     steer_wanted whole = want(binder, layer, role, 0, ".weight");
     steer_weight *weight;
     STEER_TRY(add_target(binder, (const void **)&norm->weight, STEER_F32, heads, size, NULL));
+    last_target(binder)->is_norm = 1;
     if (find(binder, &whole)) return add_whole(binder, whole, heads, size, 0);
     for (int64_t head = 0; head < heads; head++) {
         char end[40];
@@ -360,7 +368,7 @@ static int find_prefix(steer_binder *binder) {
     for (int i = binder->is_gguf; i < most; i++) {
         binder->prefix = prefixes[i];
         const steer_wanted embed = want(binder, -1, STEER_ROLE_EMBED, 0, ".weight");
-        if (find(binder, &embed)) return STEER_OK;
+        if (find(binder, &embed) || !binder->weights) return STEER_OK;
     }
     binder->prefix = "";
     const steer_wanted embed = want(binder, -1, STEER_ROLE_EMBED, 0, ".weight");
@@ -437,7 +445,7 @@ static int bind_ropes(steer_binder *binder) {
 
 static int refuse_unused(const steer_binder *binder) {
     char shape[160];
-    for (int32_t i = 0; i < binder->weights->count; i++) {
+    for (int32_t i = 0; binder->weights && i < binder->weights->count; i++) {
         const steer_weight *weight = &binder->weights->weight[i];
         if (weight->used ||
             steer_tensor_is_harmless(weight->name, binder->config->text != binder->config->root))
@@ -458,7 +466,7 @@ int steer_layout_build(steer_layout *out, steer_model *model, steer_config *conf
                            .config = config,
                            .weights = weights,
                            .path = path,
-                           .is_gguf = weights->gguf != NULL};
+                           .is_gguf = weights && weights->gguf};
     STEER_TRY(find_prefix(&binder));
     STEER_TRY(bind_base(&binder));
     STEER_TRY(bind_ropes(&binder));

@@ -21,6 +21,7 @@ typedef struct steer_target {
     int32_t rope;
     int32_t transposed; /* its one piece lies as [width, rows] */
     int32_t one_plus;   /* 1 is added */
+    int32_t is_norm;    /* 1: what a norm multiplies by */
 } steer_target;
 
 typedef struct steer_layout {
@@ -31,7 +32,8 @@ typedef struct steer_layout {
 } steer_layout;
 
 /* Fills what the record says beyond pointers and finds a tensor for each of these. FORMAT names a tensor that is missing, of another
- * shape or without weights, UNSUPPORTED one that nobody would use. The model's dtype must be set. */
+ * shape or without weights, UNSUPPORTED one that nobody would use. The model's dtype must be set. Without weights (NULL) the pieces
+ * have no tensors: what goes there is drawn. */
 int steer_layout_build(steer_layout *out, steer_model *model, steer_config *config, steer_weights *weights,
                        const char *path);
 void steer_layout_free(steer_layout *layout);

@@ -1,4 +1,5 @@
-/* load.c: loads a model step by step: reads its config, asks for memory once, converts and uploads tensors piece by piece. */
+/* load.c: loads a model step by step: reads its config, asks for memory once, converts and uploads tensors piece by piece, or draws
+ * random ones. */
 #include "model/gguf_config.h"
 #include "model/layout.h"
 #include "tensor/dtype.h"
@@ -10,7 +11,8 @@
 
 struct steer_loader {
     steer_model *model;
-    steer_weights *weights;
+    steer_weights *weights; /* NULL: they are drawn */
+    uint64_t seed;
     steer_map *map; /* of config.json */
     char *config_name;
     steer_config config;
@@ -45,10 +47,12 @@ static int read_config_text(steer_loader *loader, const char *name) {
     return STEER_OK;
 }
 
+static int is_gguf(const steer_loader *loader) { return loader->weights && loader->weights->gguf; }
+
 /* A folder's config.json, or what stands for it in a GGUF file. */
 static int read_config(steer_loader *loader) {
     steer_model *model = loader->model;
-    if (loader->weights->gguf) {
+    if (is_gguf(loader)) {
         loader->config_name = strdup(model->path);
         STEER_TRY(steer_gguf_config(&model->config, loader->weights));
     } else {
@@ -96,9 +100,9 @@ static int read_generation(steer_model *model, const steer_config *config) {
 static steer_dtype choose_dtype(const steer_loader *loader, int32_t asked) {
     const steer_weights *weights = loader->weights;
     if (asked >= 0) return (steer_dtype)asked;
-    if (weights->gguf) return steer_device_is_cpu(loader->model->device) ? STEER_F32 : STEER_BF16;
+    if (is_gguf(loader)) return steer_device_is_cpu(loader->model->device) ? STEER_F32 : STEER_BF16;
     if ((int)loader->config.dtype >= 0) return loader->config.dtype;
-    const steer_format first = weights->count ? weights->weight[0].format : STEER_FORMAT_F32;
+    const steer_format first = weights && weights->count ? weights->weight[0].format : STEER_FORMAT_F32;
     return first == STEER_FORMAT_F16 ? STEER_F16 : first == STEER_FORMAT_BF16 ? STEER_BF16 : STEER_F32;
 }
 
@@ -160,11 +164,12 @@ static int take_memory(steer_loader *loader) {
 
 static int open_all(steer_loader *loader, const steer_model_desc *desc) {
     steer_model *model = loader->model;
-    STEER_TRY(steer_weights_open(&loader->weights, model->path));
+    if (!desc->random) STEER_TRY(steer_weights_open(&loader->weights, model->path));
+    loader->seed = desc->seed;
     STEER_TRY(read_config(loader));
     model->dtype = choose_dtype(loader, desc->dtype);
     fill_record(model, &loader->config);
-    if (loader->weights->gguf) {
+    if (is_gguf(loader)) {
         const steer_fields *fields = &loader->config.fields;
         for (int32_t i = 0; i < model->layers; i++)
             model->layer[i].interleaved = loader->config.family->gguf_interleaved;
@@ -180,6 +185,8 @@ static int check_desc(const steer_model_desc *desc) {
     if (desc->dtype < -1 || desc->dtype > STEER_BF16)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "dtype: %d, expected F32, F16, BF16 or -1", desc->dtype);
     STEER_REQUIRE(desc->device);
+    if (desc->random != 0 && desc->random != 1)
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "random: %d, expected 0 or 1", desc->random);
     if (!desc->device->backend->model)
         return STEER_FAIL(STEER_E_UNSUPPORTED, "device: %s runs no models", desc->device->id);
     return STEER_OK;
@@ -304,12 +311,48 @@ static int load_table(steer_loader *loader, const steer_target *target, size_t *
     return put(loader, to, at, *bytes);
 }
 
+/* A number that differs for every seed, target and row (the finaliser of splitmix64: Steele, Lea, Flood, 2014). */
+static uint64_t mixed(uint64_t seed, uint64_t target, uint64_t row) {
+    uint64_t x = seed;
+    const uint64_t words[2] = {target, row};
+    for (int i = 0; i < 2; i++) {
+        x += words[i] + 0x9e3779b97f4a7c15u;
+        x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+        x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+        x ^= x >> 31;
+    }
+    return x;
+}
+
+/* Some rows of a target without a file: ones for a norm, else normal numbers. */
+static int draw_rows(steer_loader *loader, const steer_target *target, size_t *bytes) {
+    const double deviation = 0.02;
+    const steer_model *model = loader->model;
+    const steer_backend *backend = model->device->backend;
+    const size_t row_bytes = (size_t)target->width * steer_dtype_size(target->dtype);
+    int64_t rows = (int64_t)(STEP / row_bytes);
+    if (rows < 1) rows = 1;
+    if (rows > target->rows - loader->row) rows = target->rows - loader->row;
+    const steer_view view = {.data = (char *)model->memory + target->offset + (size_t)loader->row * row_bytes,
+                             .dtype = target->dtype,
+                             .ndim = 1,
+                             .shape = {rows * target->width},
+                             .stride = {1}};
+    const uint64_t seed = mixed(loader->seed, (uint64_t)loader->target, (uint64_t)loader->row);
+    *bytes = (size_t)rows * row_bytes;
+    loader->row += rows;
+    if (target->is_norm) return backend->fill(model->device->state, &view, 1);
+    STEER_TRY(backend->random(model->device->state, &view, STEER_NORMAL, seed));
+    return backend->scalar(model->device->state, &view, &view, STEER_MUL, deviation);
+}
+
 /* Part of the target that is next, or its end. */
 static int load_some(steer_loader *loader, size_t *bytes) {
     const steer_target *target = &loader->layout.targets[loader->target];
     *bytes = 0;
     if (target->pieces == 0 && loader->row < target->rows) return load_table(loader, target, bytes);
-    if (loader->piece < target->pieces) {
+    if (!loader->weights && loader->row < target->rows) return draw_rows(loader, target, bytes);
+    if (loader->weights && loader->piece < target->pieces) {
         const steer_piece *piece = &loader->layout.pieces[target->first_piece + loader->piece];
         STEER_TRY(target->transposed ? load_transposed(loader, target, piece, bytes)
                                      : load_rows(loader, target, piece, bytes));
@@ -317,7 +360,7 @@ static int load_some(steer_loader *loader, size_t *bytes) {
         loader->piece++;
         loader->row = 0;
     }
-    if (loader->piece < target->pieces) return STEER_OK;
+    if (loader->weights && loader->piece < target->pieces) return STEER_OK;
     *target->pointer = (char *)loader->model->memory + target->offset;
     loader->target++;
     loader->piece = 0;

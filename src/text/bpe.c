@@ -255,14 +255,18 @@ static int cached_word(const steer_bpe *bpe, steer_bpe_run *run, steer_ids *ids,
     return STEER_OK;
 }
 
-/* The end of the part that begins at p: where the next run of marks begins. */
-static const char *part_end(const char *p, const char *end) {
-    const char *at = p;
-    while (end - at >= MARK && memcmp(at, mark, MARK) == 0) at += MARK;
-    for (; at < end; at++) {
-        at = memchr(at, mark[0], (size_t)(end - at));
-        if (!at) return end;
-        if (end - at >= MARK && memcmp(at, mark, MARK) == 0) return at;
+static const char *skip_marks(const char *p, const char *end) {
+    while (end - p >= MARK && memcmp(p, mark, MARK) == 0) p += MARK;
+    return p;
+}
+
+/* The end of the part that begins at p: where the next run of marks begins that no merge joins to what stands before it. */
+static const char *part_end(const steer_bpe *bpe, const char *p, const char *end) {
+    const char *at = skip_marks(p, end);
+    while (at < end && (at = memchr(at, mark[0], (size_t)(end - at)))) {
+        const char *behind = skip_marks(at, end);
+        if (behind > at && !bpe->joint[(unsigned char)at[-1]]) return at;
+        at = behind > at ? behind : at + 1;
     }
     return end;
 }
@@ -270,7 +274,7 @@ static const char *part_end(const char *p, const char *end) {
 int steer_bpe_word(const steer_bpe *bpe, steer_bpe_run *run, steer_ids *ids, const char *text, size_t size) {
     if (!bpe->cuts) return cached_word(bpe, run, ids, text, size);
     for (const char *p = text, *end = text + size; p < end;) {
-        const char *stop = part_end(p, end);
+        const char *stop = part_end(bpe, p, end);
         STEER_TRY(cached_word(bpe, run, ids, p, (size_t)(stop - p)));
         p = stop;
     }

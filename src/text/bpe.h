@@ -12,10 +12,11 @@ typedef struct steer_bpe {
     int32_t fallback[256]; /* of "<0x00>" to "<0xFF>", -1 where one is missing */
     int32_t unknown;       /* -1: characters without a token are left out; -2: they are an error */
     int byte_fallback, fuse_unknown, ignore_merges;
-    int bytes; /* words are bytes; their letters are in the vocabulary */
-    int plain; /* all bytes have letters, and there are no affixes */
-    int crosses; /* a merge reaches over the beginning of a run of marks (U+2581), or has to do with the unknown token */
-    int cuts;                   /* none does, so that words can be cut there */
+    int bytes;                  /* words are bytes; their letters are in the vocabulary */
+    int plain;                  /* all bytes have letters, and there are no affixes */
+    int merges_unknown;         /* a merge has to do with the unknown token */
+    int cuts;                   /* words can be cut at the beginning of a run of marks (U+2581) ... */
+    uint8_t joint[256];         /* ... unless such a byte stands before it: a merge reaches over the two */
     steer_bytes prefix, suffix; /* of characters that do not begin the word; of its last one */
 } steer_bpe;
 

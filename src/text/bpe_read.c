@@ -14,15 +14,14 @@ enum { MARK = 3 };
 
 /* ---- Merges ----------------------------------------------------------------------------------------------------- */
 
-/* Whether a mark follows another character in a text. */
-static int has_inner_mark(const char *text, size_t size) {
+/* Notes the bytes before marks that follow another character in a merge's text. */
+static void note_joints(steer_bpe *bpe, const char *text, size_t size) {
     int after_other = 0;
     for (const char *p = text; p < text + size; p += steer_utf8_size(*p)) {
         int is_mark = size - (size_t)(p - text) >= MARK && memcmp(p, mark, MARK) == 0;
-        if (is_mark && after_other) return 1;
+        if (is_mark && after_other) bpe->joint[(unsigned char)p[-1]] = 1;
         after_other = !is_mark;
     }
-    return 0;
 }
 
 static int not_known(const char *text, size_t size) {
@@ -38,7 +37,8 @@ static int add_merge(steer_bpe *bpe, uint32_t rank, int32_t left, int32_t right,
     if (!pair) return STEER_E_OUT_OF_MEMORY;
     pair->rank = rank; /* of a merge that stands twice the later one counts */
     pair->id = (uint32_t)id;
-    bpe->crosses |= left == bpe->unknown || right == bpe->unknown || has_inner_mark(whole, size);
+    bpe->merges_unknown |= left == bpe->unknown || right == bpe->unknown;
+    note_joints(bpe, whole, size);
     return STEER_OK;
 }
 
@@ -179,8 +179,8 @@ int steer_bpe_close(steer_bpe *bpe, int bytes) {
         bpe->plain &= bpe->byte_ids[byte] >= 0;
     }
     steer_find_byte_tokens(bpe->fallback, bpe->vocab);
-    bpe->cuts = !bpe->crosses && !bytes && !bpe->ignore_merges && bpe->prefix.size + bpe->suffix.size == 0 &&
-                steer_vocab_find(bpe->vocab, mark, MARK) >= 0;
+    bpe->cuts = !bpe->merges_unknown && !bytes && !bpe->ignore_merges &&
+                bpe->prefix.size + bpe->suffix.size == 0 && steer_vocab_find(bpe->vocab, mark, MARK) >= 0;
     return STEER_OK;
 }
 

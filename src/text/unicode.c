@@ -108,10 +108,30 @@ static int write_normal(steer_bytes *out, steer_ids *points, steer_form form) {
     return STEER_OK;
 }
 
+/* The end of the ASCII that begins at p. */
+static const char *ascii_end(const char *p, const char *end) {
+    for (uint64_t eight; end - p >= 8 && (memcpy(&eight, p, 8), !(eight & 0x8080808080808080u)); p += 8) {
+    }
+    while (p < end && *p >= 0) p++;
+    return p;
+}
+
+/* ASCII stays as it is in every form, but for its last character, to which marks behind it may belong. */
 int steer_unicode_normalize(steer_bytes *out, const char *text, size_t size, steer_form form) {
+    const char *p = text, *end = text + size;
     steer_ids points = {0};
-    int status = decompose(&points, text, size, form);
-    if (status == STEER_OK) status = write_normal(out, &points, form);
+    int status = STEER_OK;
+    while (p < end && status == STEER_OK) {
+        const char *other = ascii_end(p, end), *next = other;
+        const char *begin = other > p && other < end ? other - 1 : other;
+        while (next < end && *next < 0) next += steer_utf8_size(*next);
+        status = steer_bytes_add(out, p, (size_t)(begin - p));
+        points.size = 0;
+        if (status == STEER_OK && begin < next)
+            status = decompose(&points, begin, (size_t)(next - begin), form);
+        if (status == STEER_OK && begin < next) status = write_normal(out, &points, form);
+        p = next;
+    }
     steer_ids_free(&points);
     return status;
 }

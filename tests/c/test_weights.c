@@ -83,6 +83,34 @@ static void test_blocks(void) {
     steer_weights_close(golden);
 }
 
+/* Elements of 16 bits keep their bits in their own dtype, wherever they lie; each that is not finite is seen. */
+static void test_halves(void) {
+    const struct {
+        steer_format format;
+        steer_dtype dtype;
+        uint16_t exponent;
+    } kinds[] = {{STEER_FORMAT_BF16, STEER_BF16, 0x7f80}, {STEER_FORMAT_F16, STEER_F16, 0x7c00}};
+    enum { N = 1 << 16 };
+    uint8_t *bytes = malloc(2 * N + 1);
+    uint16_t *out = malloc(2 * N);
+    for (int i = 0; i < N; i++) memcpy(bytes + 1 + 2 * i, &(uint16_t){(uint16_t)i}, 2);
+    for (int k = 0; k < 2; k++) {
+        const steer_weight weight = {
+            .name = "w", .file = "f", .format = kinds[k].format, .ndim = 1, .shape = {N}, .data = bytes + 1};
+        int right = 1, finite = 1;
+        for (int i = 0; i < N; i += 16) { /* 16 neighbours share their exponent's bits */
+            finite = 1;
+            CHECK_OK(steer_weight_convert(&weight, i, 16, kinds[k].dtype, out, &finite));
+            right &= finite == ((i & kinds[k].exponent) != kinds[k].exponent);
+        }
+        CHECK(right);
+        CHECK_OK(steer_weight_convert(&weight, 0, N, kinds[k].dtype, out, &finite));
+        CHECK(!finite && memcmp(out, bytes + 1, 2 * N) == 0);
+    }
+    free(out);
+    free(bytes);
+}
+
 /* Many elements, in pieces on threads; NaN and infinity are seen. */
 static void test_convert(void) {
     enum { N = 200001 };
@@ -230,6 +258,7 @@ int main(void) {
     files_begin();
     test_safetensors();
     test_blocks();
+    test_halves();
     test_convert();
     test_refused_files();
     test_refused_contents();

@@ -200,6 +200,36 @@ describe("tokenizers", function()
         assert.same({ tokenizer.bos }, tokenizer:encode("", { special = true }))
     end)
 
+    -- A tokenizer whose vocabulary is the list of tokens, ids from 0.
+    local function made_of(tokens, merges, normalizer)
+        local vocab = {}
+        for i, token in ipairs(tokens) do vocab[i] = ("%s: %d"):format(json.encode(token), i - 1) end
+        for i, merge in ipairs(merges) do merges[i] = json.encode(merge) end
+        return steer.tokenizer(files.put("made.json", ('{"normalizer": %s, "model": {"type": "BPE", "vocab": {%s}, '
+            .. '"merges": [%s]}}'):format(normalizer, table.concat(vocab, ", "), table.concat(merges, ", "))))
+    end
+
+    it("merge over the beginning of a word where merges say so, and there alone", function()
+        local tokenizer = made_of({ "a", ">", "<", "\u{2581}", "\u{2581}<", ">\u{2581}<", "\u{2581}a" },
+            { { "\u{2581}", "<" }, { ">", "\u{2581}<" }, { "\u{2581}", "a" } },
+            '{"type": "Replace", "pattern": {"String": " "}, "content": "\u{2581}"}')
+        assert.same({ 0, 5, 0 }, tokenizer:encode "a> <a")
+        assert.same({ 0, 4, 0 }, tokenizer:encode "a <a")
+        assert.same({ 1, 6, 5, 1, 3, 4 }, tokenizer:encode "> a> <>  <")
+        assert.same({ 5, 5, 6, 4 }, tokenizer:encode "> <> < a <")
+    end)
+
+    it("compose marks with the ASCII letter before them, and leave other ASCII", function()
+        local tokenizer = made_of({ "e", "x", "\u{301}", "\u{e9}", "\u{1eb9}", "\u{323}" }, {}, '{"type": "NFC"}')
+        for _, form in ipairs { "e\u{301}", "\u{e9}" } do
+            assert.same({ 0, 3, 1 }, tokenizer:encode("e" .. form .. "x"))
+            assert.same({ 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 3 }, tokenizer:encode(("x"):rep(10) .. form))
+            assert.same({ 3, 3 }, tokenizer:encode(form .. form))
+        end
+        assert.same({ 4, 2, 1 }, tokenizer:encode "e\u{301}\u{323}x") -- the dot below comes first
+        assert.same({ 2 }, tokenizer:encode "\u{301}")
+    end)
+
     it("take long texts, of which no buffer knew", function()
         local tokenizer = steer.tokenizer(fixtures .. "bl-gpt2")
         local long = ("The tower, the flood and the bells. "):rep(5000)

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 #ifdef _OPENMP
@@ -102,9 +103,16 @@ static int cpu_describe(void *device, steer_device_info *out) {
     return STEER_OK;
 }
 
+enum { LARGE = 32 << 20, LARGE_PAGE = 2 << 20 };
+
 static int cpu_allocate(void *device, void **out, size_t bytes) {
     if (bytes > (size_t)total_memory()) return STEER_E_OUT_OF_MEMORY; /* overcommit would say yes */
-    return posix_memalign(out, 64, bytes ? bytes : 1) == 0 ? STEER_OK : STEER_E_OUT_OF_MEMORY;
+    const size_t align = bytes >= LARGE ? LARGE_PAGE : 64;
+    if (posix_memalign(out, align, bytes ? bytes : 1) != 0) return STEER_E_OUT_OF_MEMORY;
+#ifdef MADV_HUGEPAGE
+    if (bytes >= LARGE) (void)madvise(*out, bytes, MADV_HUGEPAGE); /* a wish: streams are a tenth faster */
+#endif
+    return STEER_OK;
 }
 
 static void cpu_release(void *device, void *data) { free(data); }

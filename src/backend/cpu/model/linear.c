@@ -14,7 +14,7 @@ enum { TILE_ROWS = 64, TILE_COLUMNS = 12, BLOCK_BYTES = 4 << 20 };
 /* x in f32, rows `stride` elements apart: as tiles take them, or as they are. */
 static float *widen_rows(const steer_linear *args, int64_t stride, int for_tiles) {
     const size_t bytes = (size_t)(args->rows * stride) * sizeof(float);
-    float *x = malloc(bytes ? bytes : 1);
+    float *x = aligned_alloc(64, (bytes + 64) / 64 * 64);
     if (!x) return NULL;
 #pragma omp parallel for schedule(static) if (args->rows * stride >= STEER_CPU_PARALLEL)
     for (int64_t row = 0; row < args->rows; row++) {

@@ -11,6 +11,7 @@
 enum { LANES = 8, STEP = STEER_TILE_STEP, MOST_ROWS = 4, MOST_COLUMNS = 4 };
 
 typedef float lanes __attribute__((vector_size(LANES * 4)));
+typedef float loose __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 typedef uint32_t words __attribute__((vector_size(LANES * 4)));
 
 #define INLINE static inline __attribute__((always_inline))
@@ -48,43 +49,61 @@ INLINE void step(lanes sum[MOST_ROWS][MOST_COLUMNS], steer_dtype dtype, int rows
         for (int c = 0; c < columns; c++) load(&wide[c], dtype, w + c * w_stride, half);
 #pragma GCC unroll 4
         for (int r = 0; r < rows; r++) {
-            lanes own;
-            memcpy(&own, x + r * x_stride + half * (int)sizeof own, sizeof own);
+            /* Volatile, or compilers load it once for each product: loads are what this loop runs out of. */
+            const lanes own = *(const volatile loose *)(x + r * x_stride + half * (int)sizeof own);
 #pragma GCC unroll 4
             for (int c = 0; c < columns; c++) sum[r][c] += own * wide[c];
         }
     }
 }
 
-/* The products of `rows` rows and `columns` columns from (row, column) on. */
+/* The lanes' sum: ((0 + 4) + (2 + 6)) + ((1 + 5) + (3 + 7)). */
+INLINE float total(const lanes *sum) {
+    typedef float four __attribute__((vector_size(16)));
+    four low, high;
+    memcpy(&low, sum, sizeof low);
+    memcpy(&high, (const char *)sum + sizeof low, sizeof high);
+    low += high;
+    return (low[0] + low[2]) + (low[1] + low[3]);
+}
+
+/* The products of `rows` rows and `columns` columns from (row, column) on. Meanwhile the columns behind t's, which are next, come to
+ * the cache: as much of them as this is of t, from four places at once, as the memory is faster that way. */
 INLINE void tile(const steer_tile *t, steer_dtype dtype, int rows, int columns, int64_t row, int64_t column) {
     const int64_t size = dtype == STEER_F32 ? 4 : 2, whole = t->in / STEP * STEP;
     const int64_t x_stride = t->x_stride * (int64_t)sizeof *t->x, w_stride = t->in * size;
     const char *x = (const char *)(t->x + row * t->x_stride), *w = (const char *)t->w + column * w_stride;
-    lanes sum[MOST_ROWS][MOST_COLUMNS] = {{{0}}};
-    for (int64_t i = 0; i < whole; i += STEP)
+    const int64_t part = t->columns * w_stride / 4, pace = columns * STEP * size * rows / t->rows / 4;
+    const int64_t done = (row * t->columns + column * rows) * w_stride / t->rows;
+    uintptr_t fetched = (uintptr_t)t->w + (uintptr_t)(4 * part + done / 4), goal = fetched;
+    lanes sum[MOST_ROWS][MOST_COLUMNS];
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (int c = 0; c < columns; c++) sum[r][c] = (lanes){0};
+    for (int64_t i = 0; i < whole; i += STEP) {
+        for (goal += (uintptr_t)pace; fetched < goal; fetched += 64)
+            for (int64_t k = 0; k < 4; k++) __builtin_prefetch((const char *)fetched + k * part, 0, 2);
         step(sum, dtype, rows, columns, x + i * 4, x_stride, w + i * size, w_stride);
+    }
     if (whole < t->in) { /* the last elements of the weight, and zeros, as those of x are padded with */
         char last[MOST_COLUMNS][STEP * 4] = {{0}};
         for (int c = 0; c < columns; c++)
             memcpy(last[c], w + c * w_stride + whole * size, (size_t)((t->in - whole) * size));
         step(sum, dtype, rows, columns, x + whole * 4, x_stride, last[0], sizeof last[0]);
     }
+#pragma GCC unroll 4
     for (int r = 0; r < rows; r++)
-        for (int c = 0; c < columns; c++) {
-            float s[LANES];
-            memcpy(s, &sum[r][c], sizeof s);
-            t->product[(row + r) * t->columns + column + c] =
-                ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
-        }
+#pragma GCC unroll 4
+        for (int c = 0; c < columns; c++) t->product[(row + r) * t->columns + column + c] = total(&sum[r][c]);
 }
 
-/* Rows by fours, then two, then one; columns by as many as there are registers for the sums of. */
+/* Rows by fours, then two, then one; columns so that sums and operands fit 16 registers. */
 #define TILE_FUNCTION(name, dtype)                                                                           \
     STEER_CPU_WIDE static void tiles_##name(const steer_tile *t) {                                           \
         int64_t row = 0, column;                                                                             \
         for (; row + 4 <= t->rows; row += 4) {                                                               \
-            for (column = 0; column + 3 <= t->columns; column += 3) tile(t, dtype, 4, 3, row, column);       \
+            for (column = 0; column + 2 <= t->columns; column += 2) tile(t, dtype, 4, 2, row, column);       \
             for (; column < t->columns; column++) tile(t, dtype, 4, 1, row, column);                         \
         }                                                                                                    \
         for (; row + 2 <= t->rows; row += 2) {                                                               \
