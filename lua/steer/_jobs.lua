@@ -23,8 +23,9 @@ local function affordable(lm)
 end
 
 --- The shared session of a model, with room for sequences of the given needs (positions each): all at once if memory
--- allows, but at least for the longest.
-function M.session(lm, op, needs)
+-- allows, but at least for the longest, and the twin beside it where there are twins.
+-- @tparam[opt] number room most positions that its cache may have, at least what the longest needs
+function M.session(lm, op, needs, twins, room)
     local longest, total = 0, 0
     for _, need in ipairs(needs) do
         longest, total = math.max(longest, round_up(need)), total + round_up(need)
@@ -37,9 +38,11 @@ function M.session(lm, op, needs)
     local sequences = math.min(#needs, most)
     local shared = rawget(lm, "shared_session")
     local enough = math.min(total, longest * most)
-    if shared and shared.sequences >= sequences and shared.capacity >= enough then return shared end
-    local tokens = math.max(longest, math.min(math.max(enough, 2048), affordable(lm)))
-    if shared and shared.sequences >= sequences and shared.capacity >= tokens then return shared end
+    room = room and math.floor(room / 16) * 16 or math.huge
+    local fits = shared and shared.sequences >= sequences and shared.capacity <= room
+    if fits and shared.capacity >= enough then return shared end
+    local tokens = math.max(longest * (twins and 2 or 1), math.min(math.max(enough, 2048), affordable(lm), room))
+    if fits and shared.capacity >= tokens then return shared end
     if shared then shared:close() end
     rawset(lm, "shared_session", nil)
     shared = lm:session { sequences = math.max(sequences, math.min(8, most)), tokens = tokens }
@@ -54,10 +57,15 @@ end
 -- @tparam[opt] function each called after every step with the session and the ids
 -- @tparam function finish called with the session and the ids at the end, also of an interrupt, whose error goes on
 -- after it; gives what is returned
-function M.run(lm, op, list, each, finish)
+-- @tparam[opt] number room as for M.session
+function M.run(lm, op, list, each, finish, room)
     local needs = {}
-    for i, job in ipairs(list) do needs[i] = #job.request.tokens + (job.request.max_tokens or 0) end
-    local session, ids = M.session(lm, op, needs), {}
+    local twins
+    for _, job in ipairs(list) do
+        needs[#needs + 1] = #job.request.tokens + (job.request.max_tokens or 0)
+        if job.request.twin then needs[#needs + 1], twins = needs[#needs], true end
+    end
+    local session, ids = M.session(lm, op, needs, twins, room), {}
     local ok, err = pcall(function()
         for i, job in ipairs(list) do
             local added, id = pcall(session.add, session, job.request)
@@ -84,6 +92,30 @@ function M.run(lm, op, list, each, finish)
     for _, id in ipairs(ids) do session:drop(id) end
     if not ok then error(err, 0) end
     return result
+end
+
+--- Computes unsteered prompts, which requests that run next then find in the cache: twins, and those whose specs leave
+-- their beginnings alone.
+-- @tparam table prompts list of lists of ids
+-- @tparam table needs positions of all requests that come, for the size of the session
+-- @tparam boolean twins whether there are twins among them
+-- @tparam[opt] function each
+-- @tparam[opt] number room as for M.session
+function M.begin(lm, op, prompts, needs, twins, each, room)
+    local list, all = {}, {}
+    for i, ids in ipairs(prompts) do list[i], all[i] = { request = { tokens = ids }, number = i }, #ids end
+    for _, need in ipairs(needs) do all[#all + 1] = need end
+    M.session(lm, op, all, twins, room)
+    M.run(lm, op, list, each, function() end, room)
+end
+
+--- Gives the token ids of a request, whose name stands in messages.
+-- @tparam string name such as "requests[3]"
+function M.tokens(lm, op, request, name)
+    local ok, ids = pcall(lm.tokens_of, lm, op, request)
+    if ok then return ids end
+    if type(ids) == "table" and ids.message then ids.message = ids.message:gsub("^request", name) end
+    return error(ids, 0)
 end
 
 --- Checks a list of requests: a table of at least one entry.
