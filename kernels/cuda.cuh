@@ -197,6 +197,8 @@ int steer_cuda_activate(void *device, const steer_activate *args);
 /* model/logits.cu */
 int steer_cuda_logits(void *device, const steer_logits *args);
 int steer_cuda_logprob(void *device, const steer_logprob *args);
+/* model/divergence.cu */
+int steer_cuda_divergence(void *device, const steer_divergence *args);
 /* model/sample.cu */
 size_t steer_cuda_sample_work(void *device, const steer_sample *args);
 int steer_cuda_sample(void *device, const steer_sample *args);

@@ -23,6 +23,7 @@ static const steer_model_ops *model_ops() {
     ops.sample_work = steer_cuda_sample_work;
     ops.sample = steer_cuda_sample;
     ops.logprob = steer_cuda_logprob;
+    ops.divergence = steer_cuda_divergence;
     return &ops;
 }
 

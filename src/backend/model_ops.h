@@ -243,6 +243,19 @@ typedef struct steer_logprob {
     float *out;
 } steer_logprob;
 
+/* How far a row of logits is from its twin, another row that saw the same tokens otherwise: with p = softmax(row) and q =
+ * softmax(twin), kl = sum of p * log(p / q) in f64 sums (equal rows: exactly 0), logprob = log q[token], top = the first of q's
+ * greatest (NaN ranks below all). The token is the row's target or, where that is -1, its chosen one. */
+typedef struct steer_divergence {
+    int64_t count, vocab;
+    const float *logits;   /* [rows, vocab] */
+    const int32_t *twin;   /* [count] row of the twin; -1: none, kl and logprob are 0, top is -1 */
+    const int32_t *target; /* [count] token, or -1 */
+    const int32_t *chosen; /* [count] the same; -1 in both: logprob is 0. NULL: all -1 */
+    float *kl, *logprob;   /* [count] */
+    int32_t *top;          /* [count] */
+} steer_divergence;
+
 /* `device` is the backend's. */
 typedef struct steer_model_ops {
     int (*embed)(void *device, const steer_embed *args);
@@ -264,6 +277,7 @@ typedef struct steer_model_ops {
     size_t (*sample_work)(void *device, const steer_sample *args);
     int (*sample)(void *device, const steer_sample *args);
     int (*logprob)(void *device, const steer_logprob *args);
+    int (*divergence)(void *device, const steer_divergence *args);
 } steer_model_ops;
 
 #ifdef __cplusplus

@@ -1,4 +1,4 @@
-/* test_model_sample.c: logits, log probabilities and the choice of tokens, against a float64 oracle. */
+/* test_model_sample.c: logits, log probabilities, twins and the choice of tokens, against a float64 oracle. */
 /* devices: cpu cuda */
 #include "model_ops.h"
 
@@ -56,6 +56,100 @@ static void test_logprob(void) {
     CHECK_OP(logprob, (&(steer_logprob){count, vocab, x->data, array_ints(count, target)->data, out->data}));
     array_read(out);
     expect("log probabilities", out, 0, count, expected);
+}
+
+/* ---- Twins --------------------------------------------------------------------------------------------------------- */
+
+/* sum of p * log(p / q); what p has no weight for adds nothing. */
+static double divergence_of(const double *x, const double *y, int64_t vocab) {
+    double most_x = -INFINITY, most_y = -INFINITY, total_x = 0, total_y = 0, kl = 0;
+    for (int64_t i = 0; i < vocab; i++) most_x = fmax(most_x, x[i]), most_y = fmax(most_y, y[i]);
+    for (int64_t i = 0; i < vocab; i++) total_x += exp(x[i] - most_x), total_y += exp(y[i] - most_y);
+    for (int64_t i = 0; i < vocab; i++) {
+        const double p = x[i] - most_x - log(total_x), q = y[i] - most_y - log(total_y);
+        if (exp(p) > 0) kl += exp(p) * (p - q);
+    }
+    return kl;
+}
+
+/* Rows and twins in one array, as in a step: pairs that differ a lot, a little, by a constant, and not at all. */
+static void test_divergence(int64_t count, int64_t vocab) {
+    array *x = array_noise(STEER_F32, 2 * count * vocab, 1 + 5 * pick(2)), *kl, *logprob, *top;
+    int32_t twin[40], target[40], chosen[40], tops[40];
+    span kls[40], logprobs[40];
+    for (int64_t i = 0; i < x->n; i++)
+        if (pick(60) == 0) x->values[i] = -INFINITY;
+    for (int64_t row = 0; row < count; row++) {
+        double *own = x->values + row * vocab, *other = x->values + (2 * count - 1 - row) * vocab;
+        twin[row] = row % 6 == 5 ? -1 : (int32_t)(2 * count - 1 - row);
+        target[row] = pick(2) ? pick((int)vocab) : -1;
+        chosen[row] = pick(3) ? pick((int)vocab) : -1;
+        own[pick((int)vocab)] = 3;
+        const double shift = row % 4 == 2 ? 0.5 * pick(100) : 0, by = row % 4 == 1 ? 1e-3 * noise() : 0;
+        for (int64_t i = 0; i < vocab; i++) /* mostly within reach: q is 0 nowhere that p is not */
+            if (row % 4 || isinf(other[i]))
+                other[i] = rounded(STEER_F32, own[i] + shift + by * (double)(i % 7 - 3));
+        for (int k = 0; k < 3 && row % 4 == 0; k++) other[pick((int)vocab)] = 25; /* equals: the first one */
+        if (target[row] >= 0) own[target[row]] = other[target[row]] = -1;
+        if (chosen[row] >= 0) own[chosen[row]] = other[chosen[row]] = -2;
+    }
+    array_write(x);
+    const int with_chosen = pick(4) > 0;
+    for (int64_t row = 0; row < count; row++) {
+        const double *own = x->values + row * vocab, *other = x->values + twin[row] * vocab;
+        const int32_t token = target[row] >= 0 || !with_chosen ? target[row] : chosen[row];
+        kls[row] = logprobs[row] = span_of(0, 0);
+        tops[row] = -1;
+        if (twin[row] < 0) continue;
+        const double exact = divergence_of(own, other, vocab);
+        if (row % 4 != 3) kls[row] = span_of(exact, 1e-6 + 0x1p-21 * fabs(exact)); /* equal rows: exactly 0 */
+        if (token >= 0) logprobs[row] = logprob_span(other, vocab, token);
+        for (tops[row] = 0; tops[row] < vocab; tops[row]++) {
+            int64_t i = 0;
+            while (i < vocab && !(other[i] > other[tops[row]])) i++;
+            if (i == vocab) break;
+        }
+    }
+    kl = array_full(STEER_F32, count, NAN);
+    logprob = array_full(STEER_F32, count, NAN);
+    top = array_full(STEER_I32, count, -9);
+    DESCRIBE("divergence count %d vocab %d", (int)count, (int)vocab);
+    CHECK_OP(divergence, (&(steer_divergence){count, vocab, x->data, array_ints(count, twin)->data,
+                                              array_ints(count, target)->data,
+                                              with_chosen ? array_ints(count, chosen)->data : NULL, kl->data,
+                                              logprob->data, top->data}));
+    array_read(kl);
+    array_read(logprob);
+    array_read(top);
+    expect("divergences", kl, 0, count, kls);
+    expect("log probabilities of twins", logprob, 0, count, logprobs);
+    for (int64_t row = 0; row < count; row++)
+        check_report(top->values[row] == tops[row], __FILE__, __LINE__, "the likeliest token of a twin",
+                     about);
+}
+
+/* q without what p has: infinite. NaN in either row: NaN, and the other rows' results stay. */
+static void test_divergence_special(void) {
+    enum { VOCAB = 700, ROWS = 4 };
+    array *x = array_noise(STEER_F32, 2 * ROWS * VOCAB, 2);
+    const int32_t twin[ROWS] = {4, 5, 6, 7}, target[ROWS] = {3, 3, 3, 3};
+    x->values[4 * VOCAB + 5] = -INFINITY;
+    x->values[1 * VOCAB + 5] = NAN;
+    for (int i = 0; i < VOCAB; i++) x->values[6 * VOCAB + i] = NAN;
+    array_write(x);
+    array *kl = array_full(STEER_F32, ROWS, 7), *logprob = array_full(STEER_F32, ROWS, 7),
+          *top = array_full(STEER_I32, ROWS, -9);
+    DESCRIBE("divergence with NaN and infinities");
+    CHECK_OP(divergence,
+             (&(steer_divergence){ROWS, VOCAB, x->data, array_ints(ROWS, twin)->data,
+                                  array_ints(ROWS, target)->data, NULL, kl->data, logprob->data, top->data}));
+    array_read(kl);
+    array_read(logprob);
+    array_read(top);
+    CHECK(isinf(kl->values[0]) && kl->values[0] > 0 && isfinite(logprob->values[0]));
+    CHECK(isnan(kl->values[1]) && isfinite(logprob->values[1]));
+    CHECK(isnan(kl->values[2]) && isnan(logprob->values[2]) && top->values[2] == 0);
+    CHECK_NEAR(kl->values[3], divergence_of(x->values + 3 * VOCAB, x->values + 7 * VOCAB, VOCAB), 1e-5);
 }
 
 /* ---- The choice ------------------------------------------------------------------------------------------------------ */
@@ -337,10 +431,13 @@ static void test_all(steer_device *opened) {
     for (int round = 0; round < 6; round++) {
         test_logits();
         test_logprob();
+        test_divergence(between(1, 40), between(1, 9000));
         test_choice(between(1, 12), between(1, 100));
         test_choice(between(1, 12), between(100, 20000));
         arrays_free();
     }
+    test_divergence(3, 151936);
+    test_divergence_special();
     test_choice(2, 151936);
     test_ties();
     test_special();

@@ -17,8 +17,7 @@ int steer_cpu_logits(void *device, const steer_logits *args) {
     return STEER_OK;
 }
 
-/* The greatest of x that is not NaN. */
-STEER_CPU_WIDE static float greatest(const float *x, int64_t n) {
+STEER_CPU_WIDE float steer_row_greatest(const float *x, int64_t n) {
     float lanes[16];
     for (int l = 0; l < 16; l++) lanes[l] = -INFINITY;
     int64_t i = 0;
@@ -41,7 +40,7 @@ STEER_CPU_WIDE static double total_of(const float *x, float most, int64_t n) {
 }
 
 float steer_row_logprob(const float *x, int64_t n, int64_t at) {
-    const float most = greatest(x, n);
+    const float most = steer_row_greatest(x, n);
     return (float)((double)x[at] - (double)most - log(total_of(x, most, n)));
 }
 

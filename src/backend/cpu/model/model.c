@@ -18,4 +18,5 @@ const steer_model_ops steer_cpu_model_ops = {
     .sample_work = steer_cpu_sample_work,
     .sample = steer_cpu_sample,
     .logprob = steer_cpu_logprob,
+    .divergence = steer_cpu_divergence,
 };

@@ -68,6 +68,8 @@ void steer_tile_arrange(float *to, steer_dtype dtype, const void *row, int64_t n
 void steer_row_activate(steer_activation act, float *x, const float *up, int64_t n);
 /* log softmax of a row at one place: NaN if any is. (logits.c) */
 float steer_row_logprob(const float *x, int64_t n, int64_t at);
+/* The greatest of a row that is not NaN, -INFINITY if there is none. (logits.c) */
+float steer_row_greatest(const float *x, int64_t n);
 /* In place, one row of f32 (norm.c); rounds as the kind says. */
 void steer_row_norm(const steer_norm *norm, const float *weight, const float *bias, steer_dtype dtype,
                     float *x, int64_t n);
@@ -88,6 +90,7 @@ int steer_cpu_logits(void *device, const steer_logits *args);
 size_t steer_cpu_sample_work(void *device, const steer_sample *args);
 int steer_cpu_sample(void *device, const steer_sample *args);
 int steer_cpu_logprob(void *device, const steer_logprob *args);
+int steer_cpu_divergence(void *device, const steer_divergence *args);
 
 static inline int steer_cpu_no_memory(const char *what, size_t bytes) {
     return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "%s: %zu bytes of host memory", what, bytes);
