@@ -143,7 +143,7 @@ typedef struct steer_sequence_desc {
     steer_capture *capture;        /* NULL: none */
     const int32_t *capture_groups; /* [count] group of each given token, -1: none; read with capture */
     int32_t capture_generated;     /* group of generated tokens that are fed back, -1: none */
-    int32_t reserved;
+    int32_t twin;                  /* 1: an unsteered twin runs beside it, fed the same tokens */
 } steer_sequence_desc;
 
 typedef struct steer_sequence_status {
@@ -184,6 +184,12 @@ int steer_session_tokens(int64_t *count, steer_session *session, int32_t id, int
 /* Copies the log probabilities of the given tokens from logprobs_from on, [count - logprobs_from] of them, once the sequence is done
  * with them. */
 int steer_session_logprobs(float *out, steer_session *session, int32_t id);
+/* What the twin says of the tokens of a sequence that was added with one: those given from logprobs_from on, then the generated ones.
+ * Copies from index `start` on, at most `capacity`; *count says how many: kl, in nats, of the twin's distribution from the sequence's
+ * (KL(steered || unsteered) over the vocabulary), the token's log probability under the twin, and the token that is likeliest under
+ * it. Arrays may be NULL. */
+int steer_session_twin(int64_t *count, steer_session *session, int32_t id, int64_t start, int64_t capacity,
+                       float *kl, float *logprobs, int32_t *likeliest);
 /* The logits [count - logits_from, vocab] f32 of the given tokens' positions; a new reference. */
 int steer_session_logits(steer_tensor **out, steer_session *session, int32_t id);
 /* Rows of the sequence that a spec's operations selected so far, by site and layer, [3 * layers] (conditions not counted). */

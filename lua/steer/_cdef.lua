@@ -457,7 +457,7 @@ typedef struct steer_sequence_desc {
     steer_capture *capture;
     const int32_t *capture_groups;
     int32_t capture_generated;
-    int32_t reserved;
+    int32_t twin;
 } steer_sequence_desc;
 typedef struct steer_sequence_status {
     uint32_t struct_size;
@@ -486,6 +486,8 @@ int steer_session_status(steer_sequence_status *out, steer_session *session, int
 int steer_session_tokens(int64_t *count, steer_session *session, int32_t id, int64_t start, int64_t capacity,
                          int32_t *tokens, float *logprobs);
 int steer_session_logprobs(float *out, steer_session *session, int32_t id);
+int steer_session_twin(int64_t *count, steer_session *session, int32_t id, int64_t start, int64_t capacity,
+                       float *kl, float *logprobs, int32_t *likeliest);
 int steer_session_logits(steer_tensor **out, steer_session *session, int32_t id);
 int steer_session_steered(int64_t *out, steer_session *session, int32_t id);
 int steer_session_fork(int32_t *id, steer_session *session, int32_t from, int64_t max_tokens);

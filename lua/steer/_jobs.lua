@@ -23,8 +23,8 @@ local function affordable(lm)
 end
 
 --- The shared session of a model, with room for sequences of the given needs (positions each): all at once if memory
--- allows, but at least for the longest.
-function M.session(lm, op, needs)
+-- allows, but at least for the longest, and the twin beside it where there are twins.
+function M.session(lm, op, needs, twins)
     local longest, total = 0, 0
     for _, need in ipairs(needs) do
         longest, total = math.max(longest, round_up(need)), total + round_up(need)
@@ -38,7 +38,7 @@ function M.session(lm, op, needs)
     local shared = rawget(lm, "shared_session")
     local enough = math.min(total, longest * most)
     if shared and shared.sequences >= sequences and shared.capacity >= enough then return shared end
-    local tokens = math.max(longest, math.min(math.max(enough, 2048), affordable(lm)))
+    local tokens = math.max(longest * (twins and 2 or 1), math.min(math.max(enough, 2048), affordable(lm)))
     if shared and shared.sequences >= sequences and shared.capacity >= tokens then return shared end
     if shared then shared:close() end
     rawset(lm, "shared_session", nil)
@@ -56,8 +56,12 @@ end
 -- after it; gives what is returned
 function M.run(lm, op, list, each, finish)
     local needs = {}
-    for i, job in ipairs(list) do needs[i] = #job.request.tokens + (job.request.max_tokens or 0) end
-    local session, ids = M.session(lm, op, needs), {}
+    local twins
+    for _, job in ipairs(list) do
+        needs[#needs + 1] = #job.request.tokens + (job.request.max_tokens or 0)
+        if job.request.twin then needs[#needs + 1], twins = needs[#needs], true end
+    end
+    local session, ids = M.session(lm, op, needs, twins), {}
     local ok, err = pcall(function()
         for i, job in ipairs(list) do
             local added, id = pcall(session.add, session, job.request)

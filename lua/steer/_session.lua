@@ -85,14 +85,15 @@ local ADD_OPTIONS = {
     prompt_tokens = "number",
     temperature = "number", top_k = "number", top_p = "number", min_p = "number", repetition_penalty = "number",
     seed = "number", ignore_eos = "boolean", stop_ids = "table", logprobs_from = "number", logits_from = "number",
-    capture = "table", add_generation_prompt = "boolean", tools = true,
+    capture = "table", add_generation_prompt = "boolean", tools = true, twin = "boolean",
 }
 
 --- Adds a sequence, which waits until there is room for it.
 -- @tparam table request tokens (ids), prompt (a text) or messages (a chat); spec; max_tokens to generate (default 0);
 -- prompt_tokens (how many of the tokens are the prompt, default all); temperature (default 0: greedy), top_k, top_p,
 -- min_p, repetition_penalty, seed; ignore_eos; stop_ids; logprobs_from and logits_from (index from 0 of the first given
--- token whose log probability, or after which logits are wanted); capture = {object, groups = list, generated = group}
+-- token whose log probability, or after which logits are wanted); capture = {object, groups = list, generated = group};
+-- twin (true: the same sequence without the spec runs beside it, fed the same tokens; takes the room of a sequence)
 -- @treturn number id of the sequence
 function Session:add(request)
     local handle, op = use(self, "session_add"), "session_add"
@@ -109,7 +110,7 @@ function Session:add(request)
     desc.min_p, desc.repetition_penalty = request.min_p or 0, request.repetition_penalty or 1
     desc.top_k = check.integer(op, "top_k", request.top_k or 0, 0, 2 ^ 31 - 1)
     desc.seed = seed_of(op, request.seed or 0)
-    desc.ignore_eos = request.ignore_eos and 1 or 0
+    desc.ignore_eos, desc.twin = request.ignore_eos and 1 or 0, request.twin and 1 or 0
     if request.stop_ids then
         stops, count = ids_of(op, "stop_ids", request.stop_ids)
         desc.stop_ids, desc.stop_count = stops, count
@@ -182,6 +183,25 @@ function Session:logprobs(id)
     local list = {}
     for i = 1, n do list[i] = values[i - 1] end
     return list
+end
+
+--- Gives what the unsteered twin says of the tokens of a sequence with one: those given from logprobs_from on, then the
+-- generated ones.
+-- @tparam number id
+-- @treturn table per token: kl (KL(steered || unsteered) over the vocabulary, nats), logprobs (of the token under the
+-- twin) and likeliest (the id that the twin finds likeliest there), each a list
+function Session:twin(id)
+    local handle, most = use(self, "session_twin"), 2 ^ 31
+    c.check(C.steer_session_twin(count_out, handle, id, 0, most, nil, nil, nil))
+    local n = tonumber(count_out[0])
+    local kl, logprobs = ffi.new("float[?]", n + 1), ffi.new("float[?]", n + 1)
+    local likeliest = ffi.new("int32_t[?]", n + 1)
+    c.check(C.steer_session_twin(count_out, handle, id, 0, n, kl, logprobs, likeliest))
+    local twin = { kl = {}, logprobs = {}, likeliest = {} }
+    for i = 1, n do
+        twin.kl[i], twin.logprobs[i], twin.likeliest[i] = kl[i - 1], logprobs[i - 1], likeliest[i - 1]
+    end
+    return twin
 end
 
 --- Gives the logits of the given tokens from logits_from on.

@@ -2,6 +2,7 @@
 local check = require "steer._check"
 local jobs = require "steer._jobs"
 local options = require "steer._options"
+local twins = require "steer._twin"
 local walk = require "steer._walk"
 
 local raise = require("steer._error").raise
@@ -14,9 +15,9 @@ local REQUEST = {
     prompt = "string", messages = "table", tokens = "table", response = "table", spec = true, max_tokens = "number",
     temperature = "number",
     top_k = "number", top_p = "number", min_p = "number", repetition_penalty = "number", seed = "number", stop = true,
-    ignore_eos = "boolean", tools = true, add_generation_prompt = "boolean",
+    ignore_eos = "boolean", tools = true, add_generation_prompt = "boolean", twin = "boolean",
 }
-local PASSED = { "spec", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "ignore_eos" }
+local PASSED = { "spec", "twin", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "ignore_eos" }
 
 -- ---- Stop strings --------------------------------------------------------------------------------------------------
 
@@ -101,7 +102,7 @@ local function follow(lm, session, id, stream, last)
     return piece
 end
 
-local function result_of(session, id, stream)
+local function result_of(session, id, stream, request)
     local status = session:status(id)
     local ids, logprobs = session:tokens(id)
     local finish = status.state
@@ -113,7 +114,8 @@ local function result_of(session, id, stream)
     end
     return {
         text = stream.decoder and stream.text or nil, tokens = ids, logprobs = logprobs, finish = finish,
-        steered = session:steered(id),
+        steered = session:steered(id), given = request.tokens,
+        twin = request.twin and twins.read(session, id, ids) or nil,
     }
 end
 
@@ -147,10 +149,13 @@ end
 -- @tparam table requests list of requests, or one text. Each is a text, or a table with one of prompt (text), messages
 -- (a chat) and tokens (ids), and spec (nil: unsteered), max_tokens (default 256), temperature (default 0: greedy),
 -- top_k, top_p, min_p, repetition_penalty, seed (default 0), stop (a text or a list of texts that end it), ignore_eos,
--- response (ids of the answer so far, which goes on: the result's text is of the whole answer, its tokens are new).
+-- response (ids of the answer so far, which goes on: the result's text is of the whole answer, its tokens are new),
+-- twin (true: an unsteered twin runs beside it and is fed the same tokens).
 -- Beside the requests: on_token = function(i, piece), called with each new piece of text of request i
--- @treturn table list of {text, tokens, logprobs, finish = "stop" or "length", steered = {[layer] = rows}}. After
--- Ctrl-C the error `interrupted` is raised and lm.last has what was generated
+-- @treturn table list of {text, tokens, logprobs, finish = "stop" or "length", steered = {[layer] = rows}, given = ids
+-- of its prompt, twin}. twin, where asked for: per token kl (KL(steered || unsteered) over the vocabulary, nats) and
+-- logprobs (of the token without steering), mean_kl, divergence (index of the first token that is not the unsteered
+-- model's likeliest). After Ctrl-C the error `interrupted` is raised and lm.last has what was generated
 function M.generate(lm, requests)
     if type(requests) == "string" then requests = { requests } end
     check.type("generate", "requests", requests, "table", "a list of requests")
@@ -183,7 +188,7 @@ function M.generate(lm, requests)
         local results = {}
         for i, id in ipairs(ids) do
             follow(lm, session, id, streams[i], true)
-            results[i] = result_of(session, id, streams[i])
+            results[i] = result_of(session, id, streams[i], list[i].request)
         end
         lm.last = require("steer.view").attach(lm, list, results)
         return results

@@ -2,6 +2,7 @@
 local check = require "steer._check"
 local jobs = require "steer._jobs"
 local options = require "steer._options"
+local twins = require "steer._twin"
 
 local raise = require("steer._error").raise
 
@@ -9,7 +10,7 @@ local M = {}
 
 local REQUEST = {
     prompt = "string", messages = "table", tokens = "table", options = "table", spec = true, tools = true,
-    add_generation_prompt = "boolean",
+    add_generation_prompt = "boolean", twin = "boolean",
 }
 
 local function concat(a, b)
@@ -39,8 +40,9 @@ local function read_request(lm, request, i)
         list[k] = {
             request = {
                 tokens = concat(prompt, ids), prompt_tokens = #prompt, logprobs_from = #prompt, spec = request.spec,
+                twin = request.twin,
             },
-            number = i, count = #ids,
+            number = i, count = #ids, ids = ids,
         }
     end
     return list
@@ -56,15 +58,50 @@ end
 local function run(lm, op, list)
     if #list == 0 then return end
     jobs.run(lm, op, list, nil, function(session, ids)
-        for i, id in ipairs(ids) do list[i].logprobs = session:logprobs(id) end
+        for i, id in ipairs(ids) do
+            local job = list[i]
+            job.logprobs = session:logprobs(id)
+            job.twin = job.request.twin and twins.read(session, id, job.ids)
+        end
     end)
+end
+
+-- Gives scores their probability among each other, and their log odds against the others together.
+local function compare(scores)
+    local best = -math.huge
+    for _, score in ipairs(scores) do best = math.max(best, score.logprob) end
+    local total = 0
+    for _, score in ipairs(scores) do total = total + math.exp(score.logprob - best) end
+    for k, score in ipairs(scores) do
+        local others = 0
+        for i, other in ipairs(scores) do others = others + (i == k and 0 or math.exp(other.logprob - best)) end
+        score.probability = math.exp(score.logprob - best) / total
+        score.logit_difference = #scores > 1 and score.logprob - best - math.log(others) or nil
+    end
+    return scores
+end
+
+-- The scores of a request's options, and those of their twins in them.
+local function scores_of(list)
+    local scores, plain = {}, {}
+    for k, job in ipairs(list) do
+        scores[k] = { logprob = sum(job.logprobs), tokens = job.count, logprobs = job.logprobs, twin = job.twin }
+        plain[k] = job.twin
+        if job.twin then job.twin.logprob = sum(job.twin.logprobs) end
+    end
+    compare(plain)
+    return compare(scores)
 end
 
 --- Scores continuations of prompts. A prompt is computed once for all its options.
 -- @param lm the model: lm:score{...}
--- @tparam table requests list of {prompt, messages or tokens, options = list of texts or lists of ids, spec}
+-- @tparam table requests list of {prompt, messages or tokens, options = list of texts or lists of ids, spec, twin
+-- (true: also without the spec, in the same batch)}
 -- @treturn table per request a list with, for each option: logprob (sum over its tokens, in nats), tokens (how many),
--- logprobs (of each), probability (of this option among the request's options, by softmax of logprob)
+-- logprobs (of each), probability (of this option among the request's options, by softmax of logprob), logit_difference
+-- (its log odds against the other options: of two options of one token each, the difference of their logits) and twin,
+-- which, where asked for, has logprob, logprobs, probability and logit_difference of the option without steering, and
+-- kl, mean_kl and divergence as lm:generate gives them
 function M.score(lm, requests)
     jobs.check_list("score", "requests", requests)
     local first, rest, all = {}, {}, {}
@@ -75,23 +112,33 @@ function M.score(lm, requests)
     run(lm, "score", first) -- the others find what it computed of the prompt
     run(lm, "score", rest)
     local results = {}
-    for i, list in ipairs(all) do
-        local scores, best = {}, -math.huge
-        for k, job in ipairs(list) do
-            scores[k] = { logprob = sum(job.logprobs), tokens = job.count, logprobs = job.logprobs }
-            best = math.max(best, scores[k].logprob)
-        end
-        local total = 0
-        for _, score in ipairs(scores) do total = total + math.exp(score.logprob - best) end
-        for _, score in ipairs(scores) do score.probability = math.exp(score.logprob - best) / total end
-        results[i] = scores
-    end
+    for i, list in ipairs(all) do results[i] = scores_of(list) end
     return results
 end
 
---- Measures the perplexity of texts: exp of the mean negative log probability of each token after the first.
+-- The ids of a text, the index from 0 of the first that is judged, and whether what comes before is a prompt.
+local function text_of(lm, text, name)
+    if type(text) ~= "table" then
+        check.type("perplexity", name, text, "string", "a text, a list of token ids or a result of lm:generate")
+        text = lm:encode(text)
+    elseif text.tokens ~= nil or text.given ~= nil then
+        check.type("perplexity", name .. ".tokens", text.tokens, "table", "those of a result of lm:generate")
+        check.type("perplexity", name .. ".given", text.given, "table", "those of a result of lm:generate")
+        if #text.tokens == 0 then raise("invalid_argument", "perplexity", "%s: it generated no token", name) end
+        return concat(text.given, text.tokens), #text.given, true
+    end
+    if #text < 2 then
+        raise("invalid_argument", "perplexity", "%s: %d token%s, expected 2 or more", name, #text,
+            #text == 1 and "" or "s")
+    end
+    return text, 1
+end
+
+--- Measures the perplexity of texts: exp of the mean negative log probability of each token after the first. Of
+-- results of lm:generate it judges the generated tokens after their prompt: without a spec, how likely the unsteered
+-- model finds what was said under steering.
 -- @param lm the model: lm:perplexity(texts, opts)
--- @param texts a text, or a list of texts and lists of ids
+-- @param texts a text, or a list of texts, lists of ids and results of lm:generate
 -- @tparam[opt] table opts spec
 -- @return for one text a number, for a list a list of numbers; then the same of mean log probabilities, nats per token
 function M.perplexity(lm, texts, opts)
@@ -101,12 +148,9 @@ function M.perplexity(lm, texts, opts)
     jobs.check_list("perplexity", "texts", texts)
     local list = {}
     for i, text in ipairs(texts) do
-        local ids = type(text) == "table" and text or lm:encode(text)
-        if #ids < 2 then
-            raise("invalid_argument", "perplexity", "texts[%d]: %d token%s, expected 2 or more", i, #ids,
-                #ids == 1 and "" or "s")
-        end
-        list[i] = { request = { tokens = ids, logprobs_from = 1, spec = opts.spec }, number = i }
+        local ids, from, given = text_of(lm, text, ("texts[%d]"):format(i))
+        list[i] = { request = { tokens = ids, prompt_tokens = given and from, logprobs_from = from,
+            spec = opts.spec }, number = i }
     end
     run(lm, "perplexity", list)
     local values, means = {}, {}

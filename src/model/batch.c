@@ -34,6 +34,26 @@ static void choose_chunk(steer_sequence *sequence, int64_t rows, int64_t outputs
     sequence->chunk = chunk > 0 ? chunk : 0;
 }
 
+/* A sequence and its twin: the one that is behind catches up, then both go on in step. */
+static void choose_pair(steer_sequence *leader, int64_t rows, int64_t outputs) {
+    steer_sequence *twin = leader->twin, *behind = leader->computed < twin->computed ? leader : twin;
+    const int64_t gap = leader->computed + twin->computed - 2 * behind->computed;
+    if (twin->slot < 0) return;
+    if (gap > 0) {
+        choose_chunk(behind, rows < gap ? rows : gap, outputs);
+        return;
+    }
+    choose_chunk(leader, rows / 2, outputs / 2);
+    twin->chunk = leader->chunk;
+    twin->outputs = leader->outputs;
+}
+
+/* Positions that a sequence, or its twin, still has to compute. */
+static int64_t left_of(const steer_sequence *sequence) {
+    const steer_sequence *twin = sequence->twin;
+    return sequence->count - (twin && twin->computed < sequence->computed ? twin : sequence)->computed;
+}
+
 /* Sequences that generate come first, one row each; the rest of the room goes to prompts in order of age. */
 static void choose_chunks(steer_session *session) {
     int64_t rows = session->scratch.rows, outputs = session->scratch.outputs;
@@ -42,9 +62,15 @@ static void choose_chunks(steer_session *session) {
     for (int pass = 0; pass < 2; pass++) {
         for (int32_t i = 0; i < session->all_count && rows > 0; i++) {
             steer_sequence *sequence = session->all[i];
-            if (!sequence || sequence->slot < 0) continue;
-            if ((sequence->count - sequence->computed > 1) != pass) continue;
-            choose_chunk(sequence, rows, outputs);
+            if (!sequence || sequence->slot < 0 || sequence->leader) continue;
+            if ((left_of(sequence) > 1) != pass) continue;
+            if (!sequence->twin) {
+                choose_chunk(sequence, rows, outputs);
+            } else {
+                choose_pair(sequence, rows, outputs);
+                rows -= sequence->twin->chunk;
+                outputs -= sequence->twin->outputs;
+            }
             rows -= sequence->chunk;
             outputs -= sequence->outputs;
         }
@@ -72,8 +98,8 @@ static void write_outputs(steer_session *session, steer_sequence *sequence, int6
     sequence->output = session->outputs;
     for (int64_t i = sequence->chunk - sequence->outputs; i < sequence->chunk; i++) {
         const int64_t position = sequence->computed + i, n = session->outputs++;
-        const int chosen =
-            position + 1 == sequence->count && sequence->count < sequence->given + sequence->max_tokens;
+        const int chosen = !sequence->leader && position + 1 == sequence->count &&
+                           sequence->count < sequence->given + sequence->max_tokens;
         at->output[n] = (int32_t)(row + i);
         at->output_slot[n] = chosen ? sequence->slot : -1;
         at->target[n] = output_target(sequence, position);
@@ -200,6 +226,7 @@ int steer_session_batch(steer_session *session) {
     }
     session->at_host.first[session->slots] = (int32_t)session->rows;
     set_shape(session);
+    steer_twin_pair(session);
     return write_captures(session);
 }
 

@@ -182,8 +182,9 @@ static int make(steer_sequence **out, const steer_session *session, const steer_
     return STEER_OK;
 }
 
+/* For a sequence and its twin. */
 static int make_room(steer_session *session) {
-    if (session->all_count < session->all_room) return STEER_OK;
+    if (session->all_count + 1 < session->all_room) return STEER_OK;
     if (session->all_room > INT32_MAX / 2)
         return STEER_FAIL(STEER_E_UNSUPPORTED, "session: it had %d sequences, make a new one",
                           session->all_count);
@@ -195,16 +196,42 @@ static int make_room(steer_session *session) {
     return STEER_OK;
 }
 
+static void enter(steer_session *session, steer_sequence *sequence) {
+    sequence->id = session->all_count;
+    session->all[session->all_count++] = sequence;
+}
+
+/* The same sequence without specs, of which nothing but what concerns the twin is wanted. */
+static int make_twin(steer_sequence *leader, const steer_session *session, const steer_sequence_desc *desc) {
+    steer_sequence_desc plain = *desc;
+    memset(plain.specs, 0, sizeof plain.specs);
+    plain.repetition_penalty = 1;
+    plain.stop_count = 0;
+    plain.logits_from = -1;
+    plain.capture = NULL;
+    steer_sequence *twin;
+    STEER_TRY(make(&twin, session, &plain));
+    const int status = steer_twin_join(leader, twin);
+    if (status != STEER_OK) steer_sequence_free(twin);
+    return status;
+}
+
 static int add(int32_t *id, steer_session *session, const steer_sequence_desc *desc) {
     STEER_TRY(check_tokens(session, desc));
     STEER_TRY(check_sampling(desc));
     STEER_TRY(check_specs(session->model, desc->specs));
     STEER_TRY(check_wants(session, desc));
+    if (desc->twin) STEER_TRY(steer_twin_prepare(session, desc));
     STEER_TRY(make_room(session));
     steer_sequence *sequence;
     STEER_TRY(make(&sequence, session, desc));
-    sequence->id = session->all_count;
-    session->all[session->all_count++] = sequence;
+    const int status = desc->twin ? make_twin(sequence, session, desc) : STEER_OK;
+    if (status != STEER_OK) {
+        steer_sequence_free(sequence);
+        return status;
+    }
+    enter(session, sequence);
+    if (sequence->twin) enter(session, sequence->twin);
     *id = sequence->id;
     return STEER_OK;
 }
@@ -221,8 +248,9 @@ void steer_sequence_free(steer_sequence *sequence) {
     for (int site = 0; site < STEER_SITE_COUNT; site++) steer_spec_release(sequence->specs[site]);
     steer_capture_release(sequence->capture);
     steer_tensor_release(sequence->logits);
-    void *host[] = {sequence->tokens, sequence->logprobs,       sequence->stop_ids,      sequence->steered,
-                    sequence->blocks, sequence->given_logprobs, sequence->capture_groups};
+    void *host[] = {sequence->tokens,         sequence->logprobs,  sequence->stop_ids,
+                    sequence->steered,        sequence->blocks,    sequence->given_logprobs,
+                    sequence->capture_groups, sequence->judgements};
     for (size_t i = 0; i < sizeof host / sizeof *host; i++) free(host[i]);
     free(sequence);
 }
@@ -231,7 +259,7 @@ void steer_sequence_free(steer_sequence *sequence) {
 
 static int find(steer_sequence **out, const steer_session *session, int32_t id) {
     STEER_REQUIRE(session);
-    if (id < 0 || id >= session->all_count || !session->all[id])
+    if (id < 0 || id >= session->all_count || !session->all[id] || session->all[id]->leader)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "id: %d, the session has no such sequence", id);
     *out = session->all[id];
     return STEER_OK;
@@ -257,9 +285,16 @@ int steer_session_fork(int32_t *id, steer_session *session, int32_t from, int64_
                                 .stop_ids = sequence->stop_ids,
                                 .seed = sequence->how.seed,
                                 .logprobs_from = -1,
-                                .logits_from = -1};
+                                .logits_from = -1,
+                                .twin = sequence->twin != NULL};
     memcpy(desc.specs, sequence->specs, sizeof desc.specs);
     return add(id, session, &desc);
+}
+
+static void restart(steer_session *session, steer_sequence *sequence) {
+    steer_session_retire(session, sequence);
+    sequence->state = STEER_SEQUENCE_WAITING;
+    sequence->computed = sequence->shared = 0;
 }
 
 /* What is computed under other specs does not hold: the sequence starts anew and finds what does. */
@@ -271,9 +306,8 @@ int steer_session_set_specs(steer_session *session, int32_t id, steer_spec *cons
     STEER_TRY(check_specs(session->model, specs));
     take_specs(sequence, specs);
     if (sequence->state != STEER_SEQUENCE_RUNNING) return STEER_OK;
-    steer_session_retire(session, sequence);
-    sequence->state = STEER_SEQUENCE_WAITING;
-    sequence->computed = sequence->shared = 0;
+    restart(session, sequence);
+    if (sequence->twin) restart(session, sequence->twin); /* to compare given tokens again */
     return STEER_OK;
 }
 
@@ -284,16 +318,22 @@ int steer_session_stop(steer_session *session, int32_t id) {
     if (sequence->state > STEER_SEQUENCE_RUNNING) return STEER_OK;
     sequence->state = STEER_SEQUENCE_STOPPED;
     steer_session_retire(session, sequence);
+    steer_twin_follow(session);
     return STEER_OK;
+}
+
+static void forget(steer_session *session, steer_sequence *sequence) {
+    session->all[sequence->id] = NULL;
+    steer_session_retire(session, sequence);
+    steer_sequence_free(sequence);
 }
 
 int steer_session_drop(steer_session *session, int32_t id) {
     STEER_ENTER("session_drop");
     steer_sequence *sequence;
     STEER_TRY(find(&sequence, session, id));
-    steer_session_retire(session, sequence);
-    steer_sequence_free(sequence);
-    session->all[id] = NULL;
+    if (sequence->twin) forget(session, sequence->twin);
+    forget(session, sequence);
     return STEER_OK;
 }
 
@@ -346,6 +386,28 @@ int steer_session_logprobs(float *out, steer_session *session, int32_t id) {
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "id: %d, only %lld of its %lld tokens are computed", id,
                           (long long)sequence->computed, (long long)sequence->given);
     memcpy(out, sequence->given_logprobs, (size_t)(sequence->given - sequence->logprobs_from) * sizeof *out);
+    return STEER_OK;
+}
+
+int steer_session_twin(int64_t *count, steer_session *session, int32_t id, int64_t start, int64_t capacity,
+                       float *kl, float *logprobs, int32_t *likeliest) {
+    STEER_ENTER("session_twin");
+    STEER_REQUIRE(count);
+    steer_sequence *sequence;
+    STEER_TRY(find(&sequence, session, id));
+    if (!sequence->twin) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "id: %d, it has no twin", id);
+    const int64_t known = steer_twin_known(sequence);
+    if (start < 0 || start > known || capacity < 0)
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
+                          "start: %lld, capacity: %lld, expected 0 to %lld and 0 or more", (long long)start,
+                          (long long)capacity, (long long)known);
+    *count = known - start < capacity ? known - start : capacity;
+    for (int64_t i = 0; i < *count; i++) {
+        const steer_judgement *judgement = &sequence->judgements[start + i];
+        if (kl) kl[i] = judgement->kl;
+        if (logprobs) logprobs[i] = judgement->logprob;
+        if (likeliest) likeliest[i] = judgement->likeliest;
+    }
     return STEER_OK;
 }
 

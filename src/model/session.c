@@ -31,6 +31,7 @@ static char *lay_out(steer_step_arrays *at, char *base, const steer_session *ses
                  {&at->output, (size_t)outputs},
                  {&at->output_slot, (size_t)outputs},
                  {&at->target, (size_t)outputs},
+                 {&at->twin, (size_t)outputs},
                  {&at->blocks, slots * (size_t)session->blocks_stride},
                  {&at->group, STEER_STEP_CAPTURES * (size_t)rows}};
     at->how = (steer_sampling *)(void *)base;
@@ -88,6 +89,7 @@ void steer_session_release(steer_session *session) {
         if (session->all[i]) steer_sequence_free(session->all[i]);
     steer_step_graphs_free(session);
     for (int site = 0; site < STEER_SITE_COUNT; site++) steer_plan_release(session->plans[site]);
+    steer_twin_free(session);
     steer_engine_release(session->engine);
     steer_tensor_release(session->x);
     for (int32_t i = 0; i < session->memory_count; i++)

@@ -38,11 +38,27 @@ typedef struct steer_sequence {
     steer_capture *capture;             /* retained, or NULL */
     int32_t *capture_groups, capture_generated;
     int64_t failed_at;
+    struct steer_sequence *twin, *leader; /* the unsteered sequence beside it; of a twin: whose it is */
+    struct steer_judgement *judgements;   /* with a twin: of tokens from twin_from on */
+    int64_t twin_from;
 
     int64_t chunk;   /* positions of this step, from `computed` on */
     int64_t output;  /* index of its first output of this step */
     int64_t outputs; /* how many, of neighbouring positions that end at the chunk's end */
 } steer_sequence;
+
+/* What a twin says of a token. */
+typedef struct steer_judgement {
+    float kl, logprob;
+    int32_t likeliest;
+} steer_judgement;
+
+/* Results of a step's twins, [outputs] each; made when a sequence first has one. */
+typedef struct steer_twins {
+    float *kl, *logprob, *kl_device, *logprob_device;
+    int32_t *likeliest, *likeliest_device;
+    int live; /* in this step */
+} steer_twins;
 
 /* Arrays of a step, of the same layout on the host and on the device: one upload, to `end` where nothing is captured. */
 typedef struct steer_step_arrays {
@@ -52,6 +68,7 @@ typedef struct steer_step_arrays {
     int32_t *blocks;                                     /* [slots, blocks_stride] */
     int32_t *output, *output_slot,
         *target;    /* [outputs] row; slot that a token is chosen for or -1; target of logprob or -1 */
+    int32_t *twin;  /* [outputs] the twin's output, -1: none */
     int32_t *group; /* [captures of the step, rows] */
     char *end;
 } steer_step_arrays;
@@ -104,6 +121,7 @@ struct steer_session {
     int32_t memory_count;
     int64_t rows, outputs; /* of this step */
     int64_t steps, rows_done;
+    steer_twins twins;
 
     int no_graphs;
     steer_step_graph **graphs; /* [graph_count] */
@@ -142,6 +160,19 @@ steer_hash steer_sequence_spec_key(const steer_sequence *sequence);
 int steer_session_batch(steer_session *session);
 /* Group of its capture that a position of a sequence goes to, -1: none. */
 int32_t steer_sequence_group(const steer_sequence *sequence, int64_t position);
+/* twin.c: checks that a sequence and its twin fit, and makes what holds their results. */
+int steer_twin_prepare(steer_session *session, const steer_sequence_desc *desc);
+void steer_twin_free(steer_session *session);
+/* Ties a twin to its sequence. */
+int steer_twin_join(steer_sequence *leader, steer_sequence *twin);
+/* Finds the outputs of a step's twins, compares logits, and keeps what came of a sequence's. */
+void steer_twin_pair(steer_session *session);
+int steer_twin_judge(steer_session *session);
+int64_t steer_twin_known(const steer_sequence *leader); /* tokens that are judged so far */
+void steer_twin_note(const steer_session *session, steer_sequence *leader);
+/* Gives twins the tokens that were chosen, and ends them with their sequences. */
+void steer_twin_follow(steer_session *session);
+
 /* Gives a step's batch to the plans of the sites that it needs. */
 int steer_session_plan(steer_session *session);
 

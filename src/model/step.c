@@ -232,6 +232,7 @@ static void note(steer_session *session, steer_sequence *sequence) {
         const int32_t group = steer_sequence_group(sequence, sequence->computed + i);
         if (group >= 0) sequence->capture->counts[group]++;
     }
+    if (sequence->twin) steer_twin_note(session, sequence);
     sequence->computed += sequence->chunk;
     publish(session, sequence);
     forget_blocks(session, sequence);
@@ -246,6 +247,7 @@ static void note_all(steer_session *session) {
     count_steered(session);
     for (int32_t s = 0; s < session->slots; s++)
         if (session->slot[s] && session->slot[s]->chunk) note(session, session->slot[s]);
+    steer_twin_follow(session);
     session->steps++;
     session->rows_done += session->rows;
 }
@@ -264,6 +266,7 @@ static int run(steer_session *session) {
     STEER_TRY(device->backend->upload(device->state, session->device, session->host,
                                       (size_t)(at->end - (char *)session->host) + groups));
     STEER_TRY(session->generating ? steer_session_replay(session) : steer_session_issue(session));
+    STEER_TRY(steer_twin_judge(session));
     for (int32_t s = 0; s < session->slots; s++)
         if (session->slot[s] && session->slot[s]->chunk) STEER_TRY(keep_logits(session, session->slot[s]));
     return fetch_results(session);
