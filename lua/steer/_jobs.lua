@@ -90,6 +90,15 @@ function M.run(lm, op, list, each, finish)
     return result
 end
 
+--- Gives the token ids of a request, whose name stands in messages.
+-- @tparam string name such as "requests[3]"
+function M.tokens(lm, op, request, name)
+    local ok, ids = pcall(lm.tokens_of, lm, op, request)
+    if ok then return ids end
+    if type(ids) == "table" and ids.message then ids.message = ids.message:gsub("^request", name) end
+    return error(ids, 0)
+end
+
 --- Checks a list of requests: a table of at least one entry.
 function M.check_list(op, name, list)
     check.type(op, name, list, "table", "a list of requests")

@@ -136,7 +136,7 @@ local function read_request(lm, op, request, i)
     if #stops > 0 and not lm.tokenizer then
         raise("not_found", op, "%s: stop: the model has no tokenizer to find texts with", name)
     end
-    local passed = { tokens = lm:tokens_of(op, request) }
+    local passed = { tokens = jobs.tokens(lm, op, request, name) }
     for _, key in ipairs(PASSED) do passed[key] = request[key] end
     if request.response then append_response(passed, request.response) end
     passed.max_tokens = check.integer(op, name .. ".max_tokens",
@@ -206,7 +206,7 @@ function M.forward(lm, requests)
         if type(request) == "string" then request = { prompt = request } end
         options.check("forward", request, { tokens = "table", prompt = "string", messages = "table", spec = true },
             ("requests[%d]"):format(i))
-        local ids = lm:tokens_of("forward", request)
+        local ids = jobs.tokens(lm, "forward", request, ("requests[%d]"):format(i))
         list[i] = { request = { tokens = ids, spec = request.spec, logits_from = 0 }, number = i }
     end
     return jobs.run(lm, "forward", list, nil, function(session, ids)

@@ -342,6 +342,27 @@ function Spec:is_empty() return alive(self, "spec_is_empty").count == 0 end
 --- Length of the spec's vectors; 0 if it is empty.
 function Spec:hidden() return alive(self, "spec_hidden").length end
 
+local function scaled_op(layer, op, by)
+    local opts = { normalize = op.normalize, where = op.where, exclude = op.exclude, when = op.when, at = op.at }
+    if op.kind == "add" then return M.add(op.vector, op.scale * by, opts) end
+    if op.kind == "ablate" then return M.ablate(op.vector, 1 + by * (op.scale - 1), opts) end
+    return raise("unsupported", "spec_scaled", "layer %d: %s has no strength, expected add and ablate", layer, op.kind)
+end
+
+--- Gives a spec of another strength: what operations add is multiplied, what they take away of a projection too.
+-- @tparam number by 1: as it is; 0: it does nothing; 2: twice as much
+-- @return a spec; unsupported for operations of no strength (cap)
+function Spec:scaled(by)
+    alive(self, "spec_scaled")
+    check.number("spec_scaled", "by", by)
+    local layers = {}
+    for _, layer in ipairs(self.sorted) do
+        layers[layer] = {}
+        for i, op in ipairs(self.by_layer[layer]) do layers[layer][i] = scaled_op(layer, op, by) end
+    end
+    return M.spec(layers)
+end
+
 --- Gives the library's specs by site, for sessions of models.
 function M.handles(op, spec)
     if getmetatable(spec) ~= Spec then
