@@ -7,8 +7,14 @@
 
 #include <string.h>
 
+/* Of tokens that nothing steers: how they turn stays. */
+static steer_hash unsteered_key(const steer_sequence *sequence) {
+    const steer_hash none = {0};
+    return sequence->far ? steer_hash_bytes(none, "far", 3) : none;
+}
+
 steer_hash steer_sequence_spec_key(const steer_sequence *sequence) {
-    steer_hash key = {0};
+    steer_hash key = unsteered_key(sequence);
     for (int site = 0; site < STEER_SITE_COUNT; site++) {
         const steer_spec *spec = sequence->specs[site];
         if (!spec || spec->op_count == 0) continue;
@@ -16,8 +22,33 @@ steer_hash steer_sequence_spec_key(const steer_sequence *sequence) {
                                    spec->scope_count ? (uint64_t)sequence->prompt_tokens : 0};
         key = steer_hash_bytes(key, words, sizeof words);
     }
-    if (sequence->far) key = steer_hash_bytes(key, "far", 3);
     return key;
+}
+
+static int selects_any(const steer_spec *spec, const steer_sequence *sequence, int64_t from, int64_t to) {
+    for (int32_t i = 0; i < spec->op_count; i++)
+        if (spec->op_scope[i] < 0) return 1;
+    for (int64_t position = from; position < to; position++) {
+        const int64_t id = sequence->tokens[position];
+        const steer_request token = {.tokens = 1,
+                                     .position = position,
+                                     .prompt_tokens = sequence->prompt_tokens,
+                                     .token_ids = &id,
+                                     .phase = position < sequence->prompt_tokens ? STEER_PROMPT
+                                                                                 : STEER_GENERATION};
+        for (int32_t i = 0; i < spec->scope_count; i++)
+            if (steer_scope_selects(spec->scopes[i], &token, 0)) return 1;
+    }
+    return 0;
+}
+
+steer_hash steer_sequence_block_key(const steer_sequence *sequence, int32_t block) {
+    const int64_t from = (int64_t)block * STEER_KV_BLOCK;
+    for (int site = 0; site < STEER_SITE_COUNT; site++) {
+        const steer_spec *spec = sequence->specs[site];
+        if (spec && selects_any(spec, sequence, from, from + STEER_KV_BLOCK)) return sequence->spec_key;
+    }
+    return unsteered_key(sequence);
 }
 
 /* Positions that need not be computed if their keys and values are known: nothing of them is asked for. */
@@ -34,7 +65,8 @@ static void find_shared(steer_session *session, steer_sequence *sequence) {
     const int64_t most = session->share ? can_skip(sequence) / STEER_KV_BLOCK : 0;
     while (sequence->hashed < most) {
         const int32_t *tokens = sequence->tokens + (int64_t)sequence->hashed * STEER_KV_BLOCK;
-        const steer_hash content = steer_kv_content(sequence->content, sequence->spec_key, tokens);
+        const steer_hash key = steer_sequence_block_key(sequence, sequence->hashed);
+        const steer_hash content = steer_kv_content(sequence->content, key, tokens);
         const int32_t block = steer_kv_find(&session->kv, content, tokens);
         if (block < 0) break;
         sequence->blocks[sequence->block_count++] = block;

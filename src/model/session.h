@@ -155,6 +155,9 @@ int steer_session_admit(steer_session *session);
 void steer_session_retire(steer_session *session, steer_sequence *sequence);
 /* What steers a sequence, for contents of its blocks. */
 steer_hash steer_sequence_spec_key(const steer_sequence *sequence);
+/* What steers the tokens of one of its full blocks: nothing where its specs select none of them, so that an unsteered beginning is
+ * the same whatever is done to later tokens. */
+steer_hash steer_sequence_block_key(const steer_sequence *sequence, int32_t block);
 
 /* batch.c: chooses the rows of a step and writes its arrays and requests; session->rows is 0 if nothing runs. */
 int steer_session_batch(steer_session *session);

@@ -173,7 +173,8 @@ static void count_steered(steer_session *session) {
 static void publish(steer_session *session, steer_sequence *sequence) {
     while ((int64_t)(sequence->hashed + 1) * STEER_KV_BLOCK <= sequence->computed) {
         const int32_t *tokens = sequence->tokens + (int64_t)sequence->hashed * STEER_KV_BLOCK;
-        sequence->content = steer_kv_content(sequence->content, sequence->spec_key, tokens);
+        const steer_hash key = steer_sequence_block_key(sequence, sequence->hashed);
+        sequence->content = steer_kv_content(sequence->content, key, tokens);
         if (session->share)
             steer_kv_publish(&session->kv, sequence->blocks[sequence->hashed], sequence->content, tokens);
         sequence->hashed++;

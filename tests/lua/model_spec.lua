@@ -270,6 +270,17 @@ describe("steered sequences", function()
         assert.equals(48, shared { tokens = ids, spec = spec })
         assert.equals(16, shared { tokens = ids, logits_from = 20 })
         assert.equals(0, shared { tokens = ids, spec = spec, prompt_tokens = 7 })
+        -- Of a spec of later tokens the beginning is the unsteered one, which is known; and so the other way round.
+        local function later(where)
+            return steer.spec { [1] = { steer.add(T.randn({ lm.hidden }), 1, { where = where }) } }
+        end
+        assert.equals(48, shared { tokens = ids, spec = later { generation = "all" } })
+        assert.equals(48, shared { tokens = ids, spec = later { prompt_positions = { -1 } } })
+        assert.equals(32, shared { tokens = ids, spec = later { prompt_positions = { -1, 40 } } })
+        assert.equals(16, shared { tokens = ids, spec = later { generation = "all" }, prompt_tokens = 17 })
+        local others = prompt(lm, 50, 12)
+        assert.equals(0, shared { tokens = others, spec = later { prompt_window = { 20, 22 }, generation = "all" } })
+        assert.equals(16, shared { tokens = others })
     end)
 end)
 
