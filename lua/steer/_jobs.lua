@@ -24,7 +24,8 @@ end
 
 --- The shared session of a model, with room for sequences of the given needs (positions each): all at once if memory
 -- allows, but at least for the longest, and the twin beside it where there are twins.
-function M.session(lm, op, needs, twins)
+-- @tparam[opt] number room most positions that its cache may have, at least what the longest needs
+function M.session(lm, op, needs, twins, room)
     local longest, total = 0, 0
     for _, need in ipairs(needs) do
         longest, total = math.max(longest, round_up(need)), total + round_up(need)
@@ -37,9 +38,11 @@ function M.session(lm, op, needs, twins)
     local sequences = math.min(#needs, most)
     local shared = rawget(lm, "shared_session")
     local enough = math.min(total, longest * most)
-    if shared and shared.sequences >= sequences and shared.capacity >= enough then return shared end
-    local tokens = math.max(longest * (twins and 2 or 1), math.min(math.max(enough, 2048), affordable(lm)))
-    if shared and shared.sequences >= sequences and shared.capacity >= tokens then return shared end
+    room = room and math.floor(room / 16) * 16 or math.huge
+    local fits = shared and shared.sequences >= sequences and shared.capacity <= room
+    if fits and shared.capacity >= enough then return shared end
+    local tokens = math.max(longest * (twins and 2 or 1), math.min(math.max(enough, 2048), affordable(lm), room))
+    if fits and shared.capacity >= tokens then return shared end
     if shared then shared:close() end
     rawset(lm, "shared_session", nil)
     shared = lm:session { sequences = math.max(sequences, math.min(8, most)), tokens = tokens }
@@ -54,14 +57,15 @@ end
 -- @tparam[opt] function each called after every step with the session and the ids
 -- @tparam function finish called with the session and the ids at the end, also of an interrupt, whose error goes on
 -- after it; gives what is returned
-function M.run(lm, op, list, each, finish)
+-- @tparam[opt] number room as for M.session
+function M.run(lm, op, list, each, finish, room)
     local needs = {}
     local twins
     for _, job in ipairs(list) do
         needs[#needs + 1] = #job.request.tokens + (job.request.max_tokens or 0)
         if job.request.twin then needs[#needs + 1], twins = needs[#needs], true end
     end
-    local session, ids = M.session(lm, op, needs, twins), {}
+    local session, ids = M.session(lm, op, needs, twins, room), {}
     local ok, err = pcall(function()
         for i, job in ipairs(list) do
             local added, id = pcall(session.add, session, job.request)

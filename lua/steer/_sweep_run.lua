@@ -70,6 +70,7 @@ local function check_header(found, header)
         raise("format", OP, "%s: its %s is %s, here it is %s; name another file with -o", path, what, a, b)
     end
     if theirs.name ~= header.name then differ("sweep", theirs.name, header.name) end
+    if theirs.content ~= header.content then differ("content", tostring(theirs.content), tostring(header.content)) end
     local a, b = { unpack(theirs.order) }, { unpack(header.order) }
     table.sort(a)
     table.sort(b)
@@ -260,10 +261,15 @@ end
 --- Runs the cases; see Sweep:start.
 function M.start(sweep, cases, axes, opts)
     local device = devices.resolve(OP, opts.device)
-    if opts.device then ffi.C.steer_sweep_setenv("STEER_DEVICE", device.id, 1) end -- so that tensors lie there
+    if opts.device and not opts.keep_default then -- so that tensors lie there
+        ffi.C.steer_sweep_setenv("STEER_DEVICE", device.id, 1)
+    end
     local seed, path, values = opts.seed or sweep.seed, output_path(sweep, opts), {}
     for _, a in ipairs(axes) do values[a.name] = a.values end
-    local header = { name = sweep.name, axes = values, order = sweep:order(), seed = seed, version = devices.version }
+    local header = {
+        name = sweep.name, axes = values, order = sweep:order(), seed = seed, version = devices.version,
+        content = sweep.content,
+    }
     local fields = surroundings(device, opts)
     local writer, known = open_results(path, header, sweep, opts)
     local rest, failed_before = still_to_run(cases, known, opts)

@@ -156,7 +156,11 @@ end
 -- of its prompt, twin}. twin, where asked for: per token kl (KL(steered || unsteered) over the vocabulary, nats) and
 -- logprobs (of the token without steering), mean_kl, divergence (index of the first token that is not the unsteered
 -- model's likeliest). After Ctrl-C the error `interrupted` is raised and lm.last has what was generated
-function M.generate(lm, requests)
+function M.generate(lm, requests) return M.generate_in(lm, requests) end
+
+--- The same for the modules beside this one.
+-- @tparam[opt] table how each = function called after every step, room = as for jobs.run
+function M.generate_in(lm, requests, how)
     if type(requests) == "string" then requests = { requests } end
     check.type("generate", "requests", requests, "table", "a list of requests")
     for _, key in ipairs(walk.keys(requests)) do
@@ -183,6 +187,7 @@ function M.generate(lm, requests)
                 io.stdout:flush() -- what it wrote is to be seen now
             end
         end
+        if how and how.each then how.each(session, ids) end
     end
     return jobs.run(lm, "generate", list, each, function(session, ids)
         local results = {}
@@ -192,7 +197,7 @@ function M.generate(lm, requests)
         end
         lm.last = require("steer.view").attach(lm, list, results)
         return results
-    end)
+    end, how and how.room)
 end
 
 --- Runs requests through the model and gives their logits.

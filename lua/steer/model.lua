@@ -195,7 +195,7 @@ end
 -- Methods in modules of their own, which load when they are first called.
 local elsewhere = {
     forward = { "steer.generate", "forward" }, generate = { "steer.generate", "generate" },
-    calibrate = { "steer.calibrate", "calibrate" },
+    calibrate = { "steer.calibrate", "calibrate" }, grid = { "steer.grid", "grid" },
     score = { "steer.score", "score" }, perplexity = { "steer.score", "perplexity" },
     capture = { "steer.capture", "capture" }, direction = { "steer.direction", "direction" },
     lens = { "steer.lens", "lens" }, view = { "steer.view", "view" },

@@ -1,6 +1,6 @@
 --- Results files of sweeps: one JSON object a line, a header first and then a line for each finished case.
 --
---   Header: {"steer_sweep":1, "name", "axes":{axis:[values]}, "order":[axes], "seed", "version"}.
+--   Header: {"steer_sweep":1, "name", "axes":{axis:[values]}, "order":[axes], "seed", "version", "content"}.
 --   Case: {"case":{axis:value}, "key":(hash of the case), "status":"ok" | "skipped" | "failed",
 --     "metrics":{name:number}, "samples":{name:[numbers]}, "path", "device", "device_name", "driver", "clock_khz",
 --     "versions":{}, "git", "code":{"file":hash, "required":{name:hash}} (see _code.lua), "host", "seed", "seconds",
@@ -249,7 +249,7 @@ end
 local function header_line(header)
     return ("%s%d,%s\n"):format(HEAD, FORMAT, json.encode({
         name = header.name, axes = header.axes, order = json.list(header.order), seed = header.seed,
-        version = header.version,
+        version = header.version, content = header.content,
     }):sub(2))
 end
 

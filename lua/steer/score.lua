@@ -20,12 +20,14 @@ local function concat(a, b)
     return list
 end
 
--- The ids of an option: a text, or a list of ids.
-local function option_ids(lm, name, option)
-    if type(option) == "table" then return option end
-    check.type("score", name, option, "string", "a text or a list of token ids")
-    local ids = lm:encode(option, { special = false })
-    if #ids == 0 then raise("invalid_argument", "score", "%s: it has no tokens", name) end
+--- Gives the ids of an option: a text, or a list of ids; for the modules beside this one.
+function M.option_ids(lm, op, name, option)
+    local ids = option
+    if type(option) ~= "table" then
+        check.type(op, name, option, "string", "a text or a list of token ids")
+        ids = lm:encode(option, { special = false })
+    end
+    if #ids == 0 then raise("invalid_argument", op, "%s: it has no tokens", name) end
     return ids
 end
 
@@ -36,7 +38,7 @@ local function read_request(lm, request, i)
     if #request.options == 0 then raise("invalid_argument", "score", "%s.options: the list is empty", name) end
     local prompt, list = jobs.tokens(lm, "score", request, name), {}
     for k, option in ipairs(request.options) do
-        local ids = option_ids(lm, ("%s.options[%d]"):format(name, k), option)
+        local ids = M.option_ids(lm, "score", ("%s.options[%d]"):format(name, k), option)
         list[k] = {
             request = {
                 tokens = concat(prompt, ids), prompt_tokens = #prompt, logprobs_from = #prompt, spec = request.spec,
@@ -55,28 +57,31 @@ local function sum(list)
 end
 
 -- Runs jobs and gives each its log probabilities.
-local function run(lm, op, list)
+local function run(lm, op, list, how)
     if #list == 0 then return end
-    jobs.run(lm, op, list, nil, function(session, ids)
+    jobs.run(lm, op, list, how and how.each, function(session, ids)
         for i, id in ipairs(ids) do
             local job = list[i]
             job.logprobs = session:logprobs(id)
-            job.twin = job.request.twin and twins.read(session, id, job.ids)
+            job.twin = job.request.twin and twins.read(session, id, job.ids) or nil
         end
-    end)
+    end, how and how.room)
+end
+
+-- log of the sum of exp of the scores' log probabilities, of all but number `but`.
+local function log_sum(scores, but)
+    local best, total = -math.huge, 0
+    for k, score in ipairs(scores) do best = k ~= but and math.max(best, score.logprob) or best end
+    for k, score in ipairs(scores) do total = total + (k ~= but and math.exp(score.logprob - best) or 0) end
+    return best + math.log(total)
 end
 
 -- Gives scores their probability among each other, and their log odds against the others together.
 local function compare(scores)
-    local best = -math.huge
-    for _, score in ipairs(scores) do best = math.max(best, score.logprob) end
-    local total = 0
-    for _, score in ipairs(scores) do total = total + math.exp(score.logprob - best) end
+    local all = log_sum(scores)
     for k, score in ipairs(scores) do
-        local others = 0
-        for i, other in ipairs(scores) do others = others + (i == k and 0 or math.exp(other.logprob - best)) end
-        score.probability = math.exp(score.logprob - best) / total
-        score.logit_difference = #scores > 1 and score.logprob - best - math.log(others) or nil
+        score.probability = math.exp(score.logprob - all)
+        score.logit_difference = #scores > 1 and score.logprob - log_sum(scores, k) or nil
     end
     return scores
 end
@@ -102,15 +107,19 @@ end
 -- (its log odds against the other options: of two options of one token each, the difference of their logits) and twin,
 -- which, where asked for, has logprob, logprobs, probability and logit_difference of the option without steering, and
 -- kl, mean_kl and divergence as lm:generate gives them
-function M.score(lm, requests)
+function M.score(lm, requests) return M.score_in(lm, requests) end
+
+--- The same for the modules beside this one.
+-- @tparam[opt] table how each = function called after every step, room = as for jobs.run
+function M.score_in(lm, requests, how)
     jobs.check_list("score", "requests", requests)
     local first, rest, all = {}, {}, {}
     for i, request in ipairs(requests) do
         all[i] = read_request(lm, request, i)
         for k, job in ipairs(all[i]) do table.insert(k == 1 and first or rest, job) end
     end
-    run(lm, "score", first) -- the others find what it computed of the prompt
-    run(lm, "score", rest)
+    run(lm, "score", first, how) -- the others find what it computed of the prompt
+    run(lm, "score", rest, how)
     local results = {}
     for i, list in ipairs(all) do results[i] = scores_of(list) end
     return results

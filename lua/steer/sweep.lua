@@ -12,7 +12,9 @@ local M = {}
 local Sweep = {}
 Sweep.__index = Sweep
 
-local KNOWN = { name = "string", axes = true, skip = "function", run = "function", seed = "number" }
+local KNOWN = {
+    name = "string", axes = true, skip = "function", run = "function", seed = "number", content = "string",
+}
 
 --- Tells whether a value is a sweep.
 function M.is(value)
@@ -31,7 +33,8 @@ end
 --     ctx.progress(fraction) shows how far the case is, ctx.skip(reason) leaves it out, ctx.cases lists all cases of
 --     this run in their order, for a sweep that measures several at once and remembers them;
 --   skip(case): the reason to leave the case out, or nil (optional);
---   seed: integer from 0 up (default 0)
+--   seed: integer from 0 up (default 0);
+--   content: what else results of one file have in common, such as a hash of the data (optional)
 -- @treturn sweep
 -- @raise invalid_argument
 function M.new(declaration)
@@ -46,7 +49,7 @@ function M.new(declaration)
     return setmetatable({
         name = name, axes = axis.declare(op, declaration.axes), run = declaration.run,
         skip = declaration.skip or function() end, code = code.of(declaration.run),
-        seed = check.integer(op, "seed", declaration.seed or 0, 0),
+        seed = check.integer(op, "seed", declaration.seed or 0, 0), content = declaration.content,
     }, Sweep)
 end
 

@@ -1,0 +1,333 @@
+--- Grids: a direction at many layers and strengths, measured on the same prompts in few batches.
+local axis = require "steer.axis"
+local check = require "steer._check"
+local code = require "steer._code"
+local jobs = require "steer._jobs"
+local json = require "steer._json"
+local options = require "steer._options"
+local record = require "steer.record"
+local results = require "steer._results"
+local run = require "steer._grid_run"
+local walk = require "steer._walk"
+
+local raise = require("steer._error").raise
+
+local M = {}
+
+local OP = "grid"
+
+-- ---- Reading the options -------------------------------------------------------------------------------------------
+
+-- Numbers of an axis: a list, one number, or text as axes of sweeps have it.
+local function read_axis(name, value)
+    if type(value) == "number" then value = { value } end
+    if type(value) == "string" then return axis.parse(OP, name, name .. "=" .. value).values end
+    check.type(OP, name, value, "table", 'a list of numbers, or text such as "[-4:4:0.5]"')
+    return axis.declare(OP, { [name] = value })[1].values
+end
+
+local function read_layers(lm, opts)
+    local layers = opts.layers
+    if layers == nil and opts.directions then
+        layers = walk.keys(opts.directions)
+        table.sort(layers)
+    elseif layers == nil or layers == "all" then
+        layers = {}
+        for layer = 0, lm.layers - 1 do layers[layer + 1] = layer end
+    end
+    layers = read_axis("layers", layers)
+    for i, layer in ipairs(layers) do check.integer(OP, ("layers[%d]"):format(i), layer, 0, lm.layers - 1) end
+    return layers
+end
+
+-- The vector of each layer.
+local function read_vectors(opts, layers)
+    if (opts.vector == nil) == (opts.directions == nil) then
+        raise("invalid_argument", OP, "vector and directions: %s, expected one of them",
+            opts.vector == nil and "neither is given" or "both are given")
+    end
+    local vectors = {}
+    for _, layer in ipairs(layers) do
+        vectors[layer] = opts.vector or check.type(OP, "directions", opts.directions, "table")[layer]
+        if vectors[layer] == nil then
+            raise("invalid_argument", OP, "directions: there is none of layer %d, expected one for each layer", layer)
+        end
+    end
+    return vectors
+end
+
+-- Options of a prompt, the first of which the scores are about: {yes=, no=}, or a list.
+local function read_options(lm, name, given)
+    check.type(OP, name, given, "table", "{yes = text, no = text} or a list of texts")
+    local list = given
+    if given.yes ~= nil or given.no ~= nil then
+        options.check(OP, given, { yes = true, no = true }, name)
+        list = { given.yes, given.no }
+    end
+    if #list < 2 then raise("invalid_argument", OP, "%s: %d options, expected 2 or more", name, #list) end
+    local ids = {}
+    for k, option in ipairs(list) do
+        ids[k] = require("steer.score").option_ids(lm, OP, ("%s[%d]"):format(name, k), option)
+    end
+    return ids
+end
+
+local PROMPT = {
+    prompt = "string", messages = "table", tokens = "table", options = "table", tools = true,
+    add_generation_prompt = "boolean",
+}
+
+local function read_prompts(lm, opts)
+    local list, given = {}, opts.prompts
+    if type(given) == "string" then given = { given } end
+    jobs.check_list(OP, "prompts", given)
+    for i, prompt in ipairs(given) do
+        local name = ("prompts[%d]"):format(i)
+        if type(prompt) == "string" then prompt = { prompt = prompt } end
+        options.check(OP, prompt, PROMPT, name)
+        list[i] = { tokens = jobs.tokens(lm, OP, prompt, name) }
+        if opts.score ~= nil then
+            local own = prompt.options
+            if own == nil and opts.score == true then
+                raise("invalid_argument", OP, "%s: it has no options, and score = true names none for all", name)
+            end
+            list[i].options = read_options(lm, own and name .. ".options" or "score", own or opts.score)
+        elseif prompt.options then
+            raise("invalid_argument", OP, "%s.options: expected score = true beside them", name)
+        end
+    end
+    return list
+end
+
+-- Positions of the KV cache that the budget has room for, at least what the longest sequence needs.
+local function read_budget(lm, opts, prompts, twin)
+    if opts.budget == nil then return nil end
+    if opts.budget ~= opts.budget then raise("invalid_argument", OP, "budget: nan, expected bytes") end
+    local room = math.floor(math.min(opts.budget / lm.token_bytes, 2 ^ 31) / 16) * 16
+    for i, prompt in ipairs(prompts) do
+        local longest = opts.generate and opts.generate.max_tokens or 0
+        for _, ids in ipairs(prompt.options or {}) do longest = math.max(longest, #ids) end
+        local need = math.ceil((#prompt.tokens + longest) / 16) * 16 * (twin and 2 or 1)
+        if need > room then
+            raise("invalid_argument", OP,
+                "budget: %g bytes hold %d tokens of the KV cache, prompts[%d] needs %d (%d bytes)", opts.budget,
+                math.max(room, 0), i, need, need * lm.token_bytes)
+        end
+    end
+    return room
+end
+
+local GENERATE = {
+    max_tokens = "number", temperature = "number", top_k = "number", top_p = "number", min_p = "number",
+    repetition_penalty = "number", seed = "number", stop = true, ignore_eos = "boolean",
+}
+local STEERING = { "where", "exclude", "when", "at", "normalize" }
+
+local OPTIONS = {
+    vector = true, directions = "table", layers = true, scales = true, prompts = true, score = true, generate = "table",
+    metric = "function", op = "function", where = "table", exclude = "table", when = "table", at = "string",
+    normalize = "boolean", twin = "boolean", value = "string", budget = "number", name = "string", output = "string",
+    resume = "boolean", retry_failed = "boolean", seed = "number", progress = "boolean",
+}
+
+local function way_of(opts)
+    if opts.score ~= nil and opts.generate ~= nil then
+        raise("invalid_argument", OP, "score and generate: both are given, expected one of them")
+    end
+    local way = opts.score ~= nil and "score" or opts.generate ~= nil and "generate" or opts.metric and "metric"
+    if not way then raise("invalid_argument", OP, "score, generate and metric: none is given, expected one") end
+    if way == "score" and opts.metric then
+        raise("invalid_argument", OP, "metric: it is for generated text, or stands alone; score has its own")
+    end
+    return run.ways[way]
+end
+
+local function read(lm, opts)
+    if opts.scales == nil then raise("invalid_argument", OP, "scales: expected a list of strengths, got nothing") end
+    local way, layers = way_of(opts), read_layers(lm, opts)
+    local twin = opts.twin
+    if twin == nil then twin = opts.generate ~= nil and opts.metric == nil end
+    local grid = {
+        lm = lm, way = way, layers = layers, scales = read_axis("scales", opts.scales), steering = {}, twin = twin,
+        vectors = read_vectors(opts, layers), directions = opts.directions or { opts.vector },
+        prompts = {}, metric = opts.metric, op = opts.op or require("steer.spec").add,
+        generate = options.check(OP, opts.generate, GENERATE, "generate"), known = {},
+        value = opts.value or opts.metric and "metric" or way.metric,
+    }
+    for _, key in ipairs(STEERING) do grid.steering[key] = opts[key] end
+    if opts.prompts ~= nil or way ~= run.ways.metric then grid.prompts = read_prompts(lm, opts) end
+    grid.room = read_budget(lm, opts, grid.prompts, twin)
+    for _, layer in ipairs(layers) do -- what is wrong with one strength is wrong with all
+        local hidden = run.spec_of(grid, { layer = layer, scale = grid.scales[1] }):hidden()
+        if hidden ~= lm.hidden then
+            raise("shape_mismatch", OP, "%s: %d elements, the model's hidden size is %d",
+                opts.vector and "vector" or ("directions[%d]"):format(layer), hidden, lm.hidden)
+        end
+    end
+    return grid
+end
+
+-- ---- What results of one file have in common -----------------------------------------------------------------------
+
+local function function_text(fn)
+    for _, name in ipairs { "add", "ablate", "cap" } do
+        if fn == require("steer.spec")[name] then return name end
+    end
+    return code.of(fn)
+end
+
+-- A hash of all that the numbers depend on but the axes: vectors, prompts, settings and functions.
+local function content_of(grid)
+    local spec, vectors, steering = require "steer.spec", {}, {}
+    local function numbers(vector) return spec.add(vector).vector:totable() end
+    local layers = walk.keys(grid.directions)
+    table.sort(layers)
+    for i, layer in ipairs(layers) do vectors[i] = { layer, numbers(grid.directions[layer]) } end
+    for _, key in ipairs(walk.keys(grid.steering)) do steering[key] = grid.steering[key] end
+    if steering.when then
+        local when = {}
+        for _, key in ipairs(walk.keys(steering.when)) do when[key] = steering.when[key] end
+        when.vector = numbers(when.vector)
+        steering.when = when
+    end
+    return record.hash(json.encode {
+        model = { grid.lm.path, grid.lm.family, grid.lm.layers, grid.lm.hidden, grid.lm.dtype }, vectors = vectors,
+        steering = steering, prompts = grid.prompts, generate = grid.generate, op = function_text(grid.op),
+        metric = grid.metric and function_text(grid.metric) or "", twin = grid.twin or false,
+    })
+end
+
+-- ---- Results -------------------------------------------------------------------------------------------------------
+
+local Grid = {}
+Grid.__index = Grid
+
+--- Gives a metric as a tensor [layers, scales, prompts] f32 on the CPU; NaN where a case has failed.
+-- @tparam[opt] string name of a metric, default what the grid is about
+function Grid:tensor(name)
+    name = self.results:check_metric("grid_tensor", "name", name or self.value)
+    local at, most = {}, 1
+    for _, entry in ipairs(self.results.cases) do
+        local list = entry.status == "ok" and (entry.samples[name] or { entry.metrics[name] }) or {}
+        at[entry.key], most = list, math.max(most, #list)
+    end
+    local values = {}
+    for l, layer in ipairs(self.layers) do
+        values[l] = {}
+        for s, scale in ipairs(self.scales) do
+            local list, row = at[record.key { layer = layer, scale = scale }] or {}, {}
+            for p = 1, most do row[p] = list[p] or 0 / 0 end
+            values[l][s] = row
+        end
+    end
+    return require("steer.tensor").from(values, { dtype = "f32", device = "cpu" })
+end
+
+--- Draws a metric over the strengths, a line for each layer: median and quartiles over prompts.
+-- @tparam[opt] string name of a metric, default what the grid is about
+-- @treturn string for a terminal; a file given as output can be drawn by steer.plot in other ways
+function Grid:plot(name)
+    local plot = require "steer.plot"
+    return plot.terminal(plot.chart("grid_plot", self.results,
+        { x = "scale", y = self.results:check_metric("grid_plot", "name", name or self.value), by = "layer" }))
+end
+
+local function cell(entry, name)
+    local value = entry and (entry.status == "ok" and entry.metrics[name] or entry.status) or "-"
+    return ("%11s"):format(type(value) == "number" and ("%.4g"):format(value) or value)
+end
+
+function Grid:__tostring()
+    local at = {}
+    for _, entry in ipairs(self.results.cases) do at[entry.key] = entry end
+    local lines = { ("%s, mean over %s"):format(self.value,
+        #self.prompts == 1 and "the prompt" or ("%d prompts"):format(math.max(1, #self.prompts))), "layer \\ scale" }
+    for _, scale in ipairs(self.scales) do lines[2] = lines[2] .. ("%11s"):format(results.text(scale)) end
+    for _, layer in ipairs(self.layers) do
+        local line = ("%13d"):format(layer)
+        for _, scale in ipairs(self.scales) do
+            line = line .. cell(at[record.key { layer = layer, scale = scale }], self.value)
+        end
+        lines[#lines + 1] = line
+    end
+    for _, failure in ipairs(self.failures) do
+        lines[#lines + 1] = ("failed: layer %d, scale %s: %s"):format(failure.layer, results.text(failure.scale),
+            failure.reason)
+    end
+    return table.concat(lines, "\n")
+end
+
+local function result_of(grid, path, output, counts)
+    local self = setmetatable({
+        results = results.read(OP, path), path = output, counts = counts, layers = grid.layers, scales = grid.scales,
+        prompts = grid.prompts, value = grid.value, failures = {},
+    }, Grid)
+    for _, entry in ipairs(self.results.cases) do
+        if entry.status == "failed" then
+            table.insert(self.failures, { layer = entry.case.layer, scale = entry.case.scale, reason = entry.reason })
+        end
+    end
+    if counts.ok == 0 and counts.kept == counts.failed_before then
+        local first = self.failures[1]
+        raise("invalid_argument", OP, "no case was measured, all %d failed; layer %d, scale %g: %s", #self.failures,
+            first.layer, first.scale, first.reason)
+    end
+    self.results:check_metric(OP, "value", grid.value)
+    return self
+end
+
+-- ---- Public --------------------------------------------------------------------------------------------------------
+
+--- Steers every layer of a list with every strength of a list, and measures each of these cases on the same prompts.
+-- Cases run together in batches. Their results go to a results file as those of a sweep, a line for each layer and
+-- strength with the prompts' numbers as samples: an interrupted grid goes on with resume, and steer.compare, steer.plot
+-- and steer.report read the file. Prompts of cases that steer later tokens only (where) are computed once.
+-- @param lm the model: lm:grid(opts)
+-- @tparam table opts
+--   vector (for all layers) or directions ({[layer] = vector}, as lm:direction gives); layers (list, "all" or text such
+--     as "[4:20:2]"; default those of directions, or all); scales (list or text such as "[-4:4:0.5]");
+--   op: function(vector, scale, opts) that makes the operation (default steer.add; steer.ablate fits too), with where,
+--     exclude, when, at and normalize as its opts;
+--   prompts: list of texts or of {prompt, messages or tokens}, and options with score = true;
+--   one way of measuring:
+--     score = {yes = " Yes", no = " No"} (or a list of options, or true): metrics logit_difference (log odds of the
+--       first option against the others), probability and logprob (of the first), and kl (of the token after the
+--       prompt) with twin;
+--     generate = {max_tokens =, temperature =, seed =, stop =, ...}: metrics tokens, kl (mean) and perplexity of the
+--       text under the unsteered model, and what metric = function(result, number of the prompt, case) gives: a number,
+--       or name -> number; with a metric there is no twin unless twin = true;
+--     metric = function(spec, case): a number, a list of a number for each prompt, or name -> such;
+--   twin: also run each case unsteered; value: the metric that is returned (default the first named above);
+--   output: the results file (default none is kept), resume, retry_failed, seed: as sweep:start takes them;
+--   name (default "grid"); budget: bytes that the KV cache may have; progress (default on a terminal)
+-- @treturn table results: print shows the means; layers, scales, tensor(name), plot(name), failures (list of {layer,
+-- scale, reason}: cases that failed, those with a metric that is not finite too), results (as a sweep's file has them),
+-- path
+-- @treturn tensor f32 [layers, scales, prompts] of the value, NaN where a case failed
+-- @raise invalid_argument names the option; io and format for output as sweep:start
+function M.grid(lm, opts)
+    opts = options.check(OP, opts, OPTIONS)
+    local grid = read(lm, opts)
+    local sweep = require("steer.sweep").new {
+        name = opts.name or "grid", axes = { layer = grid.layers, scale = grid.scales }, seed = opts.seed,
+        content = content_of(grid), run = function(case, ctx) return run.run(grid, case, ctx) end,
+    }
+    local path = opts.output or os.tmpname()
+    local progress = opts.progress
+    if progress == nil then progress = require("steer.progress").on_terminal() end
+    local cases, axes = sweep:cases()
+    local ok, counts = pcall(require("steer._sweep_run").start, sweep, cases, axes, {
+        output = path, resume = opts.resume, retry_failed = opts.retry_failed, device = lm.device, keep_default = true,
+        progress = progress,
+    })
+    local result
+    if ok then ok, result = pcall(result_of, grid, path, opts.output, counts) else result = counts end
+    if not opts.output then os.remove(path) end
+    if not ok then
+        if type(result) == "table" and result.op == "sweep_start" then result.op = OP end
+        error(result, 0)
+    end
+    return result, result:tensor()
+end
+
+return M

@@ -1,0 +1,273 @@
+-- lm:grid: its numbers are those of each case alone; its files go on after a kill; what it refuses and what it keeps.
+-- devices: cpu cuda
+local files = require "files"
+local helper = require "helper"
+local record = require "steer.record"
+local steer = require "steer"
+local T = steer.tensor
+local fails = helper.fails
+
+local MODEL = "tests/fixtures/demo-model"
+local lm = steer.model(MODEL, { device = helper.device, dtype = "f32" })
+
+local function vector(seed) return T.randn({ lm.hidden }, { seed = seed }) end
+
+local directions = {}
+for layer = 0, 3 do directions[layer] = vector(layer + 1) end
+
+local function ids_of(n, seed)
+    local ids = {}
+    for i, x in ipairs(T.rand({ n }, { seed = seed }):totable()) do ids[i] = math.floor(x * (lm.vocab - 5)) + 4 end
+    return ids
+end
+
+local prompts = { { tokens = ids_of(20, 1) }, { tokens = ids_of(3, 2) }, { tokens = ids_of(41, 3) } }
+local options = { { 7 }, { 12, 5 }, { 9 } }
+
+local function new_path(name)
+    local path = files.path(name)
+    os.remove(path)
+    return path
+end
+
+-- Calls f(layer, scale, number of the prompt, place in a tensor) for all of a grid.
+local function each(g, f)
+    for l, layer in ipairs(g.layers) do
+        for s, scale in ipairs(g.scales) do
+            for p = 1, #g.prompts do f(layer, scale, p, { l, s, p }) end
+        end
+    end
+end
+
+-- Within 1e-5 of what they are made of: of their own size, or that of the log probabilities whose difference they are.
+local function near(a, b, size)
+    assert.is_true(math.abs(a - b) < 1e-5 * math.max(1, math.abs(size or a)), ("%.9g, %.9g"):format(a, b))
+end
+
+local function at(tensor, place) return tensor[place[1]][place[2]]:totable()[place[3]] end
+
+describe("a grid of scores", function()
+    for _, case in ipairs {
+        { "of every token", {} }, { "of later tokens", { where = { generation = "all", prompt_positions = { -1 } } } },
+        { "by another operation", { op = steer.ablate, at = "attention" } },
+    } do
+        it("equals each case alone: " .. case[1], function()
+            local opts = { directions = directions, layers = { 0, 2, 3 }, scales = { -1, 0.5, 2 }, prompts = prompts,
+                score = options, twin = true }
+            for key, value in pairs(case[2]) do opts[key] = value end
+            local g, tensor = lm:grid(opts)
+            assert.same({ 3, 3, 3 }, tensor:shape())
+            local kl, spread = g:tensor "kl", 0
+            each(g, function(layer, scale, p, place)
+                local op = (case[2].op or steer.add)(directions[layer], scale, { where = opts.where, at = opts.at })
+                lm.shared_session:close() -- nothing of the grid is found in a cache
+                lm.shared_session = nil
+                local score = lm:score { { tokens = prompts[p].tokens, options = options, twin = true,
+                    spec = steer.spec { [layer] = { op } } } }[1][1]
+                near(score.logit_difference, at(tensor, place), score.logprob)
+                near(score.twin.kl[1], at(kl, place))
+                spread = math.max(spread, math.abs(score.logit_difference - at(tensor, { 1, 1, p })))
+            end)
+            assert.is_true(spread > 0.01)
+            assert.equals(0, #g.failures)
+            assert.truthy(tostring(g):find("logit_difference, mean over 3 prompts", 1, true))
+        end)
+    end
+
+    it("computes beginnings that are not steered once", function()
+        local function rows(where)
+            if lm.shared_session then lm.shared_session:close() end
+            lm.shared_session = nil
+            lm:grid { vector = vector(1), layers = { 1, 2, 3 }, scales = { 1, 2, 3 }, score = { { 7 }, { 8 } },
+                where = where, prompts = { { tokens = ids_of(130, 1) } } }
+            return lm.shared_session:stats().rows
+        end
+        local all, later = rows(), rows { generation = "all", prompt_positions = { -1 } }
+        assert.is_true(later < all / 4, later .. " of " .. all)
+    end)
+
+    it("has options of its own for each prompt, and yes and no", function()
+        local list = { { tokens = prompts[1].tokens, options = { { 7 }, { 8 } } },
+            { tokens = prompts[2].tokens, options = { { 8 }, { 7 } } } }
+        local _, own = lm:grid { vector = vector(1), layers = 1, scales = 1, prompts = list, score = true }
+        local _, same = lm:grid { vector = vector(1), layers = 1, scales = "1", score = { yes = { 7 }, no = { 8 } },
+            prompts = { { tokens = prompts[1].tokens }, { tokens = prompts[2].tokens } } }
+        own, same = own[1][1]:totable(), same[1][1]:totable()
+        assert.is_true(math.abs(own[1] - same[1]) < 1e-5 and math.abs(own[2] + same[2]) < 1e-5)
+    end)
+
+    it("keeps to its budget", function()
+        local opts = { directions = directions, scales = { 1 }, prompts = prompts, score = options, twin = true }
+        local _, free = lm:grid(opts)
+        opts.budget = 96 * lm.token_bytes
+        local _, tight = lm:grid(opts)
+        assert.is_true(lm.shared_session.capacity <= 96)
+        assert.is_true((free - tight):norm() < 1e-5, tostring(free) .. tostring(tight))
+        opts.budget = 95 * lm.token_bytes
+        fails("invalid_argument", "hold 80 tokens of the KV cache, prompts[3] needs 96", lm.grid, lm, opts)
+    end)
+end)
+
+describe("a grid of texts", function()
+    it("has what the twin says and what a function does", function()
+        local opts = { vector = vector(3), layers = { 1, 3 }, scales = { 0, 4 }, prompts = prompts,
+            generate = { max_tokens = 6, ignore_eos = true } }
+        local g, kl = lm:grid(opts)
+        assert.equals("kl", g.value)
+        local perplexity = g:tensor "perplexity"
+        each(g, function(layer, scale, p, place)
+            local out = lm:generate { { tokens = prompts[p].tokens, max_tokens = 6, ignore_eos = true, twin = true,
+                spec = steer.spec { [layer] = { steer.add(vector(3), scale) } } } }
+            near(out[1].twin.mean_kl, at(kl, place))
+            near(lm:perplexity(out)[1], at(perplexity, place))
+            if scale == 0 then assert.is_true(at(kl, place) < 1e-6) end
+        end)
+        opts.metric = function(result, i, case) return { first = result.tokens[1], layer = case.layer, prompt = i } end
+        opts.value = "first"
+        local own, first = lm:grid(opts)
+        assert.is_true(at(own:tensor "layer", { 2, 1, 1 }) == 3 and at(own:tensor "prompt", { 1, 1, 2 }) == 2)
+        each(own, function(layer, scale, p, place)
+            local out = lm:generate { { tokens = prompts[p].tokens, max_tokens = 1,
+                spec = steer.spec { [layer] = { steer.add(vector(3), scale) } } } }
+            assert.equals(out[1].tokens[1], at(first, place))
+        end)
+        fails("invalid_argument", 'there is no metric "kl"', own.tensor, own, "kl") -- no twin was asked for
+    end)
+end)
+
+describe("a grid of a function", function()
+    it("keeps what was measured where others fail", function()
+        local path = new_path "nan.jsonl"
+        local bad = { [1] = { 1, 0 / 0 }, [2] = { 1, math.huge }, [3] = "no" }
+        local opts = { directions = directions, layers = { 0, 1, 2, 3 }, scales = { 5 }, output = path,
+            metric = function(spec, case)
+                assert.equals(case.layer, spec:layers()[1])
+                if case.layer == 3 and bad[3] == "raise" then error "broken" end
+                return bad[case.layer] or { case.layer, case.scale }
+            end }
+        local g, tensor = lm:grid(opts)
+        assert.same({ 0, 5 }, tensor[1][1]:totable())
+        assert.is_true(at(tensor, { 2, 1, 1 }) ~= at(tensor, { 2, 1, 1 }))
+        assert.equals(3, #g.failures)
+        assert.truthy(g.failures[1].reason:find("prompts[2]: metric is nan, expected a finite number", 1, true))
+        assert.truthy(g.failures[2].reason:find("prompts[2]: metric is inf", 1, true))
+        assert.truthy(tostring(g):find("failed: layer 1, scale 5: ", 1, true))
+        assert.equals(4, #record.read(path).cases)
+        bad = { [2] = { 8, 9 }, [3] = "raise" }
+        opts.retry_failed = true
+        g = lm:grid(opts)
+        assert.equals(1, #g.failures)
+        assert.truthy(g.failures[1].reason:find("broken", 1, true))
+        assert.same({ 8, 9 }, g:tensor()[3][1]:totable())
+        bad = { 0 / 0, 0 / 0, 0 / 0, [0] = 0 / 0 }
+        opts.output, opts.retry_failed = nil, nil
+        fails("invalid_argument", "no case was measured, all 4 failed; layer 0, scale 5: ", lm.grid, lm, opts)
+    end)
+end)
+
+describe("a results file of a grid", function()
+    local SCRIPT = [[
+        local ffi = require "ffi"
+        ffi.cdef "int kill(int, int); int getpid(void);"
+        local steer = require "steer"
+        local lm = steer.model("%s", { device = "%s", dtype = "f32" })
+        local calls, most = 0, tonumber(os.getenv "MOST")
+        local g, tensor = lm:grid { vector = steer.tensor.randn({ lm.hidden }, { seed = 1 }), layers = "[0:3]",
+            scales = { -2, 1, 3 }, prompts = { { tokens = { 5, 9, 11 } }, { tokens = { 44 } } },
+            generate = { max_tokens = 3 }, output = os.getenv "OUTPUT", resume = true,
+            metric = function(result)
+                calls = calls + 1
+                if calls > most then ffi.C.kill(ffi.C.getpid(), 9) end
+                return result.logprobs[1]
+            end }
+        print(g.counts.ok, g.counts.kept)
+        print(table.concat(tensor:reshape(24):totable(), " "))
+    ]]
+    local function run(most, path)
+        return files.script(SCRIPT:format(MODEL, helper.device), ("MOST=%d OUTPUT='%s'"):format(most, path))
+    end
+
+    it("goes on after a kill -9 to the same numbers", function()
+        local whole = run(1e6, new_path "whole.jsonl"):match "^12\t0\n(.*)$"
+        assert.truthy(whole)
+        -- Killed in its first batch, which here is the whole grid: nothing is kept. So lines are cut off, too.
+        local path = new_path "killed.jsonl"
+        run(10, path)
+        assert.equals(0, #record.open("test", path).cases)
+        local lines = {}
+        for line in files.get(files.path "whole.jsonl"):gmatch "[^\n]*\n" do lines[#lines + 1] = line end
+        files.put("killed.jsonl", table.concat(lines, "", 1, 6) .. lines[7]:sub(1, 60))
+        local kept = run(1e6, path)
+        assert.equals("7\t5\n" .. whole, kept)
+    end)
+
+    it("is refused where vectors, prompts or settings are others; compare and plot read it", function()
+        local path = new_path "same.jsonl"
+        local function grid(change)
+            local opts = { directions = directions, layers = { 1, 2 }, scales = { 1, 2 }, prompts = prompts,
+                score = options, output = path, resume = true }
+            for key, value in pairs(change or {}) do opts[key] = value end
+            return lm:grid(opts)
+        end
+        grid()
+        assert.equals(4, grid().counts.kept)
+        local longer = grid { scales = { 1, 2, 3 } } -- more of the same
+        assert.equals(4, longer.counts.kept)
+        assert.equals(2, longer.counts.ok)
+        local others = {}
+        for layer, v in pairs(directions) do others[layer] = layer == 3 and v * 2 or v end
+        for _, change in ipairs {
+            { directions = others }, { prompts = { prompts[1] } }, { score = { { 1 }, { 2 } } }, { twin = true },
+            { where = { generation = "all" } }, { op = steer.ablate },
+            { when = { vector = vector(9), above = 0 } },
+        } do
+            fails("format", "its content is", grid, change)
+        end
+        fails("io", "it exists", grid, { resume = false })
+        local second = new_path "second.jsonl"
+        grid { output = second, directions = others, scales = { 1, 2, 3 } }
+        assert.truthy(tostring(steer.compare(path, second, { metric = "probability" })))
+        assert.equals(6, #steer.record.read(path).cases)
+    end)
+end)
+
+describe("lm:grid refuses", function()
+    local function refuses(code, text, change)
+        local opts = { vector = vector(1), layers = { 1 }, scales = { 1 }, prompts = prompts, score = options }
+        for key, value in pairs(change) do opts[key] = value end
+        for _, key in ipairs(change.without or {}) do opts[key] = nil end
+        opts.without = nil
+        fails(code, text, lm.grid, lm, opts)
+    end
+
+    it("what it cannot work with", function()
+        local empty = { tokens = {} }
+        refuses("invalid_argument", "layers[2]: 8 is out of range, expected 0 to 7", { layers = { 1, 8 } })
+        refuses("invalid_argument", "directions: there is none of layer 2",
+            { directions = { [1] = vector(1) }, layers = { 1, 2 }, without = { "vector" } })
+        refuses("invalid_argument", "vector and directions: both are given", { directions = directions })
+        refuses("invalid_argument", "vector and directions: neither is given", { without = { "vector" } })
+        refuses("shape_mismatch", "vector: 3 elements, the model's hidden size is 192", { vector = { 1, 2, 3 } })
+        refuses("invalid_argument", "scales: expected a list of strengths", { without = { "scales" } })
+        refuses("invalid_argument", "the value 1 appears twice", { scales = { 1, 1 } })
+        refuses("invalid_argument", "is not finite", { scales = { 0 / 0 } })
+        refuses("invalid_argument", "prompts: the list is empty", { prompts = {} })
+        refuses("invalid_argument", "prompts[2]: its prompt has no tokens", { prompts = { prompts[1], empty } })
+        refuses("invalid_argument", "prompts[1]: it has none of prompt, messages", { prompts = { {} } })
+        refuses("invalid_argument", "prompts[1]: it has no options", { score = true })
+        refuses("invalid_argument", "prompts[1].options: expected score = true", { generate = {},
+            prompts = { { tokens = { 5 }, options = { { 1 }, { 2 } } } }, without = { "score" } })
+        refuses("invalid_argument", "score: 1 options, expected 2 or more", { score = { { 1 } } })
+        refuses("invalid_argument", "score: 1 options, expected 2 or more", { score = { yes = { 1 } } })
+        refuses("invalid_argument", "score[2]: it has no tokens", { score = { { 1 }, {} } })
+        refuses("invalid_argument", "score, generate and metric: none is given", { without = { "score" } })
+        refuses("invalid_argument", "score and generate: both are given", { generate = {} })
+        refuses("invalid_argument", "metric: it is for generated text", { metric = print })
+        refuses("invalid_argument", 'there is no metric "kl"', { value = "kl" })
+        refuses("invalid_argument", "budget: 100 bytes hold 0 tokens", { budget = 100 })
+        refuses("invalid_argument", "budget: nan", { budget = 0 / 0 })
+        refuses("invalid_argument", 'unknown option "layer"', { layer = 3 })
+    end)
+end)
+
+teardown(files.done)
