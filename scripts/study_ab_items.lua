@@ -1,0 +1,28 @@
+--- study_ab_items.lua: 24 questions with two answers each for study_ab.lua, written for it: {question, the answer of an
+-- optimist, the answer of a pessimist}. Every other one has the optimist's answer as A.
+return {
+    { "It rained on the day of the picnic. What did Tom say?", "We will have fun indoors", "The day is ruined" },
+    { "The team lost its first game. What will the next one be?", "A good chance to win", "Another loss" },
+    { "A new boy came to school. What will he become?", "A good friend", "A lot of trouble" },
+    { "The old boat has a hole. What should they think?", "It can be mended", "It will never sail again" },
+    { "Mia planted a seed. What will happen?", "A tall flower will grow", "Nothing will grow" },
+    { "The cake fell on the floor. What now?", "They bake a better one", "The party is over" },
+    { "The night is dark. What comes after it?", "A bright morning", "A longer night" },
+    { "Leo has a difficult test. What does he expect?", "To do well", "To fail" },
+    { "The dog ran away in the park. What do you think?", "It will come back soon", "It is gone forever" },
+    { "The shop has only one toy left. What is it like?", "The best of them all", "Broken and dull" },
+    { "The bridge is closed today. What does Ella see?", "A new way to walk", "A wasted day" },
+    { "A letter came from far away. What is in it?", "Good news", "Bad news" },
+    { "The winter was long. What will the spring be?", "Warm and full of birds", "Cold and short" },
+    { "Sam is new in the city. How will he feel?", "At home before long", "Lonely for years" },
+    { "The glass holds half of the milk. How is it?", "Half full", "Half empty" },
+    { "The doctor has a plan. What will come of it?", "It will help", "It will not work" },
+    { "They missed the bus. What happens?", "The walk is pleasant", "Everything goes wrong" },
+    { "The painting is not finished. What will it be?", "Beautiful", "A failure" },
+    { "A stranger knocks at the door. Who is it?", "Someone with a gift", "Someone with a threat" },
+    { "The river is high. What will it do?", "Go down again", "Wash everything away" },
+    { "Ruby lost her bell. What will happen?", "She will find it", "She will never see it" },
+    { "The harvest was small. What about the next one?", "It will be rich", "It will be worse" },
+    { "The light went out. What do they do?", "They tell stories and laugh", "They sit and cry" },
+    { "Two friends had a fight. What follows?", "They make up", "They never speak again" },
+}
