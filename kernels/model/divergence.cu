@@ -15,6 +15,7 @@ __global__ void __launch_bounds__(1024) diverge_rows(steer_divergence a) {
     __shared__ float room[32];
     __shared__ double wide_room[32];
     __shared__ int top;
+    steer_begin();
     const int64_t row = blockIdx.x;
     const int twin = a.twin[row];
     if (twin < 0) {
@@ -56,8 +57,6 @@ int steer_cuda_divergence(void *handle, const steer_divergence *args) {
     auto *device = static_cast<steer_cuda_device *>(handle);
     if (args->count == 0) return STEER_OK;
     STEER_CUDA_CHECK(steer_cuda_enter(device));
-    diverge_rows<<<(unsigned)args->count, steer_threads_for(args->vocab, 1024), 0,
-                   steer_cuda_stream(device)>>>(*args);
-    STEER_CUDA_LAUNCHED("the kernel of divergences");
-    return STEER_OK;
+    return steer_cuda_launch(device, diverge_rows, dim3((unsigned)args->count),
+                             steer_threads_for(args->vocab, 1024), 0, "the kernel of divergences", *args);
 }
