@@ -228,6 +228,12 @@ describe("a results file of a grid", function()
         grid { output = second, directions = others, scales = { 1, 2, 3 } }
         assert.truthy(tostring(steer.compare(path, second, { metric = "probability" })))
         assert.equals(6, #steer.record.read(path).cases)
+        if require("steer._gnuplot").exists() then
+            assert.truthy(longer:plot():find("logit_difference against scale", 1, true))
+            fails("invalid_argument", 'there is no metric "odds"', longer.plot, longer, "odds")
+            local found = steer.plot(path, { x = "scale", y = "probability", by = "layer", out = files.path "same" })
+            assert.truthy(files.get(found.files.svg):find("</svg>", 1, true))
+        end
     end)
 end)
 

@@ -187,6 +187,23 @@ describe("scores with a twin", function()
     end)
 end)
 
+describe("lm:score and lm:generate name the request", function()
+    it("that has no prompt, no tokens or no such layer", function()
+        local good = { tokens = { 5 }, options = { { 7 }, { 9 } } }
+        fails("invalid_argument", "requests[2]: it has none of prompt, messages and tokens, expected one", lm.score, lm,
+            { good, { options = { { 7 }, { 9 } } } })
+        fails("invalid_argument", "requests[2]: its prompt has no tokens", lm.score, lm,
+            { good, { tokens = {}, options = { { 7 } } } })
+        fails("invalid_argument", "requests[1].options[2]: it has no tokens", lm.score, lm,
+            { { tokens = { 5 }, options = { { 7 }, {} } } })
+        fails("invalid_argument", "requests[2]: its prompt has no tokens", lm.generate, lm,
+            { { tokens = { 5 } }, { tokens = {} } })
+        fails("invalid_argument", "requests[1]: spec: layer 9 at layer, expected 0 to 1", lm.generate, lm,
+            { { tokens = { 5 }, max_tokens = 1, spec = steer.spec { [9] = { steer.add(T.ones { lm.hidden }) } } } })
+        fails("invalid_argument", "twin", lm.generate, lm, { { tokens = { 5 }, max_tokens = 0, twin = true } })
+    end)
+end)
+
 describe("the perplexity of what was generated", function()
     it("is that of the tokens after their prompts without steering", function()
         local out = lm:generate { { tokens = ids_of(9, 1), max_tokens = 8, spec = spec_of(1, 2), twin = true },
