@@ -233,6 +233,7 @@ describe("a results file of a grid", function()
             fails("invalid_argument", 'there is no metric "odds"', longer.plot, longer, "odds")
             local found = steer.plot(path, { x = "scale", y = "probability", by = "layer", out = files.path "same" })
             assert.truthy(files.get(found.files.svg):find("</svg>", 1, true))
+            steer.report(path, { out = files.path "same.html" })
         end
     end)
 end)

@@ -147,6 +147,51 @@ describe("twins", function()
         session:close()
     end)
 
+    it("survive any order of calls, and none waits for ever", function()
+        for round = 1, helper.rounds(12) do
+            helper.with_seed(helper.seed + round, function()
+                local session, open = lm:session { sequences = 4, tokens = 224, rows = 5 + round % 9 }, {}
+                local function pick(n) return math.random(n) end
+                for _ = 1, 80 do
+                    local at, what = #open > 0 and pick(#open) or nil, pick(9)
+                    if not at or what <= 3 then
+                        local n = pick(45)
+                        open[#open + 1] = session:add { tokens = ids_of(n, pick(3)), twin = pick(3) > 1,
+                            ignore_eos = true, max_tokens = pick(6), spec = pick(4) > 1 and spec_of(pick(2)) or nil,
+                            logprobs_from = n > 1 and pick(2) == 1 and pick(n - 1) or nil }
+                    elseif what == 4 then
+                        session:drop(table.remove(open, at))
+                    elseif what == 5 then
+                        session:stop(open[at])
+                    elseif what == 6 then
+                        session:set_spec(open[at], pick(2) == 1 and spec_of(pick(2)) or nil)
+                    elseif what == 7 then
+                        open[#open + 1] = session:fork(open[at], 1 + pick(3))
+                    else
+                        session:step()
+                    end
+                end
+                local steps = 0
+                while session:step() > 0 do
+                    steps = steps + 1
+                    assert(steps < 2000, "sequences wait for ever")
+                end
+                for _, id in ipairs(open) do
+                    local status = session:status(id)
+                    local ok, twin = pcall(session.twin, session, id)
+                    if ok then
+                        assert.is_true(#twin.kl >= status.generated)
+                        for _, kl in ipairs(twin.kl) do assert.is_true(kl >= 0 and kl < 50) end
+                    end
+                    session:drop(id)
+                end
+                local stats = session:stats()
+                assert.equals(stats.blocks, stats.blocks_free)
+                session:close()
+            end)
+        end
+    end)
+
     it("say what is missing", function()
         local function add(room, request)
             local session = lm:session(room)
