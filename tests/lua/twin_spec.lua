@@ -180,7 +180,8 @@ describe("twins", function()
                     local status = session:status(id)
                     local ok, twin = pcall(session.twin, session, id)
                     if ok then
-                        assert.is_true(#twin.kl >= status.generated)
+                        -- One that was stopped before it had caught up with another spec knows nothing of it.
+                        assert.is_true(#twin.kl >= status.generated or status.state == "stop")
                         for _, kl in ipairs(twin.kl) do assert.is_true(kl >= 0 and kl < 50) end
                     end
                     session:drop(id)
