@@ -2,9 +2,9 @@
 --
 -- The protocol of Arditi et al. 2024 (arXiv:2406.11717): candidates are the mean differences of hidden states between
 -- prompts with and without the behaviour, at each layer of the first 80 % and each of the last token positions. Each
--- is ablated at every layer, from the embeddings and after attention and mlp, on all tokens; the one that leaves least
--- of the behaviour is chosen among those whose KL on other prompts stays below a limit, and that bring the behaviour
--- about where they are added. It is measured as log odds of what is said with it against what is said without it.
+-- is ablated at every layer, from the embeddings and after attention and mlp, on all tokens but the first, whose
+-- massive activations (Sun et al. 2024, arXiv:2402.17762) stay; the one that leaves least of the behaviour is chosen
+-- among those whose KL on other prompts stays below a limit, and that bring the behaviour about where they are added.
 local steer = require "steer"
 
 local scripts = arg[0]:match("^(.*)/[^/]*$") or "."
@@ -18,7 +18,6 @@ end
 local lm = steer.model(arg[1] or scripts .. "/../tests/fixtures/demo-model")
 local file = assert(io.open(arg[2] or scripts .. "/../tests/fixtures/demo/prompts.json"))
 local data = require("dkjson").decode(file:read "*a")
-file:close()
 local LIMIT, TRAIN, TEST, POSITIONS = tonumber(arg[3] or 0.1), 32, 6, { -1, -2, -3 }
 local with, without, other = data.with or data.happy, data.without or data.sad, data.other or data.neutral
 local yes, no = data.yes or " heard good news", data.no or " heard bad news"
@@ -34,12 +33,10 @@ assert(#tests.with > 0 and #tests.without > 0, "PROMPTS: expected more than 32 w
 -- Ablation of a direction wherever the residual stream passes; blocks that run in parallel have no state in between.
 local between = pcall(lm.capture, lm, { with[1] }, { at = "attention", layers = 0 })
 local function everywhere(v)
-    local layers = { [0] = { steer.ablate(v, 0, { at = "embed" }) } }
-    for layer = 0, lm.layers - 1 do
-        layers[layer] = layers[layer] or {}
-        if between then table.insert(layers[layer], steer.ablate(v, 0, { at = "attention" })) end
-        table.insert(layers[layer], steer.ablate(v))
-    end
+    local function at(site) return steer.ablate(v, 0, { at = site, exclude = { prompt_positions = { 0 } } }) end
+    local layers = {}
+    for layer = 0, lm.layers - 1 do layers[layer] = { at "layer", between and at "attention" or nil } end
+    table.insert(layers[0], at "embed")
     return steer.spec(layers)
 end
 
@@ -71,7 +68,10 @@ for _, position in ipairs(POSITIONS) do
         if c.kl < LIMIT and c.added > 0 and not (best and best.ablated <= c.ablated) then best = c end
     end
 end
-assert(best, "no candidate has a KL below the limit and brings the behaviour about")
+if not best then
+    print "no candidate has a KL below the limit and brings the behaviour about"
+    os.exit(1)
+end
 print(("log odds of%s against%s: %.2f with the behaviour, %.2f without"):format(yes, no, before, absent))
 print(("chosen: position %d, layer %d: ablated %.2f, KL %.3f"):format(best.position, best.layer, best.ablated, best.kl))
 for _, request in ipairs { { "unsteered" }, { "ablated  ", best.spec } } do
