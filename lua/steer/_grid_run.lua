@@ -163,19 +163,17 @@ local function measure(grid, cases, how)
     for _, case in ipairs(cases) do measure(grid, { case }, how) end
 end
 
--- Computes the unsteered prompts, which cases that leave their beginnings alone, and twins, then find in the cache.
+-- Cases that leave the beginnings of prompts alone, and twins, find them in the cache.
 local function begin(grid, cases, how)
     if #grid.prompts == 0 or not (grid.twin or grid.steering.where or grid.steering.exclude) then return end
-    local needs, list = {}, {}
+    local needs, prompts = {}, {}
     for i, prompt in ipairs(grid.prompts) do
-        list[i] = { request = { tokens = prompt.tokens }, number = i }
-        needs[#needs + 1] = #prompt.tokens
+        prompts[i] = prompt.tokens
         for _ = 1, #cases * (grid.twin and 2 or 1) do
             needs[#needs + 1] = #prompt.tokens + (grid.generate.max_tokens or 0)
         end
     end
-    jobs.session(grid.lm, OP, needs, grid.twin, grid.room)
-    jobs.run(grid.lm, OP, list, how.each, function() end, grid.room)
+    jobs.begin(grid.lm, OP, prompts, needs, grid.twin, how.each, grid.room)
 end
 
 -- The case and those after it that go into one batch.

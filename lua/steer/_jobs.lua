@@ -94,6 +94,21 @@ function M.run(lm, op, list, each, finish, room)
     return result
 end
 
+--- Computes unsteered prompts, which requests that run next then find in the cache: twins, and those whose specs leave
+-- their beginnings alone.
+-- @tparam table prompts list of lists of ids
+-- @tparam table needs positions of all requests that come, for the size of the session
+-- @tparam boolean twins whether there are twins among them
+-- @tparam[opt] function each
+-- @tparam[opt] number room as for M.session
+function M.begin(lm, op, prompts, needs, twins, each, room)
+    local list, all = {}, {}
+    for i, ids in ipairs(prompts) do list[i], all[i] = { request = { tokens = ids }, number = i }, #ids end
+    for _, need in ipairs(needs) do all[#all + 1] = need end
+    M.session(lm, op, all, twins, room)
+    M.run(lm, op, list, each, function() end, room)
+end
+
 --- Gives the token ids of a request, whose name stands in messages.
 -- @tparam string name such as "requests[3]"
 function M.tokens(lm, op, request, name)

@@ -44,7 +44,11 @@ end
 
 -- Measures strengths in one batch: for each the list of KL of all tokens. Where logits are not finite, neither is KL.
 local function measure(search, scales)
-    local list, points = {}, {}
+    local list, points, needs = {}, {}, {}
+    for _ = 1, 2 * #scales do
+        for _, ids in ipairs(search.prompts) do needs[#needs + 1] = #ids + search.tokens end
+    end
+    jobs.begin(search.lm, OP, search.prompts, needs, true) -- of which the twins go on
     for _, scale in ipairs(scales) do
         local spec = search.spec_of(scale)
         for i, ids in ipairs(search.prompts) do
