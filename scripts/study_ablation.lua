@@ -9,29 +9,28 @@ local steer = require "steer"
 
 local scripts = arg[0]:match("^(.*)/[^/]*$") or "."
 if arg[1] == "--help" then
-    print "usage: steer run study_ablation.lua [MODEL [PROMPTS.json [KL, default 0.1]]]"
-    print "  MODEL    a folder or .gguf file; default the demo model"
-    print "  PROMPTS  {with, without, other: lists of texts; yes, no: what is said with and without the behaviour};"
-    print "           default happy, sad and neutral beginnings of stories"
+    print "usage: steer run study_ablation.lua [MODEL [PROMPTS.lua [KL, default 0.1]]]"
+    print "  MODEL    a folder or .gguf file; default the demo model, with study_ablation_mood.lua as PROMPTS"
+    print "  PROMPTS  returns {with, without, other: lists of texts; yes, no: what is said with the behaviour and"
+    print "           without it}; default study_ablation_formal.lua"
     os.exit(0)
 end
 local lm = steer.model(arg[1] or scripts .. "/../tests/fixtures/demo-model")
-local file = assert(io.open(arg[2] or scripts .. "/../tests/fixtures/demo/prompts.json"))
-local data = require("dkjson").decode(file:read "*a")
+local data = dofile(arg[2] or scripts .. (arg[1] and "/study_ablation_formal.lua" or "/study_ablation_mood.lua"))
 local LIMIT, TRAIN, TEST, POSITIONS = tonumber(arg[3] or 0.1), 32, 6, { -1, -2, -3 }
-local with, without, other = data.with or data.happy, data.without or data.sad, data.other or data.neutral
-local yes, no = data.yes or " heard good news", data.no or " heard bad news"
 
 local function slice(list, from, to)
     local part = {}
     for i = from, math.min(to, #list) do part[#part + 1] = list[i] end
     return part
 end
-local tests = { with = slice(with, TRAIN + 1, TRAIN + TEST), without = slice(without, TRAIN + 1, TRAIN + TEST) }
+local tests = {
+    with = slice(data.with, TRAIN + 1, TRAIN + TEST), without = slice(data.without, TRAIN + 1, TRAIN + TEST),
+}
 assert(#tests.with > 0 and #tests.without > 0, "PROMPTS: expected more than 32 with and without the behaviour")
 
 -- Ablation of a direction wherever the residual stream passes; blocks that run in parallel have no state in between.
-local between = pcall(lm.capture, lm, { with[1] }, { at = "attention", layers = 0 })
+local between = pcall(lm.capture, lm, { data.with[1] }, { at = "attention", layers = 0 })
 local function everywhere(v)
     local function at(site) return steer.ablate(v, 0, { at = site, exclude = { prompt_positions = { 0 } } }) end
     local layers = {}
@@ -44,7 +43,7 @@ end
 local function mean_score(prompts, spec, twin)
     local requests, odds, kl = {}, 0, 0
     for i, prompt in ipairs(prompts) do
-        requests[i] = { prompt = prompt, options = { yes, no }, spec = spec, twin = twin }
+        requests[i] = { prompt = prompt, options = { data.yes, data.no }, spec = spec, twin = twin }
     end
     for _, options in ipairs(lm:score(requests)) do
         odds, kl = odds + options[1].logit_difference / #prompts, kl + (twin and options[1].twin.kl[1] / #prompts or 0)
@@ -57,11 +56,12 @@ local before, absent, best = mean_score(tests.with), mean_score(tests.without), 
 print "position  layer  ablated  added      KL"
 for _, position in ipairs(POSITIONS) do
     local opts = { tokens = { position } }
-    local a, b = lm:capture(slice(with, 1, TRAIN), opts):mean(1), lm:capture(slice(without, 1, TRAIN), opts):mean(1)
+    local a, b = lm:capture(slice(data.with, 1, TRAIN), opts), lm:capture(slice(data.without, 1, TRAIN), opts)
+    local difference = a:mean(1) - b:mean(1)
     for layer = 0, math.ceil(0.8 * lm.layers) - 1, math.ceil(lm.layers / 12) do
-        local v = a:select(1, layer + 1) - b:select(1, layer + 1)
+        local v = difference:select(1, layer + 1)
         local spec, add = everywhere(v), steer.spec { [layer] = { steer.add(v) } }
-        local _, kl = mean_score(slice(other, 1, TEST), spec, true)
+        local _, kl = mean_score(slice(data.other, 1, TEST), spec, true)
         local c = { position = position, layer = layer, spec = spec, kl = kl, ablated = mean_score(tests.with, spec),
             added = mean_score(tests.without, add) - absent }
         print(("%8d  %5d  %7.2f  %5.2f  %6.3f"):format(position, layer, c.ablated, c.added, c.kl))
@@ -72,7 +72,7 @@ if not best then
     print "no candidate has a KL below the limit and brings the behaviour about"
     os.exit(1)
 end
-print(("log odds of%s against%s: %.2f with the behaviour, %.2f without"):format(yes, no, before, absent))
+print(("log odds of%s against%s: %.2f with the behaviour, %.2f without"):format(data.yes, data.no, before, absent))
 print(("chosen: position %d, layer %d: ablated %.2f, KL %.3f"):format(best.position, best.layer, best.ablated, best.kl))
 for _, request in ipairs { { "unsteered" }, { "ablated  ", best.spec } } do
     local out = lm:generate { { prompt = tests.with[1], max_tokens = 24, spec = request[2] } }

@@ -53,7 +53,7 @@ describe("the study of ablation", function()
     end)
 
     it("says that no candidate keeps below a limit", function()
-        local output, status = run(("study_ablation.lua %s tests/fixtures/demo/prompts.json 0"):format(MODEL))
+        local output, status = run(("study_ablation.lua %s scripts/study_ablation_mood.lua 0"):format(MODEL))
         assert.equals(1, status)
         assert.truthy(output:find("no candidate has a KL below the limit", 1, true))
     end)
