@@ -1,7 +1,8 @@
 --- study_ablation_formal.lua: formal beginnings of letters beside casual ones, for study_ablation.lua on any model.
 local TOPICS = {
     "the weather", "my cat", "the train", "a book", "breakfast", "the game", "her job", "the rain", "this city",
-    "music", "the party", "school", "our trip", "the news", "his car", "dinner", "the garden", "a film", "the shop", "my phone",
+    "music", "the party", "school", "our trip", "the news", "his car", "dinner", "the garden", "a film", "the shop",
+    "my phone",
 }
 local data = { with = {}, without = {}, other = {}, yes = " be most grateful", no = " wanna hang out" }
 for _, topic in ipairs(TOPICS) do
