@@ -23,8 +23,8 @@ local function say(...)
     io.stderr:write("\n")
 end
 
--- The script's `arg`, as the interpreter sets it: the file, word `at` after `run`, at 0, its arguments after it, the rest
--- before it.
+-- The script's `arg`, as the interpreter sets it: the file, word `at` after `run`, at 0, its arguments after it, the
+-- rest before it.
 local function script_arguments(at)
     local shifted = {}
     for _, i in ipairs(walk.keys(arg)) do shifted[i - at - 1] = arg[i] end
