@@ -87,8 +87,8 @@ end
 local function read_prompt(lm, op, prompt, name, opts)
     if type(prompt) == "string" then prompt = { prompt = prompt } end
     options.check(op, prompt, REQUEST, name)
-    local ids = named(op, "^request", name, lm.tokens_of, lm, op,
-        { prompt = prompt.prompt, messages = prompt.messages, tokens = prompt.tokens })
+    local given = { prompt = prompt.prompt, messages = prompt.messages, tokens = prompt.tokens }
+    local ids = lm:tokens_of(op, given, name)
     local request = { prompt_tokens = #ids, spec = prompt.spec or opts.spec, tokens = {} }
     for k = 1, #ids do request.tokens[k] = ids[k] end
     for _, id in ipairs(response_ids(lm, op, name, prompt.response)) do

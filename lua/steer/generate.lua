@@ -17,17 +17,18 @@ local REQUEST = {
     top_k = "number", top_p = "number", min_p = "number", repetition_penalty = "number", seed = "number", stop = true,
     ignore_eos = "boolean", tools = true, add_generation_prompt = "boolean", twin = "boolean",
 }
+local FORWARD = { tokens = "table", prompt = "string", messages = "table", spec = true }
 local PASSED = { "spec", "twin", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "ignore_eos" }
 
 -- ---- Stop strings --------------------------------------------------------------------------------------------------
 
-local function stop_list(op, stop)
+local function stop_list(op, name, stop)
     if stop == nil then return {} end
     if type(stop) == "string" then stop = { stop } end
-    check.type(op, "stop", stop, "table", "a text or a list of texts")
+    check.list(op, name, stop, "a text or a list of texts")
     for i, text in ipairs(stop) do
-        check.type(op, ("stop[%d]"):format(i), text, "string")
-        if text == "" then raise("invalid_argument", op, "stop[%d]: an empty text", i) end
+        check.type(op, ("%s[%d]"):format(name, i), text, "string")
+        if text == "" then raise("invalid_argument", op, "%s[%d]: an empty text", name, i) end
     end
     return stop
 end
@@ -132,11 +133,11 @@ local function read_request(lm, op, request, i)
     if type(request) == "string" then request = { prompt = request } end
     local name = ("requests[%d]"):format(i)
     options.check(op, request, REQUEST, name)
-    local stops = stop_list(op, request.stop)
+    local stops = stop_list(op, name .. ".stop", request.stop)
     if #stops > 0 and not lm.tokenizer then
         raise("not_found", op, "%s: stop: the model has no tokenizer to find texts with", name)
     end
-    local passed = { tokens = jobs.tokens(lm, op, request, name) }
+    local passed = { tokens = lm:tokens_of(op, request, name) }
     for _, key in ipairs(PASSED) do passed[key] = request[key] end
     if request.response then append_response(passed, request.response) end
     passed.max_tokens = check.integer(op, name .. ".max_tokens",
@@ -208,10 +209,10 @@ function M.forward(lm, requests)
     jobs.check_list("forward", "requests", requests)
     local list = {}
     for i, request in ipairs(requests) do
+        local name = ("requests[%d]"):format(i)
         if type(request) == "string" then request = { prompt = request } end
-        options.check("forward", request, { tokens = "table", prompt = "string", messages = "table", spec = true },
-            ("requests[%d]"):format(i))
-        local ids = jobs.tokens(lm, "forward", request, ("requests[%d]"):format(i))
+        options.check("forward", request, FORWARD, name)
+        local ids = lm:tokens_of("forward", request, name)
         list[i] = { request = { tokens = ids, spec = request.spec, logits_from = 0 }, number = i }
     end
     return jobs.run(lm, "forward", list, nil, function(session, ids)

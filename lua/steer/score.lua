@@ -36,7 +36,7 @@ local function read_request(lm, request, i)
     options.check("score", request, REQUEST, name)
     check.type("score", name .. ".options", request.options, "table", "a list of texts")
     if #request.options == 0 then raise("invalid_argument", "score", "%s.options: the list is empty", name) end
-    local prompt, list = jobs.tokens(lm, "score", request, name), {}
+    local prompt, list = lm:tokens_of("score", request, name), {}
     for k, option in ipairs(request.options) do
         local ids = M.option_ids(lm, "score", ("%s.options[%d]"):format(name, k), option)
         list[k] = {
