@@ -25,7 +25,7 @@ local function read_layers(lm, op, layers, site)
         return layers
     end
     if type(layers) == "number" then layers = { layers } end
-    check.type(op, "layers", layers, "table", '"all", a layer or a list of layers')
+    check.list(op, "layers", layers, '"all", a layer or a list of layers')
     if #layers == 0 then raise("invalid_argument", op, "layers: the list is empty") end
     local sorted = {}
     for i, layer in ipairs(layers) do
@@ -303,7 +303,12 @@ local function read_options(lm, op, name, count, opts)
         raise("invalid_argument", op, 'tokens: %s, expected "last", "all", "response" or a list of positions',
             check.describe(which))
     end
-    if type(which) == "table" and #which == 0 then raise("invalid_argument", op, "tokens: the list is empty") end
+    if type(which) == "table" and check.list(op, "tokens", which) == 0 then
+        raise("invalid_argument", op, "tokens: the list is empty")
+    end
+    for _, key in ipairs(opts.max_tokens and {} or SAMPLING) do
+        if opts[key] ~= nil then raise("invalid_argument", op, "%s: it goes with max_tokens", key) end
+    end
     if opts.max_tokens and which ~= "response" then
         raise("invalid_argument", op, 'max_tokens: what is generated is captured with tokens = "response"')
     end

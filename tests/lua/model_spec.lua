@@ -419,7 +419,7 @@ describe("a model refuses", function()
     setup(function() lm = open "llama" end)
 
     it("tokens that it does not have", function()
-        fails("invalid_argument", "tokens[1]: id " .. lm.vocab, lm.generate, lm, { { tokens = { 1, lm.vocab } } })
+        fails("invalid_argument", "tokens[2]: id " .. lm.vocab, lm.generate, lm, { { tokens = { 1, lm.vocab } } })
         fails("invalid_argument", "no tokens", lm.generate, lm, { { tokens = {} } })
         fails("invalid_argument", "context", lm.generate, lm, { { tokens = { 1 }, max_tokens = lm.context } })
         fails("not_found", "no tokenizer", lm.generate, lm, { "text" })
