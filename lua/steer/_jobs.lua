@@ -116,6 +116,12 @@ function M.begin(lm, op, prompts, needs, twins, each, room)
     M.run(lm, op, list, each, function() end, room)
 end
 
+--- Raises the error of a request whose logits at a position (from 0) are not finite.
+function M.not_finite(op, number, position)
+    raise("invalid_argument", op, "requests[%d]: the logits at position %d are not finite: a spec or the weights are "
+        .. "too large", number, position)
+end
+
 --- Checks a list of requests: a table of at least one entry.
 function M.check_list(op, name, list)
     check.type(op, name, list, "table", "a list of requests")

@@ -109,15 +109,11 @@ local function result_of(session, id, stream, request)
     local finish = status.state
     if finish == "waiting" or finish == "running" then finish = "interrupted" end
     if stream.stopped then finish = "stop" end
-    if finish == "failed" then
-        raise("invalid_argument", "generate", "the logits at position %d are not finite: %s", status.failed_at,
-            "a spec or the weights are too large")
-    end
     return {
         text = stream.decoder and stream.text or nil, tokens = ids, logprobs = logprobs, finish = finish,
         steered = session:steered(id), given = request.tokens,
         twin = request.twin and twins.read(session, id, ids) or nil,
-    }
+    }, status.failed_at
 end
 
 -- ---- Public --------------------------------------------------------------------------------------------------------
@@ -156,7 +152,8 @@ end
 -- @treturn table list of {text, tokens, logprobs, finish = "stop" or "length", steered = {[layer] = rows}, given = ids
 -- of its prompt, twin}. twin, where asked for: per token kl (KL(steered || unsteered) over the vocabulary, nats) and
 -- logprobs (of the token without steering), mean_kl, divergence (index of the first token that is not the unsteered
--- model's likeliest). After Ctrl-C the error `interrupted` is raised and lm.last has what was generated
+-- model's likeliest). After Ctrl-C the error `interrupted` is raised and lm.last has what was generated; so it has where
+-- the logits of a request are not finite (its finish is "failed"), which is an error that names it
 function M.generate(lm, requests) return M.generate_in(lm, requests) end
 
 --- The same for the modules beside this one.
@@ -191,12 +188,15 @@ function M.generate_in(lm, requests, how)
         if how and how.each then how.each(session, ids) end
     end
     return jobs.run(lm, "generate", list, each, function(session, ids)
-        local results = {}
+        local results, failed, position = {}, nil, nil
         for i, id in ipairs(ids) do
+            local failed_at
             follow(lm, session, id, streams[i], true)
-            results[i] = result_of(session, id, streams[i], list[i].request)
+            results[i], failed_at = result_of(session, id, streams[i], list[i].request)
+            if failed_at and not failed then failed, position = i, failed_at end
         end
         lm.last = require("steer.view").attach(lm, list, results)
+        if failed then jobs.not_finite("generate", failed, position) end
         return results
     end, how and how.room)
 end

@@ -66,6 +66,13 @@ local function run(lm, op, list, how)
             job.twin = job.request.twin and twins.read(session, id, job.ids) or nil
         end
     end, how and how.room)
+    for _, job in ipairs(list) do
+        for k, x in ipairs(job.logprobs) do
+            if not (x > -math.huge and x < math.huge) then
+                jobs.not_finite(op, job.number, job.request.logprobs_from + k - 2)
+            end
+        end
+    end
 end
 
 -- log of the sum of exp of the scores' log probabilities, of all but number `but`.
