@@ -79,9 +79,10 @@ local function named(op, pattern, name, fn, ...)
 end
 
 local function response_ids(lm, op, name, response)
-    if response == nil or type(response) == "table" then return response or {} end
-    check.type(op, name .. ".response", response, "string", "a text or a list of token ids")
-    return lm:encode(response, { special = false })
+    if response == nil then return {} end
+    if type(response) ~= "table" then return lm:encode_part(op, name .. ".response", response) end
+    check.list(op, name .. ".response", response, "a text or a list of token ids")
+    return response
 end
 
 local function read_prompt(lm, op, prompt, name, opts)

@@ -172,6 +172,20 @@ function Model:chat(messages, opts)
     return template:render(messages, variables)
 end
 
+-- Calls fn(...), whose errors become those of `op` about `name`.
+local function about(op, name, fn, ...)
+    local ok, value = pcall(fn, ...)
+    if ok then return value end
+    if error_object.is(value) then value.op, value.message = op, name .. ": " .. value.message end
+    return error(value, 0)
+end
+
+--- Turns a text within another one, such as an option to score, into ids; `name` is what messages call it.
+function Model:encode_part(op, name, text)
+    check.type(op, name, text, "string", "a text or a list of token ids")
+    return about(op, name, self.encode, self, text, { special = false })
+end
+
 local function ids_of(self, request)
     if request.prompt then return self:encode(request.prompt) end
     if not request.messages then return request.tokens end
@@ -197,11 +211,7 @@ function Model:tokens_of(op, request, name)
     for _, key in ipairs(request.messages and {} or { "tools", "add_generation_prompt" }) do
         if request[key] ~= nil then raise("invalid_argument", op, "%s.%s: it goes with messages", name, key) end
     end
-    local ok, ids = pcall(ids_of, self, request)
-    if not ok then
-        if error_object.is(ids) then ids.op, ids.message = op, name .. ": " .. ids.message end
-        error(ids, 0)
-    end
+    local ids = about(op, name, ids_of, self, request)
     if check.list(op, name .. ".tokens", ids, "a list of token ids") == 0 then
         raise("invalid_argument", op, "%s: its prompt has no tokens, expected 1 or more", name)
     end

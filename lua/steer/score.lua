@@ -22,20 +22,19 @@ end
 
 --- Gives the ids of an option: a text, or a list of ids; for the modules beside this one.
 function M.option_ids(lm, op, name, option)
-    local ids = option
-    if type(option) ~= "table" then
-        check.type(op, name, option, "string", "a text or a list of token ids")
-        ids = lm:encode(option, { special = false })
+    local ids = type(option) == "table" and option or lm:encode_part(op, name, option)
+    if check.list(op, name, ids, "a text or a list of token ids") == 0 then
+        raise("invalid_argument", op, "%s: it has no tokens", name)
     end
-    if #ids == 0 then raise("invalid_argument", op, "%s: it has no tokens", name) end
     return ids
 end
 
 local function read_request(lm, request, i)
     local name = ("requests[%d]"):format(i)
     options.check("score", request, REQUEST, name)
-    check.type("score", name .. ".options", request.options, "table", "a list of texts")
-    if #request.options == 0 then raise("invalid_argument", "score", "%s.options: the list is empty", name) end
+    if check.list("score", name .. ".options", request.options, "a list of texts") == 0 then
+        raise("invalid_argument", "score", "%s.options: the list is empty", name)
+    end
     local prompt, list = lm:tokens_of("score", request, name), {}
     for k, option in ipairs(request.options) do
         local ids = M.option_ids(lm, "score", ("%s.options[%d]"):format(name, k), option)
