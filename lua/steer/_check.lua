@@ -28,6 +28,14 @@ function M.type(op, name, value, kind, expected)
     return value
 end
 
+--- Checks the path of a file or a folder.
+function M.path(op, name, value, expected)
+    M.type(op, name, value, "string", expected)
+    if value == "" then raise("invalid_argument", op, "%s: is empty, expected %s", name, expected) end
+    if value:find("\0", 1, true) then raise("invalid_argument", op, "%s: has a zero byte in it", name) end
+    return value
+end
+
 --- Checks that `list` is a Lua list: neither holes nor other keys. Gives its length.
 -- @tparam[opt] string expected what it should be in the message
 function M.list(op, name, list, expected)

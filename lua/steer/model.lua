@@ -69,6 +69,16 @@ local function open_handle(path, opts)
     return c.own(model_out[0], C.steer_model_release)
 end
 
+-- Calls fn(...), whose errors become those of `op`, about `name` if there is one.
+local function about(op, name, fn, ...)
+    local ok, value = pcall(fn, ...)
+    if ok then return value end
+    if error_object.is(value) then
+        value.op, value.message = op, name and name .. ": " .. value.message or value.message
+    end
+    return error(value, 0)
+end
+
 --- Opens a language model: a folder as the hub lays it out (config.json, safetensors, tokenizer.json), or a .gguf file.
 -- @tparam string path
 -- @tparam[opt] table opts device (default steer.device()), dtype ("f32", "f16" or "bf16"; default as the config says,
@@ -78,9 +88,9 @@ end
 -- @return a model; not_found, format and unsupported name the file, field and tensor at fault; out_of_memory says how
 -- much the model needs and what is free
 function M.model(path, opts)
-    check.type("model", "path", path, "string", "the path of a folder or a .gguf file")
+    check.path("model", "path", path, "the path of a folder or a .gguf file")
     opts = options.check("model", opts, MODEL_OPTIONS)
-    local handle = open_handle(path, opts)
+    local handle = about("model", nil, open_handle, path, opts)
     c.check(C.steer_model_describe(info, handle))
     local eos = {}
     for i = 1, info.eos_count do eos[i] = info.eos[i - 1] end
@@ -142,6 +152,11 @@ local function tokenizer_of(self, op)
         or raise("not_found", op, "%s has no tokenizer: give {tokens = {ids}} instead of text", self.path)
 end
 
+local function template_of(self, op)
+    handle_for(self, op)
+    return self.template or raise("not_found", op, "%s has no chat template: give {prompt = text}", self.path)
+end
+
 --- Turns text into token ids.
 -- @tparam string text UTF-8
 -- @tparam[opt] table opts special (default true: with the tokens that the model's tokenizer puts around a text)
@@ -164,20 +179,10 @@ function Model:tokens(ids) return tokenizer_of(self, "model_tokens"):tokens(ids)
 -- @tparam[opt] table opts add_generation_prompt (default true), tools, and any variable of the template
 -- @treturn string the text; it holds its special tokens, so encode it with special = false
 function Model:chat(messages, opts)
-    handle_for(self, "model_chat")
-    local template = self.template
-        or raise("not_found", "model_chat", "%s has no chat template: give {prompt = text}", self.path)
+    local template = template_of(self, "model_chat")
     local variables = { add_generation_prompt = true }
     for _, key in ipairs(opts and walk.keys(opts) or {}) do variables[key] = opts[key] end
     return template:render(messages, variables)
-end
-
--- Calls fn(...), whose errors become those of `op` about `name`.
-local function about(op, name, fn, ...)
-    local ok, value = pcall(fn, ...)
-    if ok then return value end
-    if error_object.is(value) then value.op, value.message = op, name .. ": " .. value.message end
-    return error(value, 0)
 end
 
 --- Turns a text within another one, such as an option to score, into ids; `name` is what messages call it.
@@ -211,6 +216,8 @@ function Model:tokens_of(op, request, name)
     for _, key in ipairs(request.messages and {} or { "tools", "add_generation_prompt" }) do
         if request[key] ~= nil then raise("invalid_argument", op, "%s.%s: it goes with messages", name, key) end
     end
+    if not request.tokens then tokenizer_of(self, op) end -- what its files have is no fault of this request
+    if request.messages then template_of(self, op) end
     local ids = about(op, name, ids_of, self, request)
     if check.list(op, name .. ".tokens", ids, "a list of token ids") == 0 then
         raise("invalid_argument", op, "%s: its prompt has no tokens, expected 1 or more", name)

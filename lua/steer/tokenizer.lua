@@ -46,7 +46,7 @@ end
 -- vocab - 1), path, and bos, eos, unk, pad (ids, nil where the files name none); not_found if there is none at the
 -- path, format or unsupported name the field at fault
 function M.open(path)
-    check.type("tokenizer", "path", path, "string", "the path of a folder, of a tokenizer.json or of a .gguf file")
+    check.path("tokenizer", "path", path, "the path of a folder, of a tokenizer.json or of a .gguf file")
     c.alloc(C.steer_tokenizer_open, tokenizer_out, path)
     local handle = c.own(tokenizer_out[0], C.steer_tokenizer_release)
     return setmetatable({ handle = handle, path = path, vocab = C.steer_tokenizer_vocab(handle) }, Tokenizer)
@@ -67,7 +67,7 @@ end
 -- @tparam string text UTF-8
 -- @tparam[opt] table opts special (default false): with the tokens that the tokenizer puts around a text. Special
 -- tokens whose text stands in the text are found in any case
--- @treturn table list of ids; format names the offset of a byte that is not UTF-8
+-- @treturn table list of ids; format names the first byte (from 1) that is not UTF-8
 function Tokenizer:encode(text, opts)
     local handle = use(self, "tokenizer_encode")
     check.type("tokenizer_encode", "text", text, "string")
