@@ -428,7 +428,7 @@ describe("a model refuses", function()
 
     it("calls that are written otherwise", function()
         fails("invalid_argument", "lm:generate{ {prompt = ...} }", lm.generate, lm, { prompt = "x" })
-        fails("invalid_argument", "call it with a colon", lm.generate, { { tokens = { 1 } } })
+        fails("invalid_argument", "methods are called with a colon", lm.generate, { { tokens = { 1 } } })
         fails("invalid_argument", "on_token", lm.generate, lm, { { tokens = { 1 } }, on_token = 5 })
         fails("invalid_argument", "id " .. lm.vocab, lm.generate, lm, { { tokens = { 1 }, response = { lm.vocab } } })
     end)
