@@ -152,8 +152,8 @@ end
 -- @treturn table list of {text, tokens, logprobs, finish = "stop" or "length", steered = {[layer] = rows}, given = ids
 -- of its prompt, twin}. twin, where asked for: per token kl (KL(steered || unsteered) over the vocabulary, nats) and
 -- logprobs (of the token without steering), mean_kl, divergence (index of the first token that is not the unsteered
--- model's likeliest). After Ctrl-C the error `interrupted` is raised and lm.last has what was generated; so it has where
--- the logits of a request are not finite (its finish is "failed"), which is an error that names it
+-- model's likeliest). After Ctrl-C the error `interrupted` is raised and lm.last has what was generated; so it has
+-- where the logits of a request are not finite (its finish is "failed"), which is an error that names it
 function M.generate(lm, requests) return M.generate_in(lm, requests) end
 
 --- The same for the modules beside this one.

@@ -135,16 +135,16 @@ end
 local function text_of(lm, text, name)
     if type(text) ~= "table" then
         check.type("perplexity", name, text, "string", "a text, a list of token ids or a result of lm:generate")
-        text = lm:encode(text)
+        text = lm:tokens_of("perplexity", text, name)
     elseif text.tokens ~= nil or text.given ~= nil then
-        check.type("perplexity", name .. ".tokens", text.tokens, "table", "those of a result of lm:generate")
-        check.type("perplexity", name .. ".given", text.given, "table", "those of a result of lm:generate")
+        check.list("perplexity", name .. ".tokens", text.tokens, "those of a result of lm:generate")
+        check.list("perplexity", name .. ".given", text.given, "those of a result of lm:generate")
         if #text.tokens == 0 then raise("invalid_argument", "perplexity", "%s: it generated no token", name) end
         return concat(text.given, text.tokens), #text.given, true
     end
-    if #text < 2 then
-        raise("invalid_argument", "perplexity", "%s: %d token%s, expected 2 or more", name, #text,
-            #text == 1 and "" or "s")
+    local n = check.list("perplexity", name, text, "a list of token ids")
+    if n < 2 then
+        raise("invalid_argument", "perplexity", "%s: %d token%s, expected 2 or more", name, n, n == 1 and "" or "s")
     end
     return text, 1
 end
