@@ -256,7 +256,8 @@ int steer_tensor_set(steer_tensor *tensor, const int64_t *index, double value);
 typedef struct steer_map steer_map;   /* a file mapped for reading */
 typedef struct steer_file steer_file; /* a file being written, invisible until it is committed */
 
-/* Maps a file for reading. NOT_FOUND, IO; a folder is IO. */
+/* Maps a file for reading. NOT_FOUND, IO; a folder is IO. A file that is shortened while it is mapped ends the process with
+ * SIGBUS where its lost part is read; unless the program has a handler for it, a message on standard error names the file. */
 int steer_map_open(steer_map **out, const char *path);
 void steer_map_release(steer_map *map);
 const uint8_t *steer_map_data(const steer_map *map); /* NULL for an empty file */

@@ -340,6 +340,28 @@ def test_history_that_cannot_be_written():
     shutil.rmtree(state)
 
 
+def test_history_that_is_a_pipe():
+    state = tempfile.mkdtemp()
+    os.mkdir(os.path.join(state, "steer"))
+    os.mkfifo(os.path.join(state, "steer", "history"))
+    with Session(state=state) as s:
+        s.run("1 + 1", "the history is not kept: " + os.path.join(state, "steer", "history: is a pipe"))
+        same(s.run("1 + 2"), "3\n", "the warning comes once")
+    shutil.rmtree(state)
+
+
+def test_a_huge_history_is_read_from_its_end():
+    state = tempfile.mkdtemp()
+    os.mkdir(os.path.join(state, "steer"))
+    with open(os.path.join(state, "steer", "history"), "wb") as file:
+        file.seek(1 << 40)  # with a hole
+        file.write(b"\nx = 4\n")
+    with Session(state=state) as s:
+        s.run(UP)
+        s.run("x + 1", "5\n")
+    shutil.rmtree(state)
+
+
 # ---- Ctrl-C and Ctrl-D --------------------------------------------------------------------------------------------
 
 

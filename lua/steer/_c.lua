@@ -103,7 +103,10 @@ local INTERRUPTED = tonumber(C.STEER_E_INTERRUPTED)
 M.interrupted = false
 
 -- What the library counts from 0 in its messages and Lua from 1, and its names for the tensors of a method.
-local COUNTED = { "(dimension )(%d+)", "(element )(%d+)", "(operation )(%d+)", "(vector )(%d+)" }
+local COUNTED = {
+    "(dimension )(%d+)", "(element )(%d+)", "(operation )(%d+)", "(vector )(%d+)", "(row )(%d+)", "(column )(%d+)",
+    "^(tokens%[)(%d+)", "^(text: byte )(%d+)",
+}
 local METHOD_NAMES = { dst = "self", src = "self", a = "self", b = "other" }
 
 local function count_from_one(word, number) return word .. number + 1 end

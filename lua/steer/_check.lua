@@ -28,6 +28,14 @@ function M.type(op, name, value, kind, expected)
     return value
 end
 
+--- Checks the path of a file or a folder.
+function M.path(op, name, value, expected)
+    M.type(op, name, value, "string", expected)
+    if value == "" then raise("invalid_argument", op, "%s: is empty, expected %s", name, expected) end
+    if value:find("\0", 1, true) then raise("invalid_argument", op, "%s: has a zero byte in it", name) end
+    return value
+end
+
 --- Checks that `list` is a Lua list: neither holes nor other keys. Gives its length.
 -- @tparam[opt] string expected what it should be in the message
 function M.list(op, name, list, expected)
@@ -56,12 +64,12 @@ function M.integer(op, name, value, low, high)
     if type(value) ~= "number" or value % 1 ~= 0 then wrong(op, name, value, "an integer") end
     if not (value >= low and value <= high) then
         if high < low then
-            raise("invalid_argument", op, "%s: %.0f is out of range, there are no elements", name, value)
+            raise("invalid_argument", op, "%s: %.16g is out of range, there are no elements", name, value)
         end
-        if high == M.MAX_INTEGER then
-            raise("invalid_argument", op, "%s: %.0f is out of range, expected at least %.0f", name, value, low)
+        if high == M.MAX_INTEGER and value < low then
+            raise("invalid_argument", op, "%s: %.16g is out of range, expected at least %.0f", name, value, low)
         end
-        raise("invalid_argument", op, "%s: %.0f is out of range, expected %.0f to %.0f", name, value, low, high)
+        raise("invalid_argument", op, "%s: %.16g is out of range, expected %.0f to %.0f", name, value, low, high)
     end
     return value
 end

@@ -25,14 +25,10 @@ end
 --- The shared session of a model, with room for sequences of the given needs (positions each): all at once if memory
 -- allows, but at least for the longest, and the twin beside it where there are twins.
 -- @tparam[opt] number room most positions that its cache may have, at least what the longest needs
-function M.session(lm, op, needs, twins, room)
+local function session_for(lm, needs, twins, room)
     local longest, total = 0, 0
     for _, need in ipairs(needs) do
         longest, total = math.max(longest, round_up(need)), total + round_up(need)
-    end
-    if longest > round_up(lm.context) then
-        raise("invalid_argument", op, "a request needs %d tokens with those to generate, the model's context is %d",
-            longest, lm.context)
     end
     local most = lm.device == "cpu" and CPU_SEQUENCES or GPU_SEQUENCES
     local sequences = math.min(#needs, most)
@@ -43,9 +39,10 @@ function M.session(lm, op, needs, twins, room)
     if fits and shared.capacity >= enough then return shared end
     local tokens = math.max(longest * (twins and 2 or 1), math.min(math.max(enough, 2048), affordable(lm), room))
     if fits and shared.capacity >= tokens then return shared end
-    if shared then shared:close() end
+    if shared and shared.calls == 0 then shared:close() end -- else the calls that run in it still need it
     rawset(lm, "shared_session", nil)
     shared = lm:session { sequences = math.max(sequences, math.min(8, most)), tokens = tokens }
+    shared.calls = 0
     rawset(lm, "shared_session", shared)
     return shared
 end
@@ -57,15 +54,21 @@ end
 -- @tparam[opt] function each called after every step with the session and the ids
 -- @tparam function finish called with the session and the ids at the end, also of an interrupt, whose error goes on
 -- after it; gives what is returned
--- @tparam[opt] number room as for M.session
+-- @tparam[opt] number room most positions that the cache may have, at least what the longest request needs
 function M.run(lm, op, list, each, finish, room)
     local needs = {}
     local twins
     for _, job in ipairs(list) do
-        needs[#needs + 1] = #job.request.tokens + (job.request.max_tokens or 0)
+        local given, more = #job.request.tokens, job.request.max_tokens or 0
+        needs[#needs + 1] = given + more
+        if given + more > lm.context then
+            raise("invalid_argument", op, "requests[%d]: %d tokens and %.0f to generate, the model's context is %d",
+                job.number, given, more, lm.context)
+        end
         if job.request.twin then needs[#needs + 1], twins = needs[#needs], true end
     end
-    local session, ids = M.session(lm, op, needs, twins, room), {}
+    local session, ids = session_for(lm, needs, twins, room), {}
+    session.calls = session.calls + 1 -- on_token may call the model again
     local ok, err = pcall(function()
         for i, job in ipairs(list) do
             local added, id = pcall(session.add, session, job.request)
@@ -89,7 +92,11 @@ function M.run(lm, op, list, each, finish, room)
         if ok and not finished then ok, err = false, value end
         result = value
     end
-    for _, id in ipairs(ids) do session:drop(id) end
+    session.calls = session.calls - 1
+    if session.handle ~= nil then
+        for _, id in ipairs(ids) do session:drop(id) end
+        if session.calls == 0 and session ~= rawget(lm, "shared_session") then session:close() end
+    end
     if not ok then error(err, 0) end
     return result
 end
@@ -100,22 +107,19 @@ end
 -- @tparam table needs positions of all requests that come, for the size of the session
 -- @tparam boolean twins whether there are twins among them
 -- @tparam[opt] function each
--- @tparam[opt] number room as for M.session
+-- @tparam[opt] number room most positions that the cache may have, at least what the longest request needs
 function M.begin(lm, op, prompts, needs, twins, each, room)
     local list, all = {}, {}
     for i, ids in ipairs(prompts) do list[i], all[i] = { request = { tokens = ids }, number = i }, #ids end
     for _, need in ipairs(needs) do all[#all + 1] = need end
-    M.session(lm, op, all, twins, room)
+    session_for(lm, all, twins, room)
     M.run(lm, op, list, each, function() end, room)
 end
 
---- Gives the token ids of a request, whose name stands in messages.
--- @tparam string name such as "requests[3]"
-function M.tokens(lm, op, request, name)
-    local ok, ids = pcall(lm.tokens_of, lm, op, request)
-    if ok then return ids end
-    if type(ids) == "table" and ids.message then ids.message = ids.message:gsub("^request", name) end
-    return error(ids, 0)
+--- Raises the error of a request whose logits at a position (from 0) are not finite.
+function M.not_finite(op, number, position)
+    raise("invalid_argument", op, "requests[%d]: the logits at position %d are not finite: a spec or the weights are "
+        .. "too large", number, position)
 end
 
 --- Checks a list of requests: a table of at least one entry.

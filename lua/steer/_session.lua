@@ -50,21 +50,37 @@ end
 
 local function use(self, op)
     if getmetatable(self) ~= Session then
-        raise("invalid_argument", op, "self: expected a session, got %s; call it with a colon", check.describe(self))
+        raise("invalid_argument", op, "self: expected a session, got %s; methods are called with a colon, as in "
+            .. "session:step()", check.describe(self))
     end
     if self.handle == nil then raise("closed", op, "session: it is closed") end
     return self.handle
 end
 
+-- The same, and the id of a sequence.
+local function use_id(self, op, id) return use(self, op), check.integer(op, "id", id, 0, 2 ^ 31 - 1) end
+
 -- ---- Adding --------------------------------------------------------------------------------------------------------
 
 -- A list of ids as int32.
 local function ids_of(op, name, list)
-    check.type(op, name, list, "table", "a list of token ids")
-    local n = #list
+    local n = check.list(op, name, list, "a list of token ids")
     local ids = ffi.new("int32_t[?]", n + 1)
     for i = 1, n do ids[i - 1] = check.integer(op, ("%s[%d]"):format(name, i), list[i], -2 ^ 31, 2 ^ 31 - 1) end
     return ids, n
+end
+
+-- What a sequence hands to a capture: its handle, and the group of each of its n tokens.
+local function groups_of(op, capture, n)
+    local object = check.type(op, "capture.object", capture.object, "table", "a capture")
+    if not ffi.istype("steer_capture *", object.handle) then
+        raise("invalid_argument", op, "capture.object: expected a capture, got a table")
+    end
+    local groups, count = ids_of(op, "capture.groups", capture.groups)
+    if count ~= n then
+        raise("shape_mismatch", op, "capture.groups: %d entries, the sequence has %d tokens", count, n)
+    end
+    return object.handle, groups
 end
 
 -- 64 bits of a seed that a Lua number holds.
@@ -115,12 +131,13 @@ function Session:add(request)
         stops, count = ids_of(op, "stop_ids", request.stop_ids)
         desc.stop_ids, desc.stop_count = stops, count
     end
-    desc.logprobs_from, desc.logits_from = request.logprobs_from or -1, request.logits_from or -1
+    desc.logprobs_from = check.integer(op, "logprobs_from", request.logprobs_from or -1)
+    desc.logits_from = check.integer(op, "logits_from", request.logits_from or -1)
     desc.capture_generated = -1
     if request.capture then
-        groups = ids_of(op, "capture.groups", request.capture.groups)
-        desc.capture, desc.capture_groups = request.capture.object.handle, groups
-        desc.capture_generated = request.capture.generated or -1
+        desc.capture, groups = groups_of(op, request.capture, n)
+        desc.capture_groups = groups
+        desc.capture_generated = check.integer(op, "capture.generated", request.capture.generated or -1, -1, 2 ^ 31 - 1)
     end
     c.alloc(C.steer_session_add, id_out, handle, desc)
     local id = id_out[0]
@@ -148,7 +165,7 @@ local status_out = c.descriptor("steer_sequence_status")
 -- @tparam number id what session:add gave
 -- @treturn table state ("waiting", "running", "stop", "length" or "failed"), given, generated, computed, shared
 function Session:status(id)
-    c.check(C.steer_session_status(status_out, use(self, "session_status"), id))
+    c.check(C.steer_session_status(status_out, use_id(self, "session_status", id)))
     return {
         state = STATES[tonumber(status_out.state)], given = tonumber(status_out.given),
         generated = tonumber(status_out.generated), computed = tonumber(status_out.computed),
@@ -163,8 +180,8 @@ end
 -- @treturn table ids
 -- @treturn table log probabilities (of the model's distribution, before temperature and filters)
 function Session:tokens(id, start)
-    local handle = use(self, "session_tokens")
-    start = start or 0
+    local handle = use_id(self, "session_tokens", id)
+    start = check.integer("session_tokens", "start", start or 0, 0)
     local n = self:status(id).generated - start
     local ids, logprobs = ffi.new("int32_t[?]", math.max(n, 1)), ffi.new("float[?]", math.max(n, 1))
     c.check(C.steer_session_tokens(count_out, handle, id, start, math.max(n, 0), ids, logprobs))
@@ -175,7 +192,7 @@ end
 
 --- Gives the log probabilities of the given tokens from logprobs_from on.
 function Session:logprobs(id)
-    local handle = use(self, "session_logprobs")
+    local handle = use_id(self, "session_logprobs", id)
     local length = self.lengths[id] or { given = 1 }
     local n = length.given - (length.logprobs_from or 0)
     local values = ffi.new("float[?]", math.max(n, 1))
@@ -207,7 +224,7 @@ end
 --- Gives the logits of the given tokens from logits_from on.
 -- @treturn tensor f32 [n, vocab] on the model's device
 function Session:logits(id)
-    c.check(C.steer_session_logits(tensor_out, use(self, "session_logits"), id))
+    c.check(C.steer_session_logits(tensor_out, use_id(self, "session_logits", id)))
     tensors.out[0] = tensor_out[0]
     return tensors.own()
 end
@@ -216,9 +233,9 @@ end
 -- @treturn table { [layer] = rows }, and under "embed" a number and under "attention" a table like it where there are
 -- some
 function Session:steered(id)
-    local layers = self.model.layers
+    local handle, layers = use_id(self, "session_steered", id), self.model.layers
     local counts = ffi.new("int64_t[?]", 3 * layers)
-    c.check(C.steer_session_steered(counts, use(self, "session_steered"), id))
+    c.check(C.steer_session_steered(counts, handle, id))
     local steered, attention = {}, {}
     local sites = { [tonumber(C.STEER_SITE_LAYER)] = steered, [tonumber(C.STEER_SITE_ATTENTION)] = attention }
     for _, site in ipairs(walk.keys(sites)) do
@@ -239,7 +256,7 @@ end
 -- @tparam number max_tokens how many it generates
 -- @treturn number id of the new sequence
 function Session:fork(id, max_tokens)
-    local handle = use(self, "session_fork")
+    local handle = use_id(self, "session_fork", id)
     check.integer("session_fork", "max_tokens", max_tokens, 0)
     c.alloc(C.steer_session_fork, id_out, handle, id, max_tokens)
     local fork = id_out[0]
@@ -250,18 +267,18 @@ end
 --- Gives a sequence another spec (nil: none): as if it had had it from its start. What was computed otherwise is
 -- computed anew.
 function Session:set_spec(id, spec)
-    local handle = use(self, "session_set_spec")
+    local handle = use_id(self, "session_set_spec", id)
     local specs = ffi.new("steer_spec *[3]")
     fill_specs("session_set_spec", specs, spec)
     c.check(C.steer_session_set_specs(handle, id, specs))
 end
 
 --- Ends a sequence; its tokens stay.
-function Session:stop(id) c.check(C.steer_session_stop(use(self, "session_stop"), id)) end
+function Session:stop(id) c.check(C.steer_session_stop(use_id(self, "session_stop", id))) end
 
 --- Forgets a sequence.
 function Session:drop(id)
-    c.check(C.steer_session_drop(use(self, "session_drop"), id))
+    c.check(C.steer_session_drop(use_id(self, "session_drop", id)))
     self.lengths[id] = nil
 end
 
@@ -282,6 +299,7 @@ end
 
 --- Frees the session and its KV cache now.
 function Session:close()
+    if getmetatable(self) ~= Session then use(self, "session_close") end
     if self.handle ~= nil then c.free(self.handle, C.steer_session_release) end
     self.handle = nil
 end

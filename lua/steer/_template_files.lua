@@ -1,5 +1,7 @@
 --- Where the text of a chat template and the special tokens that go with it are found.
 local error_object = require "steer._error"
+local exists = require("steer._append").exists
+local files = require "steer.io._file"
 local json = require "steer.jinja.json"
 local options = require "steer._options"
 local show = require "steer.jinja.show"
@@ -15,21 +17,19 @@ local TOKEN_FILES = { "special_tokens_map.json", "tokenizer_config.json" }
 
 -- ---- Files ---------------------------------------------------------------------------------------------------------
 
-local function exists(path)
-    local file = io.open(path, "rb")
-    if file then file:close() end
-    return file ~= nil
-end
+local LARGEST = 2 ^ 26 -- bytes of a file: far beyond any template
 
 local function is_folder(path) return exists(path .. "/.") end
 
 local function read(path)
-    local file, problem = io.open(path, "rb")
-    if not file then raise(problem:find "No such file" and "not_found" or "io", OP, "%s", problem) end
-    local bytes, failure = file:read "*a"
-    file:close()
-    if not bytes then raise("io", OP, "%s: %s", path, failure) end
-    return bytes
+    local found, file = pcall(files.open, path)
+    if not found then
+        file.op = OP
+        error(file, 0)
+    elseif file.size > LARGEST then
+        raise("format", OP, "%s: %.0f bytes, expected at most %.0f", path, file.size, LARGEST)
+    end
+    return file:bytes(0, file.size, "the file")
 end
 
 local function read_json(path)

@@ -170,7 +170,7 @@ local function read_prompts(lm, prompts)
     if type(prompts) == "string" then prompts = { prompts } end
     jobs.check_list(OP, "prompts", prompts)
     local list = {}
-    for i, prompt in ipairs(prompts) do list[i] = jobs.tokens(lm, OP, prompt, ("prompts[%d]"):format(i)) end
+    for i, prompt in ipairs(prompts) do list[i] = lm:tokens_of(OP, prompt, ("prompts[%d]"):format(i)) end
     return list
 end
 

@@ -25,7 +25,7 @@ local function read_layers(lm, op, layers, site)
         return layers
     end
     if type(layers) == "number" then layers = { layers } end
-    check.type(op, "layers", layers, "table", '"all", a layer or a list of layers')
+    check.list(op, "layers", layers, '"all", a layer or a list of layers')
     if #layers == 0 then raise("invalid_argument", op, "layers: the list is empty") end
     local sorted = {}
     for i, layer in ipairs(layers) do
@@ -79,16 +79,17 @@ local function named(op, pattern, name, fn, ...)
 end
 
 local function response_ids(lm, op, name, response)
-    if response == nil or type(response) == "table" then return response or {} end
-    check.type(op, name .. ".response", response, "string", "a text or a list of token ids")
-    return lm:encode(response, { special = false })
+    if response == nil then return {} end
+    if type(response) ~= "table" then return lm:encode_part(op, name .. ".response", response) end
+    check.list(op, name .. ".response", response, "a text or a list of token ids")
+    return response
 end
 
 local function read_prompt(lm, op, prompt, name, opts)
     if type(prompt) == "string" then prompt = { prompt = prompt } end
     options.check(op, prompt, REQUEST, name)
-    local ids = named(op, "^request", name, lm.tokens_of, lm, op,
-        { prompt = prompt.prompt, messages = prompt.messages, tokens = prompt.tokens })
+    local given = { prompt = prompt.prompt, messages = prompt.messages, tokens = prompt.tokens }
+    local ids = lm:tokens_of(op, given, name)
     local request = { prompt_tokens = #ids, spec = prompt.spec or opts.spec, tokens = {} }
     for k = 1, #ids do request.tokens[k] = ids[k] end
     for _, id in ipairs(response_ids(lm, op, name, prompt.response)) do
@@ -303,7 +304,12 @@ local function read_options(lm, op, name, count, opts)
         raise("invalid_argument", op, 'tokens: %s, expected "last", "all", "response" or a list of positions',
             check.describe(which))
     end
-    if type(which) == "table" and #which == 0 then raise("invalid_argument", op, "tokens: the list is empty") end
+    if type(which) == "table" and check.list(op, "tokens", which) == 0 then
+        raise("invalid_argument", op, "tokens: the list is empty")
+    end
+    for _, key in ipairs(opts.max_tokens and {} or SAMPLING) do
+        if opts[key] ~= nil then raise("invalid_argument", op, "%s: it goes with max_tokens", key) end
+    end
     if opts.max_tokens and which ~= "response" then
         raise("invalid_argument", op, 'max_tokens: what is generated is captured with tokens = "response"')
     end

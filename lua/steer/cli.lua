@@ -1,10 +1,12 @@
 --- cli.lua: the `steer` command. Started by scripts/steer; finds the command that was asked for and runs it.
 
 -- Until a command asks for more, Ctrl-C ends the process as it ends others: the handler of luajit would raise an error
--- in whatever is being loaded.
+-- in whatever is being loaded. So does a reader that is gone: whoever started the process may have ignored that signal.
 local ffi = require "ffi"
 ffi.cdef "intptr_t steer_cli_signal(int, intptr_t) __asm__(\"signal\");"
-ffi.C.steer_cli_signal(2, 0) -- SIGINT, SIG_DFL
+local SIGINT, SIGPIPE, SIG_DFL = 2, 13, 0 -- of Linux, the same on x86-64 and arm64
+ffi.C.steer_cli_signal(SIGINT, SIG_DFL)
+ffi.C.steer_cli_signal(SIGPIPE, SIG_DFL)
 
 -- name, module, what it does. A module gives `usage` (text) and `run(args)`, which returns the exit status:
 -- 0 fine, 1 failed, 2 wrong usage, 130 interrupted; what else there is, its usage says.

@@ -17,17 +17,18 @@ local REQUEST = {
     top_k = "number", top_p = "number", min_p = "number", repetition_penalty = "number", seed = "number", stop = true,
     ignore_eos = "boolean", tools = true, add_generation_prompt = "boolean", twin = "boolean",
 }
+local FORWARD = { tokens = "table", prompt = "string", messages = "table", spec = true }
 local PASSED = { "spec", "twin", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "ignore_eos" }
 
 -- ---- Stop strings --------------------------------------------------------------------------------------------------
 
-local function stop_list(op, stop)
+local function stop_list(op, name, stop)
     if stop == nil then return {} end
     if type(stop) == "string" then stop = { stop } end
-    check.type(op, "stop", stop, "table", "a text or a list of texts")
+    check.list(op, name, stop, "a text or a list of texts")
     for i, text in ipairs(stop) do
-        check.type(op, ("stop[%d]"):format(i), text, "string")
-        if text == "" then raise("invalid_argument", op, "stop[%d]: an empty text", i) end
+        check.type(op, ("%s[%d]"):format(name, i), text, "string")
+        if text == "" then raise("invalid_argument", op, "%s[%d]: an empty text", name, i) end
     end
     return stop
 end
@@ -108,15 +109,11 @@ local function result_of(session, id, stream, request)
     local finish = status.state
     if finish == "waiting" or finish == "running" then finish = "interrupted" end
     if stream.stopped then finish = "stop" end
-    if finish == "failed" then
-        raise("invalid_argument", "generate", "the logits at position %d are not finite: %s", status.failed_at,
-            "a spec or the weights are too large")
-    end
     return {
         text = stream.decoder and stream.text or nil, tokens = ids, logprobs = logprobs, finish = finish,
         steered = session:steered(id), given = request.tokens,
         twin = request.twin and twins.read(session, id, ids) or nil,
-    }
+    }, status.failed_at
 end
 
 -- ---- Public --------------------------------------------------------------------------------------------------------
@@ -132,11 +129,11 @@ local function read_request(lm, op, request, i)
     if type(request) == "string" then request = { prompt = request } end
     local name = ("requests[%d]"):format(i)
     options.check(op, request, REQUEST, name)
-    local stops = stop_list(op, request.stop)
+    local stops = stop_list(op, name .. ".stop", request.stop)
     if #stops > 0 and not lm.tokenizer then
         raise("not_found", op, "%s: stop: the model has no tokenizer to find texts with", name)
     end
-    local passed = { tokens = jobs.tokens(lm, op, request, name) }
+    local passed = { tokens = lm:tokens_of(op, request, name) }
     for _, key in ipairs(PASSED) do passed[key] = request[key] end
     if request.response then append_response(passed, request.response) end
     passed.max_tokens = check.integer(op, name .. ".max_tokens",
@@ -155,7 +152,8 @@ end
 -- @treturn table list of {text, tokens, logprobs, finish = "stop" or "length", steered = {[layer] = rows}, given = ids
 -- of its prompt, twin}. twin, where asked for: per token kl (KL(steered || unsteered) over the vocabulary, nats) and
 -- logprobs (of the token without steering), mean_kl, divergence (index of the first token that is not the unsteered
--- model's likeliest). After Ctrl-C the error `interrupted` is raised and lm.last has what was generated
+-- model's likeliest). After Ctrl-C the error `interrupted` is raised and lm.last has what was generated; so it has
+-- where the logits of a request are not finite (its finish is "failed"), which is an error that names it
 function M.generate(lm, requests) return M.generate_in(lm, requests) end
 
 --- The same for the modules beside this one.
@@ -190,12 +188,15 @@ function M.generate_in(lm, requests, how)
         if how and how.each then how.each(session, ids) end
     end
     return jobs.run(lm, "generate", list, each, function(session, ids)
-        local results = {}
+        local results, failed, position = {}, nil, nil
         for i, id in ipairs(ids) do
+            local failed_at
             follow(lm, session, id, streams[i], true)
-            results[i] = result_of(session, id, streams[i], list[i].request)
+            results[i], failed_at = result_of(session, id, streams[i], list[i].request)
+            if failed_at and not failed then failed, position = i, failed_at end
         end
         lm.last = require("steer.view").attach(lm, list, results)
+        if failed then jobs.not_finite("generate", failed, position) end
         return results
     end, how and how.room)
 end
@@ -208,10 +209,10 @@ function M.forward(lm, requests)
     jobs.check_list("forward", "requests", requests)
     local list = {}
     for i, request in ipairs(requests) do
+        local name = ("requests[%d]"):format(i)
         if type(request) == "string" then request = { prompt = request } end
-        options.check("forward", request, { tokens = "table", prompt = "string", messages = "table", spec = true },
-            ("requests[%d]"):format(i))
-        local ids = jobs.tokens(lm, "forward", request, ("requests[%d]"):format(i))
+        options.check("forward", request, FORWARD, name)
+        local ids = lm:tokens_of("forward", request, name)
         list[i] = { request = { tokens = ids, spec = request.spec, logits_from = 0 }, number = i }
     end
     return jobs.run(lm, "forward", list, nil, function(session, ids)

@@ -85,7 +85,7 @@ local function read_prompts(lm, opts)
         local name = ("prompts[%d]"):format(i)
         if type(prompt) == "string" then prompt = { prompt = prompt } end
         options.check(OP, prompt, PROMPT, name)
-        list[i] = { tokens = jobs.tokens(lm, OP, prompt, name) }
+        list[i] = { tokens = lm:tokens_of(OP, prompt, name) }
         if opts.score ~= nil then
             local own = prompt.options
             if own == nil and opts.score == true then

@@ -106,7 +106,7 @@ end
 --                 such value is refused by its name
 -- float64 becomes f32, each number rounded once. Tensors on the CPU are views of the file where it holds them as they
 -- are: nothing is read before it is used, and writing to them does not change the file. The file must not be shortened
--- while they are alive; saving over it is safe.
+-- while they are alive: reading what it lost ends the process with a message. Saving over it is safe.
 -- @tparam string path
 -- @tparam[opt] table opts device ("cpu"); only: list of the names (layers) to load, not for .npy; what it leaves out
 -- may have any dtype of the format; layer_offset: for .gguf, added to N of direction.N

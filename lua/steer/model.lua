@@ -8,7 +8,8 @@ local progress = require "steer.progress"
 local walk = require "steer._walk"
 
 local C = c.C
-local raise = require("steer._error").raise
+local error_object = require "steer._error"
+local raise = error_object.raise
 
 local M = {}
 
@@ -68,6 +69,16 @@ local function open_handle(path, opts)
     return c.own(model_out[0], C.steer_model_release)
 end
 
+-- Calls fn(...), whose errors become those of `op`, about `name` if there is one.
+local function about(op, name, fn, ...)
+    local ok, value = pcall(fn, ...)
+    if ok then return value end
+    if error_object.is(value) then
+        value.op, value.message = op, name and name .. ": " .. value.message or value.message
+    end
+    return error(value, 0)
+end
+
 --- Opens a language model: a folder as the hub lays it out (config.json, safetensors, tokenizer.json), or a .gguf file.
 -- @tparam string path
 -- @tparam[opt] table opts device (default steer.device()), dtype ("f32", "f16" or "bf16"; default as the config says,
@@ -77,9 +88,9 @@ end
 -- @return a model; not_found, format and unsupported name the file, field and tensor at fault; out_of_memory says how
 -- much the model needs and what is free
 function M.model(path, opts)
-    check.type("model", "path", path, "string", "the path of a folder or a .gguf file")
+    check.path("model", "path", path, "the path of a folder or a .gguf file")
     opts = options.check("model", opts, MODEL_OPTIONS)
-    local handle = open_handle(path, opts)
+    local handle = about("model", nil, open_handle, path, opts)
     c.check(C.steer_model_describe(info, handle))
     local eos = {}
     for i = 1, info.eos_count do eos[i] = info.eos[i - 1] end
@@ -94,13 +105,15 @@ function M.model(path, opts)
 end
 
 --- Gives the library's handle, for operation `op`; for the modules beside this one.
-function Model:handle_for(op)
+local function handle_for(self, op)
     if getmetatable(self) ~= Model then
-        raise("invalid_argument", op, "self: expected a model, got %s; call it with a colon", check.describe(self))
+        raise("invalid_argument", op, "self: expected a model, got %s; methods are called with a colon, as in "
+            .. "lm:generate{...}", check.describe(self))
     end
     if self.handle == nil then raise("closed", op, "model: it is closed") end
     return self.handle
 end
+Model.handle_for = handle_for
 
 --- lm.config: the model's config as a table.
 function properties.config(self)
@@ -134,9 +147,14 @@ end
 -- ---- Text ----------------------------------------------------------------------------------------------------------
 
 local function tokenizer_of(self, op)
-    self:handle_for(op)
+    handle_for(self, op)
     return self.tokenizer
         or raise("not_found", op, "%s has no tokenizer: give {tokens = {ids}} instead of text", self.path)
+end
+
+local function template_of(self, op)
+    handle_for(self, op)
+    return self.template or raise("not_found", op, "%s has no chat template: give {prompt = text}", self.path)
 end
 
 --- Turns text into token ids.
@@ -161,32 +179,49 @@ function Model:tokens(ids) return tokenizer_of(self, "model_tokens"):tokens(ids)
 -- @tparam[opt] table opts add_generation_prompt (default true), tools, and any variable of the template
 -- @treturn string the text; it holds its special tokens, so encode it with special = false
 function Model:chat(messages, opts)
-    self:handle_for("model_chat")
-    local template = self.template
-        or raise("not_found", "model_chat", "%s has no chat template: give {prompt = text}", self.path)
+    local template = template_of(self, "model_chat")
     local variables = { add_generation_prompt = true }
     for _, key in ipairs(opts and walk.keys(opts) or {}) do variables[key] = opts[key] end
     return template:render(messages, variables)
 end
 
+--- Turns a text within another one, such as an option to score, into ids; `name` is what messages call it.
+function Model:encode_part(op, name, text)
+    check.type(op, name, text, "string", "a text or a list of token ids")
+    return about(op, name, self.encode, self, text, { special = false })
+end
+
+local function ids_of(self, request)
+    if request.prompt then return self:encode(request.prompt) end
+    if not request.messages then return request.tokens end
+    local text = self:chat(request.messages, {
+        tools = request.tools, add_generation_prompt = request.add_generation_prompt ~= false,
+    })
+    return self:encode(text, { special = false })
+end
+
 --- Gives the token ids of a request: its tokens, or those of its prompt or messages; for the modules beside this one.
 -- @tparam string op
 -- @param request table with one of tokens, prompt and messages, or the text alone
-function Model:tokens_of(op, request)
-    if type(request) == "string" then return self:encode(request) end
-    check.type(op, "request", request, "table", "a text, or a table with prompt, messages or tokens")
+-- @tparam[opt="request"] string name what the request is called in messages
+function Model:tokens_of(op, request, name)
+    name = name or "request"
+    if type(request) == "string" then request = { prompt = request } end
+    check.type(op, name, request, "table", "a text, or a table with prompt, messages or tokens")
     local given = (request.tokens and 1 or 0) + (request.prompt and 1 or 0) + (request.messages and 1 or 0)
     if given ~= 1 then
-        raise("invalid_argument", op, "request: it has %s of prompt, messages and tokens, expected one",
+        raise("invalid_argument", op, "%s: it has %s of prompt, messages and tokens, expected one", name,
             given == 0 and "none" or tostring(given))
     end
-    local ids = request.tokens
-    if request.prompt then ids = self:encode(request.prompt) end
-    if request.messages then
-        ids = self:encode(self:chat(request.messages, { tools = request.tools,
-            add_generation_prompt = request.add_generation_prompt ~= false }), { special = false })
+    for _, key in ipairs(request.messages and {} or { "tools", "add_generation_prompt" }) do
+        if request[key] ~= nil then raise("invalid_argument", op, "%s.%s: it goes with messages", name, key) end
     end
-    if #ids == 0 then raise("invalid_argument", op, "request: its prompt has no tokens, expected 1 or more") end
+    if not request.tokens then tokenizer_of(self, op) end -- what its files have is no fault of this request
+    if request.messages then template_of(self, op) end
+    local ids = about(op, name, ids_of, self, request)
+    if check.list(op, name .. ".tokens", ids, "a list of token ids") == 0 then
+        raise("invalid_argument", op, "%s: its prompt has no tokens, expected 1 or more", name)
+    end
     return ids
 end
 
@@ -204,13 +239,14 @@ local elsewhere = {
 for _, name in ipairs(walk.keys(elsewhere)) do
     local row = elsewhere[name]
     Model[name] = function(self, ...)
-        Model.handle_for(self, "model_" .. name)
+        handle_for(self, "model_" .. name)
         return require(row[1])[row[2]](self, ...)
     end
 end
 
 --- Frees the model now; sessions of it keep what they need.
 function Model:close()
+    if getmetatable(self) ~= Model then handle_for(self, "model_close") end
     local shared = rawget(self, "shared_session")
     if shared then shared:close() end
     if self.handle ~= nil then c.free(self.handle, C.steer_model_release) end

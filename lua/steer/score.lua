@@ -22,21 +22,20 @@ end
 
 --- Gives the ids of an option: a text, or a list of ids; for the modules beside this one.
 function M.option_ids(lm, op, name, option)
-    local ids = option
-    if type(option) ~= "table" then
-        check.type(op, name, option, "string", "a text or a list of token ids")
-        ids = lm:encode(option, { special = false })
+    local ids = type(option) == "table" and option or lm:encode_part(op, name, option)
+    if check.list(op, name, ids, "a text or a list of token ids") == 0 then
+        raise("invalid_argument", op, "%s: it has no tokens", name)
     end
-    if #ids == 0 then raise("invalid_argument", op, "%s: it has no tokens", name) end
     return ids
 end
 
 local function read_request(lm, request, i)
     local name = ("requests[%d]"):format(i)
     options.check("score", request, REQUEST, name)
-    check.type("score", name .. ".options", request.options, "table", "a list of texts")
-    if #request.options == 0 then raise("invalid_argument", "score", "%s.options: the list is empty", name) end
-    local prompt, list = jobs.tokens(lm, "score", request, name), {}
+    if check.list("score", name .. ".options", request.options, "a list of texts") == 0 then
+        raise("invalid_argument", "score", "%s.options: the list is empty", name)
+    end
+    local prompt, list = lm:tokens_of("score", request, name), {}
     for k, option in ipairs(request.options) do
         local ids = M.option_ids(lm, "score", ("%s.options[%d]"):format(name, k), option)
         list[k] = {
@@ -66,6 +65,13 @@ local function run(lm, op, list, how)
             job.twin = job.request.twin and twins.read(session, id, job.ids) or nil
         end
     end, how and how.room)
+    for _, job in ipairs(list) do
+        for k, x in ipairs(job.logprobs) do
+            if not (x > -math.huge and x < math.huge) then
+                jobs.not_finite(op, job.number, job.request.logprobs_from + k - 2)
+            end
+        end
+    end
 end
 
 -- log of the sum of exp of the scores' log probabilities, of all but number `but`.
@@ -129,16 +135,16 @@ end
 local function text_of(lm, text, name)
     if type(text) ~= "table" then
         check.type("perplexity", name, text, "string", "a text, a list of token ids or a result of lm:generate")
-        text = lm:encode(text)
+        text = lm:tokens_of("perplexity", text, name)
     elseif text.tokens ~= nil or text.given ~= nil then
-        check.type("perplexity", name .. ".tokens", text.tokens, "table", "those of a result of lm:generate")
-        check.type("perplexity", name .. ".given", text.given, "table", "those of a result of lm:generate")
+        check.list("perplexity", name .. ".tokens", text.tokens, "those of a result of lm:generate")
+        check.list("perplexity", name .. ".given", text.given, "those of a result of lm:generate")
         if #text.tokens == 0 then raise("invalid_argument", "perplexity", "%s: it generated no token", name) end
         return concat(text.given, text.tokens), #text.given, true
     end
-    if #text < 2 then
-        raise("invalid_argument", "perplexity", "%s: %d token%s, expected 2 or more", name, #text,
-            #text == 1 and "" or "s")
+    local n = check.list("perplexity", name, text, "a list of token ids")
+    if n < 2 then
+        raise("invalid_argument", "perplexity", "%s: %d token%s, expected 2 or more", name, n, n == 1 and "" or "s")
     end
     return text, 1
 end

@@ -33,7 +33,8 @@ Tokenizer.__topic, Tokenizer.__methods, Tokenizer.__names = "tokenizer", Tokeniz
 
 local function use(self, op)
     if getmetatable(self) ~= Tokenizer then
-        raise("invalid_argument", op, "self: expected a tokenizer, got %s; call it with a colon", check.describe(self))
+        raise("invalid_argument", op, "self: expected a tokenizer, got %s; methods are called with a colon, as in "
+            .. "tokenizer:encode(text)", check.describe(self))
     end
     if self.handle == nil then raise("closed", op, "tokenizer: it is closed") end
     return self.handle
@@ -45,7 +46,7 @@ end
 -- vocab - 1), path, and bos, eos, unk, pad (ids, nil where the files name none); not_found if there is none at the
 -- path, format or unsupported name the field at fault
 function M.open(path)
-    check.type("tokenizer", "path", path, "string", "the path of a folder, of a tokenizer.json or of a .gguf file")
+    check.path("tokenizer", "path", path, "the path of a folder, of a tokenizer.json or of a .gguf file")
     c.alloc(C.steer_tokenizer_open, tokenizer_out, path)
     local handle = c.own(tokenizer_out[0], C.steer_tokenizer_release)
     return setmetatable({ handle = handle, path = path, vocab = C.steer_tokenizer_vocab(handle) }, Tokenizer)
@@ -66,7 +67,7 @@ end
 -- @tparam string text UTF-8
 -- @tparam[opt] table opts special (default false): with the tokens that the tokenizer puts around a text. Special
 -- tokens whose text stands in the text are found in any case
--- @treturn table list of ids; format names the offset of a byte that is not UTF-8
+-- @treturn table list of ids; format names the first byte (from 1) that is not UTF-8
 function Tokenizer:encode(text, opts)
     local handle = use(self, "tokenizer_encode")
     check.type("tokenizer_encode", "text", text, "string")
@@ -89,9 +90,9 @@ local DECODE_OPTIONS = { skip_special = "boolean" }
 local text_buffer, text_room = ffi.new("char[?]", 4096), 4096
 
 local function fill_ids(op, ids, vocab)
-    check.type(op, "ids", ids, "table", "a list of token ids")
-    room_for_ids(#ids)
-    for i = 1, #ids do
+    local n = check.list(op, "ids", ids, "a list of token ids")
+    room_for_ids(n)
+    for i = 1, n do
         local id = ids[i]
         if type(id) ~= "number" or id % 1 ~= 0 or id < 0 or id >= vocab then
             raise("invalid_argument", op, "ids[%d]: %s, expected an integer from 0 to %d", i, check.describe(id),
@@ -99,7 +100,7 @@ local function fill_ids(op, ids, vocab)
         end
         ids_buffer[i - 1] = id
     end
-    return #ids
+    return n
 end
 
 --- Turns token ids into text.
@@ -155,6 +156,12 @@ end
 local Stream = {}
 Stream.__index = Stream
 
+local function use_stream(self, op)
+    if getmetatable(self) == Stream then return self.handle end
+    raise("invalid_argument", op, "self: expected a stream, got %s; methods are called with a colon, as in "
+        .. "stream:push(id)", check.describe(self))
+end
+
 --- Makes a stream: ids go in one by one, and text comes out as soon as later ids cannot change it.
 -- @tparam[opt] table opts skip_special, as in decode
 -- @return a stream with push(id), which gives the text that is certain now, and finish(), which gives the rest
@@ -169,20 +176,22 @@ end
 -- @tparam number id
 -- @treturn string whole characters that are certain now, often none
 function Stream:push(id)
-    if type(id) ~= "number" then check.integer("text_stream_push", "id", id, 0) end
-    c.check(C.steer_text_stream_push(text_out, size_out, self.handle, id))
+    local handle = use_stream(self, "text_stream_push")
+    check.integer("text_stream_push", "id", id, 0, 2 ^ 31 - 1)
+    c.check(C.steer_text_stream_push(text_out, size_out, handle, id))
     return ffi.string(text_out[0], size_out[0])
 end
 
 --- Ends the text; the stream is as new then.
 -- @treturn string the rest of the text
 function Stream:finish()
-    c.check(C.steer_text_stream_finish(text_out, size_out, self.handle))
+    c.check(C.steer_text_stream_finish(text_out, size_out, use_stream(self, "text_stream_finish")))
     return ffi.string(text_out[0], size_out[0])
 end
 
 --- Frees the tokenizer now; its streams keep what they need.
 function Tokenizer:close()
+    if getmetatable(self) ~= Tokenizer then use(self, "tokenizer_close") end
     if self.handle ~= nil then c.free(self.handle, C.steer_tokenizer_release) end
     self.handle = nil
 end

@@ -1,6 +1,7 @@
 /* file.c: files mapped for reading, and files written beside their name, synced and renamed over it. */
 #include "core/file.h"
 #include "core/interrupt.h"
+#include "core/shortened.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -57,6 +58,7 @@ static int map_descriptor(steer_map **out, int fd, const char *path) {
             return fail_errno(path, "map it");
         }
         map->data = data;
+        steer_shortened_watch(map);
     }
     *out = map;
     return STEER_OK;
@@ -73,6 +75,7 @@ int steer_map_file(steer_map **out, const char *path) {
 
 void steer_map_drop(steer_map *map) {
     if (!map || !steer_refs_drop(&map->refs)) return;
+    steer_shortened_forget(map);
     if (map->data) munmap(map->data, (size_t)map->size);
     free(map);
 }

@@ -15,7 +15,7 @@ struct steer_map {
 };
 
 /* Maps a regular file, private and writable: changes stay in memory. Nobody may shorten the file while it is mapped:
- * the pages past its new end would raise SIGBUS, as with any mapped file. */
+ * an access past its new end raises SIGBUS, as with any mapped file, and ends the process with a message (shortened.h). */
 int steer_map_file(steer_map **out, const char *path);
 /* A map in memory of what bytes of a map become when inflated (inflate.c); the range was checked. FORMAT. */
 int steer_map_inflated(steer_map **out, const steer_map *map, int64_t offset, int64_t size, int64_t raw_size,

@@ -8,8 +8,26 @@
 
 /* ---- Sizes ------------------------------------------------------------------------------------------------------- */
 
+/* A null takes a default back, but no model is without these. */
+static int check_given(const steer_config *config) {
+    const steer_fields *fields = &config->fields;
+    const struct {
+        const char *name;
+        int64_t value;
+    } sizes[] = {{"vocab_size", fields->vocab},
+                 {"hidden_size", fields->hidden},
+                 {"num_hidden_layers", fields->layers},
+                 {"num_attention_heads", fields->heads},
+                 {"max_position_embeddings", fields->context}};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        if (sizes[i].value < 1)
+            return STEER_FAIL(STEER_E_FORMAT, "%s: %s: null, expected a number", config->name, sizes[i].name);
+    return STEER_OK;
+}
+
 static int check_sizes(steer_config *config) {
     steer_fields *fields = &config->fields;
+    STEER_TRY(check_given(config));
     const long long heads = fields->heads, hidden = fields->hidden;
     if (fields->kv_heads == 0) fields->kv_heads = fields->heads;
     if (fields->heads % fields->kv_heads != 0)
@@ -29,8 +47,10 @@ static int check_sizes(steer_config *config) {
                           config->name, heads, (long long)fields->head_dim, 1 << 24);
     if (fields->mlp_size == 0) fields->mlp_size = 4 * fields->hidden;
     if (fields->expert_size == 0) fields->expert_size = fields->mlp_size;
-    if (fields->top_k > fields->experts && config->family->names[STEER_ROLE_ROUTER])
-        return STEER_FAIL(STEER_E_FORMAT, "%s: num_experts_per_tok: %lld, expected at most the %lld experts",
+    if (!config->family->names[STEER_ROLE_ROUTER]) return STEER_OK;
+    if (fields->top_k > fields->experts || (fields->top_k == 0 && fields->experts > 0))
+        return STEER_FAIL(STEER_E_FORMAT,
+                          "%s: num_experts_per_tok: %lld, expected 1 or more, at most the %lld experts",
                           config->name, (long long)fields->top_k, (long long)fields->experts);
     return STEER_OK;
 }

@@ -1,6 +1,7 @@
 /* gguf_config.c: the metadata of a GGUF file as the text of a config.json, so that one reader checks both. */
 #include "model/gguf_config.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -103,6 +104,9 @@ static int number(const steer_writer *out, const char *key, double otherwise, do
         return STEER_FAIL(STEER_E_FORMAT, "%s: %s.%s: expected a number", out->gguf->name, out->architecture,
                           key);
     *result = steer_gguf_element(value, 0);
+    if (!isfinite(*result))
+        return STEER_FAIL(STEER_E_FORMAT, "%s: %s.%s: %g, expected a finite number", out->gguf->name,
+                          out->architecture, key, *result);
     for (int64_t i = 1; i < value->count; i++)
         if (steer_gguf_element(value, i) != *result)
             return STEER_FAIL(STEER_E_UNSUPPORTED,
@@ -200,6 +204,9 @@ static int put_factors(steer_writer *out, const char *field, const char *tensor)
     for (int64_t i = 0; i < n; i++) {
         float factor;
         memcpy(&factor, weight->data + (size_t)i * sizeof factor, sizeof factor);
+        if (!isfinite(factor))
+            return STEER_FAIL(STEER_E_FORMAT, "%s: tensor %s: %g, expected finite factors of a rotation",
+                              out->gguf->name, tensor, (double)factor);
         put(out, "%s%.9g", i ? ", " : "", (double)factor);
     }
     put(out, "]");
@@ -217,12 +224,21 @@ static int put_pairs(steer_writer *out, double factor) {
     return STEER_OK;
 }
 
+/* A word that needs no escapes in JSON. */
+static int is_word(steer_gguf_text text) {
+    for (size_t i = 0; i < text.size; i++)
+        if (text.text[i] < '0' || text.text[i] > 'z' || text.text[i] == '\\') return 0;
+    return text.size > 0;
+}
+
 static int put_rotation(steer_writer *out) {
     double factor, original, attention;
     steer_gguf_text type = {"none", 4};
     char key[80];
     snprintf(key, sizeof key, "%s.rope.scaling.type", out->architecture);
-    steer_gguf_string(out->gguf, key, &type);
+    if (steer_gguf_get(out->gguf, key) && !(steer_gguf_string(out->gguf, key, &type) && is_word(type)))
+        return STEER_FAIL(STEER_E_FORMAT, "%s: %s: expected the name of a kind of rotation", out->gguf->name,
+                          key);
     STEER_TRY(number(out, "rope.scaling.factor", 0, &factor));
     STEER_TRY(number(out, "rope.scaling.original_context_length", 0, &original));
     STEER_TRY(number(out, "rope.scaling.attn_factor", 0, &attention));
@@ -248,21 +264,33 @@ static int put_rotation(steer_writer *out) {
 
 /* ---- The rest ---------------------------------------------------------------------------------------------------- */
 
-/* "<key>": id of the tokenizer, and ids that end texts. */
-static void put_ids(steer_writer *out) {
+/* A token id, -1 if there is none (which some files write as a number without a sign). */
+static int read_id(const steer_writer *out, const char *key, int64_t *id) {
+    *id = -1;
+    if (!steer_gguf_get(out->gguf, key)) return STEER_OK;
+    if (!steer_gguf_integer(out->gguf, key, id) || *id < -1 || (*id > INT32_MAX && *id != UINT32_MAX))
+        return STEER_FAIL(STEER_E_FORMAT, "%s: %s: expected a token id", out->gguf->name, key);
+    if (*id == UINT32_MAX) *id = -1;
+    return STEER_OK;
+}
+
+/* Ids of the tokenizer: the one that begins texts, that of padding, and those that end texts. */
+static int put_ids(steer_writer *out) {
     static const char *const ends[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
                                        "tokenizer.ggml.eom_token_id"};
     int64_t id;
     int count = 0;
-    if (steer_gguf_integer(out->gguf, "tokenizer.ggml.bos_token_id", &id))
-        put_number(out, "bos_token_id", (double)id);
-    if (steer_gguf_integer(out->gguf, "tokenizer.ggml.padding_token_id", &id))
-        put_number(out, "pad_token_id", (double)id);
+    STEER_TRY(read_id(out, "tokenizer.ggml.bos_token_id", &id));
+    if (id >= 0) put_number(out, "bos_token_id", (double)id);
+    STEER_TRY(read_id(out, "tokenizer.ggml.padding_token_id", &id));
+    if (id >= 0) put_number(out, "pad_token_id", (double)id);
     put(out, ",\n\"eos_token_id\": [");
-    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
-        if (steer_gguf_integer(out->gguf, ends[i], &id))
-            put(out, "%s%lld", count++ ? ", " : "", (long long)id);
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        STEER_TRY(read_id(out, ends[i], &id));
+        if (id >= 0) put(out, "%s%lld", count++ ? ", " : "", (long long)id);
+    }
     put(out, "]");
+    return STEER_OK;
 }
 
 /* Rows of the embedding; its shape is checked with the others. */
@@ -283,7 +311,7 @@ static int write_all(steer_writer *out) {
     for (int row = 0; row < KEYS; row++) STEER_TRY(put_key(out, row));
     STEER_TRY(put_heads(out));
     if (steer_family_reads(out->family, "rope_parameters")) STEER_TRY(put_rotation(out));
-    put_ids(out);
+    STEER_TRY(put_ids(out));
     for (const char *const *name = (const char *const[]){"qk_layernorm", "use_qk_norm", NULL}; *name; name++)
         if (steer_family_reads(out->family, *name))
             put(out, ",\n\"%s\": %s", *name, has_tensor(out, "blk.0.attn_q_norm.weight") ? "true" : "false");

@@ -27,11 +27,11 @@ enum { STEP = 32 << 20 }; /* bytes that a step loads, about */
 
 /* ---- Config ------------------------------------------------------------------------------------------------------ */
 
-static int join(char **out, const char *folder, const char *name) {
-    const size_t size = strlen(folder) + strlen(name) + 2;
+static int join(char **out, const char *path, const char *end) {
+    const size_t size = strlen(path) + strlen(end) + 1;
     *out = malloc(size);
     if (!*out) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "model: no host memory for a path");
-    snprintf(*out, size, "%s/%s", folder, name);
+    snprintf(*out, size, "%s%s", path, end);
     return STEER_OK;
 }
 
@@ -53,13 +53,12 @@ static int is_gguf(const steer_loader *loader) { return loader->weights && loade
 static int read_config(steer_loader *loader) {
     steer_model *model = loader->model;
     if (is_gguf(loader)) {
-        loader->config_name = strdup(model->path);
+        STEER_TRY(join(&loader->config_name, model->path, ": its metadata as config.json"));
         STEER_TRY(steer_gguf_config(&model->config, loader->weights));
     } else {
-        STEER_TRY(join(&loader->config_name, model->path, "config.json"));
+        STEER_TRY(join(&loader->config_name, model->path, "/config.json"));
         STEER_TRY(read_config_text(loader, loader->config_name));
     }
-    if (!loader->config_name) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "model: no host memory for a path");
     const size_t size = loader->map ? (size_t)loader->map->size : strlen(model->config);
     return steer_config_read(&loader->config, model->config, size, loader->config_name);
 }
@@ -81,7 +80,7 @@ static int read_generation(steer_model *model, const steer_config *config) {
     char *name;
     steer_map *map = NULL;
     steer_json_tree tree = {NULL, NULL};
-    STEER_TRY(join(&name, model->path, "generation_config.json"));
+    STEER_TRY(join(&name, model->path, "/generation_config.json"));
     int status = steer_map_file(&map, name);
     if (status == STEER_E_NOT_FOUND) status = STEER_OK;
     if (status == STEER_OK && map)

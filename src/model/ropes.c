@@ -133,11 +133,11 @@ static int llama3(const steer_config *config, rotation *rope, steer_frequencies 
     STEER_TRY(need(config, rope, "factor", rope->factor));
     STEER_TRY(need(config, rope, "low_freq_factor", rope->low));
     STEER_TRY(need(config, rope, "high_freq_factor", rope->high));
-    if (rope->high <= rope->low)
+    const float factor = (float)rope->factor, low = (float)rope->low, high = (float)rope->high;
+    if (high <= low)
         return STEER_FAIL(STEER_E_FORMAT,
                           "%s: %s.high_freq_factor: %g, expected more than low_freq_factor, %g", config->name,
                           rope->where, rope->high, rope->low);
-    const float factor = (float)rope->factor, low = (float)rope->low, high = (float)rope->high;
     const float context = (float)rope->original;
     for (int32_t i = 0; i < rope->half; i++) {
         const float f = out->frequency[i], wave = 2 * (float)M_PI / f;
@@ -265,7 +265,12 @@ static int read_rope(steer_config *config, const steer_json *object, const char 
                           rope.theta);
     steer_frequencies *out = &config->ropes[config->rope_count++];
     STEER_TRY(set_sizes(config, &rope, out));
-    return kinds[kind].apply(config, &rope, out);
+    STEER_TRY(kinds[kind].apply(config, &rope, out));
+    if (isfinite(out->scale) && out->scale > 0) return STEER_OK;
+    return STEER_FAIL(STEER_E_FORMAT,
+                      "%s: %s: cos and sin would be multiplied by %g (attention_factor, or what "
+                      "original_max_position_embeddings, %g, makes of it), expected a finite number above 0",
+                      config->name, where, (double)out->scale, rope.original);
 }
 
 /* ---- All of them ------------------------------------------------------------------------------------------------- */

@@ -354,6 +354,11 @@ int steer_session_status(steer_sequence_status *out, steer_session *session, int
     return STEER_OK;
 }
 
+/* NaN as one NaN: callers like LuaJIT, which keeps other things in the bits of others, need not look at each number. */
+static void copy_numbers(float *out, const float *from, int64_t n) {
+    for (int64_t i = 0; i < n; i++) out[i] = isnan(from[i]) ? NAN : from[i];
+}
+
 int steer_session_tokens(int64_t *count, steer_session *session, int32_t id, int64_t start, int64_t capacity,
                          int32_t *tokens, float *logprobs) {
     STEER_ENTER("session_tokens");
@@ -369,7 +374,7 @@ int steer_session_tokens(int64_t *count, steer_session *session, int32_t id, int
                           (long long)capacity);
     const int64_t n = generated - start < capacity ? generated - start : capacity;
     if (tokens && n) memcpy(tokens, sequence->tokens + sequence->given + start, (size_t)n * sizeof *tokens);
-    if (logprobs && n) memcpy(logprobs, sequence->logprobs + start, (size_t)n * sizeof *logprobs);
+    if (logprobs) copy_numbers(logprobs, sequence->logprobs + start, n);
     *count = n;
     return STEER_OK;
 }
@@ -385,7 +390,7 @@ int steer_session_logprobs(float *out, steer_session *session, int32_t id) {
     if (sequence->computed < sequence->given - 1)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "id: %d, only %lld of its %lld tokens are computed", id,
                           (long long)sequence->computed, (long long)sequence->given);
-    memcpy(out, sequence->given_logprobs, (size_t)(sequence->given - sequence->logprobs_from) * sizeof *out);
+    copy_numbers(out, sequence->given_logprobs, sequence->given - sequence->logprobs_from);
     return STEER_OK;
 }
 

@@ -143,8 +143,8 @@ static int build(steer_session *session, const steer_session_desc *desc) {
     session->share = !desc->no_sharing;
     session->no_graphs = desc->no_graphs || !model->device->backend->graph_begin;
     session->blocks_stride = (int32_t)(longest < blocks ? longest : blocks);
+    STEER_TRY(steer_cache_create(&session->cache, model, blocks)); /* first, as it says what is free */
     STEER_TRY(steer_kv_create(&session->kv, blocks));
-    STEER_TRY(steer_cache_create(&session->cache, model, blocks));
     STEER_TRY(steer_scratch_create(&session->scratch, model, rows, session->slots,
                                    outputs_of(model, desc, rows),
                                    (int64_t)session->blocks_stride * STEER_KV_BLOCK));

@@ -63,6 +63,26 @@ double steer_op_vector_scale(const steer_op *op) {
     return op->normalize ? 1 / op->vector->norm : ldexp(1, op->vector->exponent);
 }
 
+double steer_op_gate_scale(const steer_op *op) {
+    return op->gate_cosine ? 1 / op->gate_vector->norm : ldexp(1, op->gate_vector->exponent);
+}
+
+/* Programs hold these factors in f32; an add without a gate is one factor. */
+static int check_range(const steer_op *op) {
+    const double scale = steer_op_vector_scale(op);
+    if (steer_op_table[op->kind].is_noop(op)) return STEER_OK;
+    if (op->kind == STEER_OP_ADD && op->gate == STEER_GATE_NONE) {
+        if (fabs(op->scale * scale) <= FLT_MAX) return STEER_OK;
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "scale: %g times the vector is beyond the range of f32",
+                          op->scale);
+    }
+    if (!(scale <= FLT_MAX))
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "vector: its magnitude is beyond the range of f32");
+    if (op->gate != STEER_GATE_NONE && !(steer_op_gate_scale(op) <= FLT_MAX))
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "gate_vector: its magnitude is beyond the range of f32");
+    return STEER_OK;
+}
+
 static int check_desc(const steer_op_desc *desc) {
     if (!desc) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "desc: NULL, expected a steer_op_desc");
     if (desc->struct_size != sizeof *desc)
@@ -93,6 +113,7 @@ static int fill(steer_op *op, const steer_op_desc *desc) {
                               "gate_vector: %lld elements, the operation's vector has %lld",
                               (long long)op->gate_vector->length, (long long)op->vector->length);
     }
+    STEER_TRY(check_range(op));
     return steer_scope_create(&op->scope, desc->where, desc->exclude);
 }
 

@@ -33,5 +33,7 @@ extern const steer_op_traits steer_op_table[STEER_OP_KIND_COUNT];
 
 /* What multiplies h.m to give the formula's p (and m to give its v): 1/|m| for a normalised vector, else 2^exponent. */
 double steer_op_vector_scale(const struct steer_op *op);
+/* The same for the vector of the gate, which must be there. */
+double steer_op_gate_scale(const struct steer_op *op);
 
 #endif

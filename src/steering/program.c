@@ -20,7 +20,7 @@ static void source_fill(steer_source *source, const steer_op *op) {
     source->is_add = op->kind == STEER_OP_ADD && op->gate == STEER_GATE_NONE;
     if (op->gate == STEER_GATE_NONE) return;
     source->gate_vector = steer_vector_retain(op->gate_vector);
-    source->gate_inv = op->gate_cosine ? 1 / op->gate_vector->norm : ldexp(1, op->gate_vector->exponent);
+    source->gate_inv = steer_op_gate_scale(op);
     source->threshold = op->gate_threshold;
     source->flags = (op->gate_cosine ? STEER_OP_IMAGE_COSINE : 0u) |
                     (op->gate == STEER_GATE_BELOW ? STEER_OP_IMAGE_BELOW : 0u);

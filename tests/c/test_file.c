@@ -212,6 +212,34 @@ static void test_map_larger_than_memory(void) {
     unlink(in_folder("sparse"));
 }
 
+/* A child that reads from a file that it has shortened is ended by SIGBUS, once it has named the file. */
+static void test_shortened(void) {
+#ifdef __SANITIZE_ADDRESS__
+    return; /* has a handler of its own */
+#endif
+    static char bytes[20000];
+    char said[600] = "";
+    int messages[2], status = 0;
+    put(in_folder("shrinking"), bytes, sizeof bytes);
+    CHECK(pipe(messages) == 0);
+    pid_t child = fork();
+    if (child == 0) {
+        steer_map *map;
+        dup2(messages[1], STDERR_FILENO);
+        if (steer_map_open(&map, in_folder("shrinking")) != STEER_OK) _exit(1);
+        if (truncate(in_folder("shrinking"), 5000) != 0) _exit(2);
+        _exit(((const volatile char *)steer_map_data(map))[19000] ? 3 : 4);
+    }
+    close(messages[1]);
+    CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
+    CHECK(read(messages[0], said, sizeof said - 1) > 0);
+    for (ssize_t n = 1, at = (ssize_t)strlen(said); n > 0; at += n)
+        n = read(messages[0], said + at, sizeof said - 1 - (size_t)at);
+    CHECK(strstr(said, in_folder("shrinking: the file was shortened")));
+    close(messages[0]);
+    unlink(in_folder("shrinking"));
+}
+
 /* ---- Writing -------------------------------------------------------------------------------------------------- */
 
 static void test_write(void) {
@@ -447,6 +475,7 @@ int main(void) {
     test_map_doubles();
     test_map_inflate();
     test_map_larger_than_memory();
+    test_shortened();
     test_write();
     test_write_errors();
     test_links();

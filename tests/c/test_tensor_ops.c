@@ -442,7 +442,7 @@ static void test_bad_arguments(steer_device *device) {
     CHECK_OK(steer_tensor_fill(f, 0));
     if (device == open_cpu())
         CHECK_FAILS(steer_tensor_normalize(f, f, 1), STEER_E_INVALID_ARGUMENT,
-                    "src: the norm of vector 0 of 2 is zero");
+                    "src: the norm of row 0 of 2 is zero");
     else
         check_devices(f);
     steer_tensor *const all[] = {f, h, i, r, zero, index};

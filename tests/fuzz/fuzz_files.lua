@@ -1,38 +1,15 @@
 --- Fuzzes the readers for a while: mutated files must load, or fail with an error of the library's file codes.
--- usage: scripts/steer run tests/fuzz/fuzz_files.lua [seconds] [seed]
--- On a failure, or a crash, the input stays in the folder that is printed first.
 local bit = require "bit"
 local steer = require "steer"
-local steer_error = require "steer._error"
-local C = require("steer._c").C
+local fuzzing = dofile(debug.getinfo(1, "S").source:match "^@(.*/)" .. "fuzzing.lua")
+
 local T = steer.tensor
-
-local seconds = tonumber(arg[1]) or 10
-local seed = tonumber(arg[2]) or os.time()
-local allowed = { format = true, unsupported = true, io = true, not_found = true, out_of_memory = true }
-local random = math.random
-
-local pipe = io.popen "mktemp -d"
-local folder = pipe:read "*l"
-pipe:close()
-
-local function get(path)
-    local file = assert(io.open(path, "rb"))
-    local bytes = file:read "*a"
-    file:close()
-    return bytes
-end
-
-local function put(path, bytes)
-    local file = assert(io.open(path, "wb"))
-    file:write(bytes)
-    file:close()
-end
+local get, put, splice, random = fuzzing.get, fuzzing.put, fuzzing.splice, math.random
 
 -- ---- Valid files to begin from -------------------------------------------------------------------------------------
 
 local function saved(extension, ...)
-    local path = folder .. "/seed." .. extension
+    local path = fuzzing.folder .. "/seed." .. extension
     steer.save(path, ...)
     local bytes = get(path)
     os.remove(path)
@@ -83,10 +60,6 @@ local corpus = {
 
 -- ---- Mutations -----------------------------------------------------------------------------------------------------
 
-local function splice(bytes, at, length, new)
-    return bytes:sub(1, at - 1) .. new .. bytes:sub(at + length)
-end
-
 local function zeros(n) return ("\0"):rep(n) end
 local function any_byte() return string.char(random(0, 255)) end
 local function flip(byte) return string.char(bit.bxor(byte or 0, bit.lshift(1, random(0, 7)))) end
@@ -135,31 +108,14 @@ local function touch(value, seen)
     for _, item in pairs(value) do touch(item, seen) end
 end
 
-local function load(kind, bytes)
-    local path = folder .. "/input." .. kind
-    os.remove(path) -- an older input may still be mapped, and must not be shortened
-    put(path, bytes)
-    return pcall(function() touch((steer.load(path)), {}) end)
-end
+local function load(kind, bytes) touch((steer.load(put("input." .. kind, bytes))), {}) end
 
-print(("fuzz_files: seed %d, %g s, inputs in %s"):format(seed, seconds, folder))
-io.stdout:flush()
-math.randomseed(seed)
-local kinds, count, loaded = { "safetensors", "npy", "gguf", "pt", "npz", "svec" }, 0, 0
-local deadline = C.steer_clock() + seconds
+fuzzing.begin "fuzz_files"
+local kinds = { "safetensors", "npy", "gguf", "pt", "npz", "svec" }
 for _, kind in ipairs(kinds) do
-    for _, bytes in ipairs(corpus[kind]) do
-        assert(load(kind, bytes))
-    end
+    for _, bytes in ipairs(corpus[kind]) do load(kind, bytes) end
 end
-while C.steer_clock() < deadline do
+fuzzing.run("loaded", "format unsupported io not_found out_of_memory", function()
     local kind = kinds[random(#kinds)]
-    local ok, problem = load(kind, mutate(kind))
-    count, loaded = count + 1, loaded + (ok and 1 or 0)
-    if not ok and not (steer_error.is(problem) and allowed[problem.code]) then
-        print(("fuzz_files: input %d (seed %d), kept in %s: %s"):format(count, seed, folder, tostring(problem)))
-        os.exit(1)
-    end
-end
-print(("fuzz_files: %d inputs, of which %d loaded and the others were refused"):format(count, loaded))
-os.execute("rm -rf '" .. folder .. "'")
+    load(kind, mutate(kind))
+end)

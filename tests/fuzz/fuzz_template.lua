@@ -1,28 +1,13 @@
 --- Fuzzes chat templates for a while: mutated templates and the files that they come in must render, or fail with an
 -- error of the library's, within bounded time and memory.
--- usage: scripts/steer run tests/fuzz/fuzz_template.lua [seconds] [seed]
--- The input that runs stays in the folder that is printed first, so that a crash or an endless one leaves it there.
 local steer = require "steer"
-local steer_error = require "steer._error"
 local C = require("steer._c").C
+local fuzzing = dofile(debug.getinfo(1, "S").source:match "^@(.*/)" .. "fuzzing.lua")
 
-local seconds = tonumber(arg[1]) or 10
-local seed = tonumber(arg[2]) or os.time()
-local allowed = { format = true, invalid_argument = true, not_found = true, io = true }
-local random = math.random
+local put, splice, random = fuzzing.put, fuzzing.splice, math.random
 
 local MAX_SECONDS = 20 -- of one input, on a machine that runs other tests too
 local MAX_MEGABYTES = 1000
-
-local pipe = io.popen "mktemp -d"
-local folder = pipe:read "*l"
-pipe:close()
-
-local function put(path, bytes)
-    local file = assert(io.open(path, "wb"))
-    file:write(bytes)
-    file:close()
-end
 
 -- ---- Inputs to begin from ------------------------------------------------------------------------------------------
 
@@ -84,8 +69,6 @@ local fragments = {
 local signs = { "+", "-", "*", "/", "//", "%", "**", "~", "|", ".", "<", ">=", "==", ",", " in ", " is ", " or " }
 
 -- ---- Mutations -----------------------------------------------------------------------------------------------------
-
-local function splice(text, at, length, new) return text:sub(1, at - 1) .. new .. text:sub(at + length) end
 
 local words = {}
 for _, text in ipairs(templates) do
@@ -153,7 +136,7 @@ local function render_file(path) return render(steer.chat_template(path)) end
 -- How often each is picked, what its file is called, what is in it, and what happens with it.
 local runs = {
     { 20, "input.jinja", function() return mutate(templates[random(#templates)]) end, render_file },
-    { 2, "tokenizer_config.json", function() return mutate(config) end, function() render_file(folder) end },
+    { 2, "tokenizer_config.json", function() return mutate(config) end, function() render_file(fuzzing.folder) end },
     { 2, "input.gguf", function() return mutate(gguf) end, render_file },
     { 2, "messages.json", function() return mutate(chat) end, function(_, text)
         return steer.chat_template(templates[1]):render(text, { bos_token = "", eos_token = "" })
@@ -164,37 +147,31 @@ for _, run in ipairs(runs) do
     for _ = 1, run[1] do picks[#picks + 1] = run end
 end
 
-local function fail(count, format, ...)
-    print(("fuzz_template: input %d (seed %d), kept in %s: "):format(count, seed, folder) .. format:format(...))
-    os.exit(1)
-end
-
-print(("fuzz_template: seed %d, %g s, inputs in %s"):format(seed, seconds, folder))
-io.stdout:flush()
-math.randomseed(seed)
+fuzzing.begin "fuzz_template"
 for i, text in ipairs(templates) do
     local ok, problem = pcall(function() return render(steer.chat_template(text)) end)
-    if not ok then fail(0, "template %d: %s", i, tostring(problem)) end
+    if not ok then fuzzing.fail(0, "template %d: %s", i, tostring(problem)) end
 end
-local count, rendered, deadline = 0, 0, C.steer_clock() + seconds
-while C.steer_clock() < deadline do
+
+local name, begun
+local function one()
     local run = picks[random(#picks)]
-    local name, path, text = run[2], folder .. "/" .. run[2], run[3]()
-    os.remove(folder .. "/tokenizer_config.json")
-    os.remove(path) -- an older one may still be mapped, and must not be shortened
-    put(path, text)
-    local begin = C.steer_clock()
-    local ok, problem = pcall(run[4], path, text)
-    local took, megabytes = C.steer_clock() - begin, collectgarbage "count" / 1024
-    count, rendered = count + 1, rendered + (ok and 1 or 0)
-    if not ok and not (steer_error.is(problem) and allowed[problem.code]) then
-        fail(count, "%s: %s", name, tostring(problem))
-    elseif took > MAX_SECONDS then
-        fail(count, "%s: it took %.1f s", name, took)
-    elseif megabytes > MAX_MEGABYTES then
-        collectgarbage()
-        if collectgarbage "count" / 1024 > MAX_MEGABYTES then fail(count, "%s: it left %.0f MB", name, megabytes) end
+    local text = run[3]()
+    name = run[2]
+    os.remove(fuzzing.folder .. "/tokenizer_config.json")
+    local path = put(name, text)
+    begun = C.steer_clock()
+    run[4](path, text)
+end
+
+local function check(count)
+    local took, megabytes = C.steer_clock() - begun, collectgarbage "count" / 1024
+    if took > MAX_SECONDS then fuzzing.fail(count, "%s: it took %.1f s", name, took) end
+    if megabytes < MAX_MEGABYTES then return end
+    collectgarbage()
+    if collectgarbage "count" / 1024 > MAX_MEGABYTES then
+        fuzzing.fail(count, "%s: it left %.0f MB", name, megabytes)
     end
 end
-print(("fuzz_template: %d inputs, of which %d rendered and the others were refused"):format(count, rendered))
-os.execute("rm -rf '" .. folder .. "'")
+
+fuzzing.run("rendered", "format invalid_argument not_found io", one, check)

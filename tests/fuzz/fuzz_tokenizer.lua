@@ -1,41 +1,15 @@
 --- Fuzzes tokenizers for a while: mutated tokenizer.json files must open, or fail with one of the file codes;
 -- what opens must encode mutated texts, and decode what it gave, or say why not.
--- usage: scripts/steer run tests/fuzz/fuzz_tokenizer.lua [seconds] [seed]
--- On a failure, or a crash, the input stays in the folder that is printed first.
 local json = require "steer._json"
 local steer = require "steer"
 local steer_error = require "steer._error"
-local C = require("steer._c").C
+local fuzzing = dofile(debug.getinfo(1, "S").source:match "^@(.*/)" .. "fuzzing.lua")
 
-local seconds = tonumber(arg[1]) or 10
-local seed = tonumber(arg[2]) or os.time()
-local allowed = { format = true, unsupported = true, io = true, not_found = true, out_of_memory = true }
-local random = math.random
+local get, put, splice, lines_of, random = fuzzing.get, fuzzing.put, fuzzing.splice, fuzzing.lines_of, math.random
 local sets = debug.getinfo(1, "S").source:match("^@(.*)fuzz/[^/]*$") .. "fixtures/text/synthetic/"
-
-local function lines_of(command)
-    local pipe, list = io.popen(command), {}
-    for line in pipe:lines() do list[#list + 1] = line end
-    pipe:close()
-    return list
-end
-
-local function get(path)
-    local file = assert(io.open(path, "rb"))
-    local bytes = file:read "*a"
-    file:close()
-    return bytes
-end
-
-local function put(path, bytes)
-    local file = assert(io.open(path, "wb"))
-    file:write(bytes)
-    file:close()
-end
 
 -- ---- What to begin from --------------------------------------------------------------------------------------------
 
-local folder = lines_of("mktemp -d")[1]
 local corpus, texts = {}, {}
 for i, name in ipairs(lines_of("ls '" .. sets .. "'")) do
     corpus[i] = get(sets .. name .. "/tokenizer.json")
@@ -47,8 +21,6 @@ for i, name in ipairs(lines_of("ls '" .. sets .. "'")) do
 end
 
 -- ---- Mutations -----------------------------------------------------------------------------------------------------
-
-local function splice(bytes, at, length, new) return bytes:sub(1, at - 1) .. new .. bytes:sub(at + length) end
 
 local values = { "0", "-1", "2147483647", "4294967296", "1e300", "null", "true", "[]", "{}", '""', '"a"', '"<unk>"',
     '"Sequence"', '"ByteLevel"', '"Metaspace"', '"Fuse"', '"Strip"', '"Replace"',
@@ -107,13 +79,10 @@ end
 -- ---- The loop ------------------------------------------------------------------------------------------------------
 
 local function try(bytes)
-    local path = folder .. "/tokenizer.json"
-    os.remove(path)
-    put(path, bytes)
-    local tokenizer = steer.tokenizer(path)
+    local tokenizer = steer.tokenizer(put("tokenizer.json", bytes))
     for _ = 1, 5 do
         local text = any_text()
-        put(folder .. "/text", text)
+        put("text", text)
         local ok, ids = pcall(tokenizer.encode, tokenizer, text, { special = random(2) == 1 })
         if ok then
             for _ = 1, random(0, 3) do ids[#ids + 1] = random(0, tokenizer.vocab - 1) end
@@ -127,18 +96,8 @@ local function try(bytes)
     end
 end
 
-print(("fuzz_tokenizer: seed %d, %g s, inputs in %s"):format(seed, seconds, folder))
-io.stdout:flush()
-math.randomseed(seed)
+fuzzing.begin "fuzz_tokenizer"
 for _, bytes in ipairs(corpus) do try(bytes) end
-local count, opened, deadline = 0, 0, C.steer_clock() + seconds
-while C.steer_clock() < deadline do
-    local ok, problem = pcall(try, mutate(corpus[random(#corpus)]))
-    count, opened = count + 1, opened + (ok and 1 or 0)
-    if not ok and not (steer_error.is(problem) and allowed[problem.code]) then
-        print(("fuzz_tokenizer: input %d (seed %d), kept in %s: %s"):format(count, seed, folder, tostring(problem)))
-        os.exit(1)
-    end
-end
-print(("fuzz_tokenizer: %d inputs, of which %d opened and the others were refused"):format(count, opened))
-os.execute("rm -rf '" .. folder .. "'")
+fuzzing.run("opened", "format unsupported io not_found out_of_memory", function()
+    try(mutate(corpus[random(#corpus)]))
+end)

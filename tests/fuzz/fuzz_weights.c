@@ -1,37 +1,10 @@
-/* fuzz_weights.c: mutated safetensors, GGUF and index files must open and be read, or fail with an error of the library's file codes.
- * usage: fuzz_weights [seconds] [seed]; a failure prints the seed, and the input stays in the folder that is printed. */
-#include "../c/files.h"
+/* fuzz_weights.c: mutated safetensors, GGUF and index files must open and be read, or fail with an error of the library's file codes. */
+#include "fuzzing.h"
 
 #include "core/status.h"
 #include "file/weights.h"
 
-#include <time.h>
-
-enum { SIZE_MOST = 1 << 17 };
-
-typedef struct input {
-    uint8_t bytes[SIZE_MOST];
-    size_t size;
-} input;
-
-static uint64_t state;
-
-static uint64_t any(uint64_t below) { /* xorshift64* */
-    state ^= state >> 12;
-    state ^= state << 25;
-    state ^= state >> 27;
-    return (state * 0x2545f4914f6cdd1dull >> 33) % below;
-}
-
-static void splice(input *in, size_t at, size_t removed, const void *data, size_t size) {
-    if (removed > in->size - at) removed = in->size - at;
-    if (in->size - removed + size > SIZE_MOST) return;
-    memmove(in->bytes + at + size, in->bytes + at + removed, in->size - at - removed);
-    memcpy(in->bytes + at, data, size);
-    in->size += size - removed;
-}
-
-static void mutate(input *in) {
+static void mutate(fuzz_input *in) {
     static const char *const words[] = {
         "[",   "]",     "{",         "}",   "\"",           "-1",  "9007199254740993",
         "F64", "\\u12", "[[[[[[[[[", ",",   "data_offsets", "1e9", "\377\377\377\377",
@@ -84,32 +57,21 @@ static int read_all(const char *path) {
     return status;
 }
 
-static int load(input *in, const char *path) {
-    FILE *file = fopen(path, "rb");
-    if (!file) return 0;
-    in->size = fread(in->bytes, 1, sizeof in->bytes, file);
-    return fclose(file) == 0 && in->size > 0;
-}
-
 int main(int argc, char **argv) {
-    static input seeds[4], in;
-    const double seconds = argc > 1 ? atof(argv[1]) : 3;
-    const uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 10) : (uint64_t)time(NULL);
+    static fuzz_input seeds[4], in;
     const char index[] = "{\"weight_map\":{\"F32\":\"a.safetensors\",\"u\":\"b.safetensors\"}}";
     const char small[] = "\x50\0\0\0\0\0\0\0{\"u\":{\"dtype\":\"U8\",\"shape\":[2,1],\"data_offsets\":[0,2]},"
                          "\"__metadata__\":{\"a\":\"b\"}}    ab";
-    CHECK(load(&seeds[0], "tests/fixtures/files/blocks.gguf"));
-    CHECK(load(&seeds[1], "tests/fixtures/files/blocks.safetensors"));
+    CHECK(fuzz_load(&seeds[0], "tests/fixtures/files/blocks.gguf"));
+    CHECK(fuzz_load(&seeds[1], "tests/fixtures/files/blocks.safetensors"));
     seeds[2].size = sizeof small - 1, memcpy(seeds[2].bytes, small, sizeof small - 1);
     seeds[3].size = sizeof index - 1, memcpy(seeds[3].bytes, index, sizeof index - 1);
     seeds[2].bytes[0] = (uint8_t)(sizeof small - 1 - 8 - 2);
-    files_begin();
+    fuzz_begin(argc, argv, "fuzz_weights");
     files_put("a.safetensors", seeds[1].bytes, seeds[1].size);
     CHECK_OK(read_all(files_put("b.safetensors", seeds[2].bytes, seeds[2].size)));
-    fprintf(stderr, "fuzz_weights: seed %llu, inputs in %s\n", (unsigned long long)seed, files_folder);
-    state = seed * 2 + 1;
     long count = 0, opened = 0;
-    for (time_t end = time(NULL) + (time_t)seconds; time(NULL) < end || count < 100; count++) {
+    for (; fuzz_goes_on(count); count++) {
         const uint64_t kind = any(4);
         in = seeds[kind];
         for (uint64_t n = 1 + any(4); n > 0; n--) mutate(&in);
@@ -120,11 +82,7 @@ int main(int argc, char **argv) {
             status != STEER_E_NOT_FOUND) {
             CHECK(!"an error of another code");
             fprintf(stderr, "%s: %s\n", steer_status_name(status), steer_error_message());
-            return check_result();
         }
     }
-    fprintf(stderr, "fuzz_weights: %ld inputs, %ld opened\n", count, opened);
-    CHECK(opened > 0 && opened < count);
-    files_end();
-    return check_result();
+    return fuzz_finish("fuzz_weights", count, opened);
 }

@@ -12,18 +12,36 @@ describe("the generated declarations", function()
     end)
 
     it("are noticed when stale", function()
-        local header = assert(io.open(root .. "src/steer.h")):read("*a")
         local folder = os.tmpname()
         os.remove(folder)
         assert(os.execute(("mkdir -p %s/scripts %s/src %s/lua/steer"):format(folder, folder, folder)))
-        os.execute(("cp %sscripts/gen_cdef %s/scripts/ && cp %slua/steer/_cdef.lua %s/lua/steer/"):format(root, folder,
-            root, folder))
-        local file = assert(io.open(folder .. "/src/steer.h", "w"))
-        file:write((header:gsub("STEER_MAX_DIMS = 8", "STEER_MAX_DIMS = 9")))
-        file:close()
-        local status = os.execute(folder .. "/scripts/gen_cdef --check 2>/dev/null")
+        for file, to in pairs { ["scripts/gen_cdef"] = "scripts", ["src/*.h"] = "src",
+            ["lua/steer/_cdef.lua"] = "lua/steer" } do
+            assert(os.execute(("cp %s%s %s/%s/"):format(root, file, folder, to)))
+        end
+        local function check()
+            local pipe = io.popen(folder .. "/scripts/gen_cdef --check 2>&1; echo $?")
+            local said = pipe:read "*a"
+            pipe:close()
+            return said
+        end
+        local untouched, stale = check(), "lua/steer/_cdef.lua is stale: run scripts/gen_cdef\n1\n"
+        local changes = { ["steer.h"] = { "STEER_MAX_DIMS = 8", "STEER_MAX_DIMS = 9" },
+            ["steer_model.h"] = { "int64_t max_tokens;", "int32_t max_tokens;" } }
+        local said = {}
+        for name, change in pairs(changes) do
+            local header = assert(io.open(root .. "src/" .. name)):read "*a"
+            local changed, count = header:gsub(change[1], change[2])
+            assert(count > 0, name .. " has no " .. change[1])
+            local file = assert(io.open(folder .. "/src/" .. name, "w"))
+            file:write(changed)
+            file:close()
+            said[name] = check()
+            assert(os.execute(("cp %ssrc/%s %s/src/"):format(root, name, folder)))
+        end
         os.execute("rm -r " .. folder)
-        assert.is_false(status == 0 or status == true)
+        assert.equal("0\n", untouched)
+        assert.same({ ["steer.h"] = stale, ["steer_model.h"] = stale }, said)
     end)
 
     it("stand beside a comment for every function", function()

@@ -85,6 +85,27 @@ describe("steer", function()
         assert_found(output, "^steer %d")
         assert.equal(0, status)
     end)
+
+    it("takes a STEER_BUILD from where it is started", function()
+        local build = os.getenv "STEER_BUILD" or "build"
+        local command = "cd '%s/..' && env -u STEER_LIB STEER_BUILD=\"$(basename '%s')\" %s/scripts/steer info"
+        local pipe = io.popen "pwd"
+        local root = pipe:read "*l"
+        pipe:close()
+        local output, errors = shell(command:format(build, build, root))
+        assert.equal("", errors)
+        assert_found(output, "\nlibrary +/[^\n]+libsteer")
+    end)
+
+    it("refuses to stand in a folder that LUA_PATH cannot hold", function()
+        for _, mark in ipairs { ";", "?" } do
+            local _, errors, status = shell(([[
+                dir="$(mktemp -d)" && mkdir "$dir/a%sb" && cp -r scripts lua "$dir"/a* && "$dir"/a*/scripts/steer -v
+                status=$?; rm -r "$dir"; (exit $status)]]):format(mark))
+            assert_found(errors, "^steer: /[^\n]+: LUA_PATH cannot hold a folder whose name has a ';' or a '%?'")
+            assert.equal(1, status)
+        end
+    end)
 end)
 
 describe("steer info", function()
@@ -122,6 +143,19 @@ describe("steer run", function()
         assert.equal(path .. "\t2\ttrue\ttwo words\n", output)
         assert.equal("", errors)
         assert.equal(0, status)
+    end)
+
+    it("takes a name that begins with a dash after --", function()
+        local output, errors, status = shell [[
+            root=$PWD && dir=$(mktemp -d) && cd "$dir" && echo 'print(arg[0], arg[-1], ...)' >-dash.lua
+            "$root/scripts/steer" run -- -dash.lua -x --; status=$?; rm -r "$dir"; (exit $status)]]
+        assert.equal("-dash.lua\t--\t-x\t--\n", output)
+        assert.equal("", errors)
+        assert.equal(0, status)
+        for _, word in ipairs { "generate nowhere", "sweep", "plot" } do
+            local _, complaint = steer(word .. " -- -x")
+            assert.is_nil(complaint:find("unknown option", 1, true), complaint)
+        end
     end)
 
     it("leaves the globals as the interpreter sets them", function()

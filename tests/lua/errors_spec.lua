@@ -178,7 +178,12 @@ describe("reductions", function()
     it("refuse to normalize zero on the CPU and say NaN elsewhere", function()
         local t = T.zeros({ 3 }, on())
         if helper.device == "cpu" then
-            helper.fails("invalid_argument", "", t.normalize, t)
+            helper.fails("invalid_argument", "self: the norm is zero, expected a direction", t.normalize, t)
+            local rows = T.ones({ 3, 4 }, on())
+            rows[2] = 0
+            helper.fails("invalid_argument", "self: the norm of row 2 of 3 is zero", rows.normalize, rows, 2)
+            local columns = rows:transpose(1, 2)
+            helper.fails("invalid_argument", "self: the norm of column 2 of 3 is zero", columns.normalize, columns, 1)
         else
             local x = t:normalize():get(1)
             assert.is_true(x ~= x)

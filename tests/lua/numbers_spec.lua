@@ -168,6 +168,11 @@ describe("a bound", function()
             H.fails("invalid_argument", "when.above", steer.add, v, 1, { when = { vector = v, above = x } })
         end
         assert.is_truthy(steer.cap(v, { min = -3.4e38, max = 3.4e38 }))
+        H.fails("invalid_argument", "add: scale: 3e+38 times the vector", steer.add, v, 3e38)
+        H.fails("invalid_argument", "cap: vector: its magnitude", steer.cap, { 3e38, 1 },
+            { max = 1, normalize = false })
+        H.fails("invalid_argument", "add: when.vector: its magnitude", steer.add, v, 1,
+            { when = { vector = { 3e38, 0 }, above = 0 } })
         assert.is_truthy(steer.add(v, 3.4e38, { when = { vector = v, below = -3.4e38 } }))
     end)
 end)

@@ -243,7 +243,7 @@ describe("tokenizers", function()
 
     it("say what is wrong", function()
         local tokenizer = steer.tokenizer(fixtures .. "bl-gpt2")
-        files.fails("format", "byte 3 (0xFF) is not UTF-8", tokenizer.encode, tokenizer, "abc\255")
+        files.fails("format", "text: byte 4 (0xFF) is not UTF-8", tokenizer.encode, tokenizer, "abc\255")
         files.fails("invalid_argument", "text: expected", tokenizer.encode, tokenizer, 5)
         files.fails("invalid_argument", 'did you mean "special"', tokenizer.encode, tokenizer, "a", { speciall = true })
         files.fails("invalid_argument", "ids[2]: ", tokenizer.decode, tokenizer, { 1, tokenizer.vocab })

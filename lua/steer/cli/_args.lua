@@ -22,18 +22,20 @@ local function read_value(kind, name, given, following)
     return value
 end
 
---- Reads arguments.
+--- Reads arguments. After "--" all words are no options, whatever they begin with.
 -- @tparam table args list of words
 -- @tparam table known option ("--axis", "-a") -> {key, kind}; kinds are "flag", "text", "number" and "list" (may be
 -- given again)
 -- @treturn table values by key, and the other words by number; or nil and what is wrong
 function M.parse(args, known)
-    local out, at = {}, 1
+    local out, at, ended = {}, 1, false
     while at <= #args do
         local word = args[at]
         local name, given = word:match "^(%-%-[^=]+)=(.*)$"
-        local row = known[name or word]
-        if row and row[2] == "flag" then
+        local row = not ended and known[name or word]
+        if word == "--" and not ended then
+            ended = true
+        elseif row and row[2] == "flag" then
             if given then return nil, name .. ": it takes no value" end
             out[row[1]] = true
         elseif row then
@@ -46,7 +48,7 @@ function M.parse(args, known)
             else
                 out[row[1]] = value
             end
-        elseif word:sub(1, 1) == "-" and word ~= "-" then
+        elseif not ended and word:sub(1, 1) == "-" and word ~= "-" then
             return nil, unknown(word, known)
         else
             out[#out + 1] = word

@@ -4,11 +4,8 @@ local ffi = require "ffi"
 ffi.cdef [[
     int steer_output_error(void *file) __asm__("ferror");
     char *steer_output_strerror(int number) __asm__("strerror");
-    intptr_t steer_output_signal(int number, intptr_t handler) __asm__("signal");
 ]]
 local C = ffi.C
-
-local SIGPIPE, SIG_DFL = 13, 0 -- of Linux, the same on x86-64 and arm64
 
 local M = {}
 
@@ -32,10 +29,8 @@ function M.flush()
     return not lost
 end
 
---- Watches over print and os.exit, for scripts too. A reader that is gone ends the process as it ends others, by
--- SIGPIPE: whoever started it may have ignored that signal.
+--- Watches over print and os.exit, for scripts too.
 function M.watch()
-    C.steer_output_signal(SIGPIPE, SIG_DFL)
     rawset(_G, "print", function(...)
         print_all(...)
         if C.steer_output_error(stdout) ~= 0 then

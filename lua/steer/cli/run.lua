@@ -5,10 +5,10 @@ local walk = require "steer._walk"
 local M = {}
 
 M.usage = [[
-usage: steer run FILE.lua [ARGUMENTS]
+usage: steer run [--] FILE.lua [ARGUMENTS]
 
 Runs a Lua script under LuaJIT; `require "steer"` finds Steer. The script reads its arguments from `arg` or `...`.
-Standard output is flushed at the end of each line.
+After -- the name of the file may begin with a dash. Standard output is flushed at the end of each line.
 
 exit status: 0, or what the script passes to os.exit; 1 after an error, with the traceback on standard error;
 2 if the file cannot be read; 130 after Ctrl-C. Ctrl-C raises an error with the code `interrupted` in the next library
@@ -23,16 +23,18 @@ local function say(...)
     io.stderr:write("\n")
 end
 
--- The script's `arg`, as the interpreter sets it: the file at 0, its arguments after it, the rest before it.
-local function script_arguments()
+-- The script's `arg`, as the interpreter sets it: the file, word `at` after `run`, at 0, its arguments after it, the
+-- rest before it.
+local function script_arguments(at)
     local shifted = {}
-    for _, i in ipairs(walk.keys(arg)) do shifted[i - 2] = arg[i] end
+    for _, i in ipairs(walk.keys(arg)) do shifted[i - at - 1] = arg[i] end
     return shifted
 end
 
 function M.run(args)
-    local path = args[1]
-    if not path or path:sub(1, 1) == "-" then
+    local at = args[1] == "--" and 2 or 1
+    local path = args[at]
+    if not path or at == 1 and path:sub(1, 1) == "-" then
         say(path and ("unknown option '" .. path .. "'") or "which file?")
         io.stderr:write(M.usage)
         return 2
@@ -45,8 +47,8 @@ function M.run(args)
     local c = require "steer._c" -- here, so that --help needs no library
     c.check(c.C.steer_interrupt_install(EXIT_AFTER_MS))
     io.stdout:setvbuf("line")
-    _G.arg = script_arguments()
-    local ok, failure = xpcall(chunk, failures.report, unpack(args, 2))
+    _G.arg = script_arguments(at)
+    local ok, failure = xpcall(chunk, failures.report, unpack(args, at + 1))
     if ok then return 0 end
     io.stdout:flush()
     failure = failures.of(failure)

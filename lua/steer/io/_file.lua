@@ -72,11 +72,6 @@ M.dtype_sizes.f64 = 8 -- of files; read as f32
 local Map = {}
 Map.__index = Map
 
-local function check_path(op, path)
-    check.type(op, "path", path, "string", "the name of a file")
-    if path:find("\0", 1, true) then raise("invalid_argument", op, "path: has a zero byte in it") end
-end
-
 local map_out = ffi.new "steer_map *[1]"
 
 -- The map in `map_out`; `path` is what messages call it.
@@ -88,8 +83,9 @@ end
 
 --- Maps a file for reading. Errors: not_found, io.
 function M.open(path)
-    check_path("load", path)
-    c.check(C.steer_map_open(map_out, path))
+    check.path("load", "path", path, "the name of a file")
+    local status = C.steer_map_open(map_out, path)
+    if status ~= 0 then c.raise_as(status, "load", "^$", "") end
     return own_map(path)
 end
 
@@ -195,7 +191,7 @@ local file_out = ffi.new "steer_file *[1]"
 --- Writes a file through body(writer): it appears whole when body returns, and not at all if body raises.
 -- A process that is killed leaves the old file, and may leave a ".steer-*.tmp" beside it.
 function M.write(path, body)
-    check_path("save", path)
+    check.path("save", "path", path, "the name of a file")
     c.check(C.steer_file_create(file_out, path))
     local writer = setmetatable({ handle = c.own(file_out[0], C.steer_file_release) }, Writer)
     local ok, problem = pcall(function()

@@ -1,12 +1,13 @@
 --- Inputs of earlier sessions, in ${XDG_STATE_HOME:-~/.local/state}/steer/history: a line each, with \n and \\ escaped.
 -- Sessions only ever append a whole entry in one write, so several at once lose nothing.
+local files = require "steer.io._file"
 local terminal = require "steer.repl.terminal"
 
 local M = {}
 local History = {}
 History.__index = History
 
-local KEPT = 10000 -- entries of the file that a session reads
+local KEPT, KEPT_BYTES = 10000, 2 ^ 22 -- what a session reads of the file: entries, in so many bytes at its end
 
 local function folder()
     local state, home = os.getenv("XDG_STATE_HOME") or "", os.getenv("HOME") or ""
@@ -22,14 +23,24 @@ local function unescape(line)
     return (line:gsub("\\(.)", function(c) return c == "n" and "\n" or c end))
 end
 
+-- The end of the file; or nil and why it is no file to write to: opening a pipe would wait for somebody.
+local function read_end(path)
+    local found, file = pcall(files.open, path)
+    if not found and file.code == "not_found" then return "" end
+    if not found then return nil, file.message end
+    local from = math.max(0, file.size - KEPT_BYTES)
+    local text = file:bytes(from, file.size - from, "the history")
+    return from > 0 and (text:match "^[^\n]*\n(.*)$" or "") or text
+end
+
 --- Reads the history.
 -- @tparam function warn called once, with a text, when the history cannot be written
 function M.open(warn)
     local self = setmetatable({ entries = {}, warn = warn, folder = folder() }, History)
-    local file = self.folder and io.open(self.folder .. "/history", "rb")
-    if not file then return self end
-    local text = file:read("*a") or "" -- a folder of that name reads as nothing
-    file:close()
+    if not self.folder then return self end
+    local text, why = read_end(self.folder .. "/history")
+    self.refused = why
+    if not text then return self end
     local lines = {}
     for line in text:gmatch("[^\n]+") do lines[#lines + 1] = line end
     for i = math.max(1, #lines - KEPT + 1), #lines do self.entries[#self.entries + 1] = unescape(lines[i]) end
@@ -51,8 +62,8 @@ function History:add(text)
     local entries = self.entries
     if not text:find("%S") or entries[#entries] == text then return end
     entries[#entries + 1] = text
-    local ok, why = nil, "neither XDG_STATE_HOME nor HOME is set"
-    if self.folder then
+    local ok, why = nil, self.refused or "neither XDG_STATE_HOME nor HOME is set"
+    if self.folder and not self.refused then
         local line = (self.torn and "\n" or "") .. escape(text) .. "\n"
         ok, why = append(self.folder .. "/history", line)
         if not ok then

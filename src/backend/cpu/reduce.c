@@ -191,9 +191,14 @@ int steer_cpu_normalize(void *device, const steer_view *dst, const steer_view *s
     }
     free(norms);
     if (zero < 0) return STEER_OK;
+    if (count == 1)
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "src: the norm is zero, expected a direction");
     return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
-                      "src: the norm of vector %lld of %lld is zero, expected a direction", (long long)zero,
-                      (long long)count);
+                      "src: the norm of %s %lld of %lld is zero, expected a direction",
+                      inner == 1           ? "row"
+                      : src->shape[0] == 1 ? "column"
+                                           : "vector",
+                      (long long)zero, (long long)count);
 }
 
 /* One pass of softmax: with `total` NULL, divides by the sums and stores; else adds exp(x - max) to `total`. */
