@@ -8,7 +8,7 @@
 
 namespace {
 
-enum { THREADS = 128, LIST = 256, MOST_GROUPS = 64 };
+enum { THREADS = 64, LIST = 256, MOST_GROUPS = 64, AT_ONCE = 32 };
 
 /* Lists the rows from `first` on that are of this block's groups; all threads. */
 __device__ int list_rows(const steer_accumulate &a, int64_t first, int *list, int *counts) {
@@ -53,18 +53,22 @@ template <typename T> __global__ void __launch_bounds__(THREADS) accumulate_colu
     };
     for (int64_t first = 0; first < a.rows; first += LIST) {
         const int count = list_rows(a, first, list, counts);
-        for (int i = 0; inside && i < count; i += 8) {
-            float values[8];
+        for (int i = 0; inside && i < count; i += AT_ONCE) {
+            T values[AT_ONCE];
+            int groups[AT_ONCE];
 #pragma unroll
-            for (int n = 0; n < 8; n++)
-                values[n] = i + n < count ? steer_to_f32(x[(first + list[i + n]) * a.hidden]) : 0.0f;
+            for (int n = 0; n < AT_ONCE; n++) {
+                const int64_t row = first + list[min(i + n, count - 1)];
+                values[n] = x[row * a.hidden];
+                groups[n] = a.group[row];
+            }
 #pragma unroll
-            for (int n = 0; n < 8; n++) {
+            for (int n = 0; n < AT_ONCE; n++) {
                 if (i + n >= count) break;
-                const int next = a.group[first + list[i + n]];
-                if (next != group) change_to(next);
-                sum = __fadd_rn(sum, values[n]);
-                squares = __fadd_rn(squares, __fmul_rn(values[n], values[n]));
+                if (groups[n] != group) change_to(groups[n]);
+                const float value = steer_to_f32(values[n]);
+                sum = __fadd_rn(sum, value);
+                squares = __fadd_rn(squares, __fmul_rn(value, value));
             }
         }
         __syncthreads();

@@ -6,6 +6,7 @@
 #include <string.h>
 
 enum { MOST_GRAPHS = 64, WHY_BYTES = 128 };
+enum { NOT_STEERED = 0, STEERED = 1, ADDED = 2 }; /* layers: by the plan's kernels, by folded adds alone */
 
 struct steer_step_graph {
     steer_step_shape shape;
@@ -13,7 +14,7 @@ struct steer_step_graph {
     void *captured;                    /* the backend's graph; NULL: such a step was met once */
     uint64_t epochs[STEER_SITE_COUNT]; /* of the batches of plans that are known to be within the envelopes */
     steer_envelope *envelopes;         /* [STEER_SITE_COUNT * layers] */
-    char live[]; /* [STEER_SITE_COUNT * layers] 1: steers there, 2: by folded adds alone */
+    char live[];                       /* [STEER_SITE_COUNT * layers] how it is steered */
 };
 
 /* ---- Which graph ------------------------------------------------------------------------------------------------ */
@@ -26,9 +27,9 @@ static int find_live(steer_session *session, char *live) {
         for (int32_t layer = 0; layer < layers; layer++) {
             const steer_layer_choice *choice;
             STEER_TRY(steer_plan_choose(&choice, session->plans[site], layer));
-            live[site * layers + layer] = (char)(choice->path == STEER_PATH_NONE                 ? 0
-                                                 : steer_session_only_adds(session, layer, site) ? 2
-                                                                                                 : 1);
+            live[site * layers + layer] = choice->path == STEER_PATH_NONE                 ? NOT_STEERED
+                                          : steer_session_only_adds(session, layer, site) ? ADDED
+                                                                                          : STEERED;
         }
     }
     return STEER_OK;
@@ -124,7 +125,8 @@ static int serves(int *out, steer_session *session, steer_step_graph *graph) {
         for (int32_t layer = 0; layer < layers && *out; layer++) {
             char why[WHY_BYTES] = "";
             const steer_layer_choice *choice;
-            if (!graph->live[site * layers + layer]) continue;
+            if (graph->live[site * layers + layer] != STEERED)
+                continue; /* folded adds run whatever their vectors are */
             STEER_TRY(steer_plan_choose(&choice, session->plans[site], layer));
             steer_envelope_compare(why, sizeof why, layer, &choice->needs,
                                    &graph->envelopes[site * layers + layer]);
