@@ -81,7 +81,9 @@ __device__ __forceinline__ const float *adds_of(const steer_residual &a, int64_t
 template <typename T, int V, bool HELD>
 __global__ void __launch_bounds__(1024) residual_rows(steer_residual a) {
     float coefficient = 0.0f;
-    const float *adds = adds_of(a, blockIdx.x, coefficient); /* no kernel writes programs */
+    const float *adds = adds_of(a, blockIdx.x, coefficient); /* no kernel writes programs, nor vectors */
+    float held[V];
+    if (HELD && adds && threadIdx.x < a.hidden / V) steer_read<V>(held, adds + (int64_t)threadIdx.x * V);
     steer_begin();
     __shared__ float room[32];
     const int64_t begin = (int64_t)blockIdx.x * a.hidden;
@@ -104,10 +106,9 @@ __global__ void __launch_bounds__(1024) residual_rows(steer_residual a) {
     }
     if (adds) {
         x.each([&](int64_t at, float(&sum)[V]) {
-            float more[V];
-            steer_read<V>(more, adds + at);
+            if (!HELD) steer_read<V>(held, adds + at);
 #pragma unroll
-            for (int j = 0; j < V; j++) sum[j] = steer_rounded<T>(fmaf(coefficient, more[j], sum[j]));
+            for (int j = 0; j < V; j++) sum[j] = steer_rounded<T>(fmaf(coefficient, held[j], sum[j]));
             steer_write<V>(data + at, sum);
         });
     }

@@ -259,6 +259,22 @@ static void make_requests(steer_session *session) {
     }
 }
 
+/* Notes the requests as what the plan has, and says if it had them already: then the steps before this one were alike. Scopes may
+ * select other tokens in every step. */
+static int is_planned(steer_session *session, int site) {
+    steer_planned *planned = session->planned[site];
+    int same = session->planned_count[site] == session->request_count;
+    session->planned_count[site] = session->request_count;
+    for (int32_t i = 0; i < session->request_count; i++) {
+        const steer_request *request = &session->requests[i];
+        const steer_planned now = {request->spec ? request->spec->uid : 0, request->tokens};
+        if (request->spec && request->spec->scope_count > 0) session->planned_count[site] = -1;
+        same &= planned[i].spec == now.spec && planned[i].tokens == now.tokens;
+        planned[i] = now;
+    }
+    return same && session->planned_count[site] >= 0;
+}
+
 static int plan_site(steer_session *session, int site) {
     session->live[site] = 0;
     for (int32_t i = 0; i < session->request_count; i++) {
@@ -266,13 +282,17 @@ static int plan_site(steer_session *session, int site) {
         session->live[site] |= session->requests[i].spec != NULL;
     }
     if (!session->live[site]) return STEER_OK;
-    if (session->plans[site])
-        return steer_plan_update(session->plans[site], session->request_count, session->requests);
+    if (is_planned(session, site) && session->plans[site]) return STEER_OK;
     const steer_plan_desc desc = {.struct_size = sizeof desc,
                                   .rows = session->scratch.rows,
                                   .request_count = session->request_count,
                                   .requests = session->requests};
-    return steer_plan_create(&session->plans[site], session->engine, &desc);
+    const int status =
+        session->plans[site]
+            ? steer_plan_update(session->plans[site], session->request_count, session->requests)
+            : steer_plan_create(&session->plans[site], session->engine, &desc);
+    if (status != STEER_OK) session->planned_count[site] = -1;
+    return status;
 }
 
 int steer_session_plan(steer_session *session) {

@@ -65,6 +65,9 @@ static int make_arrays(steer_session *session) {
                 {&session->seen_row, words, 4},
                 {&session->live_layers, (size_t)session->model->layers, STEER_SITE_COUNT},
                 {&session->slot, slots, sizeof(steer_sequence *)},
+                {&session->planned[0], 2 * slots, sizeof(steer_planned)},
+                {&session->planned[1], 2 * slots, sizeof(steer_planned)},
+                {&session->planned[2], 2 * slots, sizeof(steer_planned)},
                 {&session->requests, 2 * slots, sizeof *session->requests},
                 {&session->request_of, 2 * slots, sizeof(steer_sequence *)}};
     for (size_t i = 0; i < sizeof host / sizeof *host; i++) {
@@ -98,9 +101,9 @@ void steer_session_release(steer_session *session) {
     steer_scratch_free(&session->scratch, session->model);
     steer_kv_free(&session->kv);
     steer_model_release(session->model);
-    void *host[] = {session->all,      session->host,       session->results,
-                    session->wide_ids, session->seen_row,   session->slot,
-                    session->requests, session->request_of, session->live_layers};
+    void *host[] = {session->all,         session->host,       session->results,    session->wide_ids,
+                    session->seen_row,    session->slot,       session->requests,   session->request_of,
+                    session->live_layers, session->planned[0], session->planned[1], session->planned[2]};
     for (size_t i = 0; i < sizeof host / sizeof *host; i++) free(host[i]);
     free(session);
 }

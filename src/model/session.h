@@ -78,6 +78,12 @@ typedef struct steer_step_shape {
     int64_t rows, outputs, most_rows, most_context;
 } steer_step_shape;
 
+/* What a request is to a plan, where its spec steers all tokens alike. */
+typedef struct steer_planned {
+    uint64_t spec; /* its uid, 0: none */
+    int64_t tokens;
+} steer_planned;
+
 enum { STEER_STEP_CAPTURES = 8 }; /* captures that one step can serve */
 
 struct steer_session {
@@ -96,7 +102,10 @@ struct steer_session {
 
     steer_plan *plans[STEER_SITE_COUNT]; /* made when a spec first needs one */
     int live[STEER_SITE_COUNT];          /* the plan has specs in this step */
-    steer_request *requests;             /* [2 * slots] of this step */
+    steer_planned
+        *planned[STEER_SITE_COUNT]; /* [2 * slots] the batch of the plan, if planned_count is not -1 */
+    int32_t planned_count[STEER_SITE_COUNT];
+    steer_request *requests; /* [2 * slots] of this step */
     steer_sequence **request_of;
     int32_t request_count;
     int64_t *wide_ids; /* [rows] ids of this step for plans */

@@ -46,6 +46,9 @@ end
 
 local function at(tensor, place) return tensor[place[1]][place[2]]:totable()[place[3]] end
 
+-- How far the same case may be apart in batches of other sizes.
+local batches = helper.device == "cpu" and 1e-5 or 1e-3
+
 describe("a grid of scores", function()
     for _, case in ipairs {
         { "of every token", {} }, { "of later tokens", { where = { generation = "all", prompt_positions = { -1 } } } },
@@ -93,7 +96,7 @@ describe("a grid of scores", function()
         local _, same = lm:grid { vector = vector(1), layers = 1, scales = "1", score = { yes = { 7 }, no = { 8 } },
             prompts = { { tokens = prompts[1].tokens }, { tokens = prompts[2].tokens } } }
         own, same = own[1][1]:totable(), same[1][1]:totable()
-        assert.is_true(math.abs(own[1] - same[1]) < 1e-5 and math.abs(own[2] + same[2]) < 1e-5)
+        assert.is_true(math.abs(own[1] - same[1]) < batches and math.abs(own[2] + same[2]) < batches)
     end)
 
     it("keeps to its budget", function()
@@ -102,7 +105,7 @@ describe("a grid of scores", function()
         opts.budget = 96 * lm.token_bytes
         local _, tight = lm:grid(opts)
         assert.is_true(lm.shared_session.capacity <= 96)
-        assert.is_true((free - tight):norm() < 1e-5, tostring(free) .. tostring(tight))
+        assert.is_true((free - tight):norm() < batches, tostring(free) .. tostring(tight))
         opts.budget = 95 * lm.token_bytes
         fails("invalid_argument", "hold 80 tokens of the KV cache, prompts[3] needs 96", lm.grid, lm, opts)
     end)

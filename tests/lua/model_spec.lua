@@ -72,7 +72,6 @@ end)
 describe("rotations with long factors", function()
     it("turn sequences by their whole length, of tokens to generate too", function()
         local shorts, longs = '"short_factor": %[.-%]', '"long_factor": %[.-%]'
-        finally(files.done)
         os.execute("cp -r tests/fixtures/variants/phi3_long " .. files.folder)
         local config = files.get(files.path("phi3_long/config.json"))
         local function opened(edit)
@@ -468,3 +467,5 @@ describe("a model refuses", function()
         assert.equals("length", session:status(waits).state)
     end)
 end)
+
+teardown(files.done)
