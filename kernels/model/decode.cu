@@ -12,10 +12,10 @@
 
 namespace {
 
-enum { HEADS = 8, BLOCK = STEER_KV_BLOCK };
+enum { WARPS = 4, THREADS = WARPS * 32, HEADS = 8, BLOCK = STEER_KV_BLOCK };
 
-/* Warps of a block, by chunks of 32 dimensions. */
-template <int C> struct warps_for { static constexpr int value = C > 4 ? 4 : 8; };
+/* Blocks that a multiprocessor has room for, by chunks of 32 dimensions: while one waits for memory others work. */
+template <int C> struct resident_for { static constexpr int value = C > 4 ? 1 : C > 2 ? 4 : 5; };
 
 struct layout {
     steer_attend_rows which;
@@ -136,9 +136,9 @@ __device__ __forceinline__ void turn(T (&q)[HEADS][D + 8], float (&room)[W][HEAD
 
 /* C * 32 dimensions at least. What earlier steps left in the cache is on its way before the kernel ahead has ended. */
 template <typename T, int C>
-__global__ void __launch_bounds__(warps_for<C>::value * 32)
+__global__ void __launch_bounds__(THREADS, resident_for<C>::value)
     decode_rows(steer_attention a, steer_rows rows, steer_rope rope, layout how) {
-    constexpr int W = warps_for<C>::value, D = C * 32, THREADS = W * 32;
+    constexpr int W = WARPS, D = C * 32;
     __shared__ float total[W][HEADS][D], maxima[W][HEADS], sums[W][HEADS];
     alignas(16) __shared__ T turned[HEADS][D + 8];
     const steer_place here = steer_place_of(rows, how.which, blockIdx.x);
@@ -242,7 +242,7 @@ template <typename T, int C>
 int launch(steer_cuda_device *device, const steer_attention &a, int64_t items, layout how) {
     const dim3 grid((unsigned)items, (unsigned)(a.kv_heads * how.chunks), (unsigned)how.splits);
     const steer_rope none = {};
-    return steer_cuda_launch(device, decode_rows<T, C>, grid, warps_for<C>::value * 32, 0,
+    return steer_cuda_launch(device, decode_rows<T, C>, grid, THREADS, 0,
                              "the attention kernel of single rows", a, *a.rows, a.rope ? *a.rope : none, how);
 }
 
