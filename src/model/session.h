@@ -183,7 +183,8 @@ int steer_twin_join(steer_sequence *leader, steer_sequence *twin);
 void steer_twin_pair(steer_session *session);
 int steer_twin_judge(steer_session *session);
 int64_t steer_twin_known(const steer_sequence *leader); /* tokens that are judged so far */
-void steer_twin_note(const steer_session *session, steer_sequence *leader);
+void steer_twin_note(const steer_session *session,
+                     steer_sequence *leader); /* its chunk is counted as computed */
 /* Gives twins the tokens that were chosen, and ends them with their sequences. */
 void steer_twin_follow(steer_session *session);
 

@@ -225,20 +225,24 @@ static void note_chosen(const steer_session *session, steer_sequence *sequence) 
         sequence->state = STEER_SEQUENCE_LENGTH;
 }
 
-static void note(steer_session *session, steer_sequence *sequence) {
-    const int64_t start = sequence->computed + sequence->chunk - sequence->outputs;
-    const float *judged = (const float *)session->results + 2 * session->shape.outputs;
-    for (int64_t i = 0; i < sequence->outputs; i++)
-        if (session->at_host.target[sequence->output + i] >= 0)
-            sequence->given_logprobs[start + i + 1 - sequence->logprobs_from] = judged[sequence->output + i];
+/* What is known once a step is issued: the device works on it meanwhile. */
+static void note_issued(steer_session *session, steer_sequence *sequence) {
     for (int64_t i = 0; sequence->capture && i < sequence->chunk; i++) {
         const int32_t group = steer_sequence_group(sequence, sequence->computed + i);
         if (group >= 0) sequence->capture->counts[group]++;
     }
-    if (sequence->twin) steer_twin_note(session, sequence);
     sequence->computed += sequence->chunk;
     publish(session, sequence);
     forget_blocks(session, sequence);
+}
+
+static void note_results(steer_session *session, steer_sequence *sequence) {
+    const int64_t start = sequence->computed - sequence->outputs;
+    const float *judged = (const float *)session->results + 2 * session->shape.outputs;
+    for (int64_t i = 0; i < sequence->outputs; i++)
+        if (session->at_host.target[sequence->output + i] >= 0)
+            sequence->given_logprobs[start + i + 1 - sequence->logprobs_from] = judged[sequence->output + i];
+    if (sequence->twin) steer_twin_note(session, sequence);
     if (sequence->outputs && session->at_host.output_slot[sequence->output + sequence->outputs - 1] >= 0)
         note_chosen(session, sequence);
     else if (sequence->computed == sequence->count && sequence->max_tokens == 0)
@@ -246,13 +250,10 @@ static void note(steer_session *session, steer_sequence *sequence) {
     if (sequence->state != STEER_SEQUENCE_RUNNING) steer_session_retire(session, sequence);
 }
 
-static void note_all(steer_session *session) {
-    count_steered(session);
+/* note(session, sequence) for all that run in this step. */
+static void for_each(steer_session *session, void (*note)(steer_session *, steer_sequence *)) {
     for (int32_t s = 0; s < session->slots; s++)
         if (session->slot[s] && session->slot[s]->chunk) note(session, session->slot[s]);
-    steer_twin_follow(session);
-    session->steps++;
-    session->rows_done += session->rows;
 }
 
 static int32_t count_open(const steer_session *session) {
@@ -270,10 +271,17 @@ static int run(steer_session *session) {
     STEER_TRY(device->backend->upload(device->state, session->device, session->host,
                                       (size_t)(at->end - (char *)session->host) + groups));
     STEER_TRY(session->generating ? steer_session_replay(session) : steer_session_issue(session));
-    STEER_TRY(steer_twin_judge(session));
     for (int32_t s = 0; s < session->slots; s++)
         if (session->slot[s] && session->slot[s]->chunk) STEER_TRY(keep_logits(session, session->slot[s]));
-    return fetch_results(session);
+    count_steered(session);
+    for_each(session, note_issued);
+    session->steps++;
+    session->rows_done += session->rows;
+    STEER_TRY(steer_twin_judge(session));
+    STEER_TRY(fetch_results(session));
+    for_each(session, note_results);
+    steer_twin_follow(session);
+    return STEER_OK;
 }
 
 int steer_session_step(int32_t *running, steer_session *session) {
@@ -285,7 +293,6 @@ int steer_session_step(int32_t *running, steer_session *session) {
     if (session->rows > 0) {
         STEER_TRY(steer_session_plan(session));
         STEER_TRY(run(session));
-        note_all(session);
     }
     *running = count_open(session);
     return STEER_OK;

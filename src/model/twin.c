@@ -110,8 +110,7 @@ int steer_twin_judge(steer_session *session) {
 /* ---- What came of it ------------------------------------------------------------------------------------------- */
 
 void steer_twin_note(const steer_session *session, steer_sequence *leader) {
-    const int64_t first =
-        leader->computed + leader->chunk - leader->outputs + 1; /* token of the first output */
+    const int64_t first = leader->computed - leader->outputs + 1; /* token of the first output */
     for (int64_t i = 0; i < leader->outputs; i++) {
         const int64_t n = leader->output + i;
         if (session->at_host.twin[n] < 0) continue;
