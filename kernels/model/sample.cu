@@ -15,7 +15,14 @@
 
 namespace {
 
-enum { PART = 4096, PART_THREADS = 256, THREADS = 1024, WARPS = THREADS / 32, BINS = 2 * THREADS };
+enum {
+    PART = 4096,
+    PART_THREADS = 256,
+    THREADS = 1024,
+    WARPS = THREADS / 32,
+    BINS = 2 * THREADS,
+    AT_ONCE = 8
+};
 
 /* ---- Values ----------------------------------------------------------------------------------------------------------- */
 
@@ -244,11 +251,17 @@ __device__ void narrow(draw_state &state, const row_logits &logits, const row_we
     const int64_t stop = min(min(begin + share, state.begin + state.size), end);
     uint64_t mass = 0;
     uint32_t ties = 0;
-    for (int64_t i = begin + lane; i < stop; i += 32) {
-        const float y = logits(i);
-        const uint32_t key = key_of(y);
-        if (key > kept.key) mass += weights.of(y);
-        ties += key == kept.key;
+    for (int64_t i = begin + lane; i < stop; i += 32 * AT_ONCE) {
+        float y[AT_ONCE];
+#pragma unroll
+        for (int n = 0; n < AT_ONCE; n++) y[n] = i + 32 * n < stop ? logits(i + 32 * n) : 0.0f;
+#pragma unroll
+        for (int n = 0; n < AT_ONCE; n++) {
+            const uint32_t key = key_of(y[n]);
+            if (i + 32 * n >= stop) break;
+            if (key > kept.key) mass += weights.of(y[n]);
+            ties += key == kept.key;
+        }
     }
     mass = steer_warp_sum(mass);
     ties = steer_warp_sum(ties);
