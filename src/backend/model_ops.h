@@ -186,15 +186,14 @@ typedef struct steer_gather {
     steer_dtype out_dtype;
 } steer_gather;
 
-/* Sums of rows by group, added to what is there: sum[group[i]] += x[index[i]], squares the same of x * x; each group is summed in
- * the order in which its rows are listed. */
+/* Sums of rows by group, added to what is there: sum[group[row]] += x[row], squares the same of x * x; each group is summed in
+ * the order of its rows. */
 typedef struct steer_accumulate {
     int64_t rows, hidden;
     int32_t groups;
     steer_dtype dtype;
     const void *x;        /* [rows, hidden] */
     const int32_t *group; /* [rows]; -1: none */
-    const int32_t *index; /* [rows] rows of x; NULL: the first ones, in order */
     float *sum;           /* [groups, sum_stride] f32 */
     float *squares;       /* the same, or NULL */
     int64_t sum_stride;

@@ -133,41 +133,30 @@ int32_t steer_sequence_group(const steer_sequence *sequence, int64_t position) {
     return position < sequence->given ? sequence->capture_groups[position] : sequence->capture_generated;
 }
 
-/* The capture's place among those of the step, -1 when there are too many at once. */
-static int32_t place_of(steer_session *session, steer_capture *capture) {
+/* The step's array of groups for a capture, NULL when there are too many captures at once. */
+static int32_t *groups_of(steer_session *session, steer_capture *capture) {
     int32_t i = 0;
     while (i < session->capture_count && session->captures[i] != capture) i++;
-    if (i < session->capture_count) return i;
-    if (i == STEER_STEP_CAPTURES) return -1;
+    int32_t *groups = session->at_host.group + (size_t)i * (size_t)session->scratch.rows;
+    if (i < session->capture_count) return groups;
+    if (i == STEER_STEP_CAPTURES) return NULL;
     session->captures[session->capture_count++] = capture;
-    session->captured[i] = 0;
-    return i;
-}
-
-/* Lists the rows of a sequence that its capture takes. */
-static int write_captured(steer_session *session, const steer_sequence *sequence, int64_t first) {
-    const int64_t rows = session->scratch.rows;
-    for (int64_t i = 0; i < sequence->chunk; i++) {
-        const int32_t group = steer_sequence_group(sequence, sequence->computed + i);
-        if (group < 0) continue;
-        const int32_t place = place_of(session, sequence->capture);
-        if (place < 0)
-            return STEER_FAIL(STEER_E_UNSUPPORTED, "capture: more than %d captures in one step",
-                              STEER_STEP_CAPTURES);
-        int32_t *groups = session->at_host.captured + 2 * place * rows;
-        const int64_t n = session->captured[place]++;
-        groups[n] = group;
-        groups[rows + n] = (int32_t)(first + i);
-    }
-    return STEER_OK;
+    for (int64_t row = 0; row < session->rows; row++) groups[row] = -1;
+    return groups;
 }
 
 static int write_captures(steer_session *session) {
     session->capture_count = 0;
     for (int32_t s = 0; s < session->slots; s++) {
-        const steer_sequence *sequence = session->slot[s];
-        if (sequence && sequence->capture && sequence->chunk > 0)
-            STEER_TRY(write_captured(session, sequence, session->at_host.first[s]));
+        steer_sequence *sequence = session->slot[s];
+        if (!sequence || !sequence->capture || sequence->chunk == 0) continue;
+        int32_t *groups = groups_of(session, sequence->capture);
+        if (!groups)
+            return STEER_FAIL(STEER_E_UNSUPPORTED, "capture: more than %d captures in one step",
+                              STEER_STEP_CAPTURES);
+        const int64_t row = session->at_host.first[s];
+        for (int64_t i = 0; i < sequence->chunk; i++)
+            groups[row + i] = steer_sequence_group(sequence, sequence->computed + i);
     }
     return STEER_OK;
 }

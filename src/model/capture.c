@@ -97,7 +97,7 @@ int32_t steer_capture_place(const steer_capture *capture, int32_t layer, steer_s
 }
 
 int steer_capture_add(steer_capture *capture, int32_t place, const void *x, int64_t rows,
-                      const int32_t *group, const int32_t *index) {
+                      const int32_t *group) {
     const steer_model *model = capture->model;
     float *squares = capture->sums[1] ? capture->sums[1]->view.data : NULL;
     const steer_accumulate args = {.rows = rows,
@@ -106,7 +106,6 @@ int steer_capture_add(steer_capture *capture, int32_t place, const void *x, int6
                                    .dtype = model->dtype,
                                    .x = x,
                                    .group = group,
-                                   .index = index,
                                    .sum = (float *)capture->sums[0]->view.data + place * model->hidden,
                                    .squares = squares ? squares + place * model->hidden : NULL,
                                    .sum_stride = capture->layer_count * model->hidden};

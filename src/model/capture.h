@@ -17,8 +17,8 @@ struct steer_capture {
 
 /* Place of a layer among the capture's, -1 if it is not one of them. */
 int32_t steer_capture_place(const steer_capture *capture, int32_t layer, steer_site site);
-/* Adds rows of x, [hidden] each, to their groups: device memory, [rows] each. */
+/* Adds the rows of x [rows, hidden] to their groups (device memory, [rows]). */
 int steer_capture_add(steer_capture *capture, int32_t place, const void *x, int64_t rows,
-                      const int32_t *group, const int32_t *index);
+                      const int32_t *group);
 
 #endif

@@ -33,14 +33,14 @@ static char *lay_out(steer_step_arrays *at, char *base, const steer_session *ses
                  {&at->target, (size_t)outputs},
                  {&at->twin, (size_t)outputs},
                  {&at->blocks, slots * (size_t)session->blocks_stride},
-                 {&at->captured, 2 * STEER_STEP_CAPTURES * (size_t)rows}};
+                 {&at->group, STEER_STEP_CAPTURES * (size_t)rows}};
     at->how = (steer_sampling *)(void *)base;
     int32_t *next = (int32_t *)(void *)(at->how + ((outputs + 7) & ~(int64_t)7));
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         *parts[i].array = next;
         next += (parts[i].count + 15) & ~(size_t)15;
     }
-    at->end = (char *)(at->captured);
+    at->end = (char *)(at->group);
     return (char *)next;
 }
 

@@ -67,10 +67,9 @@ typedef struct steer_step_arrays {
     int32_t *first;                                      /* [slots + 1] */
     int32_t *blocks;                                     /* [slots, blocks_stride] */
     int32_t *output, *output_slot,
-        *target;   /* [outputs] row; slot that a token is chosen for or -1; target of logprob or -1 */
-    int32_t *twin; /* [outputs] the twin's output, -1: none */
-    int32_t
-        *captured; /* [captures of the step, 2, rows] of each row that one takes: its group; which it is */
+        *target;    /* [outputs] row; slot that a token is chosen for or -1; target of logprob or -1 */
+    int32_t *twin;  /* [outputs] the twin's output, -1: none */
+    int32_t *group; /* [captures of the step, rows] */
     char *end;
 } steer_step_arrays;
 
@@ -117,7 +116,6 @@ struct steer_session {
     int generating; /* each row of this step is a sequence's last token, of which the next one is chosen and nothing else is wanted */
     steer_capture *captures[STEER_STEP_CAPTURES]; /* of this step */
     int32_t capture_count;
-    int64_t captured[STEER_STEP_CAPTURES]; /* rows of each */
 
     int32_t *last; /* device, [slots] */
     /* [3, shape.outputs] chosen tokens, their log probabilities, log probabilities of targets */

@@ -36,10 +36,8 @@ static int capture(void *context, int32_t layer, steer_site site, void *x) {
     steer_session *session = context;
     for (int32_t i = 0; i < session->capture_count; i++) {
         const int32_t place = steer_capture_place(session->captures[i], layer, site);
-        const int32_t *groups = session->at_device.captured + 2 * i * session->scratch.rows;
-        if (place >= 0)
-            STEER_TRY(steer_capture_add(session->captures[i], place, x, session->captured[i], groups,
-                                        groups + session->scratch.rows));
+        const int32_t *group = session->at_device.group + (size_t)i * (size_t)session->scratch.rows;
+        if (place >= 0) STEER_TRY(steer_capture_add(session->captures[i], place, x, session->rows, group));
     }
     return STEER_OK;
 }
@@ -266,8 +264,7 @@ static int32_t count_open(const steer_session *session) {
 static int run(steer_session *session) {
     const steer_device *device = session->model->device;
     const steer_step_arrays *at = &session->at_host;
-    const size_t groups =
-        2 * (size_t)session->capture_count * (size_t)session->scratch.rows * sizeof *at->captured;
+    const size_t groups = (size_t)session->capture_count * (size_t)session->scratch.rows * sizeof *at->group;
     STEER_TRY(device->backend->upload(device->state, session->device, session->host,
                                       (size_t)(at->end - (char *)session->host) + groups));
     STEER_TRY(session->generating ? steer_session_replay(session) : steer_session_issue(session));

@@ -48,8 +48,7 @@ int steer_cpu_accumulate(void *device, const steer_accumulate *args) {
     if (!x) return steer_cpu_no_memory("accumulate", (size_t)n * sizeof *x);
     for (int64_t row = 0; row < args->rows; row++) {
         if (args->group[row] < 0) continue;
-        const int64_t from = args->index ? args->index[row] : row;
-        steer_row_load(x, args->dtype, steer_row_at(args->x, args->dtype, from * n), n);
+        steer_row_load(x, args->dtype, steer_row_at(args->x, args->dtype, row * n), n);
         float *sum = args->sum + args->group[row] * args->sum_stride;
         for (int64_t i = 0; i < n; i++) sum[i] += x[i];
         if (!args->squares) continue;
