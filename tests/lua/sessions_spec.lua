@@ -103,7 +103,17 @@ local function near(got, want, what, slack)
     end
 end
 
--- The token is what a greedy choice or, of a sequence that draws, the sequence alone would give.
+-- What steered the first n tokens, of which some may have been found.
+local function check_steered(session, id, own, all, n)
+    local tokens = { unpack(all, 1, n) }
+    local other = own.lm:session { sequences = 1, tokens = n, sharing = false }
+    local same = other:add { tokens = tokens, prompt_tokens = math.min(own.prompt_tokens, n),
+        spec = own.history[#own.history].spec }
+    while other:step() > 0 do end
+    if own.prompt_tokens <= n then assert.same(other:steered(same), session:steered(id)) end
+    other:close()
+end
+
 local function check_choice(own, i, id, row)
     if own.temperature then return end
     local best = math.max(unpack(row))
@@ -151,6 +161,7 @@ local function check_sequence(session, id, own)
         check_choice(own, i, token, row)
     end
     if status.computed < given then return end
+    check_steered(session, id, own, all, status.computed)
     if own.logprobs_from then
         for k, logprob in ipairs(session:logprobs(id)) do
             local at = own.logprobs_from + k - 1
@@ -274,5 +285,55 @@ end
 describe("a random session", function()
     it("gives every sequence what it is alone", function()
         for round = 1, helper.rounds(60) do helper.with_seed(helper.seed + round, run_session) end
+    end)
+end)
+
+describe("a session", function()
+    local function numbers(n)
+        local ids = {}
+        for i = 1, n do ids[i] = 4 + i % 50 end
+        return ids
+    end
+
+    -- The long one gives back what lies behind its window; the twin must not wait behind it for what its sequence has.
+    it("starts a sequence and its twin together, so that none waits for ever", function()
+        local lm = open("variants/phi3_long").lm
+        local session = lm:session { sequences = 8, tokens = 160, sharing = false }
+        local long = session:add { tokens = numbers(140), max_tokens = 20, ignore_eos = true }
+        repeat session:step() until session:status(long).computed >= 130
+        local pair = session:add { tokens = numbers(60), max_tokens = 20, twin = true, ignore_eos = true }
+        session:step()
+        session:set_spec(long, steer.spec { [0] = { steer.add(T.ones { lm.hidden }, 0.1) } })
+        for _ = 1, 100 do session:step() end
+        assert.equals("length", session:status(long).state)
+        assert.equals(20, #session:twin(pair).kl)
+        session:close()
+    end)
+
+    it("counts what is steered, whether it was found in the cache or computed", function()
+        local lm = open("models/llama").lm
+        local request = { tokens = numbers(40), max_tokens = 3, ignore_eos = true,
+            spec = steer.spec { [0] = { steer.add(T.ones { lm.hidden }, 0.1) },
+                [1] = { steer.add(T.ones { lm.hidden }, 0.1, { where = { prompt_window = { 10, 20 } } }) } } }
+        for _ = 1, 2 do assert.same({ [0] = 42, [1] = 10 }, lm:generate({ request })[1].steered) end
+    end)
+
+    it("refuses other specs for a sequence of which a capture has rows", function()
+        local lm, ffi, c = open("models/llama").lm, require "ffi", require "steer._c"
+        local desc, out = c.descriptor("steer_capture_desc"), ffi.new("steer_capture *[1]")
+        local layers, groups = ffi.new("int32_t[1]", 1), {}
+        desc.site, desc.groups, desc.layer_count, desc.layers = c.C.STEER_SITE_LAYER, 1, 1, layers
+        c.alloc(c.C.steer_capture_create, out, lm:handle_for("test"), desc)
+        local handle = c.own(out[0], c.C.steer_capture_release)
+        for i = 1, 10 do groups[i] = 0 end
+        local session = lm:session { sequences = 1, tokens = 64 }
+        local id = session:add { tokens = numbers(10), max_tokens = 3, ignore_eos = true,
+            capture = { object = { handle = handle }, groups = groups } }
+        session:set_spec(id, nil)
+        session:step()
+        helper.fails("invalid_argument", "captured already", session.set_spec, session, id, nil)
+        while session:step() > 0 do end
+        assert.equals(10, tonumber(c.C.steer_capture_counts(handle)[0]))
+        session:close()
     end)
 end)
