@@ -202,7 +202,7 @@ local function random_request(world)
     if chance(0.2) then own.logits_from = math.random(0, #tokens - 1) end
     own.twin = twin and (max_tokens > 0 or own.logprobs_from) and true or nil
     own.temperature = chance(0.2) and 1 or nil
-    own.prompt_tokens = chance(0.2) and math.random(0, #tokens) or #tokens
+    own.prompt_tokens = chance(0.5) and math.random(0, math.min(#tokens, choose { 12, 200 })) or #tokens
     own.history = { { from = 0, spec = own.spec } }
     return own, {
         tokens = tokens, spec = own.spec, max_tokens = max_tokens, twin = own.twin, logits_from = own.logits_from,
@@ -259,7 +259,7 @@ local OFTEN = { "add", "add", "add", "step", "step", "step", "step", "step", "fo
 local function run_session()
     local model = open(choose(MODELS))
     local world = { lm = model.lm, open = {}, specs = {}, beginnings = {} }
-    for i = 1, 4 do world.specs[i] = random_spec(world.lm, model.sites) end
+    for i = 1, 3 do world.specs[i] = random_spec(world.lm, model.sites) end
     for i = 1, 3 do world.beginnings[i] = ids_of(world.lm, 16 * i + math.random(-1, 1)) end
     local room, blocks = random_room(world.lm)
     world.session, world.blocks, world.sequences = world.lm:session(room), blocks, room.sequences
