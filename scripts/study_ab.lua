@@ -18,6 +18,10 @@ if arg[1] == "--help" then
 end
 local lm = steer.model(arg[1] or scripts .. "/../tests/fixtures/demo-model")
 local items = dofile(arg[2] or scripts .. (arg[1] and "/study_ab_items.lua" or "/study_ab_stories.lua"))
+for i, item in ipairs(type(items) == "table" and items or { false }) do
+    local good = type(item) == "table" and type(item[1]) == "string" and item[2] and item[3]
+    assert(good, ("ITEMS: entry %d, expected {question, matching answer, other answer}"):format(i))
+end
 local MULTIPLIERS = { -1.5, -1, -0.5, 0, 0.5, 1, 1.5 }
 local chat = lm.template ~= nil
 

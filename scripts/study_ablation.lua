@@ -17,8 +17,9 @@ if arg[1] == "--help" then
 end
 local lm = steer.model(arg[1] or scripts .. "/../tests/fixtures/demo-model")
 local data = dofile(arg[2] or scripts .. (arg[1] and "/study_ablation_formal.lua" or "/study_ablation_mood.lua"))
-local LIMIT, TRAIN, TEST, POSITIONS = tonumber(arg[3] or 0.1), 32, 6, { -1, -2, -3 }
-
+local LIMIT, TRAIN, TEST, POSITIONS = assert(tonumber(arg[3] or 0.1), "KL: no number"), 32, 6, { -1, -2, -3 }
+assert(type(data) == "table" and data.with and data.without and data.other and data.yes and data.no,
+    "PROMPTS: expected with, without, other, yes and no")
 local function slice(list, from, to)
     local part = {}
     for i = from, math.min(to, #list) do part[#part + 1] = list[i] end
@@ -50,7 +51,6 @@ local function mean_score(prompts, spec, twin)
     end
     return odds, kl
 end
-
 print(lm)
 local before, absent, best = mean_score(tests.with), mean_score(tests.without), nil
 print "position  layer  ablated  added      KL"

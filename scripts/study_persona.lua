@@ -14,6 +14,8 @@ if arg[1] == "--help" then
 end
 local lm = steer.model(arg[1] or scripts .. "/../tests/fixtures/demo-model")
 local trait = dofile(arg[2] or scripts .. (arg[1] and "/study_persona_formal.lua" or "/study_persona_cheerful.lua"))
+assert(type(trait) == "table" and trait.positive and trait.negative and trait.questions and #trait.questions > 1,
+    "TRAIT: expected positive, negative and two questions or more")
 local half = math.floor(#trait.questions / 2)
 local train, held_out = { unpack(trait.questions, 1, half) }, { unpack(trait.questions, half + 1) }
 -- A question under an instruction: a system message, or a sentence before it.
@@ -23,14 +25,12 @@ local function ids_of(instruction, question)
     messages[#messages + 1] = { role = "user", content = question }
     return lm:encode(lm:chat(messages), { special = false })
 end
-
 local function likelihood(instructions, question, ids)
     local requests, sum = {}, 0
     for k, by in ipairs(instructions) do requests[k] = { tokens = ids_of(by, question), options = { ids } } end
     for _, options in ipairs(lm:score(requests)) do sum = sum + options[1].logprob end
     return sum / #instructions
 end
-
 -- Judged answers, under an instruction or steered, and means of the trait and of KL from unsteered ones.
 local function answers(questions, instruction, spec)
     local requests, mean = {}, { trait = 0, kl = 0 }

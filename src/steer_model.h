@@ -192,13 +192,15 @@ int steer_session_twin(int64_t *count, steer_session *session, int32_t id, int64
                        float *kl, float *logprobs, int32_t *likeliest);
 /* The logits [count - logits_from, vocab] f32 of the given tokens' positions; a new reference. */
 int steer_session_logits(steer_tensor **out, steer_session *session, int32_t id);
-/* Rows of the sequence that a spec's operations selected so far, by site and layer, [3 * layers] (conditions not counted). */
+/* Rows of the sequence that a spec's operations selected so far, by site and layer, [3 * layers] (conditions not counted; rows that
+ * were found in the cache are). */
 int steer_session_steered(int64_t *out, steer_session *session, int32_t id);
 /* A sequence with the tokens of another one so far as given ones, and its settings: what is computed is shared. */
 int steer_session_fork(int32_t *id, steer_session *session, int32_t from, int64_t max_tokens);
 /* Ends a sequence, keeping its tokens. */
 int steer_session_stop(steer_session *session, int32_t id);
-/* Gives a sequence other specs: as if it had had them from its start; what was computed otherwise is computed anew. */
+/* Gives a sequence other specs: as if it had had them from its start; what was computed otherwise is computed anew.
+ * INVALID_ARGUMENT where a capture has rows of it already. */
 int steer_session_set_specs(steer_session *session, int32_t id, steer_spec *const *specs);
 /* Forgets a sequence; its blocks stay to be found until their room is needed. */
 int steer_session_drop(steer_session *session, int32_t id);

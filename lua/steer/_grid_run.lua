@@ -115,7 +115,15 @@ ways.metric = { metric = "metric" }
 
 function ways.metric.sequences() return math.huge end -- a case at a time
 
-local function as_list(value) return type(value) == "table" and value or { value } end
+-- A metric's numbers: one for each prompt where there are prompts, or one for all.
+local function as_list(grid, name, value)
+    if type(value) ~= "table" then return { value } end
+    if #grid.prompts > 0 and #value ~= #grid.prompts then
+        raise("invalid_argument", OP, "%s: %d numbers, expected one for each of %d prompts", name, #value,
+            #grid.prompts)
+    end
+    return value
+end
 
 function ways.metric.run(grid, cases)
     local all = {}
@@ -123,8 +131,8 @@ function ways.metric.run(grid, cases)
         local own = grid.metric(M.spec_of(grid, case), case)
         local named = type(own) == "table" and type(walk.first(own)) == "string"
         all[c] = {}
-        for _, name in ipairs(named and walk.keys(own) or {}) do all[c][name] = as_list(own[name]) end
-        if not named then all[c].metric = as_list(own) end
+        for _, name in ipairs(named and walk.keys(own) or {}) do all[c][name] = as_list(grid, name, own[name]) end
+        if not named then all[c].metric = as_list(grid, "metric", own) end
     end
     return all
 end

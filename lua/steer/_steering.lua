@@ -12,13 +12,15 @@ local M = {}
 --- How it is written, for usage texts.
 M.FORM = "FILE [SCALE] [@LAYERS]"
 
+local MOST_LAYER = 9999 -- a slip beyond it
+
 local function read_layers(text)
     local layers = {}
     for part in text:gmatch "[^,]+" do
         local from, to = part:match "^(%d+)%-(%d+)$"
         from = tonumber(from or part:match "^%d+$")
         to = tonumber(to) or from
-        if not from or to < from then
+        if not from or to < from or to > MOST_LAYER then
             raise("invalid_argument", "steer", "@%s: expected layers such as @5 or @4,6-8", text)
         end
         for layer = from, to do layers[#layers + 1] = layer end
@@ -27,24 +29,30 @@ local function read_layers(text)
     return layers
 end
 
---- Reads FILE [SCALE] [@LAYERS]; a FILE with spaces stands in quotes.
+--- Reads [SCALE] [@LAYERS] of a file, each at most once.
 -- @treturn table path, scale (default 1), layers (nil: those of the file)
-function M.parse(text)
-    local path, rest = text:match '^%s*"([^"]+)"(.*)$'
-    if not path then path, rest = text:match "^%s*(%S+)(.*)$" end
-    if not path then raise("invalid_argument", "steer", "expected %s", M.FORM) end
-    local given = { path = path, scale = 1 }
+function M.read(path, rest)
+    local given, scale = { path = path, scale = 1 }, nil
     for word in rest:gmatch "%S+" do
         local number = tonumber(word)
-        if word:sub(1, 1) == "@" then
+        if word:sub(1, 1) == "@" and not given.layers then
             given.layers = read_layers(word:sub(2))
-        elseif number and number == number and math.abs(number) < math.huge then
-            given.scale = number
+        elseif not scale and number and number == number and math.abs(number) < math.huge then
+            given.scale, scale = number, number
         else
             raise("invalid_argument", "steer", "%s: expected %s", check.describe(word), M.FORM)
         end
     end
     return given
+end
+
+--- Reads FILE [SCALE] [@LAYERS]; a FILE with spaces stands in quotes.
+-- @treturn table as M.read gives
+function M.parse(text)
+    local path, rest = text:match '^%s*"([^"]+)"(.*)$'
+    if not path then path, rest = text:match "^%s*(%S+)(.*)$" end
+    if not path then raise("invalid_argument", "steer", "expected %s", M.FORM) end
+    return M.read(path, rest)
 end
 
 --- Writes what M.parse gives as it would be given.
@@ -83,6 +91,20 @@ local function by_layer(lm, given, loaded)
     return vectors
 end
 
+-- The spec, which must be one for the model: it is named where it is given, not where it would run first.
+local function checked(lm, given, spec)
+    if spec:hidden() ~= lm.hidden and not spec:is_empty() then
+        raise("shape_mismatch", "steer", "%s: vectors of %d elements, the model's hidden size is %d", given.path,
+            spec:hidden(), lm.hidden)
+    end
+    for _, layer in ipairs(spec:layers()) do
+        if layer >= lm.layers then
+            raise("invalid_argument", "steer", "%s: layer %d, the model has %d", given.path, layer, lm.layers)
+        end
+    end
+    return spec
+end
+
 --- The spec that adds what a file holds, or the spec that it is.
 -- @param lm model
 -- @tparam table given what M.parse gives
@@ -92,7 +114,7 @@ function M.spec(lm, given)
         if given.layers or given.scale ~= 1 then
             raise("invalid_argument", "steer", "%s: it is a spec, which has its own layers and scales", given.path)
         end
-        return specs.load_spec(given.path)
+        return checked(lm, given, specs.load_spec(given.path))
     end
     local vectors, layers = by_layer(lm, given, loaded), {}
     for _, layer in ipairs(given.layers or walk.keys(vectors)) do
@@ -102,7 +124,7 @@ function M.spec(lm, given)
         end
         layers[layer] = { specs.add(vector, given.scale) }
     end
-    return specs.spec(layers)
+    return checked(lm, given, specs.spec(layers))
 end
 
 return M

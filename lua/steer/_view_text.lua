@@ -36,7 +36,7 @@ end
 
 local function legend(row, colours)
     local low, high = number(row.center - row.spread), number(row.center + row.spread)
-    return ("%s after layer %d: %s .. %s .. %s"):format(row.name, row.layer, paint.text(low, -1, colours),
+    return ("%s after layer %d: %s .. %s .. %s"):format(printable(row.name), row.layer, paint.text(low, -1, colours),
         number(row.center), paint.text(high, 1, colours))
 end
 
@@ -66,7 +66,7 @@ local function add_table(lines, view, result)
     for k, row in ipairs(view.rows) do
         for _, side in ipairs { "steered", "unsteered" } do
             if result[side] then
-                heads[#heads + 1] = ("%s@%d%s"):format(row.name, row.layer,
+                heads[#heads + 1] = ("%s@%d%s"):format(printable(row.name), row.layer,
                     side == "unsteered" and result.steered and " unsteered" or "")
                 columns[#columns + 1] = result[side][k]
             end
@@ -75,7 +75,10 @@ local function add_table(lines, view, result)
     lines[#lines + 1] = pad("token", TOKEN) .. "  " .. table.concat(heads, "  ")
     for i, piece in ipairs(result.pieces) do
         local cells = { pad((i > result.prompt_tokens and "|" or "") .. printable(piece), TOKEN) }
-        for k, values in ipairs(columns) do cells[k + 1] = ("%" .. #heads[k] .. "s"):format(number(values[i])) end
+        for k, values in ipairs(columns) do
+            local text = number(values[i])
+            cells[k + 1] = (" "):rep(layout.width(heads[k]) - #text) .. text
+        end
         lines[#lines + 1] = table.concat(cells, "  ")
     end
 end

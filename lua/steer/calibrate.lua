@@ -209,7 +209,7 @@ function M.calibrate(lm, spec, opts)
     local prompts = read_prompts(lm, opts.prompts)
     local search = {
         lm = lm, opts = opts, spec_of = spec_function(spec), prompts = prompts, points = {},
-        kl = number(opts, "kl", 1, 0, math.huge), quantile = number(opts, "quantile", 0.95, 0, 1),
+        kl = number(opts, "kl", 1, 0, 1e6), quantile = number(opts, "quantile", 0.95, 0, 1),
         tolerance = number(opts, "tolerance", 0.02, 0, 1), tokens = check.integer(OP, "tokens", opts.tokens or 50, 1),
     }
     for i, ids in ipairs(prompts) do

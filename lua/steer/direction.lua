@@ -85,7 +85,8 @@ end
 -- Accuracy by layer (from 0) of directions on a fold, which are made of the other rows.
 local function try_fold(make, sets, fold, folds)
     local train, kept = {}, {}
-    for name, set in next, sets do
+    for _, name in ipairs { "positive", "negative" } do
+        local set = sets[name]
         local n = set:size(1)
         local from, to = math.floor((fold - 1) * n / folds) + 1, math.floor(fold * n / folds)
         train[name], kept[name] = without(set, from, to), between(set, from, to)

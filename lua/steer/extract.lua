@@ -149,9 +149,8 @@ local RANK_ONE = 1e-6    -- how far the squares of the eigenvalues may sum from 
 local POLISHES = 3
 
 -- Leading eigenvector, up to its length, of a symmetric matrix without negative eigenvalues, by squaring it until it
--- has rank one. `trace` is the sum of the eigenvalues.
-local function leading(matrix, trace)
-    local k = matrix * (1 / trace)
+-- has rank one. The eigenvalues sum to 1.
+local function leading(k)
     for _ = 1, SQUARINGS do
         local squares = k:norm() ^ 2 -- the trace of the squared matrix
         if squares > 1 - RANK_ONE then break end
@@ -160,14 +159,14 @@ local function leading(matrix, trace)
     return k:select(1, k:norm(2):argmax())
 end
 
--- The first principal component of rows, at length 1; `trace`, the sum of their squares, is not 0.
-local function component(d, trace)
+-- The first principal component of rows whose squares sum to 1, at length 1.
+local function component(d)
     local turned = d:transpose()
     local v
     if d:size(1) <= d:size(2) then -- the smaller of the two matrices with these eigenvalues
-        v = turned:matmul(leading(d:matmul(turned), trace)):normalize()
+        v = turned:matmul(leading(d:matmul(turned))):normalize()
     else
-        v = leading(turned:matmul(d), trace):normalize()
+        v = leading(turned:matmul(d)):normalize()
     end
     for _ = 1, POLISHES do v = turned:matmul(d:matmul(v)):normalize() end
     return v
@@ -191,14 +190,15 @@ function M.pca(positive, negative, opts)
     local p, n = read_sets(op, positive, negative, true)
     return each_layer(op, function(p_rows, n_rows)
         local d = p_rows - n_rows
-        local trace = d:norm() ^ 2
-        if trace == 0 then
+        local length = d:norm()
+        if length == 0 then
             raise("invalid_argument", op, "positive: every row equals that of negative, no direction")
         end
-        local v = component(d, trace)
+        d:div_(length) -- squares of what is very long or short would leave f32
+        local v = component(d)
         local along = d:matmul(v)
         if along:sum() < 0 then v:mul_(-1) end
-        return describe(v, p_rows, n_rows, { explained = along:norm() ^ 2 / trace })
+        return describe(v, p_rows, n_rows, { explained = along:norm() ^ 2 })
     end, p, n)
 end
 
@@ -234,13 +234,14 @@ function M.lat(positive, negative, opts)
     end
     return each_layer(op, function(p_rows, n_rows, d)
         d = d - d:mean(1)
-        local trace = d:norm() ^ 2
-        if trace == 0 then raise("invalid_argument", op, "positive: all random pairs differ equally, no direction") end
-        local v = component(d, trace)
+        local length = d:norm()
+        if length == 0 then raise("invalid_argument", op, "positive: all random pairs differ equally, no direction") end
+        d:div_(length)
+        local v = component(d)
         local sign = p_rows:mean(1):dot(v) - n_rows:mean(1):dot(v)
         if sign == 0 then raise("invalid_argument", op, "positive: its mean is that of negative, no sign") end
         if sign < 0 then v:mul_(-1) end
-        return describe(v, p_rows, n_rows, { explained = d:matmul(v):norm() ^ 2 / trace })
+        return describe(v, p_rows, n_rows, { explained = d:matmul(v):norm() ^ 2 })
     end, p, n, random_differences(p, n, seed))
 end
 

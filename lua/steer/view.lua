@@ -78,7 +78,8 @@ local function read_rows(lm, op, opts)
                 rows[#rows + 1] = { name = name, layer = layer, vector = v }
             end
         else
-            for _, layer in ipairs(layers_of(lm, op, opts.layers or walk.keys(given))) do
+            local layers = opts.at == "embed" and { 0 } or opts.layers or walk.keys(given)
+            for _, layer in ipairs(layers_of(lm, op, layers)) do
                 rows[#rows + 1] = { name = name, layer = layer,
                     vector = read_vector(lm, op, ("%s[%d]"):format(label, layer), given[layer]) }
             end

@@ -1,7 +1,7 @@
 /* admit.c: starts sequences: gives them a slot and the promise of all blocks that they need, and finds what is computed already.
  *
  * A sequence starts only when every block that it will ever need is promised to it, so that nothing runs out of memory on the
- * way. Sequences start in the order in which they were added. */
+ * way; a sequence and its twin start together. Sequences start in the order in which they were added. */
 #include "model/session.h"
 #include "steering/spec.h"
 
@@ -25,20 +25,32 @@ steer_hash steer_sequence_spec_key(const steer_sequence *sequence) {
     return key;
 }
 
+/* The scopes of a spec that select a position, a bit each. */
+static uint64_t scopes_at(const steer_spec *spec, const steer_sequence *sequence, int64_t position) {
+    const int64_t id = sequence->tokens[position];
+    const steer_request token = {.tokens = 1,
+                                 .position = position,
+                                 .prompt_tokens = sequence->prompt_tokens,
+                                 .token_ids = &id,
+                                 .phase =
+                                     position < sequence->prompt_tokens ? STEER_PROMPT : STEER_GENERATION};
+    uint64_t scopes = 0;
+    for (int32_t i = 0; i < spec->scope_count; i++)
+        scopes |= (uint64_t)steer_scope_selects(spec->scopes[i], &token, 0) << i;
+    return scopes;
+}
+
+/* 1 if some of the operations from `start` on act on every token, or by one of the scopes. */
+static int acts(const steer_spec *spec, int32_t start, int32_t count, uint64_t scopes) {
+    for (int32_t i = start; i < start + count; i++)
+        if (spec->op_scope[i] < 0 || (scopes >> spec->op_scope[i] & 1)) return 1;
+    return 0;
+}
+
 static int selects_any(const steer_spec *spec, const steer_sequence *sequence, int64_t from, int64_t to) {
-    for (int32_t i = 0; i < spec->op_count; i++)
-        if (spec->op_scope[i] < 0) return 1;
-    for (int64_t position = from; position < to; position++) {
-        const int64_t id = sequence->tokens[position];
-        const steer_request token = {.tokens = 1,
-                                     .position = position,
-                                     .prompt_tokens = sequence->prompt_tokens,
-                                     .token_ids = &id,
-                                     .phase = position < sequence->prompt_tokens ? STEER_PROMPT
-                                                                                 : STEER_GENERATION};
-        for (int32_t i = 0; i < spec->scope_count; i++)
-            if (steer_scope_selects(spec->scopes[i], &token, 0)) return 1;
-    }
+    if (acts(spec, 0, spec->op_count, 0)) return 1;
+    for (int64_t position = from; position < to; position++)
+        if (scopes_at(spec, sequence, position)) return 1;
     return 0;
 }
 
@@ -77,6 +89,20 @@ static void find_shared(steer_session *session, steer_sequence *sequence) {
     sequence->shared = sequence->computed = (int64_t)sequence->hashed * STEER_KV_BLOCK;
 }
 
+/* Counts positions that were found as steered, as if they had been computed. */
+static void count_shared(const steer_session *session, steer_sequence *sequence) {
+    for (int site = 0; site < STEER_SITE_COUNT; site++) {
+        const steer_spec *spec = sequence->specs[site];
+        int64_t *steered = sequence->steered + (int64_t)site * session->model->layers;
+        for (int64_t position = 0; spec && position < sequence->shared; position++) {
+            const uint64_t scopes = scopes_at(spec, sequence, position);
+            for (int32_t i = 0; i < spec->layer_count; i++)
+                steered[spec->layers[i].layer] +=
+                    acts(spec, spec->layers[i].start, spec->layers[i].count, scopes);
+        }
+    }
+}
+
 /* Sets the bits of the tokens that a repetition penalty is to see. */
 static int upload_seen(steer_session *session, const steer_sequence *sequence) {
     if (sequence->how.repetition_penalty == 1) return STEER_OK;
@@ -96,24 +122,35 @@ static int start(steer_session *session, steer_sequence *sequence, int32_t slot)
     sequence->block_count = sequence->hashed = sequence->forgotten = 0;
     sequence->content = (steer_hash){0};
     find_shared(session, sequence);
+    count_shared(session, sequence);
     sequence->state = STEER_SEQUENCE_RUNNING;
     session->slot[slot] = sequence;
     return STEER_OK;
+}
+
+static int32_t free_slot(const steer_session *session, int32_t from) {
+    while (from < session->slots && session->slot[from]) from++;
+    return from;
 }
 
 int steer_session_admit(steer_session *session) {
     int32_t slot = 0;
     for (int32_t i = 0; i < session->all_count; i++) {
         steer_sequence *sequence = session->all[i];
-        if (!sequence || sequence->state != STEER_SEQUENCE_WAITING) continue;
-        while (slot < session->slots && session->slot[slot]) slot++;
-        if (slot == session->slots || !steer_kv_promise(&session->kv, sequence->block_need)) return STEER_OK;
+        if (!sequence || sequence->state != STEER_SEQUENCE_WAITING || sequence->leader) continue;
+        steer_sequence *twin =
+            sequence->twin; /* both or none: one that has room and waits may keep it from others */
+        const int32_t need = sequence->block_need + (twin ? twin->block_need : 0);
+        slot = free_slot(session, slot);
+        const int32_t beside = twin ? free_slot(session, slot + 1) : slot;
+        if (beside >= session->slots || !steer_kv_promise(&session->kv, need)) return STEER_OK;
         const int status = start(session, sequence, slot);
         if (status != STEER_OK) {
             sequence->slot = -1;
-            steer_kv_give_back(&session->kv, sequence->block_need);
+            steer_kv_give_back(&session->kv, need);
             return status;
         }
+        if (twin) STEER_TRY(start(session, twin, beside)); /* which uploads nothing */
     }
     return STEER_OK;
 }

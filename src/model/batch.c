@@ -38,7 +38,6 @@ static void choose_chunk(steer_sequence *sequence, int64_t rows, int64_t outputs
 static void choose_pair(steer_sequence *leader, int64_t rows, int64_t outputs) {
     steer_sequence *twin = leader->twin, *behind = leader->computed < twin->computed ? leader : twin;
     const int64_t gap = leader->computed + twin->computed - 2 * behind->computed;
-    if (twin->slot < 0) return;
     if (gap > 0) {
         choose_chunk(behind, rows < gap ? rows : gap, outputs);
         return;

@@ -295,6 +295,8 @@ static void restart(steer_session *session, steer_sequence *sequence) {
     steer_session_retire(session, sequence);
     sequence->state = STEER_SEQUENCE_WAITING;
     sequence->computed = sequence->shared = 0;
+    memset(sequence->steered, 0,
+           (size_t)session->model->layers * STEER_SITE_COUNT * sizeof *sequence->steered);
 }
 
 /* What is computed under other specs does not hold: the sequence starts anew and finds what does. */
@@ -304,6 +306,10 @@ int steer_session_set_specs(steer_session *session, int32_t id, steer_spec *cons
     steer_sequence *sequence;
     STEER_TRY(find(&sequence, session, id));
     STEER_TRY(check_specs(session->model, specs));
+    if (sequence->capture && sequence->state == STEER_SEQUENCE_RUNNING &&
+        sequence->computed > sequence->shared)
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
+                          "id: %d, rows of it are captured already, expected other specs before it runs", id);
     take_specs(sequence, specs);
     if (sequence->state != STEER_SEQUENCE_RUNNING) return STEER_OK;
     restart(session, sequence);

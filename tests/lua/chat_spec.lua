@@ -31,7 +31,7 @@ local function assert_found(text, part)
     assert(text:find(part, 1, true), ("expected %q in:\n%s"):format(part, text))
 end
 
-local folder, vectors
+local folder, vectors, short, deep
 setup(function()
     folder = os.tmpname()
     os.remove(folder)
@@ -42,6 +42,9 @@ setup(function()
     vectors = folder .. "/mood.safetensors"
     local v = steer.tensor.randn({ 2, 192 }, { seed = 3, device = "cpu" }):mul_(2)
     steer.save(vectors, { ["layer.5"] = v[1]:clone(), ["layer.6"] = v[2]:clone() })
+    short, deep = folder .. "/short.safetensors", folder .. "/deep.safetensors"
+    steer.save(short, { v = steer.tensor.ones({ 3 }, { device = "cpu" }) })
+    steer.save(deep, { ["layer.50"] = v[1]:clone() })
 end)
 teardown(function() os.execute("rm -r " .. folder) end)
 
@@ -175,6 +178,10 @@ describe("steer chat", function()
         for line, message in pairs {
             ["/undoo"] = "did you mean /undo?", ["/steer"] = "unsteered", ["/steer 3"] = "there is no file yet",
             ["/steer nofile.gguf"] = "nofile.gguf", ["/steer " .. vectors .. " 1 @7"] = "no vector for layer 7",
+            ["/steer " .. vectors .. " 1 2"] = '"2": expected FILE [SCALE] [@LAYERS]',
+            ["/steer " .. vectors .. " @0-99999999999"] = "expected layers such as",
+            ["/steer " .. short .. " 1 @5"] = "vectors of 3 elements, the model's hidden size is 192",
+            ["/steer " .. deep] = "layer 50, the model has 8",
             ["/steer " .. vectors .. " loud"] = "expected FILE [SCALE] [@LAYERS]", ["/save"] = "which file?",
             ["/save /nonexistent/x"] = "cannot open its folder", ["/help"] = "/compare ",
         } do

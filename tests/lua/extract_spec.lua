@@ -191,6 +191,20 @@ describe("steer.extract", function()
         assert(far.converged and far.accuracy == 1, far.steps)
     end)
 
+    it("finds the same components of states whose squares f32 cannot hold", function()
+        local p = T.randn({ 6, 5 }, helper.on("f32", { seed = 1 }))
+        local n = T.randn({ 6, 5 }, helper.on("f32", { seed = 2 }))
+        for _, method in ipairs { "pca", "lat" } do
+            local v, info = extract[method](p, n)
+            for _, scale in ipairs { 1e25, 1e-25 } do
+                local w, scaled = extract[method](p * scale, n * scale)
+                assert.is_true((v - w):norm() < 1e-5)
+                helper.near(scaled.explained, info.explained, 1e-5, method)
+                assert.equals(info.accuracy, scaled.accuracy)
+            end
+        end
+    end)
+
     it("says what is wrong with its arguments", function()
         local p, n = here(T.randn { 4, 8 }), here(T.randn { 4, 8 })
         local broken = p:clone():set(1, 2, 0 / 0)

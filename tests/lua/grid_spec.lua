@@ -272,6 +272,10 @@ describe("lm:grid refuses", function()
         refuses("invalid_argument", "score, generate and metric: none is given", { without = { "score" } })
         refuses("invalid_argument", "score and generate: both are given", { generate = {} })
         refuses("invalid_argument", "metric: it is for generated text", { metric = print })
+        for _, numbers in ipairs { {}, { 1 }, { 1, 2, 3, 4, 5, 6, 7 } } do
+            refuses("invalid_argument", ("metric: %d numbers, expected one for each of"):format(#numbers),
+                { metric = function() return numbers end, without = { "score" } })
+        end
         refuses("invalid_argument", 'there is no metric "kl"', { value = "kl" })
         refuses("invalid_argument", "budget: 100 bytes hold 0 tokens", { budget = 100 })
         refuses("invalid_argument", "budget: nan", { budget = 0 / 0 })

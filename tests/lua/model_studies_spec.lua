@@ -79,6 +79,13 @@ describe("every study", function()
             local text, status = run(("study_%s.lua /no/such/model"):format(name))
             assert.equals(1, status)
             assert.truthy(text:find("/no/such/model", 1, true))
+            local wrong = files.path "wrong.lua"
+            for _, content in ipairs { "return 5", "return {}", "return { { 'a' }, 2 }" } do
+                files.put("wrong.lua", content)
+                text, status = run(("study_%s.lua %s %s"):format(name, MODEL, wrong))
+                assert.equals(1, status)
+                assert.truthy(text:find("%u+: [%w ]*expected") or text:find("ITEMS: entry %d, expected"), text)
+            end
             local lines = 0
             for _ in io.lines(("scripts/study_%s.lua"):format(name)) do lines = lines + 1 end
             assert.is_true(lines <= 80)

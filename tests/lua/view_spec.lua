@@ -160,6 +160,26 @@ describe("a view", function()
         assert.equal(tiny.layers, #view.rows)
     end)
 
+    it("shows any name, in as many columns as it takes", function()
+        local long, wide, hostile = ("x"):rep(300), ("\208\185"):rep(9), "\27[2J\nx"
+        local view = lm:view("One day", { project = { [long] = v, [wide] = v, [hostile] = v }, layers = 5 })
+        local plain, lines = view:text { colours = false }, {}
+        for line in plain:gmatch "[^\n]+" do lines[#lines + 1] = line end
+        assert.truthy(lines[1]:find(long .. "@5", 1, true))
+        assert.truthy(lines[1]:find("\\x1b[2J\\nx@5", 1, true))
+        local columns = #lines[1] - 9 -- nine letters are of two bytes
+        for i = 2, #lines do assert.equal(columns, #lines[i], lines[i]) end
+        assert.falsy((plain .. view:text { colours = 24 }):find("\27[2J", 1, true))
+    end)
+
+    it("of embeddings has directions of layer 0", function()
+        local view = lm:view("One day", { project = { mood = { [0] = v, [5] = w[5] } }, at = "embed" })
+        assert.equal(1, #view.rows)
+        assert.equal(0, view.rows[1].layer)
+        fails("invalid_argument", "project.mood[0]: expected a tensor", lm.view, lm, "One day",
+            { project = { mood = w }, at = "embed" })
+    end)
+
     it("says what is wrong", function()
         local function f(opts) return lm:view(PROMPT, opts) end
         local out = lm:generate { { prompt = PROMPT, max_tokens = 1 } }

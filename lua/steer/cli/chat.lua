@@ -148,7 +148,7 @@ function Chat:read_steering(argument)
         raise("invalid_argument", "chat", "/steer %s: there is no file yet, expected /steer %s", argument,
             steering.FORM)
     end
-    local given = steering.parse('"' .. self.last.path .. '" ' .. argument)
+    local given = steering.read(self.last.path, argument)
     if not argument:find "@" then given.layers = self.last.layers end
     if not argument:gsub("@%S*", ""):find "%S" then given.scale = self.last.scale end
     return given
