@@ -90,7 +90,15 @@ end
 function M.model(path, opts)
     check.path("model", "path", path, "the path of a folder or a .gguf file")
     opts = options.check("model", opts, MODEL_OPTIONS)
-    local handle = about("model", nil, open_handle, path, opts)
+    local opened, handle = pcall(about, "model", nil, open_handle, path, opts)
+    if not opened then
+        local name = path:match "^[%w._-]+/([%w._-]+)$" -- perhaps the name of a model on the hub
+        if name and error_object.is(handle) and handle.message == path .. ": No such file or directory" then
+            handle.message = ("%s; if it is a model of the hub: hf download %s --local-dir %s"):format(handle.message,
+                path, name)
+        end
+        error(handle, 0)
+    end
     c.check(C.steer_model_describe(info, handle))
     local eos = {}
     for i = 1, info.eos_count do eos[i] = info.eos[i - 1] end
