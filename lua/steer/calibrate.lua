@@ -137,7 +137,7 @@ end
 -- ---- The curve -----------------------------------------------------------------------------------------------------
 
 local Curve = {}
-Curve.__index = Curve
+Curve.__index, Curve.__topic = Curve, "calibrate" -- the topic for help
 
 local BAR = 40 -- characters of the greatest bar
 

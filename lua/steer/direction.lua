@@ -13,7 +13,7 @@ local M = {}
 -- ---- What was found ------------------------------------------------------------------------------------------------
 
 local Info = {}
-Info.__index = Info
+Info.__index, Info.__topic = Info, "direction" -- the topic for help
 
 local function number(format, value) return value and format:format(value) or "-" end
 

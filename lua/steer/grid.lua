@@ -203,7 +203,7 @@ end
 -- ---- Results -------------------------------------------------------------------------------------------------------
 
 local Grid = {}
-Grid.__index = Grid
+Grid.__index, Grid.__topic = Grid, "grid" -- the topic for help
 
 --- Gives a metric as a tensor [layers, scales, prompts] f32 on the CPU; NaN where a case has failed.
 -- @tparam[opt] string name of a metric, default what the grid is about

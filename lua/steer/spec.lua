@@ -161,7 +161,8 @@ end
 --- Adds a vector: h + scale*v.
 -- @param vector one-dimensional float tensor on any device, or a list of numbers; its values are copied
 -- @tparam[opt=1] number scale
--- @tparam[opt] table opts normalize (default false: v is taken as it is), where, exclude, when
+-- @tparam[opt] table opts normalize (default false: v is taken as it is), where, exclude, when,
+-- at: `:help spec` has them
 -- @return an operation, which does nothing where the scale or all of v is 0 (specs that steer nothing are idle_specs of
 -- plan:explain); invalid_argument for NaN, infinite or not one-dimensional vectors and non-finite scales
 function M.add(vector, scale, opts)
@@ -171,7 +172,8 @@ end
 
 --- Caps the projection: h + (clamp(p, min, max) - p)*v.
 -- @param vector one-dimensional float tensor on any device, or a list of numbers; its values are copied
--- @tparam table opts min, max (at least one, min <= max), normalize (default true, in float64), where, exclude, when
+-- @tparam table opts min, max (at least one, min <= max), normalize (default true, in float64), where, exclude, when,
+-- at: `:help spec` has them
 -- @return an operation; invalid_argument for bad vectors and for missing, crossed or NaN bounds
 function M.cap(vector, opts)
     opts = options.check("cap", opts, CAP_OPTIONS)
@@ -181,7 +183,7 @@ end
 --- Ablates a direction: h + (scale - 1)*p*v; scale 0 removes the projection, 1 keeps it.
 -- @param vector one-dimensional float tensor on any device, or a list of numbers; its values are copied
 -- @tparam[opt=0] number scale
--- @tparam[opt] table opts normalize (default true, in float64), where, exclude, when
+-- @tparam[opt] table opts normalize (default true, in float64), where, exclude, when, at: `:help spec` has them
 -- @return an operation; invalid_argument for NaN, infinite, zero or not one-dimensional vectors and non-finite scales
 function M.ablate(vector, scale, opts)
     check_scale("ablate", scale)

@@ -11,7 +11,7 @@ local raise = require("steer._error").raise
 local M = {}
 
 local View = {}
-View.__index = View
+View.__index, View.__topic = View, "view" -- the topic for help
 
 --- Shows the view in as many colours as standard output has; without colours as a table of numbers.
 function View:__tostring() return require("steer._view_text").text(self) end

@@ -50,4 +50,21 @@ describe("a first mistake", function()
         assert.is_false(ok)
         assert.equal("no/such/folder: No such file or directory", err.message)
     end)
+
+    it("is spared by help on what calls of a model give", function()
+        local complete, docs = require "steer.repl.complete", require "steer.repl.docs"
+        local directions, info = lm:direction { positive = { "One day", "a b" }, negative = { "The cat", "c" } }
+        local grid = lm:grid { directions = directions, layers = 5, scales = 1, prompts = { "One" },
+            score = { "a", "b" } }
+        local _, curve = lm:calibrate(spec, { prompts = { "One day" }, tokens = 2 })
+        local view = lm:view("One day", { project = { x = v }, layers = { 5 } })
+        for topic, value in pairs { direction = info, grid = grid, calibrate = curve, view = view,
+            lens = lm:lens "One day" } do
+            assert.equal(topic, complete.class(value))
+            assert.truthy(docs.describe(topic, 80):find("model:" .. topic, 1, true))
+        end
+        for _, kind in ipairs { "add", "cap", "ablate" } do
+            assert.truthy(docs.describe(kind, 80):find("exclude,%s+when,%s+at: `:help spec` has them"), kind)
+        end
+    end)
 end)
