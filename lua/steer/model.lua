@@ -79,6 +79,20 @@ local function about(op, name, fn, ...)
     return error(value, 0)
 end
 
+-- What people give in place of a model's path: the name of a model on the hub, or a file of its folder.
+local function path_advice(path, err)
+    local name = path:match "^[%w._-]+/([%w._-]+)$"
+    if name and err.message == path .. ": No such file or directory" then
+        return ("; if it is a model of the hub: hf download %s --local-dir %s"):format(path, name)
+    end
+    local folder, file = path:match "^(.-)/?([^/]+)$"
+    local is_part = file and (file:find "%.json$" or file:find "%.safetensors$")
+    if is_part and (err.code == "format" or err.code == "not_found") then
+        return ("; a model is opened by its folder: %s"):format(folder == "" and "." or folder)
+    end
+    return ""
+end
+
 --- Opens a language model: a folder as the hub lays it out (config.json, safetensors, tokenizer.json), or a .gguf file.
 -- @tparam string path
 -- @tparam[opt] table opts device (default steer.device()), dtype ("f32", "f16" or "bf16"; default as the config says,
@@ -92,11 +106,7 @@ function M.model(path, opts)
     opts = options.check("model", opts, MODEL_OPTIONS)
     local opened, handle = pcall(about, "model", nil, open_handle, path, opts)
     if not opened then
-        local name = path:match "^[%w._-]+/([%w._-]+)$" -- perhaps the name of a model on the hub
-        if name and error_object.is(handle) and handle.message == path .. ": No such file or directory" then
-            handle.message = ("%s; if it is a model of the hub: hf download %s --local-dir %s"):format(handle.message,
-                path, name)
-        end
+        if error_object.is(handle) then handle.message = handle.message .. path_advice(path, handle) end
         error(handle, 0)
     end
     c.check(C.steer_model_describe(info, handle))

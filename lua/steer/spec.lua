@@ -53,7 +53,7 @@ local KINDS = {
     ablate = { number = C.STEER_OP_ABLATE, normalize = true },
 }
 
-local SHARED_OPTIONS = { normalize = "boolean", where = "table", exclude = "table", when = "table", at = "string" }
+local SHARED_OPTIONS = { normalize = "boolean", where = true, exclude = true, when = "table", at = "string" }
 
 -- Sites of a model where an operation may act, and what each is kept as: nil is after the layer, the default.
 local SITES = { layer = false, mlp = false, attention = "attention", embed = "embed" }
@@ -100,7 +100,7 @@ end
 -- The selectors of an operation; `exclude` may stand beside `where` or in it.
 local function selectors(kind, opts)
     local where, exclude = opts.where, opts.exclude
-    if where and where.exclude ~= nil then
+    if type(where) == "table" and where.exclude ~= nil then
         if exclude ~= nil then
             raise("invalid_argument", kind, "exclude: given twice, beside where and in it")
         end

@@ -38,14 +38,28 @@ describe("a first mistake", function()
             { { prompt = "One day", options = " Tom" } })
         invalid("directions: expected a table by layer, as lm:direction gives, got a tensor", lm.grid, lm,
             { directions = v, layers = { 5 }, scales = { 1 }, prompts = { "One day" }, score = { "a", "b" } })
+        invalid('requests: expected a list, found "prompt": write { {prompt = ...} }', lm.score, lm, { prompt = "a" })
+        invalid('where: expected a table such as {generation = "all"}, got "generation"', steer.add, v, 1,
+            { where = "generation" })
+        invalid('where.generation: expected "all", got true', steer.add, v, 1, { where = { generation = true } })
+        invalid("exclude: expected a table such as", steer.add, v, 1, { exclude = 5 })
+        local session = lm:session { sequences = 1 }
+        invalid("request: expected a table such as {prompt = text}, got \"One day\"", session.add, session, "One day")
+        session:close()
+        fails("unsupported", "expected .safetensors, .npy or .gguf", steer.save, "x.txt", v)
         local out = lm:generate { { prompt = "One day", spec = spec, max_tokens = 2 } }
         invalid("project: expected a table such as {mood = direction}, got a tensor", out.view, out, { project = v })
         invalid("project.mood: expected a tensor [192], got a spec", out.view, out, { project = { mood = spec } })
     end)
 
-    it("with a model's path: a name of the hub", function()
+    it("with a model's path: a name of the hub, a file of the folder", function()
         fails("not_found", "No such file or directory; if it is a model of the hub: hf download Qwen/Qwen2.5-0.5B "
             .. "--local-dir Qwen2.5-0.5B", steer.model, "Qwen/Qwen2.5-0.5B")
+        for _, file in ipairs { "config.json", "model.safetensors" } do
+            local ok, err = pcall(steer.model, "tests/fixtures/demo-model/" .. file)
+            assert.is_false(ok)
+            assert.truthy(err.message:find("; a model is opened by its folder: tests/fixtures/demo-model", 1, true))
+        end
         local ok, err = pcall(steer.model, "no/such/folder")
         assert.is_false(ok)
         assert.equal("no/such/folder: No such file or directory", err.message)
