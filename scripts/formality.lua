@@ -1,9 +1,9 @@
 --- formality.lua: finds a direction of formal against casual language in a chat model from 32 pairs of openings, and
 -- steers answers with it; scored by how likely the model finds a formal reply beside a casual one.
--- Usage: steer run scripts/formality.lua MODEL [LAYER, default 40 % of the depth]
+-- Usage: steer run scripts/formality.lua MODEL [LAYER, default 40 % of the depth [FILE.safetensors for the direction]]
 local steer = require "steer"
 
-local path = assert(arg[1], "usage: steer run scripts/formality.lua MODEL [LAYER]")
+local path = assert(arg[1], "usage: steer run scripts/formality.lua MODEL [LAYER [FILE.safetensors]]")
 local lm = steer.model(path)
 local layer = tonumber(arg[2]) or math.floor(lm.layers * 0.4)
 
@@ -41,3 +41,4 @@ print "scale  P(formal)  answer"
 for i, scale in ipairs(SCALES) do
     print(("%5.2f  %9.3f  %s"):format(scale, scores[i][1].probability, (out[i].text:gsub("%s+", " "))))
 end
+if arg[3] then steer.save(arg[3], { ["layer." .. layer] = directions[layer] }) end

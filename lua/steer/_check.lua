@@ -7,7 +7,7 @@ local M = {}
 -- Integers above this are not exact in a Lua number.
 M.MAX_INTEGER = 2 ^ 53
 
---- Says what a value is, for messages: `"abc"`, `3`, `a table`.
+--- Says what a value is, for messages: `"abc"`, `3`, `a table`; what the package makes by its name, `a spec`.
 function M.describe(value)
     local kind = type(value)
     if kind == "nil" then return "nothing" end
@@ -15,7 +15,9 @@ function M.describe(value)
     if kind == "string" then
         return '"' .. (#value > 40 and value:sub(1, 37) .. "..." or value) .. '"'
     end
-    return "a " .. kind
+    if kind == "cdata" then return require("steer._tensor").is(value) and "a tensor" or "a cdata" end
+    local class = getmetatable(value)
+    return kind == "table" and type(class) == "table" and rawget(class, "__name") or "a " .. kind
 end
 
 local function wrong(op, name, value, expected)

@@ -2,6 +2,7 @@
 local c = require "steer._c"
 local check = require "steer._check"
 local device_module = require "steer.device"
+local walk = require "steer._walk"
 
 local raise = require("steer._error").raise
 
@@ -125,6 +126,11 @@ end
 --- Checks a list of requests: a table of at least one entry.
 function M.check_list(op, name, list)
     check.type(op, name, list, "table", "a list of requests")
+    local key = #list == 0 and walk.first(list)
+    if type(key) == "string" then
+        raise("invalid_argument", op, "%s: expected a list, found %s: write { {%s = ...} }", name,
+            check.describe(key), key)
+    end
     if #list == 0 then raise("invalid_argument", op, "%s: the list is empty, expected at least one request", name) end
     return list
 end

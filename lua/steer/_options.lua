@@ -70,8 +70,8 @@ function M.check(op, opts, known, name)
             if walk.first(known) == nil then
                 raise("invalid_argument", op, "%s: unknown option %s, there are none here", name, check.describe(key))
             elseif type(key) ~= "string" then
-                raise("invalid_argument", op, "%s: unknown option %s, the options are %s", name, check.describe(key),
-                    M.list(known))
+                raise("invalid_argument", op, "%s: unknown option %s: each is given by its name, the options are %s",
+                    name, check.describe(key), M.list(known))
             end
             local near = M.suggest(key, known)
             raise("invalid_argument", op, '%s: unknown option "%s"%s %s are %s', name, key, near == "" and ":" or near,

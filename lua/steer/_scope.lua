@@ -9,7 +9,7 @@ local walk = require "steer._walk"
 local M = {}
 
 local SELECTOR = {
-    prompt = "string", generation = "string", prompt_positions = "table", generation_positions = "table",
+    prompt = true, generation = true, prompt_positions = "table", generation_positions = "table",
     prompt_window = "table", generation_window = "table", token_ids = "table",
 }
 -- `exclude` may stand in `where`, see spec.lua, which takes it out first.
@@ -32,6 +32,7 @@ end
 -- prompt_window, generation_window and token_ids, or nil
 function M.selector(op, name, selector)
     if selector == nil then return nil end
+    check.type(op, name, selector, "table", 'a table such as {generation = "all"}')
     options.check(op, selector, KNOWN[name], name)
     local copy = {}
     for _, key in ipairs(walk.keys(selector)) do

@@ -113,6 +113,7 @@ local ADD_OPTIONS = {
 -- @treturn number id of the sequence
 function Session:add(request)
     local handle, op = use(self, "session_add"), "session_add"
+    check.type(op, "request", request, "table", "a table such as {prompt = text}")
     options.check(op, request, ADD_OPTIONS, "request")
     local list = self.model:tokens_of(op, request)
     local desc = c.descriptor("steer_sequence_desc")

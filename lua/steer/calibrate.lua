@@ -137,7 +137,7 @@ end
 -- ---- The curve -----------------------------------------------------------------------------------------------------
 
 local Curve = {}
-Curve.__index = Curve
+Curve.__index, Curve.__topic = Curve, "calibrate" -- the topic for help
 
 local BAR = 40 -- characters of the greatest bar
 
@@ -148,8 +148,8 @@ function Curve:__tostring()
         "  strength          KL     mean KL" }
     for _, point in ipairs(self) do
         local length = math.min(point.kl / self.target, 2) * BAR / 2
-        lines[#lines + 1] = ("%10.4g  %10.4g  %10.4g  %s%s"):format(point.scale, point.kl, point.mean,
-            ("#"):rep(math.floor(length + 0.5)), point.scale == self.scale and " <-" or "")
+        lines[#lines + 1] = (("%10.4g  %10.4g  %10.4g  %s%s"):format(point.scale, point.kl, point.mean,
+            ("#"):rep(math.floor(length + 0.5)), point.scale == self.scale and " <-" or ""):gsub("%s+$", ""))
     end
     return table.concat(lines, "\n")
 end

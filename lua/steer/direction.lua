@@ -13,7 +13,7 @@ local M = {}
 -- ---- What was found ------------------------------------------------------------------------------------------------
 
 local Info = {}
-Info.__index = Info
+Info.__index, Info.__topic = Info, "direction" -- the topic for help
 
 local function number(format, value) return value and format:format(value) or "-" end
 
@@ -25,10 +25,15 @@ function Info:__tostring()
             self.best and how or "none held out"),
         "layer  |direction|  held out  accuracy on its own prompts",
     }
+    local ties = 0
     for _, layer in ipairs(self.layers) do
         local row = self[layer]
         lines[#lines + 1] = ("%5d  %11.3f  %8s  %27.3f%s"):format(layer, row.norm, number("%.3f", row.accuracy),
             row.train_accuracy, layer == self.best and "  <- best" or "")
+        if self.best and row.accuracy == self[self.best].accuracy then ties = ties + 1 end
+    end
+    if ties > 1 then
+        lines[#lines + 1] = ("(best: the first of %d equal layers; where steering works, lm:grid tells)"):format(ties)
     end
     return table.concat(lines, "\n")
 end
@@ -66,9 +71,7 @@ function Info:plot(opts)
     end
     local out = options.check(op, opts, { out = "string" }).out
     if out then return plot.draw(op, chart_of(self), (out:gsub("%.svg$", ""):gsub("%.png$", ""))) end
-    local terminal = require "steer.repl.terminal"
-    local columns, rows = terminal.size()
-    io.stdout:write(plot.terminal(chart_of(self), columns, math.min(rows - 1, 24), terminal.has_colour()))
+    plot.show(chart_of(self))
 end
 
 -- ---- Folds ---------------------------------------------------------------------------------------------------------
@@ -131,7 +134,7 @@ local METHODS = {
     mean_difference = { "normalize" }, pca = {}, lat = { "seed" }, probe = { "l2" }, lda = { "shrinkage" },
 }
 local OPTIONS = {
-    positive = "table", negative = "table", method = "string", layers = true, tokens = true, at = "string", spec = true,
+    positive = true, negative = true, method = "string", layers = true, tokens = true, at = "string", spec = true,
     folds = "number", held_out = "number", seed = "number", l2 = "number", shrinkage = true, normalize = "boolean",
     max_tokens = "number", temperature = "number",
 }
@@ -205,7 +208,8 @@ end
 -- list for the accuracy instead, and makes the direction from the others), and of the methods l2, shrinkage, normalize
 -- @treturn table {[layer] = tensor [hidden]}
 -- @treturn table by layer {accuracy = on held-out prompts, folds = of each fold, train_accuracy, threshold, norm, and
--- what the method says}; best = layer of the best accuracy, layers, method. print shows a table, info:plot() draws it
+-- what the method says}; best = first layer of the best accuracy, layers, method. print shows a table, info:plot()
+-- draws it
 function M.direction(lm, opts)
     local op = "direction"
     opts = options.check(op, opts, OPTIONS)

@@ -28,6 +28,9 @@ end
 
 local function read_layers(lm, opts)
     local layers = opts.layers
+    if opts.directions ~= nil then
+        check.type(OP, "directions", opts.directions, "table", "a table by layer, as lm:direction gives")
+    end
     if layers == nil and opts.directions then
         layers = walk.keys(opts.directions)
         table.sort(layers)
@@ -48,7 +51,7 @@ local function read_vectors(opts, layers)
     end
     local vectors = {}
     for _, layer in ipairs(layers) do
-        vectors[layer] = opts.vector or check.type(OP, "directions", opts.directions, "table")[layer]
+        vectors[layer] = opts.vector or opts.directions[layer]
         if vectors[layer] == nil then
             raise("invalid_argument", OP, "directions: there is none of layer %d, expected one for each layer", layer)
         end
@@ -124,7 +127,7 @@ local GENERATE = {
 local STEERING = { "where", "exclude", "when", "at", "normalize" }
 
 local OPTIONS = {
-    vector = true, directions = "table", layers = true, scales = true, prompts = true, score = true, generate = "table",
+    vector = true, directions = true, layers = true, scales = true, prompts = true, score = true, generate = "table",
     metric = "function", op = "function", where = "table", exclude = "table", when = "table", at = "string",
     normalize = "boolean", twin = "boolean", value = "string", budget = "number", name = "string", output = "string",
     resume = "boolean", retry_failed = "boolean", seed = "number", progress = "boolean",
@@ -200,7 +203,7 @@ end
 -- ---- Results -------------------------------------------------------------------------------------------------------
 
 local Grid = {}
-Grid.__index = Grid
+Grid.__index, Grid.__topic = Grid, "grid" -- the topic for help
 
 --- Gives a metric as a tensor [layers, scales, prompts] f32 on the CPU; NaN where a case has failed.
 -- @tparam[opt] string name of a metric, default what the grid is about
@@ -223,12 +226,12 @@ function Grid:tensor(name)
     return require("steer.tensor").from(values, { dtype = "f32", device = "cpu" })
 end
 
---- Draws a metric over the strengths, a line for each layer: median and quartiles over prompts.
+--- Draws a metric over the strengths in the terminal, a line for each layer: median and quartiles over prompts.
+-- A file given as output can be drawn by steer.plot in other ways.
 -- @tparam[opt] string name of a metric, default what the grid is about
--- @treturn string for a terminal; a file given as output can be drawn by steer.plot in other ways
 function Grid:plot(name)
     local plot = require "steer.plot"
-    return plot.terminal(plot.chart("grid_plot", self.results,
+    plot.show(plot.chart("grid_plot", self.results,
         { x = "scale", y = self.results:check_metric("grid_plot", "name", name or self.value), by = "layer" }))
 end
 

@@ -24,7 +24,9 @@ local formats = {
 }
 for name, format in pairs(formats) do format.content = format.content or name end
 
-local KNOWN = ".safetensors, .npy, .npz, .gguf, .svec or .pt"
+local KNOWN = {
+    load = ".safetensors, .npy, .npz, .gguf, .svec or .pt", save = ".safetensors, .npy or .gguf",
+}
 local PICKLE_ADVICE = "looks like a pickle outside of PyTorch's archives (joblib, or PyTorch before 1.6): it can run "
     .. "code when it is read, so Steer does not; convert it in Python: "
     .. "safetensors.torch.save_file({'direction': tensor}, 'x.safetensors')"
@@ -57,7 +59,7 @@ end
 
 local function refuse_extension(op, path, ext)
     raise("unsupported", op, "%s: the extension %s is not known, expected %s", path,
-        ext == "" and "(none)" or "." .. ext, KNOWN)
+        ext == "" and "(none)" or "." .. ext, KNOWN[op])
 end
 
 -- The format of a mapped file, when name and content agree.

@@ -17,7 +17,7 @@ local M = {}
 -- ---- Showing -------------------------------------------------------------------------------------------------------
 
 local Lens = {}
-Lens.__index = Lens
+Lens.__index, Lens.__topic = Lens, "lens" -- the topic for help
 
 local WIDTH, CELL = 100, 10 -- columns of the table, and of a token in it
 

@@ -79,6 +79,20 @@ local function about(op, name, fn, ...)
     return error(value, 0)
 end
 
+-- What people give in place of a model's path: the name of a model on the hub, or a file of its folder.
+local function path_advice(path, err)
+    local name = path:match "^[%w._-]+/([%w._-]+)$"
+    if name and err.message == path .. ": No such file or directory" then
+        return ("; if it is a model of the hub: hf download %s --local-dir %s"):format(path, name)
+    end
+    local folder, file = path:match "^(.-)/?([^/]+)$"
+    local is_part = file and (file:find "%.json$" or file:find "%.safetensors$")
+    if is_part and (err.code == "format" or err.code == "not_found") then
+        return ("; a model is opened by its folder: %s"):format(folder == "" and "." or folder)
+    end
+    return ""
+end
+
 --- Opens a language model: a folder as the hub lays it out (config.json, safetensors, tokenizer.json), or a .gguf file.
 -- @tparam string path
 -- @tparam[opt] table opts device (default steer.device()), dtype ("f32", "f16" or "bf16"; default as the config says,
@@ -90,7 +104,11 @@ end
 function M.model(path, opts)
     check.path("model", "path", path, "the path of a folder or a .gguf file")
     opts = options.check("model", opts, MODEL_OPTIONS)
-    local handle = about("model", nil, open_handle, path, opts)
+    local opened, handle = pcall(about, "model", nil, open_handle, path, opts)
+    if not opened then
+        if error_object.is(handle) then handle.message = handle.message .. path_advice(path, handle) end
+        error(handle, 0)
+    end
     c.check(C.steer_model_describe(info, handle))
     local eos = {}
     for i = 1, info.eos_count do eos[i] = info.eos[i - 1] end

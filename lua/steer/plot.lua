@@ -369,4 +369,12 @@ function M.terminal(chart, columns, rows, has_colour)
     return gnuplot.terminal("plot_terminal", chart, columns or 80, rows or 24, has_colour)
 end
 
+--- Writes a chart to standard output, as large and colourful as the terminal allows.
+-- @tparam table chart as M.plot gives
+function M.show(chart)
+    local terminal = require "steer.repl.terminal"
+    local columns, rows = terminal.size()
+    io.stdout:write(M.terminal(chart, columns, math.min(rows - 1, 24), terminal.has_colour()))
+end
+
 return M

@@ -9,7 +9,7 @@ local raise = require("steer._error").raise
 local M = {}
 
 local REQUEST = {
-    prompt = "string", messages = "table", tokens = "table", options = "table", spec = true, tools = true,
+    prompt = "string", messages = "table", tokens = "table", options = true, spec = true, tools = true,
     add_generation_prompt = "boolean", twin = "boolean",
 }
 

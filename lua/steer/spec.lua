@@ -38,6 +38,7 @@ function op_metatable:__index(key)
     return fields_of[self][key]
 end
 op_metatable.__methods = Op -- for completion
+op_metatable.__name = "an operation"
 
 function op_metatable:__newindex(key)
     raise("invalid_argument", fields_of[self].kind, "%s: an operation does not change, make a new one", tostring(key))
@@ -52,7 +53,7 @@ local KINDS = {
     ablate = { number = C.STEER_OP_ABLATE, normalize = true },
 }
 
-local SHARED_OPTIONS = { normalize = "boolean", where = "table", exclude = "table", when = "table", at = "string" }
+local SHARED_OPTIONS = { normalize = "boolean", where = true, exclude = true, when = "table", at = "string" }
 
 -- Sites of a model where an operation may act, and what each is kept as: nil is after the layer, the default.
 local SITES = { layer = false, mlp = false, attention = "attention", embed = "embed" }
@@ -70,7 +71,11 @@ for key, kind in pairs(SHARED_OPTIONS) do CAP_OPTIONS[key] = kind end
 -- A steer tensor of a vector given as a tensor or as a Lua list of numbers.
 local function to_vector(op, name, value)
     if tensors.is(value) then return value end
-    local n = check.list(op, name, value, "a one-dimensional tensor or a list of numbers")
+    local expected = "a one-dimensional tensor or a list of numbers"
+    if type(value) == "table" and getmetatable(value) then
+        raise("invalid_argument", op, "%s: expected %s, got %s", name, expected, check.describe(value))
+    end
+    local n = check.list(op, name, value, expected)
     if n == 0 then raise("invalid_argument", op, "%s: the list is empty", name) end
     for i = 1, n do check.number(op, name .. "[" .. i .. "]", value[i]) end
     return T.from(value, { dtype = "f32", device = "cpu" })
@@ -95,7 +100,7 @@ end
 -- The selectors of an operation; `exclude` may stand beside `where` or in it.
 local function selectors(kind, opts)
     local where, exclude = opts.where, opts.exclude
-    if where and where.exclude ~= nil then
+    if type(where) == "table" and where.exclude ~= nil then
         if exclude ~= nil then
             raise("invalid_argument", kind, "exclude: given twice, beside where and in it")
         end
@@ -144,20 +149,31 @@ local function make_op(kind, vector, fields, opts)
     return op
 end
 
+-- The scale, in whose place the options are easily given.
+local function check_scale(kind, scale)
+    if type(scale) == "table" then
+        raise("invalid_argument", kind, "scale: expected a number, got a table: options come third, as in "
+            .. "steer.%s(v, %d, {...})", kind, kind == "add" and 1 or 0)
+    end
+    if scale ~= nil then check.number(kind, "scale", scale) end
+end
+
 --- Adds a vector: h + scale*v.
 -- @param vector one-dimensional float tensor on any device, or a list of numbers; its values are copied
 -- @tparam[opt=1] number scale
--- @tparam[opt] table opts normalize (default false: v is taken as it is), where, exclude, when
+-- @tparam[opt] table opts normalize (default false: v is taken as it is), where, exclude, when,
+-- at: `:help spec` has them
 -- @return an operation, which does nothing where the scale or all of v is 0 (specs that steer nothing are idle_specs of
 -- plan:explain); invalid_argument for NaN, infinite or not one-dimensional vectors and non-finite scales
 function M.add(vector, scale, opts)
-    if scale ~= nil then check.number("add", "scale", scale) end
+    check_scale("add", scale)
     return make_op("add", vector, { scale = scale or 1 }, options.check("add", opts, SHARED_OPTIONS))
 end
 
 --- Caps the projection: h + (clamp(p, min, max) - p)*v.
 -- @param vector one-dimensional float tensor on any device, or a list of numbers; its values are copied
--- @tparam table opts min, max (at least one, min <= max), normalize (default true, in float64), where, exclude, when
+-- @tparam table opts min, max (at least one, min <= max), normalize (default true, in float64), where, exclude, when,
+-- at: `:help spec` has them
 -- @return an operation; invalid_argument for bad vectors and for missing, crossed or NaN bounds
 function M.cap(vector, opts)
     opts = options.check("cap", opts, CAP_OPTIONS)
@@ -167,10 +183,10 @@ end
 --- Ablates a direction: h + (scale - 1)*p*v; scale 0 removes the projection, 1 keeps it.
 -- @param vector one-dimensional float tensor on any device, or a list of numbers; its values are copied
 -- @tparam[opt=0] number scale
--- @tparam[opt] table opts normalize (default true, in float64), where, exclude, when
+-- @tparam[opt] table opts normalize (default true, in float64), where, exclude, when, at: `:help spec` has them
 -- @return an operation; invalid_argument for NaN, infinite, zero or not one-dimensional vectors and non-finite scales
 function M.ablate(vector, scale, opts)
-    if scale ~= nil then check.number("ablate", "scale", scale) end
+    check_scale("ablate", scale)
     return make_op("ablate", vector, { scale = scale or 0 }, options.check("ablate", opts, SHARED_OPTIONS))
 end
 
@@ -216,7 +232,7 @@ end
 -- ---- Specs ---------------------------------------------------------------------------------------------------------
 
 local Spec = {}
-Spec.__index, Spec.__topic = Spec, "spec"
+Spec.__index, Spec.__topic, Spec.__name = Spec, "spec", "a spec"
 
 function Spec.__newindex(_, key)
     raise("invalid_argument", "spec", "%s: a spec does not change, make a new one", tostring(key))
@@ -366,7 +382,8 @@ end
 --- Gives the library's specs by site, for sessions of models.
 function M.handles(op, spec)
     if getmetatable(spec) ~= Spec then
-        raise("invalid_argument", op, "spec: expected what steer.spec makes, got %s", check.describe(spec))
+        raise("invalid_argument", op, "spec: expected what steer.spec makes, got %s%s", check.describe(spec),
+            type(spec) == "table" and ": write steer.spec{ [layer] = {operation} }" or "")
     end
     alive(spec, op)
     return { layer = spec.handle, attention = spec.attention, embed = spec.embed }

@@ -11,7 +11,7 @@ local raise = require("steer._error").raise
 local M = {}
 
 local View = {}
-View.__index = View
+View.__index, View.__topic = View, "view" -- the topic for help
 
 --- Shows the view in as many colours as standard output has; without colours as a table of numbers.
 function View:__tostring() return require("steer._view_text").text(self) end
@@ -72,7 +72,7 @@ local function read_rows(lm, op, opts)
     table.sort(names)
     for _, name in ipairs(names) do
         local given, label = opts.project[name], "project." .. name
-        if type(given) ~= "table" then
+        if type(given) ~= "table" or getmetatable(given) then
             local v = read_vector(lm, op, label, given)
             for _, layer in ipairs(opts.at == "embed" and { 0 } or layers_of(lm, op, opts.layers)) do
                 rows[#rows + 1] = { name = name, layer = layer, vector = v }
@@ -133,7 +133,7 @@ local function project(lm, op, rows, prompt, spec, at)
 end
 
 local OPTIONS = {
-    project = "table", layers = true, at = "string", center = true, spec = true, html = "string", title = "string",
+    project = true, layers = true, at = "string", center = true, spec = true, html = "string", title = "string",
 }
 
 local function check_center(op, name, center)

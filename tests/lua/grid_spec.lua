@@ -231,7 +231,15 @@ describe("a results file of a grid", function()
         assert.truthy(tostring(steer.compare(path, second, { metric = "probability" })))
         assert.equals(6, #steer.record.read(path).cases)
         if require("steer._gnuplot").exists() then
-            assert.truthy(longer:plot():find("logit_difference against scale", 1, true))
+            local plot, drawn = require "steer.plot", nil
+            local terminal = plot.terminal
+            function plot.terminal(...)
+                drawn = terminal(...)
+                return ""
+            end
+            longer:plot()
+            plot.terminal = terminal
+            assert.truthy(drawn:find("logit_difference against scale", 1, true))
             fails("invalid_argument", 'there is no metric "odds"', longer.plot, longer, "odds")
             local found = steer.plot(path, { x = "scale", y = "probability", by = "layer", out = files.path "same" })
             assert.truthy(files.get(found.files.svg):find("</svg>", 1, true))

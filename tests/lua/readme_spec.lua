@@ -60,6 +60,32 @@ describe("README.md", function()
         end
     end)
 
+    it("shows a session with a model as it is, whatever the last digits", function()
+        if not require("steer._gnuplot").exists() then return pending "gnuplot is missing" end
+        local folder = os.tmpname() .. ".d"
+        assert.equal(0, os.execute(("mkdir %s && ln -s $PWD/tests $PWD/scripts %s"):format(folder, folder)))
+        local inputs, outputs = {}, {}
+        for text in readme:match("\n### Directions from prompts\n(.-)\n### Three studies"):gmatch "\n```\n(.-)```" do
+            table.insert((text:find "^local " or text:find "^print%(") and inputs or outputs, text)
+        end
+        local printed = run(table.concat(inputs), ("cd %s && exec scripts/steer"):format(folder))
+        os.execute("rm -r " .. folder)
+        -- Numbers are N: processors round in different orders.
+        local function skeleton(line) return (line:gsub("%-?%d[%d.e+-]*", "N"):gsub("[%s#]+", " "):gsub(" $", "")) end
+        local seen, count = {}, 0
+        for line in printed:gmatch "[^\n]+" do seen[skeleton(line)] = true end
+        for _, text in ipairs(outputs) do
+            if not text:find "Paris" then -- of a larger model
+                for line in text:gmatch "[^\n]+" do
+                    local cut = line:find "^%s*%.%.%.$"
+                    assert.is_true(cut ~= nil or seen[skeleton(line)], line .. "\nnot in\n" .. printed)
+                    count = count + 1
+                end
+            end
+        end
+        assert.is_true(#inputs >= 7 and count > 60, count .. " lines")
+    end)
+
     it("shows options that the commands have", function()
         local usages, count = {}, 0
         for command, rest in readme:gmatch "\n[%w/]-steer (%l+) ([^\n]*)" do

@@ -74,6 +74,9 @@ local function work(given)
     c.check(c.C.steer_interrupt_install(0))
     local prompt = given[2] or io.read "*a"
     local lm = steer.model(given[1], { device = given.device, dtype = given.dtype })
+    if given.chat and not lm.template then
+        require("steer._error").raise("not_found", "generate", "%s has no chat template: leave --chat out", given[1])
+    end
     local requests, titles = {}, {}
     if not given.steer or #given.steer > 1 then
         requests[1], titles[1] = request_of(given, prompt), "unsteered"

@@ -1,0 +1,84 @@
+--- What a newcomer writes first and wrongly is answered by what to write instead.
+local helper = require "helper"
+local steer = require "steer"
+
+local fails = helper.fails
+
+describe("a first mistake", function()
+    local lm, v, spec
+    setup(function()
+        lm = steer.model("tests/fixtures/demo-model", { device = "cpu", progress = false })
+        v = steer.tensor.randn({ 192 }, { seed = 1, device = "cpu" })
+        spec = steer.spec { [5] = { steer.add(v) } }
+    end)
+    teardown(function() lm:close() end)
+
+    local function invalid(expected, fn, ...) fails("invalid_argument", expected, fn, ...) end
+
+    it("with vectors, operations and specs", function()
+        invalid("vector: expected a one-dimensional tensor or a list of numbers, got a spec", steer.add, spec)
+        invalid("vector: expected a one-dimensional tensor or a list of numbers, got an operation", steer.add,
+            steer.add(v))
+        invalid("scale: expected a number, got a table: options come third, as in steer.add(v, 1, {...})", steer.add, v,
+            { scale = 2 })
+        invalid("options come third, as in steer.ablate(v, 0, {...})", steer.ablate, v, { at = "attention" })
+        invalid("layer 5: expected a list of operations, got a tensor", steer.spec, { [5] = v })
+        local function generate(wrong) return lm:generate { { prompt = "One day", spec = wrong } } end
+        invalid("spec: expected what steer.spec makes, got a tensor", generate, v)
+        invalid("got an operation: write steer.spec{ [layer] = {operation} }", generate, steer.add(v))
+        invalid("got a table: write steer.spec{ [layer] = {operation} }", generate, { [5] = { steer.add(v) } })
+        invalid("spec: expected what steer.spec makes, got a tensor", lm.calibrate, lm, v, { prompts = { "One" } })
+    end)
+
+    it("with lists, and with names of options", function()
+        invalid('positive: expected a list of prompts, got "happy"', lm.direction, lm,
+            { positive = "happy", negative = "sad" })
+        invalid("unknown option 1: each is given by its name, the options are", lm.direction, lm, { "happy" })
+        invalid('options: expected a list of texts, got " Tom"', lm.score, lm,
+            { { prompt = "One day", options = " Tom" } })
+        invalid("directions: expected a table by layer, as lm:direction gives, got a tensor", lm.grid, lm,
+            { directions = v, layers = { 5 }, scales = { 1 }, prompts = { "One day" }, score = { "a", "b" } })
+        invalid('requests: expected a list, found "prompt": write { {prompt = ...} }', lm.score, lm, { prompt = "a" })
+        invalid('where: expected a table such as {generation = "all"}, got "generation"', steer.add, v, 1,
+            { where = "generation" })
+        invalid('where.generation: expected "all", got true', steer.add, v, 1, { where = { generation = true } })
+        invalid("exclude: expected a table such as", steer.add, v, 1, { exclude = 5 })
+        local session = lm:session { sequences = 1 }
+        invalid("request: expected a table such as {prompt = text}, got \"One day\"", session.add, session, "One day")
+        session:close()
+        fails("unsupported", "expected .safetensors, .npy or .gguf", steer.save, "x.txt", v)
+        local out = lm:generate { { prompt = "One day", spec = spec, max_tokens = 2 } }
+        invalid("project: expected a table such as {mood = direction}, got a tensor", out.view, out, { project = v })
+        invalid("project.mood: expected a tensor [192], got a spec", out.view, out, { project = { mood = spec } })
+    end)
+
+    it("with a model's path: a name of the hub, a file of the folder", function()
+        fails("not_found", "No such file or directory; if it is a model of the hub: hf download Qwen/Qwen2.5-0.5B "
+            .. "--local-dir Qwen2.5-0.5B", steer.model, "Qwen/Qwen2.5-0.5B")
+        for _, file in ipairs { "config.json", "model.safetensors" } do
+            local ok, err = pcall(steer.model, "tests/fixtures/demo-model/" .. file)
+            assert.is_false(ok)
+            assert.truthy(err.message:find("; a model is opened by its folder: tests/fixtures/demo-model", 1, true))
+        end
+        local ok, err = pcall(steer.model, "no/such/folder")
+        assert.is_false(ok)
+        assert.equal("no/such/folder: No such file or directory", err.message)
+    end)
+
+    it("is spared by help on what calls of a model give", function()
+        local complete, docs = require "steer.repl.complete", require "steer.repl.docs"
+        local directions, info = lm:direction { positive = { "One day", "a b" }, negative = { "The cat", "c" } }
+        local grid = lm:grid { directions = directions, layers = 5, scales = 1, prompts = { "One" },
+            score = { "a", "b" } }
+        local _, curve = lm:calibrate(spec, { prompts = { "One day" }, tokens = 2 })
+        local view = lm:view("One day", { project = { x = v }, layers = { 5 } })
+        for topic, value in pairs { direction = info, grid = grid, calibrate = curve, view = view,
+            lens = lm:lens "One day" } do
+            assert.equal(topic, complete.class(value))
+            assert.truthy(docs.describe(topic, 80):find("model:" .. topic, 1, true))
+        end
+        for _, kind in ipairs { "add", "cap", "ablate" } do
+            assert.truthy(docs.describe(kind, 80):find("exclude,%s+when,%s+at: `:help spec` has them"), kind)
+        end
+    end)
+end)
