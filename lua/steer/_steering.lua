@@ -122,14 +122,6 @@ function M.spec(lm, given)
         if not vector then
             raise("invalid_argument", "steer", "%s: it has no vector for layer %d", given.path, layer)
         end
-        if vector:size(1) ~= lm.hidden then
-            raise("shape_mismatch", "steer", "%s: vectors of %d elements, the model's hidden size is %d", given.path,
-                vector:size(1), lm.hidden)
-        end
-        if layer >= lm.layers then
-            raise("invalid_argument", "steer", "%s: a vector for layer %d, the model's are 0 to %d", given.path, layer,
-                lm.layers - 1)
-        end
         layers[layer] = { specs.add(vector, given.scale) }
     end
     return checked(lm, given, specs.spec(layers))

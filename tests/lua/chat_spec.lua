@@ -83,9 +83,6 @@ describe("steer generate", function()
     end)
 
     it("refuses what cannot be", function()
-        local short, high = folder .. "/short.npy", folder .. "/high.safetensors"
-        steer.save(short, steer.tensor.randn({ 8 }, { device = "cpu" }))
-        steer.save(high, { ["layer.8"] = steer.tensor.randn({ 192 }, { device = "cpu" }) })
         for arguments, row in pairs {
             [""] = { 2, "which model?" }, [MODEL .. " a b"] = { 2, "in quotes" },
             [MODEL .. " a --system b"] = { 2, "it goes with --chat" },
@@ -94,8 +91,8 @@ describe("steer generate", function()
             [MODEL .. " a --chat"] = { 1, "no chat template: leave --chat out" },
             [MODEL .. " a --steer nofile.gguf"] = { 1, "nofile.gguf" },
             [MODEL .. " a --steer " .. quote(vectors .. " 1 @7")] = { 1, "no vector for layer 7" },
-            [MODEL .. " a --steer " .. quote(short .. " 1 @5")] = { 1, "8 elements, the model's hidden size is 192" },
-            [MODEL .. " a --steer " .. quote(high)] = { 1, "a vector for layer 8, the model's are 0 to 7" },
+            [MODEL .. " a --steer " .. quote(short .. " 1 @5")] = { 1, "3 elements, the model's hidden size is 192" },
+            [MODEL .. " a --steer " .. quote(deep)] = { 1, "layer 50, the model has 8" },
             [MODEL .. " a --max-tokens 600"] = { 1, "context is 512" }, [MODEL .. " ''"] = { 1, "no tokens" },
             [MODEL .. " a --temperature -1"] = { 1, "temperature" },
         } do
