@@ -57,7 +57,7 @@ static int check_sampling(const steer_sequence_desc *desc) {
 }
 
 static int check_specs(const steer_model *model, steer_spec *const *specs) {
-    static const char *const names[STEER_SITE_COUNT] = {"embed", "attention", "layer"};
+    static const char *const places[STEER_SITE_COUNT] = {" at embed", " at attention", ""};
     for (int site = 0; site < STEER_SITE_COUNT; site++) {
         const steer_spec *spec = specs[site];
         if (!spec || spec->op_count == 0) continue;
@@ -69,8 +69,8 @@ static int check_specs(const steer_model *model, steer_spec *const *specs) {
         for (int32_t i = 0; i < spec->layer_count; i++) {
             const int32_t layer = spec->layers[i].layer;
             if (layer >= most)
-                return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "spec: layer %d at %s, expected 0 to %d", layer,
-                                  names[site], most - 1);
+                return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "spec: layer %d%s, expected 0 to %d", layer,
+                                  places[site], most - 1);
             if (site == STEER_SITE_ATTENTION && model->layer[layer].parallel)
                 return STEER_FAIL(
                     STEER_E_UNSUPPORTED,

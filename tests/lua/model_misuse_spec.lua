@@ -188,7 +188,7 @@ describe("a request that cannot be", function()
             { "invalid_argument", "requests[2].stop: expected a list", { prompt = "a", stop = { x = "y" } } },
             { "invalid_argument", 'requests[2]: unknown option "max_token", did you mean "max_tokens"?',
                 { prompt = "a", max_token = 3 } },
-            { "invalid_argument", "requests[2]: spec: layer 8 at layer, expected 0 to 7",
+            { "invalid_argument", "requests[2]: spec: layer 8, expected 0 to 7",
                 { prompt = "a", spec = steer.spec { [8] = { steer.add(ones(lm.hidden)) } } } },
             { "shape_mismatch", "requests[2]: spec: vectors of 3 elements, the model's hidden size is 192",
                 { prompt = "a", spec = steer.spec { [1] = { steer.add { 1, 2, 3 } } } } },

@@ -244,7 +244,7 @@ describe("lm:score and lm:generate name the request", function()
             { { tokens = { 5 }, options = { { 7 }, {} } } })
         fails("invalid_argument", "requests[2]: its prompt has no tokens", lm.generate, lm,
             { { tokens = { 5 } }, { tokens = {} } })
-        fails("invalid_argument", "requests[1]: spec: layer 9 at layer, expected 0 to 1", lm.generate, lm,
+        fails("invalid_argument", "requests[1]: spec: layer 9, expected 0 to 1", lm.generate, lm,
             { { tokens = { 5 }, max_tokens = 1, spec = steer.spec { [9] = { steer.add(T.ones { lm.hidden }) } } } })
         fails("invalid_argument", "twin", lm.generate, lm, { { tokens = { 5 }, max_tokens = 0, twin = true } })
     end)
