@@ -6,10 +6,15 @@
 
 /* ---- Choosing rows --------------------------------------------------------------------------------------------- */
 
+/* 1 if what follows a position is the token that is to be chosen next. */
+static int is_before_choice(const steer_sequence *sequence, int64_t position) {
+    return position + 1 == sequence->count && sequence->count < sequence->given + sequence->max_tokens;
+}
+
 /* First position of a chunk that ends before `end` whose logits are wanted; `end` if none is. */
 static int64_t first_output(const steer_sequence *sequence, int64_t end) {
     int64_t first = end;
-    if (end == sequence->count && sequence->count < sequence->given + sequence->max_tokens) first = end - 1;
+    if (is_before_choice(sequence, end - 1)) first = end - 1;
     if (sequence->logits_from >= 0 && sequence->logits_from < first &&
         sequence->logits_from < sequence->given)
         first = sequence->logits_from;
@@ -97,8 +102,7 @@ static void write_outputs(steer_session *session, steer_sequence *sequence, int6
     sequence->output = session->outputs;
     for (int64_t i = sequence->chunk - sequence->outputs; i < sequence->chunk; i++) {
         const int64_t position = sequence->computed + i, n = session->outputs++;
-        const int chosen = !sequence->leader && position + 1 == sequence->count &&
-                           sequence->count < sequence->given + sequence->max_tokens;
+        const int chosen = !sequence->leader && is_before_choice(sequence, position);
         at->output[n] = (int32_t)(row + i);
         at->output_slot[n] = chosen ? sequence->slot : -1;
         at->target[n] = output_target(sequence, position);
@@ -165,8 +169,7 @@ static int write_captures(steer_session *session) {
 /* 1 if all of a chunk is the last known token, whose next one is chosen, and nothing else is wanted of it. */
 static int only_generates(const steer_sequence *sequence) {
     const int64_t position = sequence->computed;
-    return sequence->chunk == 1 && position + 1 == sequence->count &&
-           sequence->count < sequence->given + sequence->max_tokens && !sequence->capture &&
+    return sequence->chunk == 1 && is_before_choice(sequence, position) && !sequence->capture &&
            !sequence->leader && (sequence->logits_from < 0 || position >= sequence->given) &&
            output_target(sequence, position) < 0;
 }
