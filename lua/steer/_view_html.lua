@@ -1,16 +1,16 @@
 --- A view of projections as one HTML page: no script, nothing loaded.
+local html = require "steer._html"
 local paint = require "steer._paint"
 
 local M = {}
 
-local entities = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;", ["'"] = "&#39;" }
 local STRONGEST = 0.6 -- opacity of a colour behind text
 
 local function number(x) return ("%.4g"):format(x) end
 
 -- Text for HTML; what HTML has no place for is U+FFFD.
 local function escape(text)
-    return (text:gsub("[&<>\"']", entities):gsub("[%z\1-\8\11-\31\127]", "\239\191\189")
+    return (html.escape(text):gsub("[%z\1-\8\11-\31\127]", "\239\191\189")
         :gsub("\194[\128-\159]", "\239\191\189"))
 end
 
@@ -69,19 +69,7 @@ local function add_result(out, view, n)
     out[#out + 1] = "</tbody></table>\n"
 end
 
-local HEAD = [[
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>%s</title>
-<style>
-:root { color-scheme: light dark; --text: #1c2024; --page: #ffffff; --soft: #5c656e; --line: #d5d9dd; --band: #f4f6f8; }
-@media (prefers-color-scheme: dark) {
-  :root { --text: #e6e8ea; --page: #14171a; --soft: #9aa4ad; --line: #3a4046; --band: #1d2125; }
-}
+local HEAD = html.START .. [[
 body { margin: 0 auto; padding: 1.5rem 1.5rem 8rem; max-width: 100rem; color: var(--text); background: var(--page);
   font: 16px/1.6 system-ui, "Helvetica Neue", Arial, sans-serif; }
 h1 { margin: 0 0 .4rem; font-size: 1.5rem; }

@@ -3,6 +3,7 @@ local append_only = require "steer._append"
 local check = require "steer._check"
 local code = require "steer._code"
 local gnuplot = require "steer._gnuplot"
+local html = require "steer._html"
 local options = require "steer._options"
 local plots = require "steer.plot"
 local results = require "steer._results"
@@ -12,10 +13,8 @@ local raise = require("steer._error").raise
 
 local M = {}
 
-local entities = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;", ["'"] = "&#39;" }
-
 local function escape(value)
-    return (results.text(value):gsub("[&<>\"']", entities):gsub("[%z\1-\8\11\12\14-\31\127]", "\239\191\189"))
+    return (html.escape(results.text(value)):gsub("[%z\1-\8\11\12\14-\31\127]", "\239\191\189"))
 end
 
 -- A page is a list of its parts, with the number of plots and notes on what it lacks.
@@ -274,19 +273,7 @@ end
 
 -- ---- The page ------------------------------------------------------------------------------------------------------
 
-local HEAD = [[
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>%s</title>
-<style>
-:root { color-scheme: light dark; --text: #1c2024; --page: #ffffff; --soft: #5c656e; --line: #d5d9dd; --band: #f4f6f8; }
-@media (prefers-color-scheme: dark) {
-  :root { --text: #e6e8ea; --page: #14171a; --soft: #9aa4ad; --line: #3a4046; --band: #1d2125; }
-}
+local HEAD = html.START .. [[
 body { margin: 0 auto; padding: 1.5rem; max-width: 88rem; color: var(--text); background: var(--page);
   font: 16px/1.5 system-ui, "Helvetica Neue", Arial, sans-serif; }
 h1 { margin: 0; font-size: 1.7rem; }
