@@ -207,5 +207,7 @@ size_t steer_cuda_mixture_work(void *device, const steer_mixture *args);
 int steer_cuda_mixture(void *device, const steer_mixture *args);
 /* model/accumulate.cu */
 int steer_cuda_accumulate(void *device, const steer_accumulate *args);
+/* model/changed.cu */
+int steer_cuda_changed(void *device, const steer_changed *args);
 
 #endif

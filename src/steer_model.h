@@ -192,8 +192,8 @@ int steer_session_twin(int64_t *count, steer_session *session, int32_t id, int64
                        float *kl, float *logprobs, int32_t *likeliest);
 /* The logits [count - logits_from, vocab] f32 of the given tokens' positions; a new reference. */
 int steer_session_logits(steer_tensor **out, steer_session *session, int32_t id);
-/* Rows of the sequence that a spec's operations selected so far, by site and layer, [3 * layers] (conditions not counted; rows that
- * were found in the cache are). */
+/* Rows of the sequence that were steered so far, by site and layer, [3 * layers]: those that a spec's operations select or, where
+ * one of them has a condition, those of them that changed. Rows that were found in the cache count as when they were computed. */
 int steer_session_steered(int64_t *out, steer_session *session, int32_t id);
 /* A sequence with the tokens of another one so far as given ones, and its settings: what is computed is shared. */
 int steer_session_fork(int32_t *id, steer_session *session, int32_t from, int64_t max_tokens);

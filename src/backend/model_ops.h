@@ -199,6 +199,16 @@ typedef struct steer_accumulate {
     int64_t sum_stride;
 } steer_accumulate;
 
+/* Whether rows change: before[row] = a digest of x[row], the sum over i of steer_mix(i * 2^32 + bits of element i); or, with
+ * `out`, out[row] = 1 where the digest is no more what before[row] says, else 0. */
+typedef struct steer_changed {
+    int64_t rows, hidden;
+    steer_dtype dtype;
+    const void *x;
+    uint64_t *before; /* [rows] device memory */
+    uint8_t *out;     /* [rows] device memory, or NULL */
+} steer_changed;
+
 /* How a sequence's next token is chosen. temperature 0: the greatest logit (the first of equals). */
 typedef struct steer_sampling {
     float temperature;
@@ -273,6 +283,7 @@ typedef struct steer_model_ops {
     int (*mixture)(void *device, const steer_mixture *args);
     int (*gather)(void *device, const steer_gather *args);
     int (*accumulate)(void *device, const steer_accumulate *args);
+    int (*changed)(void *device, const steer_changed *args);
     int (*logits)(void *device, const steer_logits *args);
     size_t (*sample_work)(void *device, const steer_sample *args);
     int (*sample)(void *device, const steer_sample *args);

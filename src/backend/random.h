@@ -59,6 +59,14 @@ STEER_RANDOM_FN void steer_philox(uint32_t out[4], const uint32_t counter[4], co
     out[3] = c3;
 }
 
+/* A bijection under which neighbours lie far apart: the finalizer of SplitMix64 (Steele, Lea and Flood, "Fast splittable
+ * pseudorandom number generators", 2014). */
+STEER_RANDOM_FN uint64_t steer_mix(uint64_t x) {
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return x ^ x >> 31;
+}
+
 /* Which place of a cumulative distribution draw number `draw` of a seed takes: uniform in [0, 1), 53 bits. The counter's
  * last word keeps draws apart from the blocks of random tensors. */
 STEER_RANDOM_FN double steer_random_draw(uint64_t seed, int64_t draw) {

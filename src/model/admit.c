@@ -40,11 +40,18 @@ static uint64_t scopes_at(const steer_spec *spec, const steer_sequence *sequence
     return scopes;
 }
 
-/* 1 if some of the operations from `start` on act on every token, or by one of the scopes. */
+enum { LEAVES = 0, ACTS = 1, MAY_ACT = 2 };
+
+/* Whether some of the operations from `start` on act on every token or by one of the scopes, or may if a condition holds. */
 static int acts(const steer_spec *spec, int32_t start, int32_t count, uint64_t scopes) {
-    for (int32_t i = start; i < start + count; i++)
-        if (spec->op_scope[i] < 0 || (scopes >> spec->op_scope[i] & 1)) return 1;
-    return 0;
+    int found = LEAVES;
+    for (int32_t i = start; i < start + count && found < MAY_ACT; i++) {
+        const steer_op *op = spec->ops[i];
+        if (steer_op_table[op->kind].is_noop(op)) continue;
+        if (spec->op_scope[i] < 0 || (scopes >> spec->op_scope[i] & 1))
+            found = op->gate_vector ? MAY_ACT : ACTS;
+    }
+    return found;
 }
 
 static int selects_any(const steer_spec *spec, const steer_sequence *sequence, int64_t from, int64_t to) {
@@ -98,8 +105,12 @@ static void count_shared(const steer_session *session, steer_sequence *sequence)
             const uint64_t scopes = scopes_at(spec, sequence, position);
             for (int32_t i = 0; i < spec->layer_count; i++)
                 steered[spec->layers[i].layer] +=
-                    acts(spec, spec->layers[i].start, spec->layers[i].count, scopes);
+                    acts(spec, spec->layers[i].start, spec->layers[i].count, scopes) == ACTS;
         }
+        for (int32_t i = 0; spec && session->fired.before && i < spec->layer_count; i++)
+            for (int32_t block = 0; block < sequence->hashed; block++)
+                steered[spec->layers[i].layer] += steer_fired_in_block(
+                    session, sequence->blocks[block], spec->layers[i].layer, (steer_site)site);
     }
 }
 

@@ -300,5 +300,5 @@ static int plan_site(steer_session *session, int site) {
 int steer_session_plan(steer_session *session) {
     make_requests(session);
     for (int site = 0; site < STEER_SITE_COUNT; site++) STEER_TRY(plan_site(session, site));
-    return STEER_OK;
+    return steer_fired_plan(session);
 }

@@ -6,7 +6,8 @@
 #include <string.h>
 
 enum { MOST_GRAPHS = 64, WHY_BYTES = 128 };
-enum { NOT_STEERED = 0, STEERED = 1, ADDED = 2 }; /* layers: by the plan's kernels, by folded adds alone */
+/* Layers: by folded adds alone, by the plan's kernels, by those with a look at what changed. */
+enum { NOT_STEERED = 0, ADDED = 1, STEERED = 2, WATCHED = 3 };
 
 struct steer_step_graph {
     steer_step_shape shape;
@@ -29,6 +30,7 @@ static int find_live(steer_session *session, char *live) {
             STEER_TRY(steer_plan_choose(&choice, session->plans[site], layer));
             live[site * layers + layer] = choice->path == STEER_PATH_NONE                 ? NOT_STEERED
                                           : steer_session_only_adds(session, layer, site) ? ADDED
+                                          : choice->conditional                           ? WATCHED
                                                                                           : STEERED;
         }
     }
@@ -125,7 +127,7 @@ static int serves(int *out, steer_session *session, steer_step_graph *graph) {
         for (int32_t layer = 0; layer < layers && *out; layer++) {
             char why[WHY_BYTES] = "";
             const steer_layer_choice *choice;
-            if (graph->live[site * layers + layer] != STEERED)
+            if (graph->live[site * layers + layer] < STEERED)
                 continue; /* folded adds run whatever their vectors are */
             STEER_TRY(steer_plan_choose(&choice, session->plans[site], layer));
             steer_envelope_compare(why, sizeof why, layer, &choice->needs,

@@ -220,6 +220,7 @@ static int add(int32_t *id, steer_session *session, const steer_sequence_desc *d
     STEER_TRY(check_tokens(session, desc));
     STEER_TRY(check_sampling(desc));
     STEER_TRY(check_specs(session->model, desc->specs));
+    STEER_TRY(steer_fired_prepare(session, desc->specs));
     STEER_TRY(check_wants(session, desc));
     if (desc->twin) STEER_TRY(steer_twin_prepare(session, desc));
     STEER_TRY(make_room(session));
@@ -306,6 +307,7 @@ int steer_session_set_specs(steer_session *session, int32_t id, steer_spec *cons
     steer_sequence *sequence;
     STEER_TRY(find(&sequence, session, id));
     STEER_TRY(check_specs(session->model, specs));
+    STEER_TRY(steer_fired_prepare(session, specs));
     if (sequence->capture && sequence->state == STEER_SEQUENCE_RUNNING &&
         sequence->computed > sequence->shared)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT,

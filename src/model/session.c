@@ -93,6 +93,7 @@ void steer_session_release(steer_session *session) {
     steer_step_graphs_free(session);
     for (int site = 0; site < STEER_SITE_COUNT; site++) steer_plan_release(session->plans[site]);
     steer_twin_free(session);
+    steer_fired_free(session);
     steer_engine_release(session->engine);
     steer_tensor_release(session->x);
     for (int32_t i = 0; i < session->memory_count; i++)

@@ -84,6 +84,18 @@ typedef struct steer_planned {
     int64_t tokens;
 } steer_planned;
 
+/* Where programs have conditions, on which rows they act; made when a sequence first has one. */
+typedef struct steer_fired {
+    int32_t *
+        place; /* [STEER_SITE_COUNT * layers] in `flags` of this step, -1: no program there has a condition */
+    int32_t count;  /* of places */
+    uint8_t *flags; /* [count, shape.rows] 1: the row changed */
+    uint8_t
+        *of_block; /* [blocks of the cache, STEER_SITE_COUNT * layers] rows that changed by such a program */
+    uint64_t *before; /* device, [rows] */
+    uint8_t *flags_device;
+} steer_fired;
+
 enum { STEER_STEP_CAPTURES = 8 }; /* captures that one step can serve */
 
 struct steer_session {
@@ -131,6 +143,7 @@ struct steer_session {
     int64_t rows, outputs; /* of this step */
     int64_t steps, rows_done;
     steer_twins twins;
+    steer_fired fired;
 
     int no_graphs;
     steer_step_graph **graphs; /* [graph_count] */
@@ -185,6 +198,18 @@ void steer_twin_note(const steer_session *session,
                      steer_sequence *leader); /* its chunk is counted as computed */
 /* Gives twins the tokens that were chosen, and ends them with their sequences. */
 void steer_twin_follow(steer_session *session);
+
+/* fired.c: makes room for what specs with conditions need, and finds the layers of a planned step that have such programs. */
+int steer_fired_prepare(steer_session *session, steer_spec *const *specs);
+void steer_fired_free(steer_session *session);
+int steer_fired_plan(steer_session *session);
+int steer_fired_watches(const steer_session *session, int32_t layer, steer_site site);
+/* Before a layer's operations, and after them. */
+int steer_fired_mark(steer_session *session, int32_t layer, steer_site site, int after);
+/* Waits for the step and adds to what its sequences count as steered. */
+int steer_fired_count(steer_session *session);
+/* Rows of a block that programs with conditions changed, when it was computed. */
+int64_t steer_fired_in_block(const steer_session *session, int32_t block, int32_t layer, steer_site site);
 
 /* Gives a step's batch to the plans of the sites that it needs. */
 int steer_session_plan(steer_session *session);

@@ -15,8 +15,10 @@ static int steers(void *context, int32_t layer, steer_site site) {
 
 static int steer(void *context, int32_t layer, steer_site site, void *x) {
     steer_session *session = context;
-    if (session->graph) return steer_step_graph_steer(session, layer, site);
-    return steer_plan_run(session->plans[site], layer, session->x, NULL);
+    STEER_TRY(steer_fired_mark(session, layer, site, 0));
+    STEER_TRY(session->graph ? steer_step_graph_steer(session, layer, site)
+                             : steer_plan_run(session->plans[site], layer, session->x, NULL));
+    return steer_fired_mark(session, layer, site, 1);
 }
 
 static const steer_row *adds(void *context, int32_t layer, steer_site site) {
@@ -155,21 +157,6 @@ static int keep_logits(steer_session *session, steer_sequence *sequence) {
 
 /* ---- What came of it ------------------------------------------------------------------------------------------- */
 
-static void count_steered(steer_session *session) {
-    const int32_t layers = session->model->layers;
-    for (int site = 0; site < STEER_SITE_COUNT; site++) {
-        if (!session->live[site]) continue;
-        const steer_batch *batch = &session->plans[site]->batch;
-        for (int32_t i = 0; i < batch->segment_count; i++) {
-            const steer_segment *segment = &batch->segments[i];
-            if (!segment->compiled) continue;
-            int64_t *steered = session->request_of[segment->request]->steered + (int64_t)site * layers;
-            for (int32_t layer = 0; layer < layers; layer++)
-                if (steer_compiled_program(segment->compiled, layer)) steered[layer] += segment->rows;
-        }
-    }
-}
-
 static void publish(steer_session *session, steer_sequence *sequence) {
     while ((int64_t)(sequence->hashed + 1) * STEER_KV_BLOCK <= sequence->computed) {
         const int32_t *tokens = sequence->tokens + (int64_t)sequence->hashed * STEER_KV_BLOCK;
@@ -270,12 +257,12 @@ static int run(steer_session *session) {
     STEER_TRY(session->generating ? steer_session_replay(session) : steer_session_issue(session));
     for (int32_t s = 0; s < session->slots; s++)
         if (session->slot[s] && session->slot[s]->chunk) STEER_TRY(keep_logits(session, session->slot[s]));
-    count_steered(session);
     for_each(session, note_issued);
     session->steps++;
     session->rows_done += session->rows;
     STEER_TRY(steer_twin_judge(session));
     STEER_TRY(fetch_results(session));
+    STEER_TRY(steer_fired_count(session));
     for_each(session, note_results);
     steer_twin_follow(session);
     return STEER_OK;

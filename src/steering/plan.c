@@ -206,7 +206,7 @@ int steer_plan_check_layer(int32_t layer) {
 
 static void choose_auto(steer_layer_choice *choice, const steer_batch *batch, int32_t layer) {
     steer_program *first = NULL;
-    int programs = 0, holes = batch->has_unsteered;
+    int programs = 0, holes = batch->has_unsteered, conditional = 0;
     int64_t vectors = 0, found = 0;
     steer_envelope needs = {.rows = batch->total};
     for (int32_t i = 0; i < batch->held_count; i++) {
@@ -225,9 +225,11 @@ static void choose_auto(steer_layer_choice *choice, const steer_batch *batch, in
             needs.max_image_bytes = (int64_t)program->image_bytes;
         needs.both |= steer_program_has_both(program);
         needs.norm |= program->entry.norm;
+        conditional |= program->conditional;
     }
     choice->needs = needs;
     choice->program = first;
+    choice->conditional = conditional;
     choice->path = programs == 0             ? STEER_PATH_NONE
                    : programs == 1 && !holes ? STEER_PATH_UNIFORM
                                              : STEER_PATH_MIXED;

@@ -45,6 +45,7 @@ typedef struct steer_layer_choice {
     steer_path path;
     const char *why;
     steer_program *program;                  /* path uniform: the one program */
+    int conditional;                         /* some program is */
     steer_envelope needs;                    /* of the batch on this layer */
     int32_t rows_per_program, usual_vectors; /* as in steer_launch */
 } steer_layer_choice;

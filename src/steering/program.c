@@ -299,6 +299,7 @@ static int create(steer_program **out, steer_engine *engine, steer_hash hash, st
     program->hash = hash;
     program->source = source;
     program->source_count = count;
+    for (int32_t i = 0; i < count; i++) program->conditional |= source[i].gate_vector != NULL;
     draft d = {.hidden = engine->hidden};
     int status = draft_compile(&d, source, count);
     if (status == STEER_OK) status = load(program, engine, &d);

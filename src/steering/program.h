@@ -25,6 +25,7 @@ typedef struct steer_program {
     steer_node node; /* in the engine's table, by content hash */
     steer_hash hash;
     int64_t users;        /* compiled specs that hold it */
+    int conditional;      /* some operation depends on what the row is: it may leave the row alone */
     int32_t source_count; /* operations, no-ops dropped */
     steer_source *source;
     int32_t resident_count;

@@ -88,6 +88,35 @@ static void test_accumulate(steer_dtype dtype) {
     free(expected);
 }
 
+static void test_changed(steer_dtype dtype) {
+    const int64_t rows = between(1, 40), hidden = between(1, 300);
+    array *x = array_noise(dtype, rows * hidden, 1), *moved = array_full(dtype, rows * hidden, 0);
+    int expected[40];
+    for (int64_t row = 0; row < rows; row++) {
+        const int64_t other = pick((int)hidden), a = pick((int)hidden);
+        expected[row] = pick(3);
+        for (int64_t i = 0; i < hidden; i++) moved->values[row * hidden + i] = x->values[row * hidden + i];
+        double *at = moved->values + row * hidden;
+        if (expected[row] == 1) at[a] = at[a] == 0 ? 1 : -at[a];
+        if (expected[row] == 2) { /* the same elements in another order */
+            const double kept = at[a];
+            expected[row] = at[a] != at[other];
+            at[a] = at[other];
+            at[other] = kept;
+        }
+    }
+    array_write(moved);
+    uint64_t *before = work_of((size_t)rows * sizeof *before);
+    array *out = array_full(STEER_U8, rows, 9);
+    DESCRIBE("changed %s rows %d hidden %d", dtype_names[dtype], (int)rows, (int)hidden);
+    CHECK_OP(changed, (&(steer_changed){rows, hidden, dtype, x->data, before, NULL}));
+    CHECK_OP(changed, (&(steer_changed){rows, hidden, dtype, moved->data, before, out->data}));
+    array_read(out);
+    int same = 1;
+    for (int64_t row = 0; row < rows; row++) same &= out->values[row] == (expected[row] != 0);
+    check_report(same, __FILE__, __LINE__, "rows that changed", about);
+}
+
 /* ---- Norms -------------------------------------------------------------------------------------------------------- */
 
 /* A table of rows whose programs on layer 3 are folded adds, or that have none there: added[row] says which. */
@@ -485,6 +514,7 @@ static void test_dtype(steer_dtype dtype) {
     for (int round = 0; round < 6; round++) {
         test_embed(dtype);
         test_accumulate(dtype);
+        test_changed(dtype);
         for (int post = 0; post < 4; post++)
             for (int next = 0; next < 4; next++) test_residual(dtype, kinds[post], kinds[next]);
         for (int kind = 1; kind < 4; kind++) test_norm_parts(dtype, kinds[kind]);

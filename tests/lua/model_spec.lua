@@ -209,6 +209,31 @@ describe("steered sequences", function()
         assert.same({}, out[2].steered)
     end)
 
+    it("count where conditions held, also what is found in the cache", function()
+        local lm = open "llama"
+        local v, gate = T.randn({ lm.hidden }, { seed = 3 }), T.randn({ lm.hidden }, { seed = 4 })
+        local ids = prompt(lm, 50, 3)
+        local seen = lm:capture({ { tokens = ids } }, { tokens = "all", layers = { 1 } }):to("cpu")
+        local values = seen:select(2, 1):matmul(gate:to("cpu"):reshape(lm.hidden, 1)):reshape(#ids):totable()
+        local sorted = { unpack(values) }
+        table.sort(sorted)
+        for _, place in ipairs { 10, 25, 49 } do
+            local threshold = (sorted[place] + sorted[place + 1]) / 2
+            local when = { vector = gate, above = threshold }
+            for _, operations in ipairs { { steer.add(v, 1, { when = when }) },
+                { steer.add(v, 1, { when = when }), steer.ablate(v, 0, { when = when, where = { prompt_window = { 0, 10 } } }) } } do
+                local spec = steer.spec { [1] = operations, [0] = { steer.add(v, 0) } }
+                local session, list = run(lm, { sequences = 1, tokens = 256, rows = 16 },
+                    { { tokens = ids, spec = spec, max_tokens = 0 }, { tokens = ids, spec = spec, max_tokens = 0 } })
+                for i, id in ipairs(list) do
+                    assert.same({ [1] = #ids - place }, session:steered(id))
+                    assert.equals(i == 1, session:status(id).shared == 0)
+                end
+                session:close()
+            end
+        end
+    end)
+
     it("fork, and take another spec while they run", function()
         local lm = open "llama"
         local spec, ids = spec_for(lm, 4), prompt(lm, 37, 2)

@@ -106,10 +106,10 @@ end
 -- What steered the first n tokens, of which some may have been found.
 local function check_steered(session, id, own, all, n)
     local tokens = { unpack(all, 1, n) }
-    local other = own.lm:session { sequences = 1, tokens = n, sharing = false }
+    local other = own.lm:session { sequences = 1, tokens = own.most, sharing = false }
     local same = other:add { tokens = tokens, prompt_tokens = math.min(own.prompt_tokens, n),
-        spec = own.history[#own.history].spec }
-    while other:step() > 0 do end
+        spec = own.history[#own.history].spec, max_tokens = own.most - n }
+    while other:status(same).computed < n do other:step() end
     if own.prompt_tokens <= n then assert.same(other:steered(same), session:steered(id)) end
     other:close()
 end
