@@ -110,6 +110,8 @@ typedef struct steer_session_desc {
     int64_t vector_bytes; /* as in steer_engine_desc */
     int32_t no_sharing;   /* 1: equal beginnings are computed for each sequence */
     int32_t no_graphs;    /* 1: steps are launched piece by piece, never as a captured graph */
+    int32_t
+        reproducible; /* 1: no bit of a sequence depends on what runs beside it, nor on the rows of a step; slower */
 } steer_session_desc;
 
 typedef enum steer_sequence_state {

@@ -4,8 +4,8 @@
  *     out    = sum of exp(s[p] - max) * v[p] / sum of exp(s[p] - max)
  *
  * A sequence with few rows in this step is served row by row, its context split over blocks whose partial results are combined
- * (attention.cu). One with more rows, a chunk of a prompt, is served by tiles of rows that go through the context tile by tile.
- * Which kernel it is, where splits and tiles begin and in which order they are added depends on the sequence alone, so a row
+ * (attention.cu). One with more rows, a chunk of a prompt, is served by tiles of rows that go through the context tile by tile; in a
+ * reproducible step every chunk of a prompt is, as it depends on the other sequences how long it is. Which kernel it is, where splits and tiles begin and in which order they are added depends on the sequence alone, so a row
  * has the same bits whatever else is in the batch. */
 #ifndef STEER_KERNELS_ATTENTION_CUH
 #define STEER_KERNELS_ATTENTION_CUH
@@ -49,17 +49,20 @@ struct steer_place {
     int64_t row, slot;
     int sequence;
 };
+/* Whether a sequence is served row by row. */
+__device__ __forceinline__ bool steer_is_few(const steer_rows &rows, int s) {
+    return rows.first[s + 1] - rows.first[s] <= STEER_ATTEND_FEW && (!rows.generated || rows.generated[s]);
+}
 __device__ __forceinline__ steer_place steer_place_of(const steer_rows &rows, steer_attend_rows which,
                                                       int64_t i) {
     if (which == STEER_ATTEND_ALL) return {i, i, rows.sequence[i]};
     if (which == STEER_ATTEND_MANYS) {
         const int s = rows.sequence[i];
-        const bool few = s >= 0 && rows.first[s + 1] - rows.first[s] <= STEER_ATTEND_FEW;
-        return {few ? -1 : i, i, s};
+        return {s >= 0 && steer_is_few(rows, s) ? -1 : i, i, s};
     }
     const int s = (int)(i / STEER_ATTEND_FEW), r = (int)(i % STEER_ATTEND_FEW);
     const int first = rows.first[s], count = rows.first[s + 1] - first;
-    return {count > STEER_ATTEND_FEW || r >= count ? -1 : first + r, i, s};
+    return {!steer_is_few(rows, s) || r >= count ? -1 : first + r, i, s};
 }
 
 /* prompt.cu and decode.cu: the tensor cores serve such dtypes and sizes. */

@@ -11,11 +11,14 @@
 #include <string.h>
 
 enum { WORKSPACE_BYTES = 32 << 20, WORKSPACES = 8, ALGORITHMS = 1024 };
+enum {
+    REPRODUCIBLE_ROWS = 256
+}; /* whose algorithm serves all numbers of rows: 13 % slower at 64 rows, half as fast at 2048 */
 
 /* What an algorithm is chosen for. */
 struct product_key {
     int64_t rows, in, out, x_stride, y_stride; /* rows: the most of the step */
-    int32_t dtype, y_dtype, adds, alignment;
+    int32_t dtype, y_dtype, adds, alignment, reproducible, padding;
 };
 
 /* Memory that a stream's products work in: one after the other, so one is enough for a stream. */
@@ -152,13 +155,16 @@ struct preference {
     }
 };
 
-/* Asks for the algorithm of a step of rows. Partial sums are added in f32, in a fixed order. */
+/* Asks for the algorithm of a step of rows. Partial sums are added in f32, in a fixed order; where bits may not depend on how many
+ * rows there are, there are none. */
 int ask(steer_cuda_linears *linears, const steer_linear &a, const product_key &key,
         cublasLtMatmulAlgo_t *out) {
     product p;
     preference wish;
     const uint64_t workspace = WORKSPACE_BYTES;
-    const uint32_t reduction = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE, alignment = (uint32_t)key.alignment;
+    const uint32_t reduction = a.reproducible ? CUBLASLT_REDUCTION_SCHEME_NONE
+                                              : CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE,
+                   alignment = (uint32_t)key.alignment;
     STEER_CUDA_CHECK(describe(&p, a, key.rows));
     TRY_BLAS(cublasLtMatmulPreferenceInit(&wish.opaque), "cublasLtMatmulPreferenceInit");
     STEER_CUDA_CHECK(wish.set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace));
@@ -185,9 +191,16 @@ int get_algorithm(steer_cuda_linears *linears, const steer_linear &a, cublasLtMa
     for (const void *data : {a.weight, static_cast<const void *>(a.y)}) {
         if (alignment_of(data) < alignment) alignment = alignment_of(data);
     }
-    const product_key key = {step_of(a.rows),    a.in,           a.out,
-                             a.x_stride,         a.y_stride,     (int32_t)a.dtype,
-                             (int32_t)a.y_dtype, a.bias ? 1 : 0, (int32_t)alignment};
+    const product_key key = {a.reproducible ? (int64_t)REPRODUCIBLE_ROWS : step_of(a.rows),
+                             a.in,
+                             a.out,
+                             a.x_stride,
+                             a.y_stride,
+                             (int32_t)a.dtype,
+                             (int32_t)a.y_dtype,
+                             a.bias ? 1 : 0,
+                             (int32_t)alignment,
+                             a.reproducible};
     for (int i = 0; i < linears->algorithms; i++) {
         if (memcmp(&linears->known[i].key, &key, sizeof key) == 0) {
             *out = linears->known[i].algorithm;
@@ -255,8 +268,8 @@ int steer_cuda_linear(void *handle, const steer_linear *args) {
         return STEER_CUDA_FAIL(STEER_E_DTYPE_MISMATCH,
                                "y_dtype: %d from %d, expected f32, f16 or bf16, and f32 or the same",
                                (int)args->y_dtype, (int)args->dtype);
-    if (steer_gemv_mma_serves(*args)) return steer_gemv_mma(device, *args);
-    if (args->rows <= STEER_GEMV_ROWS) return steer_gemv(device, *args);
+    if (!args->reproducible && steer_gemv_mma_serves(*args)) return steer_gemv_mma(device, *args);
+    if (!args->reproducible && args->rows <= STEER_GEMV_ROWS) return steer_gemv(device, *args);
     if (is_put(*args)) STEER_CUDA_CHECK(put_bias(device, *args));
     return multiply(device, *args);
 }

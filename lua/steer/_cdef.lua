@@ -427,6 +427,8 @@ typedef struct steer_session_desc {
     int64_t vector_bytes;
     int32_t no_sharing;
     int32_t no_graphs;
+    int32_t
+        reproducible;
 } steer_session_desc;
 typedef enum steer_sequence_state {
     STEER_SEQUENCE_WAITING = 0,

@@ -18,7 +18,7 @@ Session.__index, Session.__topic = Session, "session"
 local STATES = { [0] = "waiting", "running", "stop", "length", "failed" }
 local SESSION_OPTIONS = {
     sequences = "number", tokens = "number", rows = "number", vector_bytes = "number", sharing = "boolean",
-    graphs = "boolean",
+    graphs = "boolean", reproducible = "boolean",
 }
 
 local session_out, id_out = ffi.new("steer_session *[1]"), ffi.new("int32_t[1]")
@@ -29,7 +29,8 @@ local count_out, tensor_out = ffi.new("int64_t[1]"), ffi.new("steer_tensor *[1]"
 -- @tparam[opt] table opts sequences (most that run at the same time, default 16; more wait), tokens (positions that the
 -- KV cache has room for, default 16 times 512 or the model's context if that is less), rows (most rows of a step),
 -- vector_bytes (budget of steering vectors on the device), sharing (default true: equal beginnings are computed once),
--- graphs (default true: steps that only generate are captured and replayed, on devices that can)
+-- graphs (default true: steps that only generate are captured and replayed, on devices that can), reproducible (default
+-- as the model was opened: no bit of a sequence depends on what runs beside it)
 -- @return a session with add, step, status, tokens, logprobs, logits, steered, fork, set_spec, stop, drop, stats, close
 function M.session(lm, opts)
     opts = options.check("session", opts, SESSION_OPTIONS)
@@ -41,6 +42,8 @@ function M.session(lm, opts)
     desc.vector_bytes = check.integer("session", "vector_bytes", opts.vector_bytes or 0, 0)
     desc.no_sharing = opts.sharing == false and 1 or 0
     desc.no_graphs = opts.graphs == false and 1 or 0
+    if opts.reproducible == nil then opts.reproducible = lm.reproducible end
+    desc.reproducible = opts.reproducible and 1 or 0
     c.alloc(C.steer_session_create, session_out, lm:handle_for("session"), desc)
     return setmetatable({
         handle = c.own(session_out[0], C.steer_session_release), model = lm, sequences = tonumber(desc.sequences),

@@ -29,6 +29,7 @@ local loader_out, model_out = ffi.new("steer_loader *[1]"), ffi.new("steer_model
 local share_out, info = ffi.new("double[1]"), c.descriptor("steer_model_info")
 local MODEL_OPTIONS = {
     device = true, dtype = "string", progress = "boolean", weights = "string", seed = "number",
+    reproducible = "boolean",
 }
 local DTYPES = { f32 = C.STEER_F32, f16 = C.STEER_F16, bf16 = C.STEER_BF16 }
 
@@ -98,7 +99,9 @@ end
 -- @tparam[opt] table opts device (default steer.device()), dtype ("f32", "f16" or "bf16"; default as the config says,
 -- for GGUF "bf16" on a GPU and "f32" on the CPU), progress (default true: a bar on a terminal while it loads),
 -- weights ("random": none are read, so the folder needs only a config.json; they are drawn on the device, norms 1, all
--- others normal with deviation 0.02; for measuring a model's speed), seed (of random weights, default 0)
+-- others normal with deviation 0.02; for measuring a model's speed), seed (of random weights, default 0),
+-- reproducible (default false: the last bits of a request may depend on how many others run beside it; true: no bit
+-- does, at a price that the README states)
 -- @return a model; not_found, format and unsupported name the file, field and tensor at fault; out_of_memory says how
 -- much the model needs and what is free
 function M.model(path, opts)
@@ -119,6 +122,7 @@ function M.model(path, opts)
         device = ffi.string(C.steer_device_id(C.steer_model_device(handle))), family = ffi.string(info.family),
         heads = info.heads, kv_heads = info.kv_heads, head_dim = info.head_dim, bytes = tonumber(info.bytes),
         token_bytes = tonumber(info.token_bytes), eos = eos, bos = info.bos >= 0 and info.bos or nil,
+        reproducible = opts.reproducible == true,
     }, Model)
 end
 

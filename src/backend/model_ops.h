@@ -57,8 +57,11 @@ typedef struct steer_rows {
     const int32_t
         *blocks; /* [sequences, blocks_stride] block numbers by position / STEER_KV_BLOCK; -1: forgotten */
     int64_t blocks_stride;
+    int32_t reproducible; /* 1: the bits of a row may not depend on the others of the step */
+    const int32_t *
+        generated; /* [sequences] with it: 1 where the one row is a generated token, else of a prompt; or NULL */
     /* Bounds that the host knows: they choose kernels and geometry only. */
-    int64_t most_rows;    /* of one sequence in this step */
+    int64_t most_rows;    /* of one sequence in this step; more than 1 where some row is not `generated` */
     int64_t most_context; /* greatest position + 1 */
 } steer_rows;
 
@@ -99,8 +102,8 @@ typedef struct steer_norm_parts {
     int32_t distinct;
 } steer_norm_parts;
 
-/* y = x @ weight^T + bias. What stands before and after
- * the product, `norm` and what follows it, is asked for where fuses() allows it. */
+/* y = x @ weight^T + bias. What stands before and after the product, `norm` and what follows it, is asked for where fuses() allows
+ * it, and never together with `reproducible`. */
 typedef struct steer_linear {
     int64_t rows, in, out;
     steer_dtype dtype;
@@ -117,6 +120,7 @@ typedef struct steer_linear {
     void *
         stream; /* not NULL: stream += multiplier * y, [rows, y_stride] of dtype, in place of y, as steer_residual does */
     float multiplier;
+    int32_t reproducible; /* 1: the bits of a row may not depend on how many rows there are */
 } steer_linear;
 
 /* Of every row: q and k norms by head, rotation of q and k, and k and v into the cache. Normed heads are rounded to the dtype before
@@ -167,13 +171,14 @@ typedef struct steer_mixture {
     steer_dtype dtype;
     steer_activation act;
     int32_t experts, top_k;
-    int32_t renormalize; /* 1: the weights of the chosen experts sum to 1 */
-    const void *x;       /* [rows, hidden] */
-    const void *router;  /* [experts, hidden]; softmax over all in f32 */
-    const void *gate_up; /* [experts, 2 * size, hidden] */
-    const void *down;    /* [experts, hidden, size] */
-    void *y;             /* [rows, hidden] */
-    void *work;          /* device memory of mixture_work() bytes */
+    int32_t renormalize;  /* 1: the weights of the chosen experts sum to 1 */
+    const void *x;        /* [rows, hidden] */
+    const void *router;   /* [experts, hidden]; softmax over all in f32 */
+    const void *gate_up;  /* [experts, 2 * size, hidden] */
+    const void *down;     /* [experts, hidden, size] */
+    void *y;              /* [rows, hidden] */
+    void *work;           /* device memory of mixture_work() bytes */
+    int32_t reproducible; /* as in steer_linear */
 } steer_mixture;
 
 /* out[i] = x[index[i]]; an index of -1 gives zeros. */

@@ -24,9 +24,17 @@ static int64_t first_output(const steer_sequence *sequence, int64_t end) {
     return first < sequence->computed ? sequence->computed : first;
 }
 
+/* Most positions of the sequence's next chunk: where no bit may depend on chunks, given tokens and generated ones are computed apart,
+ * these one by one. */
+static int64_t most_of_chunk(const steer_session *session, const steer_sequence *sequence) {
+    if (!session->reproducible) return sequence->count - sequence->computed;
+    return sequence->computed < sequence->given ? sequence->given - sequence->computed : 1;
+}
+
 /* Gives the sequence a chunk of at most `rows` positions and `outputs` logits. */
-static void choose_chunk(steer_sequence *sequence, int64_t rows, int64_t outputs) {
-    const int64_t left = sequence->count - sequence->computed;
+static void choose_chunk(const steer_session *session, steer_sequence *sequence, int64_t rows,
+                         int64_t outputs) {
+    const int64_t left = most_of_chunk(session, sequence);
     int64_t chunk = left < rows ? left : rows;
     while (chunk > 0) {
         const int64_t end = sequence->computed + chunk, wanted = end - first_output(sequence, end);
@@ -40,14 +48,14 @@ static void choose_chunk(steer_sequence *sequence, int64_t rows, int64_t outputs
 }
 
 /* A sequence and its twin: the one that is behind catches up, then both go on in step. */
-static void choose_pair(steer_sequence *leader, int64_t rows, int64_t outputs) {
+static void choose_pair(const steer_session *session, steer_sequence *leader, int64_t rows, int64_t outputs) {
     steer_sequence *twin = leader->twin, *behind = leader->computed < twin->computed ? leader : twin;
     const int64_t gap = leader->computed + twin->computed - 2 * behind->computed;
     if (gap > 0) {
-        choose_chunk(behind, rows < gap ? rows : gap, outputs);
+        choose_chunk(session, behind, rows < gap ? rows : gap, outputs);
         return;
     }
-    choose_chunk(leader, rows / 2, outputs / 2);
+    choose_chunk(session, leader, rows / 2, outputs / 2);
     twin->chunk = leader->chunk;
     twin->outputs = leader->outputs;
 }
@@ -69,9 +77,9 @@ static void choose_chunks(steer_session *session) {
             if (!sequence || sequence->slot < 0 || sequence->leader) continue;
             if ((left_of(sequence) > 1) != pass) continue;
             if (!sequence->twin) {
-                choose_chunk(sequence, rows, outputs);
+                choose_chunk(session, sequence, rows, outputs);
             } else {
-                choose_pair(sequence, rows, outputs);
+                choose_pair(session, sequence, rows, outputs);
                 rows -= sequence->twin->chunk;
                 outputs -= sequence->twin->outputs;
             }
@@ -126,6 +134,7 @@ static void write_rows(steer_session *session, steer_sequence *sequence) {
     }
     memcpy(at->blocks + (size_t)sequence->slot * (size_t)session->blocks_stride, sequence->blocks,
            (size_t)sequence->block_count * sizeof *at->blocks);
+    at->generated[sequence->slot] = sequence->computed >= sequence->given;
     write_outputs(session, sequence, row);
     session->rows += sequence->chunk;
 }
@@ -192,6 +201,8 @@ static void set_shape(steer_session *session) {
         const steer_sequence *sequence = session->slot[s];
         if (!sequence || sequence->chunk == 0) continue;
         const int64_t end = sequence->computed + sequence->chunk;
+        const int64_t rows = session->reproducible && sequence->computed < sequence->given ? 2 : 1;
+        if (rows > shape->most_rows) shape->most_rows = rows;
         if (sequence->chunk > shape->most_rows) shape->most_rows = sequence->chunk;
         if (end > shape->most_context) shape->most_context = end;
     }

@@ -72,7 +72,8 @@ static steer_linear linear_of(const run *r, const steer_dense *dense, const void
                           .bias = dense->bias,
                           .y = y,
                           .y_dtype = r->model->dtype,
-                          .y_stride = dense->out};
+                          .y_stride = dense->out,
+                          .reproducible = r->step->rows->reproducible};
 }
 
 /* y of the normed residual stream: which is in scratch->normed, unless the product takes the norm itself. */
@@ -98,7 +99,7 @@ static int linear_out(const run *r, const steer_dense *dense, const void *x, ste
 /* Whether the products of a step's rows take norms, make activations and add to the stream. */
 static int fuses(const run *r) {
     const steer_model *model = r->model;
-    if (!r->ops->fuses) return 0;
+    if (!r->ops->fuses || r->step->rows->reproducible) return 0;
     for (int32_t l = 0; l < model->layers; l++) {
         const steer_layer *layer = &model->layer[l];
         const steer_dense *dense[] = {&layer->qkv, &layer->o, &layer->mlp.up, &layer->mlp.down};
@@ -190,6 +191,7 @@ static int mixture(const run *r, const steer_mlp *mlp, steer_norm norm) {
                                 .experts = mlp->experts,
                                 .top_k = mlp->top_k,
                                 .renormalize = mlp->renormalize,
+                                .reproducible = r->step->rows->reproducible,
                                 .x = norm.kind ? r->scratch->normed : r->scratch->x,
                                 .router = mlp->router,
                                 .gate_up = mlp->experts_gate_up,
@@ -293,7 +295,7 @@ static int logits(const run *r) {
                                  .out = r->scratch->last,
                                  .out_dtype = model->dtype};
     STEER_TRY(r->ops->gather(r->device, &gather));
-    return steer_head(model, r->scratch->last, gather.count, r->scratch->logits);
+    return steer_head(model, r->scratch->last, gather.count, r->scratch->logits, r->step->rows->reproducible);
 }
 
 int steer_forward(const steer_model *model, const steer_scratch *scratch, const steer_step *step) {

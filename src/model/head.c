@@ -19,7 +19,7 @@ static int check(const steer_model *model, const steer_tensor *hidden) {
     return STEER_OK;
 }
 
-int steer_head(const steer_model *model, void *rows, int64_t n, float *logits) {
+int steer_head(const steer_model *model, void *rows, int64_t n, float *logits, int reproducible) {
     const steer_norm_parts norm = {.rows = n,
                                    .stride = model->hidden,
                                    .parts = 1,
@@ -38,7 +38,8 @@ int steer_head(const steer_model *model, void *rows, int64_t n, float *logits) {
                          .y = logits,
                          .y_dtype = STEER_F32,
                          .y_stride = model->vocab,
-                         .norm = model->norm};
+                         .norm = model->norm,
+                         .reproducible = reproducible};
     const steer_logits scale = {.count = n,
                                 .vocab = model->vocab,
                                 .logits = logits,
@@ -46,7 +47,7 @@ int steer_head(const steer_model *model, void *rows, int64_t n, float *logits) {
                                 .softcap = model->logit_softcap};
     const steer_model_ops *ops = model->ops;
     void *device = model->device->state;
-    if (!ops->fuses || !ops->fuses(device, &head)) {
+    if (reproducible || !ops->fuses || !ops->fuses(device, &head)) {
         head.norm.kind = STEER_NORM_NONE;
         if (norm.norm.kind) STEER_TRY(ops->norm_parts(device, &norm));
     }
@@ -65,7 +66,7 @@ int steer_model_logits(steer_tensor **out, steer_model *model, steer_tensor *hid
     STEER_TRY(steer_tensor_make(&rows, model->device, model->dtype, 2, hidden->view.shape));
     int status = steer_tensor_assign(rows, hidden);
     if (status == STEER_OK) status = steer_tensor_make(&logits, model->device, STEER_F32, 2, shape);
-    if (status == STEER_OK) status = steer_head(model, rows->view.data, n, logits->view.data);
+    if (status == STEER_OK) status = steer_head(model, rows->view.data, n, logits->view.data, 0);
     steer_tensor_release(rows);
     if (status != STEER_OK) {
         steer_tensor_release(logits);

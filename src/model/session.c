@@ -28,6 +28,7 @@ static char *lay_out(steer_step_arrays *at, char *base, const steer_session *ses
                  {&at->turns, (size_t)rows},
                  {&at->slots, (size_t)rows},
                  {&at->first, slots + 1},
+                 {&at->generated, slots},
                  {&at->output, (size_t)outputs},
                  {&at->output_slot, (size_t)outputs},
                  {&at->target, (size_t)outputs},
@@ -145,6 +146,7 @@ static int build(steer_session *session, const steer_session_desc *desc) {
     const int64_t longest = (model->context + STEER_KV_BLOCK - 1) / STEER_KV_BLOCK;
     session->slots = desc->sequences;
     session->share = !desc->no_sharing;
+    session->reproducible = desc->reproducible;
     session->no_graphs = desc->no_graphs || !model->device->backend->graph_begin;
     session->blocks_stride = (int32_t)(longest < blocks ? longest : blocks);
     STEER_TRY(steer_cache_create(&session->cache, model, blocks)); /* first, as it says what is free */

@@ -65,6 +65,7 @@ typedef struct steer_step_arrays {
     steer_sampling *how;                                 /* [outputs] */
     int32_t *ids, *sequence, *positions, *turns, *slots; /* [rows] */
     int32_t *first;                                      /* [slots + 1] */
+    int32_t *generated;                                  /* [slots] */
     int32_t *blocks;                                     /* [slots, blocks_stride] */
     int32_t *output, *output_slot,
         *target;    /* [outputs] row; slot that a token is chosen for or -1; target of logprob or -1 */
@@ -145,7 +146,7 @@ struct steer_session {
     steer_twins twins;
     steer_fired fired;
 
-    int no_graphs;
+    int no_graphs, reproducible;
     steer_step_graph **graphs; /* [graph_count] */
     char *live_layers;         /* [STEER_SITE_COUNT * layers] of this step, while its graph is looked for */
     steer_step_graph *graph;   /* that is being captured, or NULL */

@@ -67,6 +67,8 @@ static int forward(steer_session *session) {
                              .first = at->first,
                              .blocks = at->blocks,
                              .blocks_stride = session->blocks_stride,
+                             .reproducible = session->reproducible,
+                             .generated = session->reproducible ? at->generated : NULL,
                              .most_rows = shape->most_rows,
                              .most_context = shape->most_context};
     const steer_step step = {.rows = &rows,
@@ -162,7 +164,8 @@ static void publish(steer_session *session, steer_sequence *sequence) {
         const int32_t *tokens = sequence->tokens + (int64_t)sequence->hashed * STEER_KV_BLOCK;
         const steer_hash key = steer_sequence_block_key(sequence, sequence->hashed);
         sequence->content = steer_kv_content(sequence->content, key, tokens);
-        if (session->share)
+        const int of_prompt = (int64_t)(sequence->hashed + 1) * STEER_KV_BLOCK <= sequence->given;
+        if (session->share && (of_prompt || !session->reproducible))
             steer_kv_publish(&session->kv, sequence->blocks[sequence->hashed], sequence->content, tokens);
         sequence->hashed++;
     }

@@ -388,8 +388,8 @@ static void test_mixture(steer_dtype dtype, steer_activation act) {
     array *gate_up = array_noise(dtype, experts * 2 * size * hidden, 0.3);
     array *down = array_noise(dtype, experts * hidden * size, 0.3),
           *y = array_full(dtype, rows * hidden, NAN);
-    steer_mixture args = {rows,    hidden,  size,         dtype,         act,        experts, top_k,
-                          pick(2), x->data, router->data, gate_up->data, down->data, y->data, NULL};
+    steer_mixture args = {rows,    hidden,       size,          dtype,      act,     experts, top_k, pick(2),
+                          x->data, router->data, gate_up->data, down->data, y->data, NULL,    0};
     args.work = work_of(ops->mixture_work(device->state, &args));
     DESCRIBE("mixture %s %s rows %d hidden %d size %d experts %d top_k %d renormalize %d", dtype_names[dtype],
              act_names[act], (int)rows, (int)hidden, (int)size, experts, top_k, args.renormalize);

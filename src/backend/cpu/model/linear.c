@@ -1,7 +1,8 @@
 /* linear.c: y = x @ weight^T + bias.
  *
  * Up to TILE_ROWS rows go through tiles of the weight (tile.c), which is read once for all of them, and a row's bits do not depend on
- * its neighbours. More go through CBLAS by blocks of the weight in f32; without CBLAS tiles serve them too. */
+ * its neighbours. More go through CBLAS by blocks of the weight in f32; tiles serve them too without CBLAS, and where bits may not
+ * depend on how many rows there are. */
 #include "backend/cpu/model/row.h"
 
 #include <limits.h>
@@ -105,7 +106,7 @@ static int by_blocks(const steer_linear *args) {
 
 int steer_cpu_linear(void *device, const steer_linear *args) {
     const int fits = args->rows <= INT_MAX && args->in <= INT_MAX && args->x_stride <= INT_MAX;
-    return args->rows > TILE_ROWS && fits ? by_blocks(args) : by_tiles(args);
+    return args->rows > TILE_ROWS && fits && !args->reproducible ? by_blocks(args) : by_tiles(args);
 }
 #else
 int steer_cpu_linear(void *device, const steer_linear *args) { return by_tiles(args); }

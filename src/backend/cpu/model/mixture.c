@@ -50,6 +50,7 @@ static void route(const steer_mixture *args, float *score) {
 static int product(const steer_mixture *args, int64_t rows, int64_t in, int64_t out, const void *x,
                    const void *weight, float *y) {
     const steer_linear linear = {.rows = rows,
+                                 .reproducible = args->reproducible,
                                  .in = in,
                                  .out = out,
                                  .dtype = args->dtype,
