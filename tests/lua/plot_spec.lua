@@ -70,9 +70,13 @@ describe("steer.plot", function()
 
     drawing("gives medians and quartiles of the samples", function()
         local list = { 5, 1, 2, 4, 3 }
-        local one = sweeps.write("one.jsonl", { "a" }, { ok({ a = 1 }, { t_s = 9 }, { t_s = list }) })
-        local tsv = files.get(steer.plot(one, { x = "a", y = "t_s" }).files.tsv)
-        assert_found(tsv, "\n1\t3\t2\t4\t1\t5\t5\t1\t\n")
+        local one = sweeps.write("one.jsonl", { "a" }, { ok({ a = 1 }, { t_s = 3, m = 9 }, { t_s = list, m = list }) })
+        local drawn = steer.plot(one, { x = "a", y = "t_s" })
+        assert_found(files.get(drawn.files.tsv), "\n1\t3\t2\t4\t1\t5\t5\t1\t\n")
+        assert_found(files.get(drawn.files.svg), ">t %(s%), median and quartiles<")
+        drawn = steer.plot(one, { x = "a", y = "m" }) -- what the case returned counts before its samples
+        assert_found(files.get(drawn.files.tsv), "\n1\t9\t2\t4\t1\t5\t5\t1\t\n")
+        assert_found(files.get(drawn.files.svg), ">m, value and quartiles of its samples<")
     end)
 
     drawing("uses log axes", function()
