@@ -145,12 +145,33 @@ function M.svg(op, chart, width, height)
     return M.mended(run_text(op, inline(sized, TERMINALS.svg(width, height))))
 end
 
---- Draws a chart with characters, in so many columns and rows.
-function M.terminal(op, chart, columns, rows, has_colour)
-    local terminal = ("set terminal dumb noenhanced size %d,%d %s"):format(columns, rows,
-        has_colour and "ansi256" or "mono")
-    local key = chart.legend and "unset grid\nset key bmargin center horizontal\n" or "unset grid\n"
-    return (run_text(op, inline(chart, key .. terminal, true)):gsub("^[%s]*\n", ""):gsub(" +\n", "\n"))
+local RESET = "\27[0m"
+
+-- Lines that begin and end without colour, without spaces at their ends and empty ones before and after them.
+local function tidy(text)
+    local lines = {}
+    for line in text:gsub("\f", ""):gsub("\27%[0;39m", RESET):gsub("\27%[0;39;49m", ""):gmatch "[^\n]+" do
+        local before
+        repeat
+            before, line = line, line:gsub("%s+$", ""):gsub("\27%[0m$", "")
+        until line == before
+        repeat
+            before, line = line, line:gsub("^( *)\27%[0m", "%1")
+        until line == before
+        if line:find("\27", 1, true) then line = line .. RESET end
+        if line:find "%S" then lines[#lines + 1] = line end
+    end
+    return table.concat(lines, "\n") .. "\n"
+end
+
+local COLOURS = { [256] = "ansi256", [24] = "ansirgb" }
+
+--- Draws a chart with characters, in so many columns and rows, without title, legend and label of the y axis.
+-- @param colours false, 256 or 24 (bits)
+function M.terminal(op, chart, columns, rows, colours)
+    local terminal = ("unset grid\nunset key\nunset title\nunset ylabel\nset terminal dumb noenhanced size %d,%d %s")
+        :format(columns, rows, COLOURS[colours] or "mono")
+    return tidy(run_text(op, inline(chart, terminal, true)))
 end
 
 return M

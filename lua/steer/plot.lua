@@ -73,9 +73,9 @@ local function contents(chart)
     if chart.kind == "heatmap" then return ("%d x %d cells"):format(#chart.ys, #chart.xs) end
     local n, most = #chart.groups, 0
     for _, group in ipairs(chart.groups) do most = math.max(most, #(group.points or group.samples)) end
-    local what = chart.kind == "histogram" and ("values in %d bins"):format(#chart.xs - 1)
-        or chart.kind == "bars" and "bars" or "points"
-    return ("%d series of %d %s"):format(n, most, what)
+    local what = chart.kind == "histogram" and "value" or chart.kind == "bars" and "bar" or "point"
+    return ("%d series of %d %s%s%s"):format(n, most, what, most == 1 and "" or "s",
+        chart.kind == "histogram" and (" in %d bins"):format(#chart.xs - 1) or "")
 end
 
 --- Says on one line what there is: kind, series, size, files and what is not drawn.
@@ -98,6 +98,14 @@ end
 function Chart:show()
     check_self("chart_show", self)
     M.show(self.chart)
+end
+
+--- Draws a chart that a session prints; where gnuplot is missing it says so.
+function Chart:__draw()
+    local ok, problem = pcall(M.show, self.chart)
+    if ok then return end
+    if type(problem) ~= "table" or problem.code ~= "not_found" then error(problem, 0) end
+    io.stdout:write("not drawn: ", problem.message, "\n")
 end
 
 --- Gives the chart as text.

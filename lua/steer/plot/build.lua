@@ -123,6 +123,7 @@ function M.lines(op, source, opts, kind)
     end
     chart.missing = new_missing(gaps, "not finite")
     check_log(op, chart, opts)
+    if kind == "bars" then series.from_zero(chart) end
     set_looks(op, chart, list)
     return chart
 end

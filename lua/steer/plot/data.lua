@@ -1,7 +1,6 @@
 --- Reads what one wants to see, tensors, lists and tables of them, into series of points or a matrix.
 local check = require "steer._check"
 local options = require "steer._options"
-local results = require "steer._results"
 local tensors = require "steer._tensor"
 local walk = require "steer._walk"
 
@@ -68,6 +67,22 @@ function M.places(op, name, value)
     return value
 end
 
+-- Text in which numbers have their places by size: "layer.2" comes before "layer.10".
+local function natural(text)
+    return (text:gsub("%d+", function(digits) return ("%020s"):format(digits):gsub(" ", "0") end))
+end
+
+-- The keys of a map: numbers first, then names.
+local function keys_of(value)
+    local keys = walk.keys(value)
+    table.sort(keys, function(a, b)
+        if type(a) == "number" and type(b) == "number" then return a < b end
+        if type(a) == "number" or type(b) == "number" then return type(a) == "number" end
+        return natural(tostring(a)) < natural(tostring(b))
+    end)
+    return keys
+end
+
 --- Gives a matrix as rows of numbers.
 -- @param value tensor [rows, columns], list of lists, or map from a row's name to its numbers
 -- @treturn table list of lists; shape_mismatch names the rows that differ
@@ -80,7 +95,7 @@ function M.matrix(op, name, value)
         check_count(op, name, value:numel())
         return value:totable()
     end
-    local rows, count, keys = {}, 0, results.sort(walk.keys(value))
+    local rows, count, keys = {}, 0, keys_of(value)
     for i, key in ipairs(keys) do
         local what = ("%s[%s]"):format(name, tostring(key))
         rows[i] = numbers_of(op, what, value[key])
@@ -179,17 +194,10 @@ local function read_one(op, what, name, value, opts, kind)
     return out
 end
 
-local function is_numbered(value)
-    for _, key in ipairs(walk.keys(value)) do
-        if type(key) ~= "number" then return false end
-    end
-    return true
-end
-
 -- A map of series, by name or number.
 local function read_map(op, value, opts, kind)
-    local list, numbered = {}, is_numbered(value)
-    for _, key in ipairs(results.sort(walk.keys(value))) do
+    local list = {}
+    for _, key in ipairs(keys_of(value)) do
         local what = type(key) == "string" and "data." .. key or ("data[%s]"):format(tostring(key))
         local item = value[key]
         if not is_values(item) and type(item) ~= "table" then
@@ -198,7 +206,7 @@ local function read_map(op, value, opts, kind)
         end
         list[#list + 1] = read_one(op, what, key, item, opts, kind)
     end
-    return list, numbered
+    return list
 end
 
 local function apply_names(op, list, names)
@@ -224,27 +232,26 @@ end
 -- @treturn table list of {name, x, y, low, high, dashed, like}; x is nil where it counts from 1
 -- @treturn boolean they are numbered, in the order of the list
 function M.series(op, data, opts, kind)
-    local list, numbered
+    local list
+    local numbered = true
     if tensors.is(data) and #data:shape() == 2 and kind ~= "scatter" and kind ~= "histogram" then
         check_count(op, "data", data:numel())
-        list, numbered = read_map(op, rows_of(data), opts, kind)
+        list = read_map(op, rows_of(data), opts, kind)
     elseif is_values(data) or data.y ~= nil and not is_values(data[1]) and is_values(data.y) then
-        list, numbered = { read_one(op, "data", "", data, opts, kind) }, false
+        list = { read_one(op, "data", "", data, opts, kind) }
     else
-        list, numbered = read_map(op, data, opts, kind)
+        list = read_map(op, data, opts, kind)
     end
     if #list == 0 then raise("invalid_argument", op, "data: it is empty, there is nothing to draw") end
     apply_names(op, list, opts.names)
-    if opts.names then
-        for _, name in ipairs(opts.names) do numbered = numbered and type(name) == "number" end
-    end
+    for _, one in ipairs(list) do numbered = numbered and type(one.name) == "number" end
     return list, numbered
 end
 
 --- Reads bars by name: {lda = 0.99, pca = 0.7}, or series.
 function M.bars(op, data, opts)
     if tensors.is(data) or type(data[1]) == "number" or data.y ~= nil then return M.series(op, data, opts, "bars") end
-    local keys = results.sort(walk.keys(data))
+    local keys = keys_of(data)
     if type(data[keys[1]]) ~= "number" then return M.series(op, data, opts, "bars") end
     local row = { name = "", x = {}, y = {} }
     for i, key in ipairs(keys) do
@@ -271,7 +278,7 @@ function M.kind_of(op, data)
     end
     local keys = walk.keys(data)
     if #keys == 0 then raise("invalid_argument", op, "data: it is empty, there is nothing to draw") end
-    if type(data[1]) ~= "number" and type(data[results.sort(keys)[1]]) == "number" then return "bars" end
+    if type(data[1]) ~= "number" and type(data[keys_of(data)[1]]) == "number" then return "bars" end
     return "lines"
 end
 

@@ -5,7 +5,7 @@ local style = require "steer.plot.style"
 
 local M = {}
 
-local MOST_COLUMNS, MOST_ROWS = 40, 24 -- labels of an axis
+local MOST_ROWS = 24                   -- labels of an axis
 local PLAIN = 4096                     -- cells that are drawn one by one; more of them are one image
 local SIZES = { 15, 12, 10 }           -- of letters in a cell, in pixels
 local WIDE, HIGH = 0.6, 1.25           -- of a letter, as shares of its size
@@ -46,7 +46,21 @@ local function length(text)
     return select(2, text:gsub("[^\128-\191]", ""))
 end
 
---- Writes the cells' numbers with as many digits as have room, from 4 down to 2.
+-- What is left of a number where the greatest has so many digits.
+local function rounded(value, largest, digits)
+    local unit = 10 ^ (math.floor(math.log10(largest)) - digits + 1)
+    local out = math.floor(value / unit + 0.5) * unit
+    return out == out and math.abs(out) < math.huge and out + 0 or value
+end
+
+local function cell_text(chart, value, digits)
+    if chart.format or chart.logz then return scale.text(value, chart.format, digits) end
+    local largest = math.max(math.abs(chart.low), math.abs(chart.high))
+    local text = scale.text(largest > 0 and rounded(value, largest, digits) or value, nil, digits)
+    return text == "-0" and "0" or text
+end
+
+--- Writes the cells' numbers with as many digits as have room, from 4 down to 2; those near 0 have fewer.
 -- @tparam table chart
 -- @tparam number room letters that fit
 -- @treturn table list of texts by cell; nil where not all numbers fit, or where there is no place for any
@@ -54,7 +68,7 @@ function M.texts(chart, room)
     for _, digits in ipairs(chart.format and { 0 } or { 4, 3, 2 }) do
         local list, fits = {}, true
         for i, cell in ipairs(chart.cells) do
-            list[i] = cell.stats and scale.text(cell.stats.value, chart.format, digits) or cell.word
+            list[i] = cell.stats and cell_text(chart, cell.stats.value, digits) or cell.word
             if cell.stats and length(list[i]) > room then
                 fits = false
                 break
@@ -92,9 +106,7 @@ function M.settings(chart)
         script.set_range(lines, "y", 0.5, #chart.ys + 0.5)
     end
     script.set_range(lines, "cb", low, high)
-    local ticks, long = scale.places(chart.xs, MOST_COLUMNS)
-    script.set_ticks(lines, "x", ticks)
-    if long then lines[#lines + 1] = "set xtics rotate by -35" end
+    script.set_places(lines, chart.xs)
     script.set_ticks(lines, "y", (scale.places(chart.ys, MOST_ROWS)))
     if chart.logz then lines[#lines + 1] = "set logscale cb" end
     script.set_ticks(lines, "cb", chart.logz and scale.log(low, high, chart.format)
@@ -108,8 +120,11 @@ function M.settings(chart)
 end
 
 function M.plot(chart, data)
-    local kind = #chart.cells <= PLAIN and "image pixels" or "image"
-    local parts = { ("%s using 1:2:3 with %s title %s"):format(data, kind, script.quote(chart.zlabel)) }
+    local using, kind = "1:2:3", #chart.cells <= PLAIN and "image pixels" or "image"
+    if #chart.xs == 1 or #chart.ys == 1 then -- no image for gnuplot
+        using, kind = "1:2:(0.5):(0.5):3", "boxxyerror fc palette fs solid noborder"
+    end
+    local parts = { ("%s using %s with %s title %s"):format(data, using, kind, script.quote(chart.zlabel)) }
     local texts, size = fitting(chart)
     if texts then
         parts[#parts + 1] = ("%s using 1:2:4:5 with labels tc rgb variable font ',%d' notitle"):format(data, size)

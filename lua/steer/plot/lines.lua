@@ -50,7 +50,7 @@ function M.plot(chart, data, is_terminal)
                 .. "noborder notitle"):format(data, i - 1, x, group.colour)
         end
         local dash = style:find "line" and (" dt %d"):format(group.dash) or ""
-        local point = is_terminal and script.quote(string.char(64 + (i - 1) % 26 + 1)) or group.point
+        local point = is_terminal and script.quote(script.letter(i)) or group.point
         parts[#parts + 1] = ("%s index %d using %s:2%s with %s lc rgb '%s' lw 2%s pt %s ps %g %s"):format(data, i - 1,
             x, shown and not bands and ":3:4" or "", style, group.colour, dash, point, size, script.title_of(chart, i))
     end

@@ -114,12 +114,19 @@ end
 
 -- ---- The best point ------------------------------------------------------------------------------------------------
 
+-- A place in words: "scale 2, layer 5".
+local function place_text(value, label, name, legend)
+    local words = { (label ~= "" and label .. " " or "") .. scale.text(value, nil, 4) }
+    if name then words[2] = (legend and legend ~= "" and legend .. " " or "") .. scale.text(name) end
+    return table.concat(words, ", ")
+end
+
 -- Walks over the drawn points: visit(x, y, value, where).
 local function each_point(chart, visit)
     for _, cell in ipairs(chart.cells or {}) do
         if cell.stats then
-            visit(cell.i, cell.j, cell.stats.value, ("%s, %s"):format(scale.text(chart.xs[cell.i]),
-                scale.text(chart.ys[cell.j])))
+            visit(cell.i, cell.j, cell.stats.value,
+                place_text(chart.xs[cell.i], chart.xlabel, chart.ys[cell.j], chart.ylabel))
         end
     end
     local n = #(chart.groups or {})
@@ -130,7 +137,7 @@ local function each_point(chart, visit)
         for _, point in ipairs(group.points) do
             if point.stats then
                 visit(point.at + shift, point.stats.value, point.stats.value,
-                    n > 1 and ("%s, %s"):format(scale.text(point.x), group.name) or scale.text(point.x))
+                    place_text(point.x, chart.xlabel, n > 1 and group.name or nil, chart.legend))
             end
         end
     end

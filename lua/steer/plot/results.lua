@@ -259,6 +259,7 @@ local function axis_chart(op, found, whole, opts, by, kind)
     set_looks(chart, found, whole, by, opts)
     chart.title = titles(found, opts, ("%s against %s"):format(chart.ylabel, chart.xlabel), { opts.x, unpack(by) },
         { opts.y })
+    if kind == "bars" then series.from_zero(chart) end
     if chart.spread and series.has_intervals(chart) then chart.ylabel = chart.ylabel .. ", " .. chart.spread end
     return chart
 end

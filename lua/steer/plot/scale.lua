@@ -5,9 +5,9 @@ local M = {}
 
 local LEAST, MOST = 1e-307, 1e308 -- gnuplot takes no larger or smaller numbers
 
---- Tells whether a value is a number that can be drawn.
+--- Tells whether a value is a number that can be drawn: a finite one that gnuplot takes.
 function M.is_finite(x)
-    return type(x) == "number" and x == x and x ~= math.huge and x ~= -math.huge
+    return type(x) == "number" and math.abs(x) <= MOST
 end
 
 -- ---- Numbers -------------------------------------------------------------------------------------------------------
@@ -37,7 +37,7 @@ end
 
 -- ---- Ranges --------------------------------------------------------------------------------------------------------
 
---- Gives a range with room around values; from 0 if asked and the values are not far from it.
+--- Gives a range with room around values; from 0 if asked and the values are not far from it, and to 0.
 -- @tparam[opt] table limits {low, high} that the user wants; either may be nil
 function M.range(low, high, log, from_zero, limits)
     local a, b
@@ -52,6 +52,7 @@ function M.range(low, high, log, from_zero, limits)
         if pad < LEAST then pad = 0.5 end
         a, b = math.max(low - pad, -MOST), math.min(high + pad, MOST)
         if from_zero and low >= 0 and low < high / 2 then a = 0 end
+        if from_zero and high == 0 and low < 0 then b = 0 end
     end
     if limits then a, b = limits[1] or a, limits[2] or b end
     if a < b then return a, b end
@@ -61,8 +62,9 @@ end
 
 -- ---- Ticks: lists of {at, text} ------------------------------------------------------------------------------------
 
---- Gives ticks at round numbers, with as many digits as tell them apart; at most about `most` of them.
-function M.linear(low, high, most, format)
+--- Gives ticks at round numbers, with as many digits as tell them apart; at most about `most` of them, at whole
+-- numbers only if asked.
+function M.linear(low, high, most, format, whole)
     local rough = high / most - low / most
     local decade = 10 ^ math.floor(math.log10(rough))
     local step = decade * 10
@@ -72,6 +74,7 @@ function M.linear(low, high, most, format)
             break
         end
     end
+    if whole then step = math.max(step, 1) end
     local list, largest = {}, math.max(math.abs(low), math.abs(high))
     local digits = math.max(1, math.ceil(math.log10(largest) + 1e-9) - math.floor(math.log10(step) + 1e-9))
     for i = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) do
@@ -119,11 +122,17 @@ end
 --- Gives ticks for values that stand side by side at 1, 2, ...: at most so many of them, evenly thinned.
 -- @treturn boolean second: they are too long to stand side by side
 function M.places(values, most, format)
-    local list, shown = {}, {}
-    for i = 1, #values, math.ceil(#values / most) do
-        list[#list + 1], shown[#shown + 1] = { i, M.text(values[i], format) }, values[i]
-    end
-    return list, characters(shown, format) > CHARACTERS
+    local step, numeric = math.ceil(#values / most), true
+    for _, value in ipairs(values) do numeric = numeric and type(value) == "number" end
+    local list, shown
+    repeat -- numbers are thinned until they fit
+        list, shown = {}, {}
+        for i = 1, #values, step do
+            list[#list + 1], shown[#shown + 1] = { i, M.text(values[i], format) }, values[i]
+        end
+        step = step + 1
+    until not numeric or characters(shown, format) <= CHARACTERS or #list < 3
+    return list, not numeric and characters(shown, format) > CHARACTERS
 end
 
 return M

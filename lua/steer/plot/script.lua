@@ -50,6 +50,7 @@ end
 
 -- ---- What lines, bars and histograms share -------------------------------------------------------------------------
 
+local MOST_COLUMNS, CLOSE = 40, 14   -- labels below an axis; turned ones that stand close
 local MOST_KEYS, SMALL_KEYS = 12, 18 -- entries of a legend of ordered series; of one in the usual letters
 
 --- Settings of the frame, the grid and the legend.
@@ -59,8 +60,7 @@ function M.frame(chart)
     if chart.legend then
         lines[#lines + 1] = "set key title " .. M.quote(chart.legend) .. " left"
         if #chart.groups > SMALL_KEYS and not chart.along then
-            lines[#lines + 1] = ("set key maxrows %d font ',%d'"):format(#chart.groups > 30 and 32 or 26,
-                #chart.groups > 30 and 10 or 12)
+            lines[#lines + 1] = ("set key maxrows 40 spacing 0.8 font ',%d'"):format(#chart.groups > 26 and 10 or 12)
         end
     else
         lines[#lines + 1] = "unset key"
@@ -68,14 +68,22 @@ function M.frame(chart)
     return lines
 end
 
+--- Sets the ticks of an x axis to values that stand side by side; words that are too long for that are turned.
+function M.set_places(lines, values, format)
+    local ticks, long = scale.places(values, MOST_COLUMNS, format)
+    M.set_ticks(lines, "x", ticks)
+    if long then
+        lines[#lines + 1] = ("set xtics rotate by %d%s"):format(#ticks > CLOSE and -60 or -35,
+            #ticks > CLOSE and " font ',11'" or "")
+    end
+end
+
 --- The x axis: places of words side by side, or numbers.
 function M.set_x(lines, chart)
     local format = chart.xformat
     if chart.text_x then
         M.set_range(lines, "x", 0.5, #chart.xs + 0.5)
-        local ticks, long = scale.places(chart.xs, 40, format)
-        M.set_ticks(lines, "x", ticks)
-        if long then lines[#lines + 1] = "set xtics rotate by -35" end
+        M.set_places(lines, chart.xs, format)
         return
     end
     local from, to = chart.xs[1], chart.xs[#chart.xs]
@@ -92,35 +100,41 @@ function M.set_y(lines, chart, from_zero)
     local low, high = scale.range(chart.low, chart.high, chart.logy, from_zero, chart.ylim)
     if chart.logy then lines[#lines + 1] = "set logscale y" end
     M.set_ticks(lines, "y", chart.logy and scale.log(low, high, chart.format)
-        or scale.linear(low, high, 7, chart.format))
+        or scale.linear(low, high, 7, chart.format, chart.whole_y))
     M.set_range(lines, "y", low, high)
     return low, high
 end
 
--- An arrow without a head, and its text at its end, above it.
+-- An arrow without a head, and its text at its end: above it, or right of it.
 local function reference(lines, axis, row)
     local from, to = ("graph 0, first %.17g"):format(row.at), ("graph 1, first %.17g"):format(row.at)
-    local place, turn = ("graph 0.99, first %.17g right offset 0,0.5"):format(row.at), ""
+    local place = ("graph 0.99, first %.17g right offset 0,0.6"):format(row.at)
     if axis == "x" then
         from, to = ("first %.17g, graph 0"):format(row.at), ("first %.17g, graph 1"):format(row.at)
-        place, turn = ("first %.17g, graph 0.98 right offset -0.6,0"):format(row.at), " rotate by 90"
+        place = ("first %.17g, graph 0.97 left offset 0.7,0"):format(row.at)
     end
     lines[#lines + 1] = ("set arrow from %s to %s nohead front lc rgb '#444444' lw 1.5 dt 2"):format(from, to)
     if row.label then
-        lines[#lines + 1] = ("set label %s at %s%s front tc rgb '#444444'"):format(M.quote(row.label), place, turn)
+        lines[#lines + 1] = ("set label %s at %s front boxed tc rgb '#444444'"):format(M.quote(row.label), place)
     end
 end
 
 --- Reference lines and the mark at the best point.
 function M.add_marks(lines, chart)
+    lines[#lines + 1] = "set style textbox opaque margins 0.4,0.4 fillcolor rgb 'white' noborder"
     for _, row in ipairs(chart.hline or {}) do reference(lines, "y", row) end
     for _, row in ipairs(chart.vline or {}) do reference(lines, "x", row) end
     local best = chart.best
     if best then
         lines[#lines + 1] = ("set label %s at first %.17g, first %.17g %s point pt 6 ps 2.4 lw 2 lc rgb 'black' "
-            .. "offset %s front"):format(M.quote(best.text), best.x, best.y, best.on_right and "right" or "left",
+            .. "offset %s front boxed"):format(M.quote(best.text), best.x, best.y, best.on_right and "right" or "left",
             (best.on_right and "-1.5," or "1.5,") .. (best.on_top and "-0.6" or "0.6"))
     end
+end
+
+--- The letter of a series' points in the terminal.
+function M.letter(i)
+    return string.char(65 + (i - 1) % 26)
 end
 
 --- The title of a series in the legend; ordered series that are many have some of them.

@@ -36,6 +36,11 @@ function M.add_spread(chart, stats)
     chart.bars, chart.spread = true, (chart.spread or spread) == spread and spread or "with intervals"
 end
 
+--- Makes bars of a chart begin at 0, if they are not on a log axis.
+function M.from_zero(chart)
+    if not chart.logy then M.widen(chart, 0, 0) end
+end
+
 --- Gives statistics of a value that was measured once, or of one with an interval.
 function M.stats(value, low, high)
     low, high = low or value, high or value
@@ -149,7 +154,7 @@ function M.fill_histogram(op, chart, opts)
     end
     if opts.logy then chart.low = least / 2 end
     chart.base = chart.low
-    chart.ylabel = opts.share and "share" or "count"
+    chart.ylabel, chart.whole_y = opts.share and "share" or "count", not opts.share
     return chart
 end
 

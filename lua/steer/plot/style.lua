@@ -16,7 +16,8 @@ local PALETTES = {
     greys = { "#000000", "#252525", "#525252", "#737373", "#969696", "#BDBDBD", "#D9D9D9", "#F0F0F0", "#FFFFFF" },
     blue_red = { "#2166AC", "#67A9CF", "#D1E5F0", "#F7F7F7", "#FDDBC7", "#EF8A62", "#B2182B" },
 }
-local LIGHTEST = 0.85 -- share of a palette that lines use: its lightest end is lost on white paper
+-- The part of a palette that lines use: its lightest end is lost on white paper, its darkest one on a black terminal.
+local ON_PAPER, ON_TERMINAL = { 0, 0.85 }, { 0.25, 0.9 }
 
 -- Point types for those who see no colours. Their number and that of the colours have no common divisor: 70 lines
 -- look different. The dash changes each time that the colours are used up.
@@ -79,17 +80,18 @@ function M.assign(chart)
     local along = chart.ordered and most >= ORDERED and (chart.palette or PALETTES.viridis)
         or chart.palette and chart.walked and chart.palette
     local colours = chart.palette or PALETTES.okabe
+    local darkest, lightest = unpack(chart.on_terminal and ON_TERMINAL or ON_PAPER)
     for i, group in ipairs(chart.groups) do
         local rank = ranks[i]
         if along then
-            group.colour = ("#%02X%02X%02X"):format(M.along(along, LIGHTEST * (most > 1 and (rank - 1) / (most - 1)
-                or 0)))
+            local share = most > 1 and (rank - 1) / (most - 1) or 0
+            group.colour = ("#%02X%02X%02X"):format(M.along(along, darkest + (lightest - darkest) * share))
         else
             group.colour = colours[(rank - 1) % #colours + 1]
         end
-        group.point = POINTS[(rank - 1) % #POINTS + 1]
+        group.point = POINTS[along and 1 or (rank - 1) % #POINTS + 1]
         group.dash = group.dashed and 2 or along and 1 or DASHES[math.floor((rank - 1) / #colours) % #DASHES + 1]
-        if group.dashed then group.point = POINTS[(rank + 4) % #POINTS + 1] end -- the hollow one of the same shape
+        if group.dashed then group.point = POINTS[along and 6 or (rank + 4) % #POINTS + 1] end -- the same shape, hollow
     end
     chart.along = along and true or false
 end

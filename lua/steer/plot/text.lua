@@ -147,6 +147,111 @@ local function draw_bars(chart, columns, _, colours)
     return lines
 end
 
+-- ---- Heatmaps ------------------------------------------------------------------------------------------------------
+
+local SHADES = { "·", "░", "▒", "▓", "█" }
+local LEAST_CELL, MOST_CELL = 2, 12 -- columns of a cell
+local MOST_ROWS = 48                -- that are shown even where they scroll
+
+local function shade(share)
+    return SHADES[math.min(math.floor(share * #SHADES) + 1, #SHADES)]
+end
+
+-- A chart of the means of blocks of cells, so that it fits; the chart itself where it does.
+local function pooled(chart, columns, rows)
+    local across, down = math.ceil(#chart.xs / columns), math.ceil(#chart.ys / rows)
+    if across <= 1 and down <= 1 then return chart end
+    local small = setmetatable({ xs = {}, ys = {}, cells = {},
+        note = ("each cell is the mean of %d x %d"):format(down, across) }, { __index = chart })
+    for i = 1, #chart.xs, across do small.xs[#small.xs + 1] = chart.xs[i] end
+    for j = 1, #chart.ys, down do small.ys[#small.ys + 1] = chart.ys[j] end
+    local sums, counts = {}, {}
+    for _, cell in ipairs(chart.cells) do
+        local at = math.floor((cell.j - 1) / down) * #small.xs + math.ceil(cell.i / across)
+        if cell.stats then sums[at], counts[at] = (sums[at] or 0) + cell.stats.value, (counts[at] or 0) + 1 end
+    end
+    local low, high = math.huge, -math.huge
+    for at = 1, #small.xs * #small.ys do
+        local mean = counts[at] and sums[at] / counts[at]
+        small.cells[at] = { i = (at - 1) % #small.xs + 1, j = math.floor((at - 1) / #small.xs) + 1, word = "",
+            stats = mean and { value = mean } }
+        if mean then low, high = math.min(low, mean), math.max(high, mean) end
+    end
+    small.low, small.high = low, high
+    return small
+end
+
+local function draw_cell(chart, cell, text, width, colours)
+    if not cell.stats then return pad(cut(cell.word == "" and "" or cell.word, width - 1), width) end
+    local share = heatmap.share(chart, cell.stats.value)
+    if colours then
+        local r, g, b = style.along(style.heat(chart), share)
+        local before = math.floor((width - #text) / 2)
+        return on(pad((" "):rep(before) .. text, width), r, g, b, colours)
+    elseif text ~= "" then
+        return pad(shade(share) .. " " .. text, width)
+    end
+    return shade(share):rep(width)
+end
+
+-- The names of the columns below them, those that have room.
+local function column_names(chart, label, width)
+    local line, free = (" "):rep(label), label
+    for i, x in ipairs(chart.xs) do
+        local text = cut(script.clean(x), math.max(width - 1, 8))
+        local at = label + (i - 1) * width + math.max(0, math.floor((width - layout.width(text)) / 2))
+        if at >= free then
+            line = pad(line, at) .. text
+            free = at + layout.width(text) + 1
+        end
+    end
+    return line
+end
+
+local function scale_line(chart, colours)
+    local low, high = heatmap.colour_range(chart)
+    local words = {}
+    for i = 0, 9 do
+        if colours then
+            local r, g, b = style.along(style.heat(chart), i / 9)
+            words[#words + 1] = on(" ", r, g, b, colours)
+        elseif i % 2 == 0 then
+            words[#words + 1] = shade(i / 10)
+        end
+    end
+    return ("%s %s %s%s"):format(scale.text(low, chart.format, 4), table.concat(words),
+        scale.text(high, chart.format, 4), chart.zlabel ~= "" and "  " .. script.clean(chart.zlabel) or "")
+end
+
+local function draw_heatmap(whole, columns, rows, colours)
+    local lines, label = title_lines(whole, columns), 0
+    for _, y in ipairs(whole.ys) do label = math.max(label, layout.width(script.clean(y))) end
+    label = math.min(label, math.floor(columns / 4))
+    local room = columns - label - 1
+    local chart = pooled(whole, math.floor(room / LEAST_CELL), math.max(rows - #lines - 5, MOST_ROWS))
+    local width = math.min(math.floor(room / #chart.xs), MOST_CELL)
+    local texts = heatmap.texts(chart, colours and width - 1 or width - 3) or {}
+    if chart.ylabel ~= "" then lines[#lines + 1] = cut(script.clean(chart.ylabel), columns) end
+    for row = 1, #chart.ys do
+        local j = chart.from_top and row or #chart.ys - row + 1
+        local line = pad(cut(script.clean(chart.ys[j]), label), label, type(chart.ys[j]) == "number") .. " "
+        for i = 1, #chart.xs do
+            local at = (j - 1) * #chart.xs + i
+            line = line .. draw_cell(chart, chart.cells[at], chart.cells[at].stats and texts[at] or "", width, colours)
+        end
+        lines[#lines + 1] = line:gsub(" +$", "")
+    end
+    lines[#lines + 1] = column_names(chart, label + 1, width)
+    if chart.xlabel ~= "" then
+        local name = cut(script.clean(chart.xlabel), columns)
+        local before = label + 1 + math.floor((width * #chart.xs - layout.width(name)) / 2)
+        lines[#lines + 1] = (" "):rep(math.min(math.max(before, 0), columns - layout.width(name))) .. name
+    end
+    lines[#lines + 1] = scale_line(chart, colours) .. (chart.note and "; " .. chart.note or "")
+    add_best(lines, whole)
+    return lines
+end
+
 -- ---- Histograms ----------------------------------------------------------------------------------------------------
 
 -- Neighbouring bins as one, so that they fit: edges and counts.
@@ -184,9 +289,25 @@ local function edge_texts(edges)
     return texts, width
 end
 
+-- Many series: a row of shades each, a column for each bin.
+local function draw_rows_of_bins(chart, columns, rows, colours)
+    local map = { kind = "heatmap", from_top = true, title = chart.title, xs = {}, ys = {}, cells = {}, low = 0,
+        high = chart.high, xlabel = chart.xlabel, ylabel = chart.legend or "", zlabel = chart.ylabel }
+    for b = 1, #chart.xs - 1 do map.xs[b] = tonumber(("%.3g"):format(chart.xs[b] / 2 + chart.xs[b + 1] / 2)) end
+    for j, group in ipairs(chart.groups) do
+        map.ys[j] = group.name
+        for b, count in ipairs(group.counts) do
+            map.cells[#map.cells + 1] = { i = b, j = j, stats = { value = count } }
+        end
+    end
+    return draw_heatmap(map, columns, rows, colours)
+end
+
 local GAP = 2
+local MOST_HISTOGRAMS = 4 -- series side by side
 
 local function draw_histogram(chart, columns, rows, colours)
+    if #chart.groups > MOST_HISTOGRAMS then return draw_rows_of_bins(chart, columns, rows, colours) end
     local lines = title_lines(chart, columns)
     local edges, counts = merged(chart, math.max(rows - #lines - 3, 4))
     local texts, label = edge_texts(edges)
@@ -207,111 +328,12 @@ local function draw_histogram(chart, columns, rows, colours)
     for b = 1, #edges - 1 do
         local line = pad(texts[b], label, true) .. " … " .. pad(texts[b + 1], label, true)
         for g, group in ipairs(chart.groups) do
-            line = line .. (" "):rep(GAP) .. front(draw(counts[g][b]), group.colour, colours) .. " "
-                .. pad(format:format(counts[g][b]), number, true)
+            local count = counts[g][b]
+            line = line .. (" "):rep(GAP) .. front(draw(count), group.colour, colours) .. " "
+                .. pad(count > 0 and format:format(count) or "0", number, true)
         end
         lines[#lines + 1] = line
     end
-    return lines
-end
-
--- ---- Heatmaps ------------------------------------------------------------------------------------------------------
-
-local SHADES = { "·", "░", "▒", "▓", "█" }
-local LEAST_CELL, MOST_CELL = 2, 12 -- columns of a cell
-
-local function shade(share)
-    return SHADES[math.min(math.floor(share * #SHADES) + 1, #SHADES)]
-end
-
--- A chart of the means of blocks of cells, so that it fits; the chart itself where it does.
-local function pooled(chart, columns, rows)
-    local across, down = math.ceil(#chart.xs / columns), math.ceil(#chart.ys / rows)
-    if across <= 1 and down <= 1 then return chart end
-    local small = setmetatable({ xs = {}, ys = {}, cells = {}, best = false,
-        note = ("each cell is the mean of %d x %d"):format(down, across) }, { __index = chart })
-    for i = 1, #chart.xs, across do small.xs[#small.xs + 1] = chart.xs[i] end
-    for j = 1, #chart.ys, down do small.ys[#small.ys + 1] = chart.ys[j] end
-    local sums, counts = {}, {}
-    for _, cell in ipairs(chart.cells) do
-        local at = math.floor((cell.j - 1) / down) * #small.xs + math.ceil(cell.i / across)
-        if cell.stats then sums[at], counts[at] = (sums[at] or 0) + cell.stats.value, (counts[at] or 0) + 1 end
-    end
-    for at = 1, #small.xs * #small.ys do
-        small.cells[at] = { i = (at - 1) % #small.xs + 1, j = math.floor((at - 1) / #small.xs) + 1, word = "",
-            stats = counts[at] and { value = sums[at] / counts[at] } }
-    end
-    return small
-end
-
-local function draw_cell(chart, cell, text, width, colours)
-    if not cell.stats then return pad(cut(cell.word == "" and "" or cell.word, width - 1), width) end
-    local share = heatmap.share(chart, cell.stats.value)
-    if colours then
-        local r, g, b = style.along(style.heat(chart), share)
-        local before = math.floor((width - #text) / 2)
-        return on(pad((" "):rep(before) .. text, width), r, g, b, colours)
-    elseif text ~= "" then
-        return pad(shade(share) .. " " .. text, width)
-    end
-    return shade(share):rep(width)
-end
-
--- The names of the columns below them, those that have room.
-local function column_names(chart, label, width)
-    local line, free = (" "):rep(label), label
-    for i, x in ipairs(chart.xs) do
-        local text = cut(script.clean(x), math.max(width - 1, 8))
-        local at = label + (i - 1) * width + math.max(0, math.floor((width - layout.width(text)) / 2))
-        if at >= free then
-            line = pad(line, at) .. text
-            free = at + layout.width(text) + 1
-        end
-    end
-    return line
-end
-
-local function legend(chart, colours)
-    local low, high = heatmap.colour_range(chart)
-    local words = {}
-    for i = 0, 9 do
-        if colours then
-            local r, g, b = style.along(style.heat(chart), i / 9)
-            words[#words + 1] = on(" ", r, g, b, colours)
-        elseif i % 2 == 0 then
-            words[#words + 1] = shade(i / 10)
-        end
-    end
-    return ("%s %s %s%s"):format(scale.text(low, chart.format, 4), table.concat(words),
-        scale.text(high, chart.format, 4), chart.zlabel ~= "" and "  " .. script.clean(chart.zlabel) or "")
-end
-
-local function draw_heatmap(whole, columns, rows, colours)
-    local lines, label = title_lines(whole, columns), 0
-    for _, y in ipairs(whole.ys) do label = math.max(label, layout.width(script.clean(y))) end
-    label = math.min(label, math.floor(columns / 4))
-    local room = columns - label - 1
-    local chart = pooled(whole, math.floor(room / LEAST_CELL), math.max(rows - #lines - 5, 4))
-    local width = math.min(math.floor(room / #chart.xs), MOST_CELL)
-    local texts = heatmap.texts(chart, colours and width - 1 or width - 3) or {}
-    if chart.ylabel ~= "" then lines[#lines + 1] = cut(script.clean(chart.ylabel), columns) end
-    for row = 1, #chart.ys do
-        local j = chart.from_top and row or #chart.ys - row + 1
-        local line = pad(cut(script.clean(chart.ys[j]), label), label, type(chart.ys[j]) == "number") .. " "
-        for i = 1, #chart.xs do
-            local at = (j - 1) * #chart.xs + i
-            line = line .. draw_cell(chart, chart.cells[at], chart.cells[at].stats and texts[at] or "", width, colours)
-        end
-        lines[#lines + 1] = line:gsub(" +$", "")
-    end
-    lines[#lines + 1] = column_names(chart, label + 1, width)
-    if chart.xlabel ~= "" then
-        local name = cut(script.clean(chart.xlabel), columns)
-        local before = label + 1 + math.floor((width * #chart.xs - layout.width(name)) / 2)
-        lines[#lines + 1] = (" "):rep(math.min(math.max(before, 0), columns - layout.width(name))) .. name
-    end
-    lines[#lines + 1] = legend(chart, colours) .. (chart.note and "; " .. chart.note or "")
-    add_best(lines, whole)
     return lines
 end
 
@@ -329,17 +351,35 @@ local function thinned(chart)
         { __index = chart })
 end
 
+-- Which letter is which series, in lines of so many columns.
+local function legend(lines, chart, columns, colours)
+    if not chart.legend then return end
+    local line = chart.legend ~= "" and "  " .. script.clean(chart.legend) .. ":" or " "
+    local width = layout.width(line)
+    for i, group in ipairs(chart.groups) do
+        local letter = script.letter(i)
+        local name = cut(script.clean(group.name), 40)
+        local more = 2 + layout.width(letter) + 1 + layout.width(name)
+        if width + more > columns then
+            lines[#lines + 1], line, width = line, " ", 1
+        end
+        line = line .. "  " .. front(letter, group.colour, colours) .. " " .. name
+        width = width + more
+    end
+    lines[#lines + 1] = line
+end
+
 local function draw_lines(chart, columns, rows, colours, op)
-    local shown = thinned(chart)
-    local lines = { (gnuplot.terminal(op, shown, columns, rows, colours):gsub("\n+$", "")) }
-    if shown.note then lines[2] = "(" .. shown.note .. ")" end
+    local shown, lines = thinned(chart), title_lines(chart, columns)
+    if shown.ylabel ~= "" then lines[#lines + 1] = cut(script.clean(shown.ylabel), columns) end
+    lines[#lines + 1] = gnuplot.terminal(op, shown, columns, math.max(rows - #lines - 1, 8), colours):gsub("\n+$", "")
+    legend(lines, shown, columns, colours)
+    if shown.note then lines[#lines + 1] = "  (" .. shown.note .. ")" end
     add_best(lines, chart)
     return lines
 end
 
 -- ---- Public --------------------------------------------------------------------------------------------------------
-
-local MOST_HISTOGRAMS = 4 -- series side by side
 
 local DRAW = { lines = draw_lines, scatter = draw_lines, bars = draw_bars, histogram = draw_histogram,
     heatmap = draw_heatmap }
@@ -353,9 +393,9 @@ local DRAW = { lines = draw_lines, scatter = draw_lines, bars = draw_bars, histo
 -- @param colours false, 256 or 24 (bits)
 -- @treturn string
 function M.draw(op, chart, columns, rows, colours)
+    chart = setmetatable({ on_terminal = true }, { __index = chart })
     if chart.groups then style.assign(chart) end
-    local draw = chart.kind == "histogram" and #chart.groups > MOST_HISTOGRAMS and draw_lines or DRAW[chart.kind]
-    return table.concat(draw(chart, columns, rows, colours, op), "\n") .. "\n"
+    return table.concat(DRAW[chart.kind](chart, columns, rows, colours, op), "\n") .. "\n"
 end
 
 return M
