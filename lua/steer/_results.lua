@@ -11,13 +11,14 @@ local M = {}
 
 -- ---- Text ----------------------------------------------------------------------------------------------------------
 
---- Writes a value for people: numbers with four digits, without an exponent where that is short.
+--- Writes a value for people: numbers with at most four digits, without an exponent where that is short.
 function M.text(value)
     if type(value) ~= "number" or value ~= value then return tostring(value) end
     local size = math.abs(value)
     if value % 1 == 0 and size < 1e7 then return ("%d"):format(value) end
     if size < 1e-3 or size >= 1e7 then return ("%.4g"):format(value) end
-    return ("%." .. math.max(0, 3 - math.floor(math.log10(size))) .. "f"):format(value)
+    local digits = ("%." .. math.max(0, 3 - math.floor(math.log10(size))) .. "f"):format(value)
+    return digits:find(".", 1, true) and digits:gsub("%.?0+$", "") or digits
 end
 
 -- Ends of metric names and what they say.
@@ -71,6 +72,39 @@ end
 --- Says which direction of a metric is better as far as its name tells: "lower", "higher" or nil.
 function M.better(name)
     return M.is_time(name) and "lower" or M.is_rate(name) and "higher" or BETTER[name]
+end
+
+local function check_direction(op, text)
+    if text == "lower" or text == "higher" then return text end
+    return raise("invalid_argument", op, 'better: "%s", expected higher, lower or a list such as '
+        .. '"kl=lower,accuracy=higher"', tostring(text))
+end
+
+--- Reads which direction of metrics is better.
+-- @tparam string op operation for messages
+-- @param better "higher" or "lower" for all, or text such as "kl=lower,accuracy=higher", or a map from metric to
+-- direction; nil: what the names tell
+-- @treturn function of a metric's name: "lower", "higher" or nil
+-- @treturn table names of the metrics that were given, in their order
+function M.read_better(op, better)
+    local given, names, all = {}, {}, nil
+    if type(better) == "table" then
+        for _, name in ipairs(M.sort(walk.keys(better))) do
+            given[name], names[#names + 1] = check_direction(op, better[name]), name
+        end
+    elseif type(better) == "string" then
+        for word in (better .. ","):gmatch "(.-)," do
+            local name, direction = word:match "^(.+)=([^=]*)$"
+            if name then
+                given[name], names[#names + 1] = check_direction(op, direction), name
+            else
+                all = check_direction(op, word)
+            end
+        end
+    elseif better ~= nil then
+        check_direction(op, better)
+    end
+    return function(name) return given[name] or all or M.better(name) end, names
 end
 
 --- Sorts values: numbers first, by size, then the rest by the alphabet.
