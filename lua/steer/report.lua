@@ -42,11 +42,16 @@ local function summary(found, joined, lost)
     local counts, words = { ok = 0, failed = 0, skipped = 0 }, {}
     for _, entry in ipairs(joined.cases) do counts[entry.status] = counts[entry.status] + 1 end
     words[1] = ("%d cases measured"):format(counts.ok)
-    if found ~= joined then words[1] = ("%s, %d repeats in all"):format(words[1], #found.cases) end
+    if found ~= joined then
+        words[1] = ("%s, %d repeats of each"):format(words[1], #found.values[repeats.AXIS])
+    end
     for _, status in ipairs { "failed", "skipped" } do
         if counts[status] > 0 then words[#words + 1] = ("%d %s"):format(counts[status], status) end
     end
-    if lost > 0 then words[#words + 1] = ("%d repeats not measured: the others of their cases count"):format(lost) end
+    if lost > 0 then
+        words[#words + 1] = ("%d %s not measured: the others of a case count"):format(lost,
+            lost == 1 and "repeat" or "repeats")
+    end
     local again = #found.repeated
     if again > 0 then words[#words + 1] = ("%d measured more than once: the last counts"):format(again) end
     return table.concat(words, ", ")

@@ -175,9 +175,8 @@ function M.add(page, op, found, metrics, axes, better, effect, cost)
     if cost then
         add_front(page, op, found, axes, effect, cost, better)
     elseif #metrics > 1 then
-        page:add("<p>There is no Pareto front: of no two metrics it is known that one is better the higher and one the "
-            .. "lower; <code>--better %s=higher,%s=lower</code> would say it.</p>", escape(metrics[1]),
-            escape(metrics[2]))
+        page:add("<p>There is no Pareto front; two metrics with their better directions make one, such as "
+            .. "<code>--better %s=higher,%s=lower</code>.</p>", escape(metrics[1]), escape(metrics[2]))
     end
 end
 

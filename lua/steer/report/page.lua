@@ -107,21 +107,24 @@ code { font: .9em ui-monospace, "DejaVu Sans Mono", monospace; overflow-wrap: an
 details { margin: .8rem 0; }
 summary { cursor: pointer; padding: .2rem 0; font-weight: 600; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%%, 26rem), 1fr)); gap: 1.4rem; }
+.plots + .plots { margin-top: 1.2rem; }
 .whole { grid-column: 1 / -1; max-width: none; }
 .words { min-width: 14rem; overflow-wrap: anywhere; }
 figure { margin: 0; min-width: 0; max-width: 42rem; }
 figcaption { color: var(--soft); font-size: .88rem; margin-top: .3rem; }
 figcaption b { color: var(--text); }
-.drawing { overflow-x: auto; }
-figure svg { display: block; width: 100%%; height: auto; color: var(--text); }
+.drawing { overflow-x: auto; background: #fff; }
+figure svg { display: block; width: 100%%; height: auto; color: #1c2024; }
 .whole svg { min-width: 44rem; }
-figure svg [color=black] { color: var(--text); }
-figure svg [stroke=black] { stroke: var(--text); }
-figure svg [fill=black] { fill: var(--text); }
-figure svg .gridline { stroke: var(--line); }
+figure svg [color=black] { color: #1c2024; }
+figure svg [stroke=black] { stroke: #1c2024; }
+figure svg [fill=black] { fill: #1c2024; }
+figure svg .gridline { stroke: #d5d9dd; }
+@media (prefers-color-scheme: dark) { .drawing { padding: .5rem; border-radius: .4rem; } }
 @media (max-width: 40rem) {
   body { padding: .8rem; }
   th, td { padding: .25rem .5rem; }
+  .best th, .best td { padding: .25rem .3rem; }
   .best td small { display: none; }
 }
 @media print {
@@ -131,7 +134,7 @@ figure svg .gridline { stroke: var(--line); }
   h2, h3, summary { break-after: avoid; }
   figure, tr, .note { break-inside: avoid; }
   figure svg, thead th { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-  .wide, .drawing { overflow: visible; }
+  .wide, .drawing { overflow: visible; padding: 0; }
   .plots { grid-template-columns: 1fr 1fr; gap: 5mm; }
   .whole svg { min-width: 0; }
   .screen { display: none; }

@@ -162,16 +162,17 @@ local function share_axes(found, charts, plot)
     end
 end
 
--- Times alone have logarithmic axes.
+-- Times alone have logarithmic values, times and rates logarithmic places.
 local function set_scales(chart, metric)
-    if not results.is_time(metric) then return end
-    local wide = chart.low > 0 and chart.high / chart.low >= LOG_Y
+    local is_time = results.is_time(metric)
+    local wide = is_time and chart.low > 0 and chart.high / chart.low >= LOG_Y
     if chart.kind == "heatmap" then
         chart.logz = wide
         return
     end
     local first, last = chart.xs[1], chart.xs[#chart.xs]
-    chart.logx = not chart.text_x and #chart.xs > 2 and first > 0 and last / first >= LOG_X
+    chart.logx = (is_time or results.is_rate(metric)) and not chart.text_x and #chart.xs > 2 and first > 0
+        and last / first >= LOG_X
     chart.logy = wide
 end
 
