@@ -131,8 +131,9 @@ local MANY = 20 -- intervals of which one is wrong by chance
 
 -- Sentences on the intervals of differences.
 local function interval_notes(out)
-    local intervals, apart = 0, 0
+    local intervals, apart, paired = 0, 0, false
     for _, row in ipairs(out.rows) do
+        paired = paired or row.sign ~= nil
         if row.low then
             intervals = intervals + 1
             if not row.sign and out.rules[row.metric].paired then apart = apart + 1 end
@@ -141,6 +142,10 @@ local function interval_notes(out)
     if intervals >= MANY then
         table.insert(out.notes, ("%d intervals at 95 %%: about %.0f of them would leave out 0 by chance alone"):format(
             intervals, intervals / MANY))
+    end
+    if paired and out.old.header.content ~= out.new.header.content then
+        table.insert(out.notes, "the contents differ, such as vectors, settings or prompts: samples at the same place "
+            .. "count as pairs; --unpaired if they are not")
     end
     if apart > 0 then
         table.insert(out.notes, ("%d cases have other samples on each side: these are not paired"):format(apart))

@@ -320,6 +320,22 @@ describe("steer.compare of metrics that are no times", function()
                 .. "0%.038574218750*%d*,HIGHER,,\n")
     end)
 
+    it("says that samples are paired by their place where the files may have other prompts", function()
+        local record = require "steer.record"
+        local function grid(name, list, content)
+            local path = files.path(name)
+            os.remove(path)
+            local writer = record.create("test", path, { name = "mood", axes = { layer = { 5 } }, order = { "layer" },
+                seed = 1, version = "1", content = content })
+            writer:add(ok({ layer = 5 }, { x = mean(list) }, { x = list }))
+            writer:close()
+            return path
+        end
+        local old = grid("old.jsonl", OLD, "a")
+        assert_found(tostring(steer.compare(old, grid("new.jsonl", NEW, "b"))), "note: the contents differ, .*unpaired")
+        assert.is_nil(tostring(steer.compare(old, grid("new.jsonl", NEW, "a"))):find "note:")
+    end)
+
     it("warns of many intervals", function()
         local function many(name, list)
             local lines = {}
