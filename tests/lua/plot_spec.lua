@@ -157,6 +157,74 @@ describe("steer.plot", function()
         assert.is_nil(io.open(files.path("pwned")))
     end)
 
+    -- The script of a chart of the results, and its data.
+    local function chart(source, opts)
+        local made = require("steer.plot").chart("plot", require("steer._results").read("plot", source), opts)
+        return gnuplot.script(made, "x", { "svg" }), gnuplot.data(made), made
+    end
+
+    it("names a device only where a time or a rate is shown", function()
+        local lines = {}
+        for l = 1, 3 do
+            lines[l] = ok({ l = l }, { t_us = l, rows_per_s = l, kl = l / 10 }, {}, { device_name = "H" })
+        end
+        local both = sweeps.write("both.jsonl", { "l" }, lines)
+        for metric, named in pairs { t_us = true, rows_per_s = true, kl = false } do
+            assert.equal(named, chart(both, { x = "l", y = metric }):find('"H"', 1, true) ~= nil)
+        end
+        assert.is_truthy(chart(both, { x = "kl", y = "t_us" }):find('"H"', 1, true))
+    end)
+
+    it("draws a metric against a metric, a path of cases, and histograms of samples", function()
+        local lines = {}
+        for l = 1, 3 do
+            for s = -1, 1 do
+                lines[#lines + 1] = ok({ l = l, s = s }, { kl = s * s * l, p = l + s }, { p = { l, l + s } })
+            end
+        end
+        local both = sweeps.write("metrics.jsonl", { "l", "s" }, lines)
+        local text, data = chart(both, { x = "kl", y = "p", by = "l" })
+        assert_found(text, "using 1:2 with points lc rgb '#440154'")
+        assert_found(data, "\n0\t1\t[^\n]*\n1\t2\t") -- l=1, s=0 and s=1; s=-1 lies before
+        assert_found(chart(both, { x = "kl", y = "p", by = "l", kind = "lines" }), "with linespoints")
+        local _, _, made = chart(both, { x = "p", kind = "histogram", by = "l" })
+        assert.equal(3, #made.groups)
+        assert.equal(6, #made.groups[1].samples)
+        _, data = chart(both, { x = "s", y = "p", kind = "bars", filter = { l = 2 } })
+        assert_found(data, "\n1\t1\t.*\n2\t2\t.*\n3\t3\t")
+        files.fails("invalid_argument", "the metrics are kl, p", steer.plot, both, { x = "pp", y = "kl" })
+        files.fails("invalid_argument", "opts.z: expected the name of a metric", steer.plot, both,
+            { x = "l", y = "s", kind = "heatmap" })
+    end)
+
+    it("gives pairs dashes and numbers a scale of colours", function()
+        local lines = {}
+        for l = 1, 4 do
+            for _, steered in ipairs { true, false } do
+                for s = 1, 2 do lines[#lines + 1] = ok({ l = l, steered = steered, s = s }, { p = l * s }) end
+            end
+        end
+        local pairs_file = sweeps.write("pairs.jsonl", { "l", "steered", "s" }, lines)
+        local text = chart(pairs_file, { x = "s", y = "p", by = { "l", "steered" } })
+        assert_found(text, "'#440154' lw 2 dt 1 [^\n]*title \"1, true\"")
+        assert_found(text, "'#440154' lw 2 dt 2 [^\n]*title \"1, false\"")
+        assert.equal(text, (chart(pairs_file, { x = "s", y = "p", by = "l", dash = "steered" })))
+    end)
+
+    it("draws the means of repeats with their intervals", function()
+        local lines = {}
+        for a = 1, 2 do
+            for r, value in ipairs { 1, 2, 3 } do lines[#lines + 1] = ok({ a = a, repeats = r }, { m = a * value }) end
+        end
+        lines[#lines].status, lines[#lines].reason = "failed", "no"
+        local repeated = sweeps.write("repeats.jsonl", { "a", "repeats" }, lines)
+        local text, data, made = chart(repeated, { x = "a", y = "m" })
+        assert_found(text, "m, mean and 95 %% interval")
+        assert_found(data, "\n1\t2\t%-0.48[%d]*\t4.48") -- of 1, 2 and 3: 2 +- 4.303 / sqrt(3)
+        assert.same({ ["failed repeats"] = 1 }, made.missing)
+        assert_found(chart(repeated, { x = "a", y = "m", by = "repeats" }), 'title "3"') -- or each by itself
+    end)
+
     drawing("writes pictures of any name, or refuses it before anything is written", function()
         local opts = { x = "hidden", y = "gpu_us", by = { "path", "requests" } }
         for _, name in ipairs { "it's", '"', "|touch pwned", "<x", "~x", "-x", "a b", "a`touch pwned`", "a\\b", "x%d",

@@ -412,7 +412,7 @@ function M.chart(op, found, opts, kind)
     if opts.filter then found = found:filter(op, opts.filter) end
     local joined, lost = repeats.join(found, shown)
     local chart = KINDS[kind](op, joined, repeats.join(whole, shown), opts, kind)
-    if lost > 0 then chart.missing["failed repeats of others that are"] = lost end
+    if lost > 0 then chart.missing["failed repeats"] = lost end
     return chart
 end
 

@@ -88,7 +88,7 @@ local function edges_of(op, sorted, whole, opts)
     if type(bins) == "table" then return given_edges(op, bins) end
     if bins ~= nil then check.integer(op, "opts.bins", bins, 1, MOST_BINS) end
     local low, high, edges = sorted[1], sorted[#sorted], {}
-    if not bins and whole and not opts.logx and high - low < MOST_WHOLE then
+    if not bins and whole and not opts.logx and high - low < MOST_WHOLE and math.abs(low) < check.MAX_INTEGER then
         for k = low, high + 1 do edges[#edges + 1] = k - 0.5 end
         return edges
     end

@@ -208,7 +208,7 @@ local function column_names(chart, label, width)
     return line
 end
 
-local function scale_line(chart, colours)
+local function scale_line(chart, columns, colours)
     local low, high = heatmap.colour_range(chart)
     local words = {}
     for i = 0, 9 do
@@ -219,8 +219,10 @@ local function scale_line(chart, colours)
             words[#words + 1] = shade(i / 10)
         end
     end
-    return ("%s %s %s%s"):format(scale.text(low, chart.format, 4), table.concat(words),
-        scale.text(high, chart.format, 4), chart.zlabel ~= "" and "  " .. script.clean(chart.zlabel) or "")
+    local from, to = scale.text(low, chart.format, 4), scale.text(high, chart.format, 4)
+    local room = columns - #from - #to - (colours and 10 or #SHADES) - 4
+    local name = chart.zlabel ~= "" and room > 4 and "  " .. cut(script.clean(chart.zlabel), room) or ""
+    return ("%s %s %s%s"):format(from, table.concat(words), to, name)
 end
 
 local function draw_heatmap(whole, columns, rows, colours)
@@ -247,7 +249,8 @@ local function draw_heatmap(whole, columns, rows, colours)
         local before = label + 1 + math.floor((width * #chart.xs - layout.width(name)) / 2)
         lines[#lines + 1] = (" "):rep(math.min(math.max(before, 0), columns - layout.width(name))) .. name
     end
-    lines[#lines + 1] = scale_line(chart, colours) .. (chart.note and "; " .. chart.note or "")
+    lines[#lines + 1] = scale_line(chart, columns, colours)
+    if chart.note then lines[#lines + 1] = cut("(" .. chart.note .. ")", columns) end
     add_best(lines, whole)
     return lines
 end
