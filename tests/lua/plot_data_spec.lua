@@ -310,7 +310,7 @@ describe("a chart", function()
 
     it("is text in the terminal without gnuplot: heatmaps, bars and histograms", function()
         local chart = steer.plot(T.from { { 0, 1 }, { 2, 4 } }, { x = { "no", "yes" }, zlabel = "p", best = "max" })
-        assert.equal(table.concat({ "row", "1 · 0         ░ 1", "2 ▒ 2         █ 4", "       no         yes",
+        assert.equal(table.concat({ "row", "1 · 0         ░ 1", "2 ▒ 2         █ 4", "    no          yes",
             "0 ·░▒▓█ 4  p", "best: 4 at yes, row 2", "" }, "\n"), chart:text(40))
         local coloured = chart:text(40, 20, true)
         assert_found(coloured, "\27%[38;5;15;48;5;%d+m%s+0%s+\27%[0m") -- white on dark
@@ -328,6 +328,16 @@ describe("a chart", function()
             end
         end
         assert_found(steer.plot(T.ones { 100, 300 }):text(80), "%(each cell is the mean of 3 x 8")
+    end)
+
+    it("is what the README shows", function()
+        local readme = files.get "README.md"
+        local text, shown = readme:match "\n### Plots\n.-\n```\n(.-)```\n\n```\n(.-)```"
+        local printed = {}
+        local env = setmetatable({ steer = steer, print = function(x) printed[#printed + 1] = tostring(x) end },
+            { __index = _G })
+        setfenv(assert(loadstring(text)), env)()
+        assert.equal(shown, (table.concat(printed, "\n"):gsub("\n\n+$", "\n")))
     end)
 
     drawing("is drawn by gnuplot where it has lines, some of many", function()

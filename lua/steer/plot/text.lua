@@ -194,12 +194,12 @@ local function draw_cell(chart, cell, text, width, colours)
     return shade(share):rep(width)
 end
 
--- The names of the columns below them, those that have room.
-local function column_names(chart, label, width)
+-- The names of the columns below them, those that have room: below the numbers, or in the middle.
+local function column_names(chart, label, width, left)
     local line, free = (" "):rep(label), label
     for i, x in ipairs(chart.xs) do
         local text = cut(script.clean(x), math.max(width - 1, 8))
-        local at = label + (i - 1) * width + math.max(0, math.floor((width - layout.width(text)) / 2))
+        local at = label + (i - 1) * width + (left and 2 or math.max(0, math.floor((width - layout.width(text)) / 2)))
         if at >= free then
             line = pad(line, at) .. text
             free = at + layout.width(text) + 1
@@ -232,18 +232,19 @@ local function draw_heatmap(whole, columns, rows, colours)
     local room = columns - label - 1
     local chart = pooled(whole, math.floor(room / LEAST_CELL), math.max(rows - #lines - 5, MOST_ROWS))
     local width = math.min(math.floor(room / #chart.xs), MOST_CELL)
-    local texts = heatmap.texts(chart, colours and width - 1 or width - 3) or {}
+    local texts = heatmap.texts(chart, colours and width - 1 or width - 3)
+    local shown = texts or {}
     if chart.ylabel ~= "" then lines[#lines + 1] = cut(script.clean(chart.ylabel), columns) end
     for row = 1, #chart.ys do
         local j = chart.from_top and row or #chart.ys - row + 1
         local line = pad(cut(script.clean(chart.ys[j]), label), label, type(chart.ys[j]) == "number") .. " "
         for i = 1, #chart.xs do
             local at = (j - 1) * #chart.xs + i
-            line = line .. draw_cell(chart, chart.cells[at], chart.cells[at].stats and texts[at] or "", width, colours)
+            line = line .. draw_cell(chart, chart.cells[at], chart.cells[at].stats and shown[at] or "", width, colours)
         end
         lines[#lines + 1] = line:gsub(" +$", "")
     end
-    lines[#lines + 1] = column_names(chart, label + 1, width)
+    lines[#lines + 1] = column_names(chart, label + 1, width, texts and not colours)
     if chart.xlabel ~= "" then
         local name = cut(script.clean(chart.xlabel), columns)
         local before = label + 1 + math.floor((width * #chart.xs - layout.width(name)) / 2)
