@@ -56,10 +56,12 @@ local TERMINALS = {
     end,
 }
 
+local LETTER = 8.5 -- pixels of a title's letter, on average
+
 local function settings(chart)
-    local lines = { "set encoding utf8", "set datafile separator \"\\t\"",
-        "set title " .. script.quote_lines(chart.title), "set xlabel " .. script.quote(chart.xlabel),
-        "set ylabel " .. script.quote(chart.ylabel) }
+    local title = script.quote_lines(chart.title, M.size(chart) / LETTER)
+    local lines = { "set encoding utf8", 'set datafile separator "\\t"', "set title " .. title,
+        "set xlabel " .. script.quote(chart.xlabel), "set ylabel " .. script.quote(chart.ylabel) }
     for _, line in ipairs(kind_of(chart).settings(chart)) do lines[#lines + 1] = line end
     return table.concat(lines, "\n")
 end

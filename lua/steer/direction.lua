@@ -44,23 +44,20 @@ local function line_of(info, name, field)
     return line
 end
 
---- Draws held-out accuracy by layer: in the terminal, or as pictures.
--- @tparam[opt] table opts out: path of the pictures, as steer.plot takes it
+--- Draws held-out accuracy by layer: in the terminal, or with `out` as pictures.
+-- @tparam[opt] table opts as steer.plot has them, such as out, the path of the pictures
 -- @treturn table the paths of what was written, nothing without `out`; not_found where gnuplot is missing
 function Info:plot(opts)
-    local op, plot = "direction_plot", require "steer.plot"
     if getmetatable(self) ~= Info then
-        raise("invalid_argument", op, "self: expected what lm:direction gives second, got %s; call it with a colon",
-            check.describe(self))
+        raise("invalid_argument", "direction_plot", "self: expected what lm:direction gives second, got %s; call it "
+            .. "with a colon", check.describe(self))
     end
-    local out, lines = options.check(op, opts, { out = "string" }).out, { line_of(self, "its own", "train_accuracy") }
+    local lines = { line_of(self, "its own", "train_accuracy") }
     if self.best then table.insert(lines, 1, line_of(self, "held out", "accuracy")) end
-    local chart = plot.plot(lines, {
-        out = out, title = tostring(self):match "^[^\n]*", xlabel = "layer", ylabel = "accuracy", legend = "prompts",
-        hline = { at = 0.5, label = "chance" }, vline = self.best and { at = self.best, label = "best" },
-    })
-    if out then return chart.files end
-    chart:show()
+    return require("steer.plot").present(lines, {
+        title = tostring(self):match "^[^\n]*", xlabel = "layer", ylabel = "accuracy", legend = "prompts",
+        hline = { at = 0.5, label = "chance" }, vline = self.best and { at = self.best, label = "best" } or nil,
+    }, opts)
 end
 
 -- ---- Folds ---------------------------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ end
 local function contents(chart)
     if chart.kind == "heatmap" then return ("%d x %d cells"):format(#chart.ys, #chart.xs) end
     local n, most = #chart.groups, 0
-    for _, group in ipairs(chart.groups) do most = math.max(most, #(group.points or group.samples)) end
+    for _, group in ipairs(chart.groups) do most = math.max(most, #(group.samples or group.points)) end
     local what = chart.kind == "histogram" and "value" or chart.kind == "bars" and "bar" or "point"
     return ("%d series of %d %s%s%s"):format(n, most, what, most == 1 and "" or "s",
         chart.kind == "histogram" and (" in %d bins"):format(#chart.xs - 1) or "")
@@ -213,6 +213,21 @@ end
 function M.show(chart)
     local columns, rows = require("steer.repl.terminal").size()
     io.stdout:write(M.terminal(chart, columns, math.min(rows - 1, 26), require("steer._paint").colours()))
+end
+
+--- Draws what the package has found: in the terminal, or with `out` as pictures.
+-- @param source see M.plot
+-- @tparam table defaults options of M.plot
+-- @tparam[opt] table opts options of M.plot that count before these
+-- @treturn table the paths of the pictures, nothing without `out`
+function M.present(source, defaults, opts)
+    local merged = {}
+    for _, set in ipairs { defaults, opts } do
+        for _, key in ipairs(walk.keys(set)) do merged[key] = set[key] end
+    end
+    local chart = M.plot(source, merged)
+    if merged.out then return chart.files end
+    chart:show()
 end
 
 M.draw = files.draw

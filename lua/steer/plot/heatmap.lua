@@ -146,13 +146,14 @@ end
 function M.data(chart)
     local out = { ("# column\trow\tvalue\tlabel\tcolour\tlow\thigh\tmin\tmax\tn\t%s\t%s"):format(
         script.clean(chart.xlabel), script.clean(chart.ylabel)) }
-    local texts = fitting(chart) or {}
+    local shown = fitting(chart)
+    local texts = shown or {}
     for i, cell in ipairs(chart.cells) do
         local s = cell.stats
         local numbers = s and ("%.17g\t%.17g\t%.17g\t%.17g\t%d"):format(s.low, s.high, s.min, s.max, s.n)
             or "NaN\tNaN\tNaN\tNaN\t0"
         out[#out + 1] = table.concat({ cell.i, cell.j, s and ("%.17g"):format(s.value) or "NaN",
-            texts[i] and script.clean(texts[i]) or "", label_colour(chart, s and s.value), numbers,
+            texts[i] and script.clean(texts[i]) or "", shown and label_colour(chart, s and s.value) or 0, numbers,
             script.clean(chart.xs[cell.i]), script.clean(chart.ys[cell.j]) }, "\t")
     end
     return table.concat(out, "\n") .. "\n"

@@ -3,6 +3,7 @@ local check = require "steer._check"
 local options = require "steer._options"
 local scale = require "steer.plot.scale"
 local style = require "steer.plot.style"
+local walk = require "steer._walk"
 
 local raise = require("steer._error").raise
 
@@ -26,7 +27,7 @@ local ROWS = {
     bins = { true, "histogram" }, share = { "boolean", "histogram" }, out = { "string" },
 }
 local KNOWN = {}
-for name, row in pairs(ROWS) do KNOWN[name] = row[1] end
+for _, name in ipairs(walk.keys(ROWS)) do KNOWN[name] = ROWS[name][1] end
 
 -- How the kinds are called in messages.
 local NOUNS = { lines = "lines", scatter = "scatter plots", bars = "bars", histogram = "histograms",
@@ -44,7 +45,7 @@ end
 
 --- Raises invalid_argument for an option that a kind of chart has not.
 function M.check_kind(op, opts, kind)
-    for _, name in ipairs(require("steer._walk").keys(opts)) do
+    for _, name in ipairs(walk.keys(opts)) do
         local kinds = ROWS[name][2]
         if kinds and opts[name] and not (" " .. kinds .. " "):find(" " .. kind .. " ", 1, true) then
             local words = {}
@@ -180,6 +181,7 @@ function M.apply(op, chart, opts)
         chart[axis .. "label"] = opts[axis .. "label"] or chart[axis .. "label"]
         chart[axis .. "lim"] = read_limits(op, axis .. "lim", opts[axis .. "lim"], opts["log" .. axis])
     end
+    chart.measure = opts.ylabel or chart.measure
     chart.legend = opts.legend or chart.legend
     chart.hline = read_references(op, "hline", opts.hline, opts.logy)
     chart.vline = read_references(op, "vline", opts.vline, opts.logx)

@@ -260,6 +260,7 @@ local function axis_chart(op, found, whole, opts, by, kind)
     chart.title = titles(found, opts, ("%s against %s"):format(chart.ylabel, chart.xlabel), { opts.x, unpack(by) },
         { opts.y })
     if kind == "bars" then series.from_zero(chart) end
+    chart.measure = chart.ylabel
     if chart.spread and series.has_intervals(chart) then chart.ylabel = chart.ylabel .. ", " .. chart.spread end
     return chart
 end

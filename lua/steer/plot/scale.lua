@@ -41,6 +41,10 @@ end
 -- @tparam[opt] table limits {low, high} that the user wants; either may be nil
 function M.range(low, high, log, from_zero, limits)
     local a, b
+    if limits then -- room is a share of what is seen
+        local least, most = math.max(low, limits[1] or low), math.min(high, limits[2] or high)
+        if least < most then low, high = least, most end
+    end
     if log then
         local factor = math.max(10 ^ (0.05 * (math.log10(high) - math.log10(low))), 1.05)
         a, b = math.max(low / factor, LEAST), math.min(high * factor, MOST)
@@ -78,7 +82,7 @@ function M.linear(low, high, most, format, whole)
     local list, largest = {}, math.max(math.abs(low), math.abs(high))
     local digits = math.max(1, math.ceil(math.log10(largest) + 1e-9) - math.floor(math.log10(step) + 1e-9))
     for i = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) do
-        local x = i * step
+        local x = i * step + 0 -- no -0
         list[#list + 1] = { x, M.text(x, format, math.min(digits, 15)) }
         if #list > 2 * most then break end
     end

@@ -18,10 +18,27 @@ function M.quote(text)
     return '"' .. M.clean(text):gsub('[\\"`]', escapes) .. '"'
 end
 
---- Writes several lines of text as one.
-function M.quote_lines(list)
+--- Breaks a text into lines of at most so many characters, as far as its spaces allow.
+function M.wrapped(text, most)
+    local lines, length = {}, 0
+    for space, word in text:gmatch "(%s*)(%S+)" do
+        local more = select(2, (space .. word):gsub("[^\128-\191]", ""))
+        if #lines == 0 or length + more > most then
+            lines[#lines + 1], length = #lines == 0 and space .. word or word, 0
+        else
+            lines[#lines] = lines[#lines] .. space .. word
+        end
+        length = length + more
+    end
+    return #lines > 0 and lines or { text }
+end
+
+--- Gives lines of text as one for gnuplot; those with more characters than `most` are broken at spaces.
+function M.quote_lines(list, most)
     local words = {}
-    for i, line in ipairs(list) do words[i] = M.quote(line) end
+    for _, line in ipairs(list) do
+        for _, part in ipairs(M.wrapped(line, most)) do words[#words + 1] = M.quote(part) end
+    end
     return table.concat(words, [[."\n".]])
 end
 
@@ -106,12 +123,12 @@ function M.set_y(lines, chart, from_zero)
 end
 
 -- An arrow without a head, and its text at its end: above it, or right of it.
-local function reference(lines, axis, row)
+local function reference(lines, chart, axis, row)
     local from, to = ("graph 0, first %.17g"):format(row.at), ("graph 1, first %.17g"):format(row.at)
     local place = ("graph 0.99, first %.17g right offset 0,0.6"):format(row.at)
     if axis == "x" then
         from, to = ("first %.17g, graph 0"):format(row.at), ("first %.17g, graph 1"):format(row.at)
-        place = ("first %.17g, graph 0.97 left offset 0.7,0"):format(row.at)
+        place = ("first %.17g, graph 0.97 left offset %g,0"):format(row.at, chart.on_terminal and 2 or 0.7)
     end
     lines[#lines + 1] = ("set arrow from %s to %s nohead front lc rgb '#444444' lw 1.5 dt 2"):format(from, to)
     if row.label then
@@ -122,8 +139,8 @@ end
 --- Reference lines and the mark at the best point.
 function M.add_marks(lines, chart)
     lines[#lines + 1] = "set style textbox opaque margins 0.4,0.4 fillcolor rgb 'white' noborder"
-    for _, row in ipairs(chart.hline or {}) do reference(lines, "y", row) end
-    for _, row in ipairs(chart.vline or {}) do reference(lines, "x", row) end
+    for _, row in ipairs(chart.hline or {}) do reference(lines, chart, "y", row) end
+    for _, row in ipairs(chart.vline or {}) do reference(lines, chart, "x", row) end
     local best = chart.best
     if best then
         lines[#lines + 1] = ("set label %s at first %.17g, first %.17g %s point pt 6 ps 2.4 lw 2 lc rgb 'black' "

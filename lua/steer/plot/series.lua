@@ -69,7 +69,7 @@ local function count_of(sorted)
     local width = 2 * (sorted[math.ceil(n * 0.75)] - sorted[math.ceil(n * 0.25)]) / n ^ (1 / 3)
     local sturges = math.ceil(math.log(n) / math.log(2)) + 1
     local count = width > 0 and (high / 2 - low / 2) / (width / 2) or 1
-    return math.min(math.max(math.ceil(count), sturges), BY_DEFAULT)
+    return math.max(math.min(math.ceil(count), math.ceil(2 * math.sqrt(n)), BY_DEFAULT), sturges)
 end
 
 local function given_edges(op, bins)

@@ -51,7 +51,9 @@ end
 local function title_lines(chart, columns)
     local lines = {}
     for _, line in ipairs(chart.title) do
-        if line ~= "" then lines[#lines + 1] = cut(script.clean(line), columns) end
+        for _, part in ipairs(line ~= "" and script.wrapped(script.clean(line), columns) or {}) do
+            lines[#lines + 1] = cut(part, columns)
+        end
     end
     return lines
 end
@@ -343,7 +345,7 @@ end
 
 -- ---- Lines ---------------------------------------------------------------------------------------------------------
 
-local MOST_LINES = 9 -- that characters can tell apart
+local MOST_LINES, MOST_INTERVALS = 9, 2 -- that characters can tell apart
 
 -- A chart of some of many series, the first and the last among them.
 local function thinned(chart)
@@ -373,8 +375,14 @@ local function legend(lines, chart, columns, colours)
     lines[#lines + 1] = line
 end
 
+-- Intervals of more than a few series cannot be told apart.
+local function without_intervals(chart)
+    if not chart.bars or #chart.groups <= MOST_INTERVALS then return chart end
+    return setmetatable({ bars = false, ylabel = chart.measure }, { __index = chart })
+end
+
 local function draw_lines(chart, columns, rows, colours, op)
-    local shown, lines = thinned(chart), title_lines(chart, columns)
+    local shown, lines = without_intervals(thinned(chart)), title_lines(chart, columns)
     if shown.ylabel ~= "" then lines[#lines + 1] = cut(script.clean(shown.ylabel), columns) end
     lines[#lines + 1] = gnuplot.terminal(op, shown, columns, math.max(rows - #lines - 1, 8), colours):gsub("\n+$", "")
     legend(lines, shown, columns, colours)
