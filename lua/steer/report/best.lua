@@ -97,8 +97,8 @@ local function points_of(found, effect, cost, better)
     return points
 end
 
-local function group_of(name, points)
-    local group = { name = name, points = {} }
+local function group_of(name, rank, points)
+    local group = { name = name, rank = rank, points = {} }
     for i, point in ipairs(points) do group.points[i] = { x = point.b.value, at = point.b.value, stats = point.a } end
     return group
 end
@@ -118,8 +118,8 @@ local function chart_of(points, front, effect, cost)
         chart.low, chart.high = math.min(chart.low or value, value), math.max(chart.high or value, value)
     end
     table.sort(chart.xs)
-    chart.groups[1] = group_of("front", front)
-    if #others > 0 then chart.groups[2] = group_of("others", others) end
+    if #others > 0 then chart.groups[1] = group_of("others", 2, others) end
+    table.insert(chart.groups, group_of("front", 1, front)) -- drawn last, over the others
     return chart
 end
 
@@ -154,10 +154,12 @@ local function add_front(page, op, found, axes, effect, cost, better)
             ("%s against %s: %d of %d cases are on the front."):format(results.title(effect), results.title(cost),
                 #front, #points))
     end
-    page:folded(("%d cases on the front"):format(#front), { open = #front <= MOST_OPEN }, function()
+    local is_long = #front > MOST_OPEN -- not beside the figure: it would be pushed to another page of paper
+    if is_long then page:add("</div>") end
+    page:folded(("%d cases on the front"):format(#front), { open = not is_long }, function()
         page:table(front_rows(front, axes, effect, cost))
     end)
-    page:add("</div>")
+    if not is_long then page:add("</div>") end
 end
 
 --- Adds the extreme cases of the metrics and the Pareto front.

@@ -104,6 +104,7 @@ tbody tr:hover { background: var(--band); }
 .none, small { color: var(--soft); font-weight: normal; }
 small { font-size: .85em; }
 code { font: .9em ui-monospace, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere; }
+.paper { display: none; }
 details { margin: .8rem 0; }
 summary { cursor: pointer; padding: .2rem 0; font-weight: 600; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%%, 26rem), 1fr)); gap: 1.4rem; }
@@ -138,6 +139,7 @@ figure svg .gridline { stroke: #d5d9dd; }
   .plots { grid-template-columns: 1fr 1fr; gap: 5mm; }
   .whole svg { min-width: 0; }
   .screen { display: none; }
+  .paper { display: block; }
   details::details-content { content-visibility: visible; display: block; }
   summary { list-style: none; }
   th, td { padding: .12rem .45rem; }

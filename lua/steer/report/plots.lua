@@ -12,7 +12,7 @@ local FEWEST = 3                     -- values of an axis of a heatmap
 local LOG_X, LOG_Y = 8, 30           -- axes of times are logarithmic from these ratios of largest to least value on
 local WIDTH, HEIGHT = 560, 360
 local WIDE, HIGH = 1120, 520         -- of a heatmap with many columns
-local MANY_COLUMNS, MANY_ROWS = 20, 24
+local MANY_COLUMNS, MANY_ROWS = 64, 40
 
 -- ---- Which plots ---------------------------------------------------------------------------------------------------
 

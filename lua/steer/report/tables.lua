@@ -7,6 +7,7 @@ local cells, escape = page_module.cells, page_module.escape
 local M = {}
 
 local OPEN, MOST_SORTED = 40, 100 -- rows of a table that is unfolded at first; rows of a sorted one
+local MOST_PRINTED = 200          -- rows of a table on paper
 
 local function axis_cells(entry, axes)
     local row = {}
@@ -130,9 +131,12 @@ function M.add_cases(page, found, metrics, axes, better)
     page:add("<h2>Measured cases</h2>")
     if #entries == 0 then return page:add("<p>None.</p>") end
     page:add("<p>%s</p>", escape(M.spread_text(entries, metrics)))
-    page:folded(("All %d in the order of the axes"):format(#entries), { open = #entries <= OPEN }, function()
-        add_entries(page, entries, metrics, axes)
-    end)
+    local is_long = #entries > MOST_PRINTED
+    if is_long then
+        page:add('<p class="paper">The table of all %d cases is in the file of this page, not on paper.</p>', #entries)
+    end
+    page:folded(("All %d in the order of the axes"):format(#entries), { open = #entries <= OPEN, screen = is_long },
+        function() add_entries(page, entries, metrics, axes) end)
     add_sorted(page, entries, metrics, axes, better)
 end
 
