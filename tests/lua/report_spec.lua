@@ -85,8 +85,8 @@ describe("steer.report", function()
 
     it("begins with the best cases", function()
         assert_found(html, "<h2>Best cases</h2>.*<th>gpu %(µs%)<br><small>lower is better</small></th>"
-            .. "<td><b>10%.24</b> <small>10%.19 to 10%.29</small><br>hidden 1024, path uniform</td>"
-            .. "<td><span>40%.96</span>.-<br>hidden 4096, path uniform</td>.*<h2>Plots</h2>")
+            .. "<td><b>10%.24</b> <small>10%.19 to 10%.29</small><br>hidden\194\1601024, path\194\160uniform</td>"
+            .. "<td><span>40%.96</span>.-<br>hidden\194\1604096, path\194\160uniform</td>.*<h2>Plots</h2>")
     end)
 
     it("gives reasons and commands of the skipped and failed cases", function()
@@ -110,7 +110,7 @@ describe("steer.report", function()
     if gnuplot.exists() then
         it("draws each metric in the page, every plot with names of its own", function()
             assert_found(html, '<figure><div class="drawing"><svg role="img" aria%-label="gpu %(µs%) over hidden, a '
-                .. 'line for each path %(not drawn: 1 failed, 1 skipped%)%."')
+                .. 'line for each path: median and quartiles %(not drawn: 1 failed, 1 skipped%)%."')
             assert_found(html, ">mixed</text>")
             local seen = {}
             for id in html:gmatch " id=[\"']([^\"']+)" do
@@ -236,7 +236,8 @@ describe("a report of a grid", function()
             assert_found(html, "<b>Figure 2%.</b> logit_difference over scale and layer; op=add%.<")
             assert_found(html, "<b>Figure 3%.</b> logit_difference over scale and layer; op=cap "
                 .. "%(not drawn: 1 failed%)%.<")
-            assert_found(html, "<b>Figure 4%.</b> logit_difference over scale, a line for each layer; op=add%.<")
+            assert_found(html, "<b>Figure 4%.</b> logit_difference over scale, a line for each layer: "
+                .. "mean and 95 %% interval; op=add%.<")
         end)
 
         it("gives plots side by side the same axes, and no metric but a time a logarithmic one", function()

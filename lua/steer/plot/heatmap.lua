@@ -63,9 +63,11 @@ end
 --- Writes the cells' numbers with as many digits as have room, from 4 down to 2; those near 0 have fewer.
 -- @tparam table chart
 -- @tparam number room letters that fit
+-- @tparam[opt=2] number fewest digits
 -- @treturn table list of texts by cell; nil where not all numbers fit, or where there is no place for any
-function M.texts(chart, room)
-    for _, digits in ipairs(chart.format and { 0 } or { 4, 3, 2 }) do
+function M.texts(chart, room, fewest)
+    fewest = fewest or 2
+    for digits = chart.format and fewest or 4, fewest, -1 do -- a format has its own
         local list, fits = {}, true
         for i, cell in ipairs(chart.cells) do
             list[i] = cell.stats and cell_text(chart, cell.stats.value, digits) or cell.word
@@ -84,9 +86,12 @@ end
 local function fitting(chart)
     local size = chart.size or { 960, 560 }
     local width, height = size[1] * ACROSS / #chart.xs, size[2] * DOWN / #chart.ys
-    for _, pixels in ipairs(SIZES) do
-        local texts = height >= pixels * HIGH and M.texts(chart, math.floor(width / (pixels * WIDE)) - 1)
-        if texts then return texts, pixels end
+    for fewest = 3, 2, -1 do -- smaller letters rather than fewer digits
+        for _, pixels in ipairs(SIZES) do
+            local room = math.floor(width / (pixels * WIDE)) - 1
+            local texts = height >= pixels * HIGH and M.texts(chart, room, fewest)
+            if texts then return texts, pixels end
+        end
     end
 end
 

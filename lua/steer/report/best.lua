@@ -21,7 +21,7 @@ end
 
 local function place_text(entry, axes)
     local words = {}
-    for i, name in ipairs(axes) do words[i] = ("%s %s"):format(name, results.text(entry.case[name])) end
+    for i, name in ipairs(axes) do words[i] = ("%s\194\160%s"):format(name, results.text(entry.case[name])) end
     return table.concat(words, ", ")
 end
 

@@ -3,6 +3,7 @@ local escape = require("steer.report.page").escape
 local gnuplot = require "steer._gnuplot"
 local plots = require "steer.plot"
 local results = require "steer._results"
+local series = require "steer.plot.series"
 local walk = require "steer._walk"
 
 local M = {}
@@ -198,7 +199,9 @@ local function caption_of(found, plot, metric, facet, chart)
         end
     end
     if facet.text ~= "" then table.insert(alone, 1, facet.text) end
-    return ("%s%s%s."):format(what, #alone > 0 and "; " .. table.concat(alone, ", ") or "", missing_text(chart))
+    local spread = series.has_intervals(chart) and chart.spread
+    return ("%s%s%s%s."):format(what, spread and ": " .. spread or "",
+        #alone > 0 and "; " .. table.concat(alone, ", ") or "", missing_text(chart))
 end
 
 -- Draws one plot of a metric: a figure for each facet.
@@ -219,10 +222,10 @@ local function add_plot(page, op, found, metric, plot)
     share_axes(found, charts, plot)
     for i, chart in ipairs(charts) do
         set_scales(chart, metric)
-        chart.title = {} -- the caption says it
         local wide = plot.y and (#chart.xs > MANY_COLUMNS or #chart.ys > MANY_ROWS)
-        page:figure(gnuplot.svg(op, chart, wide and WIDE or WIDTH, wide and HIGH or HEIGHT),
-            caption_of(found, plot, metric, drawn[i], chart), wide)
+        local caption = caption_of(found, plot, metric, drawn[i], chart)
+        chart.title, chart.ylabel = {}, results.title(plot.y or metric) -- the caption says the rest
+        page:figure(gnuplot.svg(op, chart, wide and WIDE or WIDTH, wide and HIGH or HEIGHT), caption, wide)
     end
     if #left_out > 0 then
         page:add('<p class="whole">%d more plots of %s are left out, which <code>steer plot --filter</code> draws: '
