@@ -95,12 +95,17 @@ end
 
 -- What the numbers of a metric are.
 local function kind_text(c, rule)
-    if rule.speed then
-        if rule.rate then return "median [q1, max] of ", ", higher is better" end
-        return "median [min, q3] of ", ""
-    end
+    local mine, centre = {}, "median"
     for _, row in ipairs(c.rows) do
-        if row.low and c.rules[row.metric] == rule then
+        if c.rules[row.metric] == rule then mine[#mine + 1] = row end
+    end
+    if rule.speed then
+        for _, row in ipairs(mine) do centre = row.old and row.old.centre or centre end
+        if rule.rate then return centre .. " [q1, max] of ", ", higher is better" end
+        return centre .. " [min, q3] of ", ""
+    end
+    for _, row in ipairs(mine) do
+        if row.low then
             return "", (", NEW - OLD with its 95 %% interval (bootstrap%s, %d resamples)"):format(
                 row.sign and " of pairs" or "", statistics.RESAMPLES)
         end

@@ -113,11 +113,11 @@ local function notes(old, new, left_out)
             lines[#lines + 1] = ("%d repeats in %s were not measured: the others count"):format(side.lost, side.path)
         end
     end
-    code_notes(lines, old, new)
+    code_notes(lines, old.whole, new.whole)
     for _, field in ipairs { "device", "driver" } do
         local a, b = {}, {}
-        for i, value in ipairs(old:values_of(field)) do a[i] = tostring(value) end
-        for i, value in ipairs(new:values_of(field)) do b[i] = tostring(value) end
+        for i, value in ipairs(old.whole:values_of(field)) do a[i] = tostring(value) end
+        for i, value in ipairs(new.whole:values_of(field)) do b[i] = tostring(value) end
         a, b = table.concat(a, ", "), table.concat(b, ", ")
         if a ~= b then lines[#lines + 1] = ("the %s differs: %s and %s"):format(field, a, b) end
     end
@@ -181,7 +181,7 @@ local function read_side(op, path, filter)
     local found = results.read(op, path)
     if filter then found = found:filter(op, filter) end
     local joined, lost = repeats.join(found)
-    joined.lost = lost
+    joined.lost, joined.whole = lost, found
     return joined
 end
 

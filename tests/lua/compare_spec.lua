@@ -304,6 +304,25 @@ describe("steer.compare of metrics that are no times", function()
         assert.is_nil(row.sign)
     end)
 
+    it("says that a time of repeats is their mean, and names all their devices", function()
+        local function repeated(name, more)
+            local lines = {}
+            for i = 1, 6 do
+                lines[i] = ok({ layer = 5, repeats = i }, { t_us = i == 6 and 200 or 100 + i / 10 + more }, nil,
+                    { device = "cuda:" .. i % 2 })
+            end
+            return sweeps.write(name, { "layer", "repeats" }, lines, "mood")
+        end
+        local text = tostring(steer.compare(repeated("old.jsonl", 0), repeated("new.jsonl", 20)))
+        assert_found(text, "^mood: mean %[min, q3%] of t %(µs%)\n")
+        assert_found(text, "116%.9 %[100%.1, 100%.5%]  133%.6 %[120%.1, 120%.5%]  %+14%.3 %%  SLOWER")
+        assert.is_nil(text:find "the device differs")
+        local single = sweeps.write("single.jsonl", { "layer", "repeats" },
+            { ok({ layer = 5, repeats = 1 }, { t_us = 1 }, nil, { device = "cuda:0" }) }, "mood")
+        assert_found(tostring(steer.compare(single, repeated("new.jsonl", 20))),
+            "the device differs: cuda:0 and cuda:0, cuda:1")
+    end)
+
     it("writes the difference, its interval and the sign test", function()
         local old, new = one("old.jsonl", { x = OLD, kl = 0.5 }), one("new.jsonl", { x = NEW, kl = 0.25 })
         local text = tostring(steer.compare(old, new))

@@ -317,9 +317,10 @@ describe("steer report", function()
     teardown(files.done)
 
     it("prints the path of the page", function()
-        local command = "report %s --metric gpu_us --filter 'hidden=[1024,4096]'"
+        local command = "report %s --metric gpu_us --better gpu_us=higher --filter 'hidden=[1024,4096]'"
         local output, errors, status = sweeps.steer(command:format(path))
         assert.equal(path:gsub("jsonl$", "html\n"), output)
+        assert_found(files.get((path:gsub("jsonl$", "html"))), "<small>higher is better</small>")
         assert.equal(gnuplot.exists() and "" or "steer report: no plots: " .. gnuplot.MISSING .. "\n", errors)
         assert.equal(0, status)
     end)
