@@ -90,21 +90,32 @@ local function generator()
     end
 end
 
-local function percentiles(list)
+-- The normal distribution below x <= 0 (Abramowitz and Stegun, 26.2.17), to 1e-7.
+local function normal(x)
+    local k, sum = 1 / (1 - 0.2316419 * x), 0
+    for _, b in ipairs { 1.330274429, -1.821255978, 1.781477937, -0.356563782, 0.319381530 } do sum = (sum + b) * k end
+    return sum * math.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+end
+
+--- The share of resamples below an interval for n samples: more extreme than (1 - LEVEL) / 2, since resamples of few
+-- samples vary too little (Hesterberg 2015, "What Teachers Should Know About the Bootstrap", expanded percentiles).
+function M.tail(n) return normal(-math.sqrt(n / (n - 1)) * M.student(n - 1)) end
+
+local function percentiles(list, tail)
     table.sort(list)
     local function at(share)
         local place = 1 + share * (#list - 1)
         local below = math.floor(place)
         return list[below] + (place - below) * (list[math.min(below + 1, #list)] - list[below])
     end
-    return at((1 - M.LEVEL) / 2), at((1 + M.LEVEL) / 2)
+    return at(tail), at(1 - tail)
 end
 
---- The interval of a difference of centres, NEW minus OLD, by the percentile bootstrap (Efron 1979). The resampling is
--- the same each time.
+--- The interval of a difference of centres, NEW minus OLD, by the percentile bootstrap (Efron 1979) with percentiles
+-- for few samples (M.tail). The resampling is the same each time.
 -- @tparam string centre "mean" or "median"
--- @tparam table old numbers
--- @tparam table new numbers
+-- @tparam table old numbers, two or more
+-- @tparam table new numbers, two or more
 -- @tparam boolean paired whether numbers at the same place belong together and are drawn together; as many of both
 -- @treturn number lower end
 -- @treturn number upper end
@@ -119,7 +130,7 @@ function M.bootstrap(centre, old, new, paired)
         for i = 1, paired and 0 or #new do b[i] = new[pick(#new)] end
         differences[r] = of(b) - of(a)
     end
-    return percentiles(differences)
+    return percentiles(differences, M.tail(math.min(#old, #new)))
 end
 
 -- ---- Sign test -----------------------------------------------------------------------------------------------------
