@@ -112,13 +112,19 @@ local function characters(values, format)
 end
 
 --- Gives ticks at the values themselves where they have room, else nil.
-function M.values(values, log, format)
-    if #values > 14 or characters(values, format) > CHARACTERS then return nil end
+-- @tparam table values sorted numbers
+-- @tparam boolean log
+-- @tparam[opt] string format
+-- @tparam[opt=1] number share width of the picture, of that of the default
+function M.values(values, log, format, share)
+    local room = CHARACTERS * (share or 1)
+    if #values > 14 or characters(values, format) > room then return nil end
     local list, first, last = {}, values[1], values[#values]
     local function at(x) return log and math.log(x) or x end
     for i, x in ipairs(values) do
-        if i > 1 and at(x) - at(values[i - 1]) < (at(last) - at(first)) / 16 then return nil end
         list[i] = { x, M.text(x, format) }
+        local gap = i > 1 and (at(x) - at(values[i - 1])) / (at(last) - at(first)) * room
+        if gap and gap < (#list[i][2] + #list[i - 1][2]) / 2 + 1 then return nil end
     end
     return list
 end

@@ -95,6 +95,8 @@ function M.set_places(lines, values, format)
     end
 end
 
+local WIDTH = 960 -- of a picture without a size
+
 --- The x axis: places of words side by side, or numbers.
 function M.set_x(lines, chart)
     local format = chart.xformat
@@ -107,8 +109,10 @@ function M.set_x(lines, chart)
     for _, row in ipairs(chart.vline or {}) do from, to = math.min(from, row.at), math.max(to, row.at) end
     local low, high = scale.range(from, to, chart.logx, false, chart.xlim)
     if chart.logx then lines[#lines + 1] = "set logscale x" end
-    M.set_ticks(lines, "x", not chart.xlim and not chart.scattered and scale.values(chart.xs, chart.logx, format)
-        or chart.logx and scale.log(low, high, format) or scale.linear(low, high, 9, format))
+    local at_values = not chart.xlim and not chart.scattered
+        and scale.values(chart.xs, chart.logx, format, chart.size and chart.size[1] / WIDTH)
+    M.set_ticks(lines, "x", at_values or chart.logx and scale.log(low, high, format)
+        or scale.linear(low, high, 9, format))
     M.set_range(lines, "x", low, high)
 end
 
