@@ -365,6 +365,33 @@ describe("a chart", function()
         files.fails("invalid_argument", "self: expected what steer.plot gives, got nothing", chart.save)
     end)
 
+    drawing("draws texts as they are and lets none of them act", function()
+        local nasty = { "`touch " .. files.path "pwned" .. "`", "it's", "100%", "a_b^c", 'q"\\n', "$x @y {z}",
+            "<b>&amp;", "&#x41;", "''", '"', "\\", "é漢😀", "#hash", "%d%s", "END_OF_DATA", "e\27[31m\194\155m\tx" }
+        local function clean(word) return (word:gsub("%c", " "):gsub("\194\155", " ")) end
+        local function as_xml(word) return (clean(word):gsub("&", "&amp;"):gsub("<", "&lt;")) end
+        local series, bars, cells = {}, {}, {}
+        for i, word in ipairs(nasty) do
+            series[i], bars[word], cells[i] = { name = word, y = { i, i + 1 } }, i, { i, 2 * i }
+        end
+        for i, source in ipairs { series, bars, cells } do
+            local word = nasty[i]
+            local chart = steer.plot(source, { kind = ({ "lines", "bars", "heatmap" })[i], out = files.path "nasty.svg",
+                title = word, xlabel = word, ylabel = word, y = i == 3 and nasty or nil, size = { 1600, 1200 },
+                hline = i < 3 and { at = 1, label = word } or nil, best = "max", legend = i < 3 and word or nil })
+            local svg, text = files.get(chart.files.svg), chart:text(200, 60)
+            for _, each in ipairs(i == 1 and { word } or nasty) do
+                assert(svg:find(">" .. as_xml(each) .. "<", 1, true), ("expected %q in:\n%s"):format(each, svg))
+                assert(text:find(clean(each), 1, true), ("%q is not in:\n%s"):format(each, text))
+            end
+            assert_absent(text, "\27")
+            for _, each in ipairs(i == 1 and nasty or {}) do
+                assert(svg:find(">" .. as_xml(each) .. "<", 1, true), ("expected %q in:\n%s"):format(each, svg))
+            end
+        end
+        assert.is_nil(io.open(files.path "pwned"))
+    end)
+
     drawing("leaves no file behind where it could not be drawn", function()
         local folder = files.path "bad"
         os.execute(("mkdir -p %s && ln -sf /dev/full %s/x.png"):format(folder, folder))

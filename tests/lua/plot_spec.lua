@@ -29,6 +29,10 @@ local function assert_found(text, pattern)
     assert(text:find(pattern), ("expected %q in:\n%s"):format(pattern, text))
 end
 
+local function assert_absent(text, pattern)
+    assert(not text:find(pattern), ("%q is not to be in:\n%s"):format(pattern, text))
+end
+
 -- Runs a test where gnuplot is there, else reports it as pending.
 local function drawing(name, test)
     if has_gnuplot then it(name, test) else pending(name .. " (gnuplot is missing)") end
@@ -328,6 +332,52 @@ describe("steer plot", function()
         assert.is_nil(output:find("\27", 1, true))
     end)
 
+    -- What a command writes to a terminal.
+    local function on_terminal(command)
+        local pipe = io.popen(("TERM=xterm script -qec %q /dev/null 2>&1"):format(command))
+        local text = pipe:read "*a"
+        pipe:close()
+        return text
+    end
+
+    drawing("draws in a terminal by itself, and so does the prompt", function()
+        local command = "scripts/steer plot %s --x hidden --y requests --z gpu_us --filter path=mixed --out %s"
+        command = command:format(path, files.path "tty.svg")
+        local text = on_terminal(command)
+        assert_found(text, "\27%[38;5;%d+;48;5;%d+m")
+        assert_found(text, "tty%.svg\r\n")
+        assert_absent(on_terminal("NO_COLOR=1 " .. command), "\27")
+        assert_absent(on_terminal(command .. " --no-terminal"), "gpu")
+        local input = files.put("input", 'steer.plot({lda = 1, pca = 0.5}, {title = "bars here"})\n')
+        text = on_terminal("NO_COLOR=1 scripts/steer <" .. input)
+        assert_found(text, "bars here\r\nlda [█]+ 1\r\npca .*%[chart bars here: bars, 1 series of 2 bars")
+        local _, output = pcall(sweeps.steer, "repl <" .. input)
+        assert.equal("[chart bars here: bars, 1 series of 2 bars, 960x560, not saved]\n", output)
+    end)
+
+    drawing("passes its options on", function()
+        local output, errors, status = sweeps.steer(("plot %s --x hidden --y gpu_us --by path --filter requests=1 "
+            .. "-o %s --xlim 0,5000 --ylim ,20 --size 400x300 --hline '5=a limit' --hline 7 --vline 2048 --best min "
+            .. "--palette '#112233,#445566' --format '%%.1f us' --title T --xlabel X --ylabel Y --legend L")
+            :format(path, files.path "all.svg"))
+        assert.equal("", errors)
+        assert.equal(0, status)
+        local base = files.path "all"
+        assert.equal(("%s.svg\n%s.tsv\n%s.gp\n"):format(base, base, base), output)
+        local script = files.get(base .. ".gp")
+        for _, text in ipairs { 'xrange [0:5000]', ":20]", "size 400,300", '"a limit"', "first 7 to", "first 2048,",
+            "#112233", "#445566", " us at X 1024, L uniform", 'title "T"', 'xlabel "X"', 'ylabel "Y"',
+            'key title "L"' } do
+            assert(script:find(text, 1, true), ("expected %q in:\n%s"):format(text, script))
+        end
+        local command = "plot %s --kind histogram --x gpu_us --bins 4 --share --out %s --terminal"
+        output, errors, status = sweeps.steer(command:format(path, files.path "count.pdf"), "TERM=dumb")
+        assert.equal("steer plot: not drawn: 1 failed\nsteer plot: not drawn: 1 skipped\n", errors)
+        assert.equal(0, status)
+        assert_found(output, "share\n.*█.*count%.pdf\n")
+        assert.equal("%PDF", files.get(files.path "count.pdf"):sub(1, 4))
+    end)
+
     it("without gnuplot says how to get it, and leaves data and script", function()
         local command = "plot %s --x hidden --y gpu_us --by path,requests --out " .. files.path("bare")
         local output, errors, status = sweeps.steer(command:format(path), sweeps.path_without_gnuplot())
@@ -355,6 +405,9 @@ describe("steer plot", function()
         for arguments, message in pairs {
             ["plot"] = "expected one results file, got 0", ["plot a --x b"] = "%-%-y: it is missing",
             ["plot a --logxx"] = "did you mean '%-%-logx'",
+            ["plot a --x b --y c --xlim 5"] = "%-%-xlim: expected LOW,HIGH, of which one may be left out, got '5'",
+            ["plot a --x b --y c --size 5"] = "%-%-size: expected WIDTHxHEIGHT, got '5'",
+            ["plot a --x b --y c --hline b=5"] = "%-%-hline: expected a number, or NUMBER=TEXT, got 'b=5'",
         } do
             local _, errors, status = sweeps.steer(arguments)
             assert_found(errors, message)
