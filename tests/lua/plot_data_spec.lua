@@ -183,6 +183,13 @@ describe("steer.plot of data", function()
         text = script({ { name = "a", x = { "u", "v" }, y = { 1, -2 }, error = 0.5 } }, { kind = "bars" })
         assert_found(text, ":2:3:4:%(0%.8000%) with boxerrorbars")
         assert_found(script({ a = -1, b = -2 }), "set yrange %[[^:]*:0%]")
+        local many = {}
+        for i = 1, 9 do many[i] = { name = "m" .. i, x = { "u" }, y = { i } } end
+        local colours, seen = 0, {}
+        for colour in script(many, { kind = "bars" }):gmatch "boxes lc rgb '(#%x+)'" do
+            colours, seen[colour] = colours + (seen[colour] and 0 or 1), true
+        end
+        assert.equal(9, colours) -- more than there are of their own: a scale
         files.fails("invalid_argument", "x: u comes twice, at 1 and 2", steer.plot,
             { x = { "u", "u" }, y = { 1, 2 } }, { kind = "bars" })
     end)

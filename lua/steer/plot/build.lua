@@ -11,6 +11,11 @@ local function new_missing(count, word)
     return count > 0 and { [word] = count } or {}
 end
 
+local function raise_nothing(op, count)
+    raise("invalid_argument", op, "data: none of its %d values is a finite number up to 1e308, there is nothing to draw",
+        count)
+end
+
 -- ---- Lines, scatter plots and bars ---------------------------------------------------------------------------------
 
 -- All values of x: numbers in their order, words as they come.
@@ -118,9 +123,7 @@ function M.lines(op, source, opts, kind)
         chart.groups[i], gaps = { name = scale.text(one.name), points = points }, gaps + more
         chart.bars = chart.bars or one.low ~= nil
     end
-    if not chart.low then
-        raise("invalid_argument", op, "data: none of its %d values is a finite number, there is nothing to draw", gaps)
-    end
+    if not chart.low then raise_nothing(op, gaps) end
     chart.missing = new_missing(gaps, "not finite")
     check_log(op, chart, opts)
     if kind == "bars" then series.from_zero(chart) end
@@ -143,9 +146,7 @@ function M.histogram(op, source, opts)
         end
         chart.groups[i], kept = { name = scale.text(one.name), samples = samples }, kept + #samples
     end
-    if kept == 0 then
-        raise("invalid_argument", op, "data: none of its %d values is a finite number, there is nothing to draw", lost)
-    end
+    if kept == 0 then raise_nothing(op, lost) end
     chart.missing = new_missing(lost, "not finite")
     set_looks(op, chart, list)
     return series.fill_histogram(op, chart, opts)
@@ -186,9 +187,7 @@ function M.heatmap(op, source, opts)
             chart.cells[#chart.cells + 1] = cell
         end
     end
-    if not chart.low then
-        raise("invalid_argument", op, "data: none of its %d values is a finite number, there is nothing to draw", gaps)
-    end
+    if not chart.low then raise_nothing(op, gaps) end
     if opts.logz and chart.low <= 0 then
         raise("invalid_argument", op, "opts.logz: there is the value %s, a log scale needs values above 0",
             scale.text(chart.low))

@@ -80,6 +80,8 @@ function M.assign(chart)
     local along = chart.ordered and most >= ORDERED and (chart.palette or PALETTES.viridis)
         or chart.palette and chart.walked and chart.palette
     local colours = chart.palette or PALETTES.okabe
+    local areas = chart.kind == "bars" or chart.kind == "histogram" -- neither dashes nor points tell these apart
+    if areas and not along and most > #colours then along = chart.palette or PALETTES.viridis end
     local darkest, lightest = unpack(chart.on_terminal and ON_TERMINAL or ON_PAPER)
     for i, group in ipairs(chart.groups) do
         local rank = ranks[i]
