@@ -13,7 +13,7 @@ local function sorted(list)
     return table.concat(out, " ")
 end
 
--- All files must be of one sweep, with one seed.
+-- All files must be of one sweep, with one seed and one content.
 local function check_same(first, other)
     local function differ(what, a, b)
         raise("format", OP, "%s: its %s is %s, that of %s is %s", other.path, what, tostring(a), first.path,
@@ -23,6 +23,7 @@ local function check_same(first, other)
     if a.name ~= b.name then differ("sweep", a.name, b.name) end
     if sorted(a.order) ~= sorted(b.order) then differ("list of axes", sorted(a.order), sorted(b.order)) end
     if a.seed ~= b.seed then differ("seed", a.seed, b.seed) end
+    if a.content ~= b.content then differ("content", a.content, b.content) end
 end
 
 -- Values of all files, those of the first file first.
@@ -150,7 +151,7 @@ function M.merge(paths, output, code_changed)
     local missing, grid = count_missing(files, held)
     sort(list, header.order, ranks)
     write(output, { name = header.name, axes = axes, order = header.order, seed = header.seed,
-        version = header.version }, list)
+        version = header.version, content = header.content }, list)
     counts.total, counts.missing, counts.grid, counts.repeated, counts.torn = #list, missing, grid, repeated, torn
     return counts
 end

@@ -2,6 +2,7 @@
 local bench = require "steer.bench"
 local options = require "steer._options"
 local record = require "steer.record"
+local statistics = require "steer._statistics"
 local walk = require "steer._walk"
 
 local raise = require("steer._error").raise
@@ -10,13 +11,14 @@ local M = {}
 
 -- ---- Text ----------------------------------------------------------------------------------------------------------
 
---- Writes a value for people: numbers with four digits, without an exponent where that is short.
+--- Writes a value for people: numbers with at most four digits, without an exponent where that is short.
 function M.text(value)
     if type(value) ~= "number" or value ~= value then return tostring(value) end
     local size = math.abs(value)
     if value % 1 == 0 and size < 1e7 then return ("%d"):format(value) end
     if size < 1e-3 or size >= 1e7 then return ("%.4g"):format(value) end
-    return ("%." .. math.max(0, 3 - math.floor(math.log10(size))) .. "f"):format(value)
+    local digits = ("%." .. math.max(0, 3 - math.floor(math.log10(size))) .. "f"):format(value)
+    return digits:find(".", 1, true) and digits:gsub("%.?0+$", "") or digits
 end
 
 -- Ends of metric names and what they say.
@@ -27,6 +29,12 @@ local UNITS = {
     { "_mhz$", "MHz" }, { "_degrees$", "degrees" },
 }
 local TIMES = { ns = true, ["µs"] = true, ms = true, s = true }
+local RATES = { ["bytes/s"] = true, ["GB/s"] = true, ["GiB/s"] = true, ["1/s"] = true }
+
+-- The better direction of metrics whose name says it; logit_difference, probability and logprob are about the option
+-- that was asked for.
+local BETTER = { kl = "lower", perplexity = "lower", loss = "lower", accuracy = "higher", logit_difference = "higher",
+    probability = "higher", logprob = "higher" }
 
 --- Gives a field's value if it is a word or a number; tables and null (NaN) are nil.
 function M.word(value)
@@ -54,6 +62,49 @@ end
 --- Tells whether a metric is a time by its name.
 function M.is_time(name)
     return TIMES[select(2, M.unit(name))] == true
+end
+
+--- Tells whether a metric is a rate, such as bytes per second, by its name.
+function M.is_rate(name)
+    return RATES[select(2, M.unit(name))] == true
+end
+
+--- Says which direction of a metric is better as far as its name tells: "lower", "higher" or nil.
+function M.better(name)
+    return M.is_time(name) and "lower" or M.is_rate(name) and "higher" or BETTER[name]
+end
+
+local function check_direction(op, text)
+    if text == "lower" or text == "higher" then return text end
+    return raise("invalid_argument", op, 'better: "%s", expected higher, lower or a list such as '
+        .. '"kl=lower,accuracy=higher"', tostring(text))
+end
+
+--- Reads which direction of metrics is better.
+-- @tparam string op operation for messages
+-- @param better "higher" or "lower" for all, or text such as "kl=lower,accuracy=higher", or a map from metric to
+-- direction; nil: what the names tell
+-- @treturn function of a metric's name: "lower", "higher" or nil
+-- @treturn table names of the metrics that were given, in their order
+function M.read_better(op, better)
+    local given, names, all = {}, {}, nil
+    if type(better) == "table" then
+        for _, name in ipairs(M.sort(walk.keys(better))) do
+            given[name], names[#names + 1] = check_direction(op, better[name]), name
+        end
+    elseif type(better) == "string" then
+        for word in (better .. ","):gmatch "(.-)," do
+            local name, direction = word:match "^(.+)=([^=]*)$"
+            if name then
+                given[name], names[#names + 1] = check_direction(op, direction), name
+            else
+                all = check_direction(op, word)
+            end
+        end
+    elseif better ~= nil then
+        check_direction(op, better)
+    end
+    return function(name) return given[name] or all or M.better(name) end, names
 end
 
 --- Sorts values: numbers first, by size, then the rest by the alphabet.
@@ -112,6 +163,12 @@ end
 local Results = {}
 Results.__index = Results
 
+--- Gives results with other cases, and with other axes if they are named.
+function M.derive(found, cases, axes)
+    return describe(setmetatable({ path = found.path, name = found.name, header = found.header, cases = cases,
+        axes = axes or found.axes, repeated = found.repeated }, Results))
+end
+
 --- Reads a results file. A torn last line, as a sweep that still runs leaves it, is passed over.
 -- @tparam string op operation for messages
 -- @tparam string path
@@ -127,8 +184,8 @@ function M.read(op, path)
         end
         entry.stats = {} -- of M.stats
     end
-    return describe(setmetatable({ path = path, name = file.header.name, header = file.header, cases = file.cases,
-        axes = file.header.order, repeated = file.repeated }, Results))
+    return M.derive({ path = path, name = file.header.name, header = file.header, repeated = file.repeated },
+        file.cases, file.header.order)
 end
 
 -- ---- Choosing ------------------------------------------------------------------------------------------------------
@@ -216,8 +273,7 @@ function Results:filter(op, filters)
         cases = kept
     end
     if #cases == 0 then raise("invalid_argument", op, "filter: no case of %s passes all filters", self.path) end
-    return describe(setmetatable({ path = self.path, name = self.name, header = self.header, cases = cases,
-        axes = self.axes, repeated = self.repeated }, Results))
+    return M.derive(self, cases)
 end
 
 -- ---- Numbers -------------------------------------------------------------------------------------------------------
@@ -226,24 +282,43 @@ local function is_number(x)
     return type(x) == "number" and x == x and x ~= math.huge and x ~= -math.huge
 end
 
+-- The centre that the value is of its samples, and what is drawn around it.
+local function describe_centre(s, first)
+    s.low, s.high = s.q1, s.q3
+    if s.n == 1 then return end
+    s.centre = statistics.centre_of(s.value, s.samples, first)
+    if s.centre == "mean" then s.low, s.high = select(2, statistics.mean_interval(s.samples)) end
+end
+
 local function make_stats(entry, metric)
     if entry.status ~= "ok" then
         local reason = type(entry.reason) == "string" and entry.reason or "no reason given"
         return nil, entry.status .. ": " .. reason
     end
-    local samples, numbers = entry.samples[metric], {}
-    for _, x in ipairs(type(samples) == "table" and samples or {}) do
+    local samples, numbers, value = entry.samples[metric] or {}, {}, entry.metrics[metric]
+    for _, x in ipairs(samples) do
         if not is_number(x) then return nil, metric .. " has samples that are not numbers" end
         numbers[#numbers + 1] = x
     end
-    local value = entry.metrics[metric]
-    if #numbers > 0 then return bench.stats(numbers) end
-    if is_number(value) then return bench.stats({ value }) end
+    if value ~= nil and not is_number(value) then return nil, metric .. " is not a number" end
     if metric == "" then return nil, "nothing was measured" end
-    return nil, metric .. (value == nil and " was not measured" or " is not a number")
+    if value == nil and #numbers == 0 then return nil, metric .. " was not measured" end
+    local s = bench.stats(#numbers > 0 and numbers or { value })
+    s.value = value or s.median
+    describe_centre(s, M.is_time(metric) and not entry.repeats and "median" or "mean")
+    return s
 end
 
---- Describes a metric of a case as bench.stats does, from its samples, or from its value where it has none.
+local SPREADS = { mean = "mean and 95 % interval", median = "median and quartiles" }
+
+--- Says what value, low and high of statistics are.
+function M.spread(s)
+    return s.n == 1 and "value" or SPREADS[s.centre] or "value and quartiles of its samples"
+end
+
+--- Describes a metric of a case as bench.stats does, from its samples, or from its value where it has none; and beside
+-- that by value (what the case returned, which counts before its samples), centre ("mean" or "median", where the value
+-- is that of the samples), low and high (of the mean its 95 % interval by Student's t, else the samples' quartiles).
 -- @return the statistics; or nil and why there are none
 function M.stats(entry, metric)
     local known = entry.stats[metric]

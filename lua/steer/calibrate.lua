@@ -154,6 +154,19 @@ function Curve:__tostring()
     return table.concat(lines, "\n")
 end
 
+--- Draws KL over the strengths, and what was asked for: in the terminal, or with `out` as pictures.
+-- @tparam[opt] table opts as steer.plot has them
+-- @treturn table the paths of what was written, nothing without `out`; not_found where gnuplot is missing
+function Curve:plot(opts)
+    local line = { x = {}, y = {} }
+    for i, point in ipairs(self) do line.x[i], line.y[i] = point.scale, point.kl end
+    return require("steer.plot").present(line, {
+        title = tostring(self):match "^[^\n]*", xlabel = "strength",
+        ylabel = ("KL, its %g quantile"):format(self.quantile), hline = { at = self.target, label = "asked for" },
+        vline = { at = self.scale, label = "found" }, xlim = { max = 2 * self.scale }, ylim = { max = 2 * self.target },
+    }, opts)
+end
+
 local function curve_of(search, found)
     local curve = {
         scale = found.scale, kl = found.kl, tokens = found.tokens, target = search.kl, quantile = search.quantile,
@@ -202,7 +215,7 @@ end
 -- ignore_eos
 -- @treturn number strength, for spec:scaled(strength)
 -- @treturn table the curve: a list of {scale, kl, mean, tokens} in order of strength, printed as a table; scale, kl,
--- tokens of what was found, reached (false where KL jumps over what was asked for)
+-- tokens of what was found, reached (false where KL jumps over what was asked for); plot(opts) draws it
 -- @raise invalid_argument where no strength reaches kl, which says how far it goes
 function M.calibrate(lm, spec, opts)
     opts = options.check(OP, opts, OPTIONS)

@@ -1,19 +1,13 @@
---- steer.compare: two results files of a sweep, case by case, with a verdict that is never forced.
---
--- After nvbench-compare-robust: the centre of a side is the median of its raw samples, its interval goes from the
--- minimum to the third quartile, since noise only ever makes work slower. (Where higher is better, from the first
--- quartile to the maximum.)
---   FASTER, SLOWER: the intervals lie apart by at least `gap`
---   SAME:           they overlap by at least half of the narrower one, the medians are within `same`, and neither
---                   side's quartiles are further apart than SPREAD
---   AMBIGUOUS:      anything else, with the reason, also where a side has too few samples to tell
+--- steer.compare: two results files of a sweep, case by case, with a verdict that is never forced (see _verdict.lua).
 local check = require "steer._check"
 local code = require "steer._code"
 local options = require "steer._options"
 local record = require "steer.record"
+local repeats = require "steer._repeats"
 local results = require "steer._results"
+local text = require "steer._compare_text"
+local verdict = require "steer._verdict"
 
-local printable = require("steer._text").printable
 local raise = require("steer._error").raise
 
 local M = {}
@@ -21,89 +15,76 @@ local M = {}
 local Comparison = {}
 Comparison.__index = Comparison
 
-local GAP, SAME = 0.5, 1            -- percent
-local SPREAD, OVERLAP = 0.05, 0.5   -- of the median; of the narrower interval
-local FEWEST = 5                    -- samples of a side below which no verdict rests on its interval
+-- ---- Metrics -------------------------------------------------------------------------------------------------------
 
--- ---- The verdict ---------------------------------------------------------------------------------------------------
+local KNOWN = { metric = true, better = true, gap = "number", same = "number", filter = "table", paired = "boolean" }
 
-local function interval(s, higher)
-    if higher then return s.q1, s.max end
-    return s.min, s.q3
-end
-
--- How much of the narrower interval the other one covers.
-local function overlap(low1, high1, low2, high2)
-    local common = math.min(high1, high2) - math.max(low1, low2)
-    local narrow = math.min(high1 - low1, high2 - low2)
-    if common < 0 then return 0 end
-    return narrow == 0 and 1 or common / narrow
-end
-
--- Relative to the smaller median; 0 only where both are the same.
-local function relative(difference, a, b)
-    return difference == 0 and 0 or math.abs(difference) / math.min(math.abs(a), math.abs(b))
-end
-
-local function judge(old, new, rule)
-    local low1, high1 = interval(old, rule.higher)
-    local low2, high2 = interval(new, rule.higher)
-    if old.n < FEWEST or new.n < FEWEST then
-        if old.median == new.median and low1 == low2 and high1 == high2 then return "SAME" end
-        return "AMBIGUOUS", ("fewer than %d samples"):format(FEWEST)
-    end
-    local down, up = low1 - high2, low2 - high1 -- above 0: new lies below, above old
-    if down > 0 or up > 0 then
-        if relative(math.max(down, up), old.median, new.median) < rule.gap then
-            return "AMBIGUOUS", "the intervals lie apart by less than the gap"
-        end
-        return (down > 0) == not rule.higher and "FASTER" or "SLOWER"
-    end
-    for _, s in ipairs { old, new } do
-        if relative(s.q3 - s.q1, s.median, s.median) > SPREAD then return "AMBIGUOUS", "the samples are noisy" end
-    end
-    if relative(new.median - old.median, old.median, new.median) > rule.same then
-        return "AMBIGUOUS", "the medians differ, the intervals overlap"
-    end
-    if overlap(low1, high1, low2, high2) < OVERLAP then return "AMBIGUOUS", "the intervals hardly overlap" end
-    return "SAME"
-end
-
--- ---- Comparing -----------------------------------------------------------------------------------------------------
-
-local KNOWN = { metric = true, higher = "boolean", gap = "number", same = "number", filter = "table" }
-
--- The metrics to compare: those asked for, else every time of either side.
-local function choose_metrics(op, old, new, wanted)
-    local have, times = {}, {}
+-- Main metrics of either side: all, those that are times, and all as a set.
+local function metrics_of(old, new)
+    local all, times, have = {}, {}, {}
     for _, side in ipairs { old, new } do
-        for _, name in ipairs(side.metrics) do
-            if not have[name] and results.is_time(name) then times[#times + 1] = name end
-            have[name] = true
+        for _, name in ipairs(side:main_metrics()) do
+            if not have[name] then
+                have[name], all[#all + 1] = true, name
+                if results.is_time(name) then times[#times + 1] = name end
+            end
         end
     end
-    if wanted then
+    return results.sort(all), results.sort(times)
+end
+
+-- The metrics to compare: those asked for, else every time of either side, else every metric; and those left out.
+local function choose_metrics(op, old, new, wanted)
+    local all, times = metrics_of(old, new)
+    if #all == 0 then return { "" }, {} end -- of each case, why it was not measured
+    local known = {}
+    for _, side in ipairs { old, new } do
+        for _, name in ipairs(side.metrics) do known[name] = true end
+    end
+    if wanted ~= nil then
         wanted = type(wanted) == "table" and wanted or { wanted }
+        if #wanted == 1 and wanted[1] == "all" and not known.all then return all, {} end
         for _, name in ipairs(wanted) do
             check.type(op, "opts.metric", name, "string", "the name of a metric")
-            if not have[name] then (#new.metrics > 0 and new or old):check_metric(op, "metric", name) end
+            if not known[name] then (#new.metrics > 0 and new or old):check_metric(op, "metric", name) end
         end
-        return wanted
+        return wanted, {}
     end
-    if #old.metrics + #new.metrics == 0 then return { "" } end -- of each case, why it was not measured
-    if #times == 0 then
-        raise("invalid_argument", op, "metric: which one? There is no time among %s", options.list(have))
+    if #times == 0 then return all, {} end
+    local left_out = {}
+    for _, name in ipairs(all) do
+        if not results.is_time(name) then left_out[#left_out + 1] = name end
     end
-    return results.sort(times)
+    return times, left_out
 end
 
-local function percent(op, opts, key, default)
-    local value = opts[key] or default
+local function share(op, opts, key)
+    local value = opts[key]
+    if value == nil then return nil end
     if not (value >= 0 and value < math.huge) then
         raise("invalid_argument", op, "opts.%s: %s, expected percent from 0", key, tostring(value))
     end
     return value / 100
 end
+
+-- The rule of each metric.
+local function read_rules(op, out, opts)
+    local better, named = results.read_better(op, opts.better)
+    local chosen = {}
+    for _, name in ipairs(out.metrics) do
+        chosen[name] = true
+        out.rules[name] = verdict.rule(name, better(name), { gap = share(op, opts, "gap"),
+            same = share(op, opts, "same"), paired = opts.paired ~= false })
+    end
+    for _, name in ipairs(named) do
+        if not chosen[name] then
+            raise("invalid_argument", op, 'better: "%s" is not compared, the metrics are %s', name,
+                table.concat(out.metrics, ", "))
+        end
+    end
+end
+
+-- ---- Notes ---------------------------------------------------------------------------------------------------------
 
 local function code_notes(lines, old, new)
     local mixed, both = false, {}
@@ -121,32 +102,67 @@ local function code_notes(lines, old, new)
 end
 
 -- Sentences on what differs beside the samples.
-local function notes(old, new)
+local function notes(old, new, left_out)
     local lines = {}
     for _, side in ipairs { old, new } do
         for _, again in ipairs(side.repeated) do
             lines[#lines + 1] = ("%s was measured more than once (lines %d and %d of %s): the last counts"):format(
-                record.text(again.case, side.axes), again.first, again.second, side.path)
+                record.text(again.case, side.header.order), again.first, again.second, side.path)
+        end
+        if side.lost > 0 then
+            lines[#lines + 1] = ("%d repeats in %s were not measured: the others count"):format(side.lost, side.path)
         end
     end
-    code_notes(lines, old, new)
+    code_notes(lines, old.whole, new.whole)
     for _, field in ipairs { "device", "driver" } do
         local a, b = {}, {}
-        for i, value in ipairs(old:values_of(field)) do a[i] = tostring(value) end
-        for i, value in ipairs(new:values_of(field)) do b[i] = tostring(value) end
+        for i, value in ipairs(old.whole:values_of(field)) do a[i] = tostring(value) end
+        for i, value in ipairs(new.whole:values_of(field)) do b[i] = tostring(value) end
         a, b = table.concat(a, ", "), table.concat(b, ", ")
         if a ~= b then lines[#lines + 1] = ("the %s differs: %s and %s"):format(field, a, b) end
+    end
+    if #left_out > 0 then
+        lines[#lines + 1] = ("not compared: %s; --metric names metrics, or all"):format(table.concat(left_out, ", "))
     end
     return lines
 end
 
-local function compare_case(out, old, new, metric, rule)
+local MANY = 20 -- intervals of which one is wrong by chance
+
+-- Sentences on the intervals of differences.
+local function interval_notes(out)
+    local intervals, apart, paired = 0, 0, false
+    for _, row in ipairs(out.rows) do
+        paired = paired or row.sign ~= nil
+        if row.low then
+            intervals = intervals + 1
+            if not row.sign and out.rules[row.metric].paired then apart = apart + 1 end
+        end
+    end
+    if intervals >= MANY then
+        table.insert(out.notes, ("%d intervals at 95 %%: about %.0f of them would leave out 0 by chance alone"):format(
+            intervals, intervals / MANY))
+    end
+    if paired and out.old.header.content ~= out.new.header.content then
+        table.insert(out.notes, "the contents differ, such as vectors, settings or prompts: samples at the same place "
+            .. "count as pairs; --unpaired if they are not")
+    end
+    if apart > 0 then
+        table.insert(out.notes, ("%d cases have other samples on each side: these are not paired"):format(apart))
+    end
+end
+
+-- ---- Comparing -----------------------------------------------------------------------------------------------------
+
+local function compare_case(out, old, new, metric)
     local a, why_a = results.stats(old, metric)
     local b, why_b = results.stats(new, metric)
-    local row = { case = new.case, metric = metric, old = a, new = b }
+    local row, rule = { case = new.case, metric = metric, old = a, new = b }, out.rules[metric]
     if a and b then
-        row.verdict, row.reason = judge(a, b, rule)
-        row.change = a.median ~= 0 and b.median / a.median - 1 or nil
+        if old.numbers ~= new.numbers and rule.paired then -- other repeats
+            rule = setmetatable({ paired = false }, { __index = rule })
+        end
+        verdict.judge(row, a, b, rule)
         out.counts[row.verdict] = out.counts[row.verdict] + 1
         out.compared = out.compared + 1
     else
@@ -160,57 +176,94 @@ local function compare_case(out, old, new, metric, rule)
     out.rows[#out.rows + 1] = row
 end
 
---- Compares two results files of the same sweep; cases are matched by what is in them, not by where they stand.
+-- Reads a side, with its repeats joined.
+local function read_side(op, path, filter)
+    local found = results.read(op, path)
+    if filter then found = found:filter(op, filter) end
+    local joined, lost = repeats.join(found)
+    joined.lost, joined.whole = lost, found
+    return joined
+end
+
+-- Compares the cases of both files, one metric after another; gives how many cases both have.
+local function compare_cases(out, old, new)
+    local at, pairs_of = {}, {}
+    for _, entry in ipairs(old.cases) do at[entry.key] = entry end
+    for _, entry in ipairs(results.order(new, new.cases)) do
+        local before = at[entry.key]
+        at[entry.key] = nil
+        if before then
+            pairs_of[#pairs_of + 1] = { before, entry }
+        else
+            out.only_new[#out.only_new + 1] = entry.case
+        end
+    end
+    for _, entry in ipairs(results.order(old, old.cases)) do
+        if at[entry.key] then out.only_old[#out.only_old + 1] = entry.case end
+    end
+    for _, metric in ipairs(out.metrics) do
+        for _, pair in ipairs(pairs_of) do compare_case(out, pair[1], pair[2], metric) end
+    end
+    return #pairs_of
+end
+
+--- Compares two results files of the same sweep; cases are matched by what is in them, not by where they stand, and
+-- repeats of a case are joined.
 -- @tparam string old path of the earlier results
 -- @tparam string new path of the later results
--- @tparam[opt] table opts metric (a name or a list; default every time), higher (true where a higher value is
--- better), gap (percent, 0.5: intervals closer than this are not FASTER or SLOWER), same (percent, 1: medians
--- further apart are not SAME), filter (map from axis to a value or a list of values)
--- @treturn table rows ({case, metric, old, new, change, verdict, reason}), counts (per verdict), compared,
--- not_compared, only_old and only_new (lists of cases), notes; tostring gives the text that `steer compare` prints
+-- @tparam[opt] table opts metric (a name or a list, or "all"; default every time, or every metric where there is no
+-- time); better ("higher", "lower", text such as "kl=lower,accuracy=higher" or a map from metric to direction; default
+-- what the names tell); gap (percent, 0.5: intervals of times closer than this are not FASTER or SLOWER); same
+-- (percent, 1 for times and 0.001 for other metrics: what is further apart is not SAME); paired (false: samples at the
+-- same place do not belong together); filter (map from axis to a value or a list of values)
+-- @treturn table rows ({case, metric, old, new, difference, change, low, high, sign, verdict, reason, better}), counts
+-- (per verdict), compared, not_compared, only_old and only_new (lists of cases), notes; tostring gives the text that
+-- `steer compare` prints
 -- @raise invalid_argument where the files are of different sweeps or share no case, format or io where one is none
 function M.compare(old, new, opts)
     local op = "compare"
     check.type(op, "old", old, "string", "the path of a results file")
     check.type(op, "new", new, "string", "the path of a results file")
     opts = options.check(op, opts, KNOWN)
-    local rule = { higher = opts.higher == true, gap = percent(op, opts, "gap", GAP),
-        same = percent(op, opts, "same", SAME) }
-    local a, b = results.read(op, old), results.read(op, new)
+    local a, b = read_side(op, old, opts.filter), read_side(op, new, opts.filter)
     if a.name ~= b.name then
         raise("invalid_argument", op, 'new: %s holds the sweep "%s", but %s holds "%s"', new, tostring(b.name), old,
             tostring(a.name))
     end
-    if opts.filter then a, b = a:filter(op, opts.filter), b:filter(op, opts.filter) end
-    local out = setmetatable({
-        old = a, new = b, rows = {}, compared = 0, not_compared = 0, only_old = {}, only_new = {},
-        counts = { FASTER = 0, SLOWER = 0, SAME = 0, AMBIGUOUS = 0 }, notes = notes(a, b), higher = rule.higher,
-    }, Comparison)
-    local at = {}
-    for _, entry in ipairs(a.cases) do at[entry.key] = entry end
-    out.metrics = choose_metrics(op, a, b, opts.metric)
-    local shared = 0
-    for _, entry in ipairs(results.order(b, b.cases)) do
-        local before = at[entry.key]
-        at[entry.key] = nil
-        if before then
-            shared = shared + 1
-            for _, metric in ipairs(out.metrics) do compare_case(out, before, entry, metric, rule) end
-        else
-            out.only_new[#out.only_new + 1] = entry.case
-        end
+    local metrics, left_out = choose_metrics(op, a, b, opts.metric)
+    local out = setmetatable({ old = a, new = b, rows = {}, compared = 0, not_compared = 0, only_old = {},
+        only_new = {}, counts = {}, notes = notes(a, b, left_out), metrics = metrics, rules = {} }, Comparison)
+    for _, word in ipairs(verdict.WORDS) do out.counts[word] = 0 end
+    read_rules(op, out, opts)
+    if compare_cases(out, a, b) == 0 then
+        raise("invalid_argument", op, "new: %s has no case in common with %s", new, old)
     end
-    for _, entry in ipairs(results.order(a, a.cases)) do
-        if at[entry.key] then out.only_old[#out.only_old + 1] = entry.case end
-    end
-    if shared == 0 then raise("invalid_argument", op, "new: %s has no case in common with %s", new, old) end
+    interval_notes(out)
     return out
 end
 
 -- ---- What fails a check --------------------------------------------------------------------------------------------
 
---- Verdicts that a check may ask about: slower also covers a case that OLD measured and that failed in NEW; any covers
--- everything that is not SAME and was measured, and cases of one file only.
+local function counts(word)
+    return function(c) return c.counts[word] > 0 end
+end
+
+-- Tells whether some row is as `test` says, among metrics whose better direction is known.
+local function any_row(c, test)
+    for _, metric in ipairs(c.metrics) do
+        if metric ~= "" and not c.rules[metric].better then
+            raise("invalid_argument", "compare_fails", "%s: which direction is better? --better %s=higher says it",
+                metric, metric)
+        end
+    end
+    for _, row in ipairs(c.rows) do
+        if test(row) then return true end
+    end
+    return false
+end
+
+--- Verdicts that a check may ask about: slower and worse also cover a case that OLD measured and that failed in NEW;
+-- any covers everything that is not SAME and was measured, and cases of one file only.
 M.FAIL_ON = {
     slower = function(c)
         if c.counts.SLOWER > 0 then return true end
@@ -219,7 +272,9 @@ M.FAIL_ON = {
         end
         return false
     end,
-    faster = function(c) return c.counts.FASTER > 0 end,
+    faster = counts "FASTER", higher = counts "HIGHER", lower = counts "LOWER",
+    worse = function(c) return any_row(c, function(row) return row.better == false or row.regressed end) end,
+    better = function(c) return any_row(c, function(row) return row.better end) end,
     any = function(c)
         if #c.only_old + #c.only_new > 0 then return true end
         for _, row in ipairs(c.rows) do
@@ -230,7 +285,7 @@ M.FAIL_ON = {
 }
 
 --- Tells whether the comparison fails a check.
--- @tparam string what "slower", "faster" or "any"
+-- @tparam string what "slower", "faster", "worse", "better", "higher", "lower" or "any"
 function Comparison:fails(what)
     local rule = M.FAIL_ON[what]
     if not rule then
@@ -240,168 +295,9 @@ function Comparison:fails(what)
     return rule(self)
 end
 
--- ---- Writing it out ------------------------------------------------------------------------------------------------
-
--- Axes of both files, in the order of NEW.
-local function all_axes(c)
-    local names, seen = {}, {}
-    for _, side in ipairs { c.new, c.old } do
-        for _, axis in ipairs(side.axes) do
-            if not seen[axis] then names[#names + 1], seen[axis] = axis, true end
-        end
-    end
-    return names
-end
-
--- Axes worth a column: those on which the cases differ.
-local function columns(c)
-    local names = {}
-    for _, axis in ipairs(all_axes(c)) do
-        local first, differs = c.rows[1].case[axis], false
-        for _, row in ipairs(c.rows) do differs = differs or row.case[axis] ~= first end
-        if differs then names[#names + 1] = axis end
-    end
-    return names
-end
-
-local function side_text(s, higher)
-    if not s then return "-" end
-    if s.n == 1 then return results.text(s.median) end
-    local low, high = interval(s, higher)
-    return ("%s [%s, %s]"):format(results.text(s.median), results.text(low), results.text(high))
-end
-
--- Header and rows as text; the metric has a column of its own where there are several.
-local function cells(c)
-    local axes, several = columns(c), #c.metrics > 1
-    local head = {}
-    for i, axis in ipairs(axes) do head[i] = printable(axis) end
-    if several then head[#head + 1] = "metric" end
-    for _, word in ipairs { "OLD", "NEW", "change", "verdict" } do head[#head + 1] = word end
-    local rows = {}
-    for i, row in ipairs(c.rows) do
-        local line = {}
-        for _, axis in ipairs(axes) do
-            local value = row.case[axis]
-            line[#line + 1] = value == nil and "-" or printable(results.text(value))
-        end
-        if several then line[#line + 1] = printable(results.title(row.metric)) end
-        line[#line + 1] = side_text(row.old, c.higher)
-        line[#line + 1] = side_text(row.new, c.higher)
-        line[#line + 1] = row.change and ("%+.1f %%"):format(row.change * 100) or "-"
-        line[#line + 1] = row.reason and ("%s: %s"):format(row.verdict, printable(row.reason)) or row.verdict
-        rows[i] = line
-    end
-    return head, rows, #head - 4
-end
-
-local function heading(c)
-    local titles = {}
-    for i, metric in ipairs(c.metrics) do titles[i] = metric ~= "" and results.title(metric) or nil end
-    local what = #titles > 0 and ("median %s of %s%s"):format(c.higher and "[q1, max]" or "[min, q3]",
-        table.concat(titles, ", "), c.higher and ", higher is better" or "") or "nothing was measured"
-    return printable(("%s: %s"):format(tostring(c.new.name), what))
-end
-
--- Lines under the table: the counts, what is on one side only, the notes.
-local function footer(c)
-    local n = c.counts
-    local lines = { ("%d FASTER, %d SLOWER, %d SAME, %d AMBIGUOUS%s"):format(n.FASTER, n.SLOWER, n.SAME, n.AMBIGUOUS,
-        c.not_compared > 0 and (", %d not compared"):format(c.not_compared) or "") }
-    for _, side in ipairs { { "OLD", c.only_old }, { "NEW", c.only_new } } do
-        for _, case in ipairs(side[2]) do
-            lines[#lines + 1] = ("only in %s: %s"):format(side[1], record.text(case, all_axes(c)))
-        end
-    end
-    for _, note in ipairs(c.notes) do lines[#lines + 1] = "note: " .. printable(note) end
-    return lines
-end
-
--- Columns of a terminal: bytes that do not continue a character.
-local function width(text)
-    return select(2, text:gsub("[^\128-\191]", ""))
-end
-
-local function as_text(c)
-    local head, rows, left = cells(c)
-    local widths = {}
-    table.insert(rows, 1, head)
-    for _, row in ipairs(rows) do
-        for i, cell in ipairs(row) do widths[i] = math.max(widths[i] or 0, width(cell)) end
-    end
-    local lines = { heading(c), printable(("OLD %s, NEW %s"):format(c.old.path, c.new.path)), "" }
-    for _, row in ipairs(rows) do
-        local words = {}
-        for i, cell in ipairs(row) do
-            local pad = (" "):rep(widths[i] - width(cell))
-            local change = i == left + 3
-            words[i] = change and pad .. cell or i == #row and cell or cell .. pad
-        end
-        lines[#lines + 1] = table.concat(words, "  ")
-    end
-    lines[#lines + 1] = ""
-    for _, line in ipairs(footer(c)) do lines[#lines + 1] = line end
-    return table.concat(lines, "\n") .. "\n"
-end
-
-local function as_markdown(c)
-    local head, rows, left = cells(c)
-    local rule = {}
-    for i = 1, #head do rule[i] = i == left + 3 and "---:" or "---" end
-    table.insert(rows, 1, rule)
-    table.insert(rows, 1, head)
-    local lines = { "**" .. heading(c) .. "**", "", printable(("OLD `%s`, NEW `%s`"):format(c.old.path,
-        c.new.path)), "" }
-    for i, row in ipairs(rows) do
-        for j, cell in ipairs(row) do row[j] = cell:gsub("[|\\]", "\\%0"):gsub("%s+", " ") end
-        lines[#lines + 1] = "| " .. table.concat(rows[i], " | ") .. " |"
-    end
-    lines[#lines + 1] = ""
-    for _, line in ipairs(footer(c)) do lines[#lines + 1] = "- " .. line end
-    return table.concat(lines, "\n") .. "\n"
-end
-
-local function csv_cell(value)
-    if value == nil then return "" end
-    local text = type(value) == "number" and ("%.17g"):format(value) or tostring(value)
-    return text:find('[",\r\n]') and '"' .. text:gsub('"', '""') .. '"' or text
-end
-
--- Every case a line, those of one file too; 17 significant digits.
-local function as_csv(c)
-    local axes, lines = all_axes(c), {}
-    local function add(case, more, count)
-        local line = {}
-        for i, axis in ipairs(axes) do line[i] = csv_cell(case[axis]) end
-        for i = 1, count do line[#axes + i] = csv_cell(more[i]) end
-        lines[#lines + 1] = table.concat(line, ",")
-    end
-    local names = { "metric", "old_median", "old_low", "old_high", "old_n", "new_median", "new_low", "new_high",
-        "new_n", "change", "verdict", "reason" }
-    local head = {}
-    for i, axis in ipairs(axes) do head[i] = axis end
-    for i, name in ipairs(names) do head[#axes + i] = name end
-    for i, name in ipairs(head) do head[i] = csv_cell(name) end
-    lines[1] = table.concat(head, ",")
-    for _, row in ipairs(c.rows) do
-        local more = { row.metric, [10] = row.change, [11] = row.verdict, [12] = row.reason }
-        for i, s in ipairs { row.old or false, row.new or false } do
-            if s then
-                local at = 4 * i - 2
-                more[at], more[at + 3] = s.median, s.n
-                more[at + 1], more[at + 2] = interval(s, c.higher)
-            end
-        end
-        add(row.case, more, #names)
-    end
-    for _, case in ipairs(c.only_old) do add(case, { [11] = "only in OLD" }, #names) end
-    for _, case in ipairs(c.only_new) do add(case, { [11] = "only in NEW" }, #names) end
-    return table.concat(lines, "\n") .. "\n"
-end
-
 --- Writers by name: text, markdown and csv; each takes a comparison and gives text.
-M.formats = { text = as_text, markdown = as_markdown, csv = as_csv }
+M.formats = text.formats
 
-Comparison.__tostring = as_text
+Comparison.__tostring = text.formats.text
 
 return M

@@ -39,39 +39,25 @@ function Info:__tostring()
 end
 
 local function line_of(info, name, field)
-    local group = { name = name, points = {} }
-    for i, layer in ipairs(info.layers) do
-        local y = info[layer][field]
-        group.points[i] = { x = layer, at = layer, stats = { n = 1, median = y, q1 = y, q3 = y, min = y, max = y } }
-    end
-    return group
+    local line = { name = name, x = info.layers, y = {} }
+    for i, layer in ipairs(info.layers) do line.y[i] = info[layer][field] end
+    return line
 end
 
-local function chart_of(info)
-    local chart = {
-        kind = "lines", groups = {}, xs = info.layers, xlabel = "layer", ylabel = "accuracy", legend = "prompts",
-        title = { tostring(info):match "^[^\n]*" }, low = 1, high = 1,
-    }
-    if info.best then chart.groups[1] = line_of(info, "held out", "accuracy") end
-    chart.groups[#chart.groups + 1] = line_of(info, "its own", "train_accuracy")
-    for _, group in ipairs(chart.groups) do
-        for _, point in ipairs(group.points) do chart.low = math.min(chart.low, point.stats.median) end
-    end
-    return chart
-end
-
---- Draws held-out accuracy by layer with gnuplot: in the terminal, or as pictures.
--- @tparam[opt] table opts out: path of the pictures; they are OUT.svg and OUT.png, data and script lie beside them
+--- Draws held-out accuracy by layer: in the terminal, or with `out` as pictures.
+-- @tparam[opt] table opts as steer.plot has them, such as out, the path of the pictures
 -- @treturn table the paths of what was written, nothing without `out`; not_found where gnuplot is missing
 function Info:plot(opts)
-    local op, plot = "direction_plot", require "steer.plot"
     if getmetatable(self) ~= Info then
-        raise("invalid_argument", op, "self: expected what lm:direction gives second, got %s; call it with a colon",
-            check.describe(self))
+        raise("invalid_argument", "direction_plot", "self: expected what lm:direction gives second, got %s; call it "
+            .. "with a colon", check.describe(self))
     end
-    local out = options.check(op, opts, { out = "string" }).out
-    if out then return plot.draw(op, chart_of(self), (out:gsub("%.svg$", ""):gsub("%.png$", ""))) end
-    plot.show(chart_of(self))
+    local lines = { line_of(self, "its own", "train_accuracy") }
+    if self.best then table.insert(lines, 1, line_of(self, "held out", "accuracy")) end
+    return require("steer.plot").present(lines, {
+        title = tostring(self):match "^[^\n]*", xlabel = "layer", ylabel = "accuracy", legend = "prompts",
+        hline = { at = 0.5, label = "chance" }, vline = self.best and { at = self.best, label = "best" } or nil,
+    }, opts)
 end
 
 -- ---- Folds ---------------------------------------------------------------------------------------------------------

@@ -226,13 +226,17 @@ function Grid:tensor(name)
     return require("steer.tensor").from(values, { dtype = "f32", device = "cpu" })
 end
 
---- Draws a metric over the strengths in the terminal, a line for each layer: median and quartiles over prompts.
--- A file given as output can be drawn by steer.plot in other ways.
+--- Draws a metric over the strengths, a line for each layer: in the terminal, or with `out` as pictures.
+-- steer.plot(grid, opts) and, of a file given as output, steer.plot(path, opts) draw it in other ways.
 -- @tparam[opt] string name of a metric, default what the grid is about
-function Grid:plot(name)
-    local plot = require "steer.plot"
-    plot.show(plot.chart("grid_plot", self.results,
-        { x = "scale", y = self.results:check_metric("grid_plot", "name", name or self.value), by = "layer" }))
+-- @tparam[opt] table opts as steer.plot has them; kind = "heatmap": layers by strengths
+-- @treturn table the paths of what was written, nothing without `out`
+function Grid:plot(name, opts)
+    if type(name) == "table" then name, opts = nil, name end
+    local metric = self.results:check_metric("grid_plot", "name", name or self.value)
+    local defaults = { x = "scale", y = metric, by = "layer" }
+    if opts and opts.kind == "heatmap" then defaults = { x = "scale", y = "layer", z = metric } end
+    return require("steer.plot").present(self, defaults, opts)
 end
 
 local function cell(entry, name)

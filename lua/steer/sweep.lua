@@ -5,6 +5,7 @@ local code = require "steer._code"
 local json = require "steer._json"
 local options = require "steer._options"
 local raise = require("steer._error").raise
+local repeats = require "steer._repeats"
 local walk = require "steer._walk"
 
 local M = {}
@@ -14,11 +15,24 @@ Sweep.__index = Sweep
 
 local KNOWN = {
     name = "string", axes = true, skip = "function", run = "function", seed = "number", content = "string",
+    repeats = "number",
 }
 
 --- Tells whether a value is a sweep.
 function M.is(value)
     return getmetatable(value) == Sweep
+end
+
+-- The axes, and behind them that of the repeats.
+local function read_axes(op, declaration)
+    local axes, count, values = axis.declare(op, declaration.axes), declaration.repeats, {}
+    if count == nil then return axes end
+    for i = 1, check.integer(op, "repeats", count, 1, 1e6) do values[i] = i end
+    for _, a in ipairs(axes) do
+        if a.name == repeats.AXIS then raise("invalid_argument", op, "repeats: the axes have a %s too", a.name) end
+    end
+    axes[#axes + 1] = { name = repeats.AXIS, values = values }
+    return axes
 end
 
 --- Declares a sweep.
@@ -33,6 +47,8 @@ end
 --     ctx.progress(fraction) shows how far the case is, ctx.skip(reason) leaves it out, ctx.cases lists all cases of
 --     this run in their order, for a sweep that measures several at once and remembers them;
 --   skip(case): the reason to leave the case out, or nil (optional);
+--   repeats: how often each case runs, with another ctx.seed each time: an axis "repeats" of 1 to this number, the last
+--     one, which compare, plot and report join (mean and 95 % interval);
 --   seed: integer from 0 up (default 0);
 --   content: what else results of one file have in common, such as a hash of the data (optional)
 -- @treturn sweep
@@ -47,7 +63,7 @@ function M.new(declaration)
     end
     check.type(op, "run", declaration.run, "function", "a function that measures a case")
     return setmetatable({
-        name = name, axes = axis.declare(op, declaration.axes), run = declaration.run,
+        name = name, axes = read_axes(op, declaration), run = declaration.run,
         skip = declaration.skip or function() end, code = code.of(declaration.run),
         seed = check.integer(op, "seed", declaration.seed or 0, 0), content = declaration.content,
     }, Sweep)

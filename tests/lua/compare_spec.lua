@@ -18,7 +18,8 @@ end
 -- The verdict, and its reason, on one case.
 local function verdict(old, new, opts)
     local function one(name, list)
-        local line = ok({ hidden = 1 }, { gpu_us = list[1] }, #list > 1 and { gpu_us = list } or nil)
+        local median = steer.bench.stats(list).median
+        local line = ok({ hidden = 1 }, { gpu_us = median }, #list > 1 and { gpu_us = list } or nil)
         return sweeps.write(name, { "hidden" }, { line })
     end
     local row = steer.compare(one("old.jsonl", old), one("new.jsonl", new), opts).rows[1]
@@ -59,7 +60,7 @@ describe("steer.compare", function()
     end)
 
     it("does not call noisy cases the same", function()
-        local word, why = verdict(samples(100, 20), samples(100, 20))
+        local word, why = verdict(samples(100, 20), samples(100.1, 20))
         assert.equal("AMBIGUOUS", word)
         assert_found(why, "noisy")
     end)
@@ -72,9 +73,7 @@ describe("steer.compare", function()
         assert.equal("AMBIGUOUS", (verdict({ 0.5 }, { 0.6 })))
     end)
 
-    it("turns round where higher is better, and copes with zero and negative values", function()
-        assert.equal("FASTER", (verdict(samples(100), samples(102), { higher = true })))
-        assert.equal("SLOWER", (verdict(samples(102), samples(100), { higher = true })))
+    it("copes with zero and negative values", function()
         assert.equal("SAME", (verdict(samples(0), samples(0))))
         assert.equal("SLOWER", (verdict(samples(-102), samples(-100))))
         assert.equal("FASTER", (verdict(samples(0), samples(-100))))
@@ -116,8 +115,10 @@ describe("steer.compare", function()
         assert.same({ "gpu_us", "wall_us" }, steer.compare(path, path).metrics)
         assert.same({ "norm" }, steer.compare(path, path, { metric = "norm" }).metrics)
         files.fails("invalid_argument", 'did you mean "norm"', steer.compare, path, path, { metric = "nrom" })
-        local other = sweeps.write("other.jsonl", { "hidden" }, { ok({ hidden = 1 }, { norm = 3 }) })
-        files.fails("invalid_argument", "metric: which one?", steer.compare, other, other)
+        assert.same({ "gpu_us", "norm", "wall_us" }, steer.compare(path, path, { metric = "all" }).metrics)
+        assert_found(tostring(steer.compare(path, path)), "note: not compared: norm; %-%-metric names metrics, or all")
+        local other = sweeps.write("other.jsonl", { "hidden" }, { ok({ hidden = 1 }, { norm = 3, kl = 1 }) })
+        assert.same({ "kl", "norm" }, steer.compare(other, other).metrics)
     end)
 
     it("does not take null for a number", function()
@@ -168,6 +169,204 @@ describe("steer.compare", function()
     end)
 end)
 
+describe("steer.compare of metrics that are no times", function()
+    teardown(files.done)
+    setup(function() os.execute("mkdir -p " .. files.folder) end)
+
+    local function mean(list)
+        local sum = 0
+        for _, x in ipairs(list) do sum = sum + x end
+        return sum / #list
+    end
+
+    -- A file of one case; a list of numbers is samples with their mean.
+    local function one(name, metrics)
+        local numbers, lists = {}, {}
+        for metric, value in pairs(metrics) do
+            numbers[metric] = type(value) == "table" and mean(value) or value
+            lists[metric] = type(value) == "table" and value or nil
+        end
+        return sweeps.write(name, { "layer" }, { ok({ layer = 5 }, numbers, lists) }, "mood")
+    end
+
+    local function row_of(old, new, opts)
+        return steer.compare(one("old.jsonl", { x = old }), one("new.jsonl", { x = new }), opts).rows[1]
+    end
+
+    -- As in statistics_spec.lua, where the intervals come from.
+    local OLD = { 0.31, 0.28, 0.44, 0.52, 0.39, 0.61, 0.27, 0.33, 0.48, 0.36, 0.41, 0.29 }
+    local NEW = { 0.42, 0.35, 0.40, 0.66, 0.51, 0.60, 0.38, 0.47, 0.55, 0.37, 0.52, 0.45 }
+
+    it("takes one number of each side as it stands", function()
+        assert.equal("HIGHER", row_of(0.5, 0.6).verdict)
+        assert.equal("LOWER", row_of(0.5, -0.5).verdict)
+        assert.equal("HIGHER", row_of(0, 1e-9).verdict)
+        assert.equal("SAME", row_of(0.5, 0.5).verdict)
+        assert.equal("SAME", row_of(0.5, 0.5000001).verdict) -- rounding
+        assert.equal("SAME", row_of(0.5, 0.51, { same = 5 }).verdict)
+    end)
+
+    it("pairs samples by their place: difference, bootstrap interval, sign test", function()
+        local row = row_of(OLD, NEW)
+        assert.equal("HIGHER", row.verdict)
+        assert.near(0.0825, row.difference, 1e-12)
+        assert.near(0.0392, row.low, 0.004)
+        assert.near(0.1200, row.high, 0.004)
+        assert.same({ 10, 2, 0 }, { row.sign.up, row.sign.down, row.sign.ties })
+        assert.near(0.03857421875, row.sign.p, 1e-12)
+        assert.equal("LOWER", row_of(NEW, OLD).verdict)
+    end)
+
+    it("does not pair what is not of the same prompts", function()
+        local row = row_of(OLD, NEW, { paired = false })
+        assert.is_nil(row.sign)
+        assert.near(-0.0100, row.low, 0.004)
+        assert.near(0.1733, row.high, 0.004)
+        assert.equal("AMBIGUOUS", row.verdict)
+        row = row_of(OLD, { unpack(OLD, 1, 11) })
+        assert.same({ "AMBIGUOUS", "the interval holds 0" }, { row.verdict, row.reason })
+        assert.is_nil(row.sign)
+    end)
+
+    it("finds a small shift of every pair that the spread of the prompts would hide", function()
+        local shifted, half = {}, {}
+        for i, x in ipairs(OLD) do shifted[i], half[i] = x + 0.01, x + (i % 2 == 0 and 0.01 or -0.01) end
+        assert.equal("HIGHER", row_of(OLD, shifted).verdict)
+        assert.equal("AMBIGUOUS", row_of(OLD, shifted, { paired = false }).verdict)
+        assert.equal("AMBIGUOUS", row_of(OLD, half).verdict)
+        assert.equal("SAME", row_of(OLD, half, { same = 5 }).verdict)
+    end)
+
+    it("does not judge by fewer than five samples", function()
+        local row = row_of({ 1, 2, 3 }, { 2, 3, 5 })
+        assert.same({ "AMBIGUOUS", "fewer than 5 samples" }, { row.verdict, row.reason })
+        assert.equal("SAME", row_of({ 1, 2, 3 }, { 1, 2, 3 }).verdict)
+    end)
+
+    it("takes what was returned before its samples", function()
+        local function own(name, value)
+            return sweeps.write(name, { "layer" }, { ok({ layer = 5 }, { x = value }, { x = OLD }) }, "mood")
+        end
+        local row = steer.compare(own("old.jsonl", 7), own("new.jsonl", 8)).rows[1]
+        assert.same({ "HIGHER", "no interval: it is no mean or median of its samples", 1 },
+            { row.verdict, row.reason, row.difference })
+    end)
+
+    it("calls a file the same as itself, whatever is in it", function()
+        local path = sweeps.write("self.jsonl", { "layer" }, {
+            ok({ layer = 1 }, { x = 0.5, t_us = 4, y_per_s = 2, z = -1 },
+                { x = OLD, t_us = { 1, 9, 4, 30, 2 }, z = { 1, -3 } }),
+            ok({ layer = 2 }, { x = 1, t_us = 1, y_per_s = 1, z = 0 }) }, "mood")
+        local result = steer.compare(path, path, { metric = "all" })
+        assert.same({ 8, 8 }, { result.compared, result.counts.SAME })
+        assert.is_false(result:fails "any")
+    end)
+
+    it("knows which direction is better from the name or from what it is told", function()
+        local old, new = one("old.jsonl", { kl = 1, accuracy = 1, x = 1, y_per_s = samples(1) }),
+            one("new.jsonl", { kl = 2, accuracy = 2, x = 2, y_per_s = samples(2) })
+        local function better(opts)
+            local found = {}
+            for _, row in ipairs(steer.compare(old, new, opts).rows) do
+                assert.equal("HIGHER", row.verdict)
+                found[row.metric] = row.better == nil and "unknown" or row.better
+            end
+            return found
+        end
+        assert.same({ kl = false, accuracy = true, x = "unknown", y_per_s = true }, better())
+        assert.same({ kl = false, accuracy = false, x = false, y_per_s = false }, better { better = "lower" })
+        assert.same({ kl = true, accuracy = true, x = false, y_per_s = true },
+            better { better = "kl=higher,x=lower" })
+        assert.same({ kl = true, x = false }, better { better = { kl = "higher", x = "lower" },
+            metric = { "kl", "x" } })
+        local result = steer.compare(old, new, { metric = { "accuracy", "x" }, better = { x = "higher" } })
+        assert.same({ false, true }, { result:fails "worse", result:fails "better" })
+        assert.same({ true, false }, { result:fails "higher", result:fails "lower" })
+        assert.is_true(steer.compare(new, old, { better = "higher" }):fails "worse")
+        local unknown = steer.compare(old, new, { metric = "x" })
+        files.fails("invalid_argument", "x: which direction is better?", unknown.fails, unknown, "worse")
+        files.fails("invalid_argument", 'better: "up", expected higher, lower', steer.compare, old, new,
+            { better = "up" })
+        files.fails("invalid_argument", 'better: "norm" is not compared', steer.compare, old, new,
+            { better = "norm=lower" })
+    end)
+
+    it("joins repeats, and pairs them where both files have the same ones", function()
+        local function repeated(name, list, from)
+            local lines = {}
+            for i, x in ipairs(list) do lines[i] = ok({ layer = 5, repeats = i + from }, { x = x }) end
+            return sweeps.write(name, { "layer", "repeats" }, lines, "mood")
+        end
+        local row = steer.compare(repeated("old.jsonl", OLD, 0), repeated("new.jsonl", NEW, 0)).rows[1]
+        assert.same({ layer = 5 }, row.case)
+        assert.same({ "HIGHER", 10 }, { row.verdict, row.sign.up })
+        assert.near(0.0825, row.difference, 1e-12)
+        row = steer.compare(repeated("old.jsonl", OLD, 0), repeated("new.jsonl", NEW, 3)).rows[1]
+        assert.is_nil(row.sign)
+    end)
+
+    it("says that a time of repeats is their mean, and names all their devices", function()
+        local function repeated(name, more)
+            local lines = {}
+            for i = 1, 6 do
+                lines[i] = ok({ layer = 5, repeats = i }, { t_us = i == 6 and 200 or 100 + i / 10 + more }, nil,
+                    { device = "cuda:" .. i % 2 })
+            end
+            return sweeps.write(name, { "layer", "repeats" }, lines, "mood")
+        end
+        local text = tostring(steer.compare(repeated("old.jsonl", 0), repeated("new.jsonl", 20)))
+        assert_found(text, "^mood: mean %[min, q3%] of t %(µs%)\n")
+        assert_found(text, "116%.9 %[100%.1, 100%.5%]  133%.6 %[120%.1, 120%.5%]  %+14%.3 %%  SLOWER")
+        assert.is_nil(text:find "the device differs")
+        local single = sweeps.write("single.jsonl", { "layer", "repeats" },
+            { ok({ layer = 5, repeats = 1 }, { t_us = 1 }, nil, { device = "cuda:0" }) }, "mood")
+        assert_found(tostring(steer.compare(single, repeated("new.jsonl", 20))),
+            "the device differs: cuda:0 and cuda:0, cuda:1")
+    end)
+
+    it("writes the difference, its interval and the sign test", function()
+        local old, new = one("old.jsonl", { x = OLD, kl = 0.5 }), one("new.jsonl", { x = NEW, kl = 0.25 })
+        local text = tostring(steer.compare(old, new))
+        assert_found(text, "^mood: kl, NEW %- OLD\nmood: x, NEW %- OLD with its 95 %% interval %(bootstrap of pairs, "
+            .. "5000 resamples%)\nOLD ")
+        assert_found(text, "\nmetric  OLD +NEW +change  sign test +verdict\n")
+        assert_found(text, "\nkl +0%.5  +0%.25 +%-0%.25  %- +LOWER %(better%)\n")
+        assert_found(text, "\nx +0%.3908  0%.4733  %+0%.0825 %[%+0%.0%d+, %+0%.1%d+%]  10 up, 2 down, p 0%.039  "
+            .. "HIGHER\n")
+        assert_found(text, "\n1 HIGHER, 1 LOWER, 0 SAME, 0 AMBIGUOUS\n")
+        local csv = steer.compare(old, new)
+        assert_found(require("steer.compare").formats.csv(csv),
+            "\n5,x,0%.39%d*,0%.32%d*,0%.45%d*,12,0%.47%d*,0%.4%d*,0%.5%d*,12,0%.2%d*,0%.08%d*,0%.03%d*,0%.12%d*,10,2,"
+                .. "0%.038574218750*%d*,HIGHER,,\n")
+    end)
+
+    it("says that samples are paired by their place where the files may have other prompts", function()
+        local record = require "steer.record"
+        local function grid(name, list, content)
+            local path = files.path(name)
+            os.remove(path)
+            local writer = record.create("test", path, { name = "mood", axes = { layer = { 5 } }, order = { "layer" },
+                seed = 1, version = "1", content = content })
+            writer:add(ok({ layer = 5 }, { x = mean(list) }, { x = list }))
+            writer:close()
+            return path
+        end
+        local old = grid("old.jsonl", OLD, "a")
+        assert_found(tostring(steer.compare(old, grid("new.jsonl", NEW, "b"))), "note: the contents differ, .*unpaired")
+        assert.is_nil(tostring(steer.compare(old, grid("new.jsonl", NEW, "a"))):find "note:")
+    end)
+
+    it("warns of many intervals", function()
+        local function many(name, list)
+            local lines = {}
+            for layer = 1, 40 do lines[layer] = ok({ layer = layer }, { x = mean(list) }, { x = list }) end
+            return sweeps.write(name, { "layer" }, lines, "mood")
+        end
+        assert_found(tostring(steer.compare(many("old.jsonl", OLD), many("new.jsonl", NEW))),
+            "note: 40 intervals at 95 %%: about 2 of them would leave out 0 by chance alone")
+    end)
+end)
+
 describe("steer compare", function()
     teardown(files.done)
     local old, slower
@@ -210,12 +409,25 @@ describe("steer compare", function()
         assert.equal(0, status)
     end)
 
+    it("takes the better direction and unpaired samples", function()
+        local function one(name, x)
+            return sweeps.write(name, { "n" }, { ok({ n = 1 }, { x = x }) })
+        end
+        local before, after = one("x1.jsonl", 1), one("x2.jsonl", 2)
+        for arguments, expected in pairs { ["--fail-on worse --better lower"] = 3, ["--fail-on worse"] = 1,
+            ["--fail-on worse --better x=higher --unpaired"] = 0, ["--better sideways"] = 1 } do
+            local _, _, status = sweeps.steer(("compare %s %s %s"):format(before, after, arguments))
+            assert.equal(expected, status, arguments)
+        end
+    end)
+
     it("writes markdown and CSV", function()
         local output = sweeps.steer(("compare %s %s --format markdown"):format(old, slower))
         assert_found(output, "\n| hidden | OLD | NEW | change | verdict |\n| %-%-%- | %-%-%- | %-%-%- | %-%-%-: |")
         output = sweeps.steer(("compare %s %s --format csv"):format(old, slower))
-        assert_found(output, "^hidden,metric,old_median,old_low,old_high,old_n,")
-        assert_found(output, "\n2,gpu_us,200,199%.[56]%d*,200%.[12]%d*,20,250,249%.5,250%.2%d*,20,0%.25,SLOWER,\n")
+        assert_found(output, "^hidden,metric,old,old_low,old_high,old_n,")
+        assert_found(output, "\n2,gpu_us,200,199%.[56]%d*,200%.[12]%d*,20,250,249%.5,250%.2%d*,20,0%.25,50,,,,,,SLOWER,"
+            .. "false,\n")
     end)
 
     it("keeps odd names apart in markdown and CSV", function()
@@ -252,7 +464,7 @@ describe("steer compare", function()
         assert_found(output, "\n1 .*NOT COMPARED: both failed: no device\n2 .*NOT COMPARED: both skipped: odd\n")
         assert_found(output, "0 SAME, 0 AMBIGUOUS, 2 not compared\n")
         assert.same({ "", 0 }, { errors, status })
-        assert_found(sweeps.steer(("compare %s %s --format csv"):format(path, path)), "\n2,,,.*NOT COMPARED,both sk")
+        assert_found(sweeps.steer(("compare %s %s --format csv"):format(path, path)), "\n2,,,.*NOT COMPARED,,both sk")
         local measured = sweeps.write("measured.jsonl", { "n" }, { ok({ n = 1 }, { t_s = 1 }) })
         output = sweeps.steer(("compare %s %s"):format(path, measured))
         assert_found(output, "NOT COMPARED: OLD failed: no device\n")
@@ -263,9 +475,9 @@ describe("steer compare", function()
             ["compare"] = "expected two results files, got 0", ["compare a"] = "got 1", ["compare a b c"] = "got 3",
             ["compare a b --fial-on=any"] = "did you mean '%-%-fail%-on'",
             ["compare a b --format xml"] = "csv, markdown",
-            ["compare a b --fail-on worse"] = "any, faster and slower",
+            ["compare a b --fail-on worst"] = "any, better, faster, higher, lower, slower and worse",
             ["compare a b --gap x"] = "%-%-gap: expected a number, got 'x'",
-            ["compare a b --gap"] = "a value is missing", ["compare a b --higher=1"] = "it takes no value",
+            ["compare a b --gap"] = "a value is missing", ["compare a b --unpaired=1"] = "it takes no value",
             ["compare a b --filter hidden"] = "expected AXIS=VALUE",
         } do
             local output, errors, status = sweeps.steer(arguments)

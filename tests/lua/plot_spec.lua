@@ -29,6 +29,10 @@ local function assert_found(text, pattern)
     assert(text:find(pattern), ("expected %q in:\n%s"):format(pattern, text))
 end
 
+local function assert_absent(text, pattern)
+    assert(not text:find(pattern), ("%q is not to be in:\n%s"):format(pattern, text))
+end
+
 -- Runs a test where gnuplot is there, else reports it as pending.
 local function drawing(name, test)
     if has_gnuplot then it(name, test) else pending(name .. " (gnuplot is missing)") end
@@ -70,9 +74,13 @@ describe("steer.plot", function()
 
     drawing("gives medians and quartiles of the samples", function()
         local list = { 5, 1, 2, 4, 3 }
-        local one = sweeps.write("one.jsonl", { "a" }, { ok({ a = 1 }, { t_s = 9 }, { t_s = list }) })
-        local tsv = files.get(steer.plot(one, { x = "a", y = "t_s" }).files.tsv)
-        assert_found(tsv, "\n1\t3\t2\t4\t1\t5\t5\t1\t\n")
+        local one = sweeps.write("one.jsonl", { "a" }, { ok({ a = 1 }, { t_s = 3, m = 9 }, { t_s = list, m = list }) })
+        local drawn = steer.plot(one, { x = "a", y = "t_s" })
+        assert_found(files.get(drawn.files.tsv), "\n1\t3\t2\t4\t1\t5\t5\t1\t\n")
+        assert_found(files.get(drawn.files.svg), ">t %(s%), median and quartiles<")
+        drawn = steer.plot(one, { x = "a", y = "m" }) -- what the case returned counts before its samples
+        assert_found(files.get(drawn.files.tsv), "\n1\t9\t2\t4\t1\t5\t5\t1\t\n")
+        assert_found(files.get(drawn.files.svg), ">m, value and quartiles of its samples<")
     end)
 
     drawing("uses log axes", function()
@@ -151,6 +159,74 @@ describe("steer.plot", function()
         assert_found(page, ">url%(#a%)</text>")
         assert_found(page, ">id='x'</text>")
         assert.is_nil(io.open(files.path("pwned")))
+    end)
+
+    -- The script of a chart of the results, and its data.
+    local function chart(source, opts)
+        local made = require("steer.plot").chart("plot", require("steer._results").read("plot", source), opts)
+        return gnuplot.script(made, "x", { "svg" }), gnuplot.data(made), made
+    end
+
+    it("names a device only where a time or a rate is shown", function()
+        local lines = {}
+        for l = 1, 3 do
+            lines[l] = ok({ l = l }, { t_us = l, rows_per_s = l, kl = l / 10 }, {}, { device_name = "H" })
+        end
+        local both = sweeps.write("both.jsonl", { "l" }, lines)
+        for metric, named in pairs { t_us = true, rows_per_s = true, kl = false } do
+            assert.equal(named, chart(both, { x = "l", y = metric }):find('"H"', 1, true) ~= nil)
+        end
+        assert.is_truthy(chart(both, { x = "kl", y = "t_us" }):find('"H"', 1, true))
+    end)
+
+    it("draws a metric against a metric, a path of cases, and histograms of samples", function()
+        local lines = {}
+        for l = 1, 3 do
+            for s = -1, 1 do
+                lines[#lines + 1] = ok({ l = l, s = s }, { kl = s * s * l, p = l + s }, { p = { l, l + s } })
+            end
+        end
+        local both = sweeps.write("metrics.jsonl", { "l", "s" }, lines)
+        local text, data = chart(both, { x = "kl", y = "p", by = "l" })
+        assert_found(text, "using 1:2 with points lc rgb '#440154'")
+        assert_found(data, "\n0\t1\t[^\n]*\n1\t2\t") -- l=1, s=0 and s=1; s=-1 lies before
+        assert_found(chart(both, { x = "kl", y = "p", by = "l", kind = "lines" }), "with linespoints")
+        local _, _, made = chart(both, { x = "p", kind = "histogram", by = "l" })
+        assert.equal(3, #made.groups)
+        assert.equal(6, #made.groups[1].samples)
+        _, data = chart(both, { x = "s", y = "p", kind = "bars", filter = { l = 2 } })
+        assert_found(data, "\n1\t1\t.*\n2\t2\t.*\n3\t3\t")
+        files.fails("invalid_argument", "the metrics are kl, p", steer.plot, both, { x = "pp", y = "kl" })
+        files.fails("invalid_argument", "opts.z: expected the name of a metric", steer.plot, both,
+            { x = "l", y = "s", kind = "heatmap" })
+    end)
+
+    it("gives pairs dashes and numbers a scale of colours", function()
+        local lines = {}
+        for l = 1, 4 do
+            for _, steered in ipairs { true, false } do
+                for s = 1, 2 do lines[#lines + 1] = ok({ l = l, steered = steered, s = s }, { p = l * s }) end
+            end
+        end
+        local pairs_file = sweeps.write("pairs.jsonl", { "l", "steered", "s" }, lines)
+        local text = chart(pairs_file, { x = "s", y = "p", by = { "l", "steered" } })
+        assert_found(text, "'#440154' lw 2 dt 1 [^\n]*title \"1, true\"")
+        assert_found(text, "'#440154' lw 2 dt 2 [^\n]*title \"1, false\"")
+        assert.equal(text, (chart(pairs_file, { x = "s", y = "p", by = "l", dash = "steered" })))
+    end)
+
+    it("draws the means of repeats with their intervals", function()
+        local lines = {}
+        for a = 1, 2 do
+            for r, value in ipairs { 1, 2, 3 } do lines[#lines + 1] = ok({ a = a, repeats = r }, { m = a * value }) end
+        end
+        lines[#lines].status, lines[#lines].reason = "failed", "no"
+        local repeated = sweeps.write("repeats.jsonl", { "a", "repeats" }, lines)
+        local text, data, made = chart(repeated, { x = "a", y = "m" })
+        assert_found(text, "m, mean and 95 %% interval")
+        assert_found(data, "\n1\t2\t%-0.48[%d]*\t4.48") -- of 1, 2 and 3: 2 +- 4.303 / sqrt(3)
+        assert.same({ ["failed repeats"] = 1 }, made.missing)
+        assert_found(chart(repeated, { x = "a", y = "m", by = "repeats" }), 'title "3"') -- or each by itself
     end)
 
     drawing("writes pictures of any name, or refuses it before anything is written", function()
@@ -256,6 +332,52 @@ describe("steer plot", function()
         assert.is_nil(output:find("\27", 1, true))
     end)
 
+    -- What a command writes to a terminal.
+    local function on_terminal(command)
+        local pipe = io.popen(("TERM=xterm script -qec %q /dev/null 2>&1"):format(command))
+        local text = pipe:read "*a"
+        pipe:close()
+        return text
+    end
+
+    drawing("draws in a terminal by itself, and so does the prompt", function()
+        local command = "scripts/steer plot %s --x hidden --y requests --z gpu_us --filter path=mixed --out %s"
+        command = command:format(path, files.path "tty.svg")
+        local text = on_terminal(command)
+        assert_found(text, "\27%[38;5;%d+;48;5;%d+m")
+        assert_found(text, "tty%.svg\r\n")
+        assert_absent(on_terminal("NO_COLOR=1 " .. command), "\27")
+        assert_absent(on_terminal(command .. " --no-terminal"), "gpu")
+        local input = files.put("input", 'steer.plot({lda = 1, pca = 0.5}, {title = "bars here"})\n')
+        text = on_terminal("NO_COLOR=1 scripts/steer <" .. input)
+        assert_found(text, "bars here\r\nlda [█]+ 1\r\npca .*%[chart bars here: bars, 1 series of 2 bars")
+        local _, output = pcall(sweeps.steer, "repl <" .. input)
+        assert.equal("[chart bars here: bars, 1 series of 2 bars, 960x560, not saved]\n", output)
+    end)
+
+    drawing("passes its options on", function()
+        local output, errors, status = sweeps.steer(("plot %s --x hidden --y gpu_us --by path --filter requests=1 "
+            .. "-o %s --xlim 0,5000 --ylim ,20 --size 400x300 --hline '5=a limit' --hline 7 --vline 2048 --best min "
+            .. "--palette '#112233,#445566' --format '%%.1f us' --title T --xlabel X --ylabel Y --legend L")
+            :format(path, files.path "all.svg"))
+        assert.equal("", errors)
+        assert.equal(0, status)
+        local base = files.path "all"
+        assert.equal(("%s.svg\n%s.tsv\n%s.gp\n"):format(base, base, base), output)
+        local script = files.get(base .. ".gp")
+        for _, text in ipairs { 'xrange [0:5000]', ":20]", "size 400,300", '"a limit"', "first 7 to", "first 2048,",
+            "#112233", "#445566", " us at X 1024, L uniform", 'title "T"', 'xlabel "X"', 'ylabel "Y"',
+            'key title "L"' } do
+            assert(script:find(text, 1, true), ("expected %q in:\n%s"):format(text, script))
+        end
+        local command = "plot %s --kind histogram --x gpu_us --bins 4 --share --out %s --terminal"
+        output, errors, status = sweeps.steer(command:format(path, files.path "count.pdf"), "TERM=dumb")
+        assert.equal("steer plot: not drawn: 1 failed\nsteer plot: not drawn: 1 skipped\n", errors)
+        assert.equal(0, status)
+        assert_found(output, "share\n.*█.*count%.pdf\n")
+        assert.equal("%PDF", files.get(files.path "count.pdf"):sub(1, 4))
+    end)
+
     it("without gnuplot says how to get it, and leaves data and script", function()
         local command = "plot %s --x hidden --y gpu_us --by path,requests --out " .. files.path("bare")
         local output, errors, status = sweeps.steer(command:format(path), sweeps.path_without_gnuplot())
@@ -283,6 +405,9 @@ describe("steer plot", function()
         for arguments, message in pairs {
             ["plot"] = "expected one results file, got 0", ["plot a --x b"] = "%-%-y: it is missing",
             ["plot a --logxx"] = "did you mean '%-%-logx'",
+            ["plot a --x b --y c --xlim 5"] = "%-%-xlim: expected LOW,HIGH, of which one may be left out, got '5'",
+            ["plot a --x b --y c --size 5"] = "%-%-size: expected WIDTHxHEIGHT, got '5'",
+            ["plot a --x b --y c --hline b=5"] = "%-%-hline: expected a number, or NUMBER=TEXT, got 'b=5'",
         } do
             local _, errors, status = sweeps.steer(arguments)
             assert_found(errors, message)

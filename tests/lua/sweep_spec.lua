@@ -607,14 +607,22 @@ describe("steer merge", function()
         assert.equal(1, status)
     end)
 
+    it("keeps what results have in common, such as a hash of the data", function()
+        results("a", { { 1 } }, { content = "b" })
+        assert.equal(0, select(3, merge { "a" }))
+        assert.equal("b", record.read(folder .. "/all.jsonl").header.content)
+    end)
+
     it("refuses files of another sweep, and writes nothing then", function()
         results("a", { { 1 } })
         results("name", { { 1 } }, { name = "other" })
         results("seed", { { 1 } }, { seed = 1 })
+        results("content", { { 1 } }, { content = "b" })
         results("axes", {}, { axes = { m = { 1 } }, order = { "m" } })
         write("foreign", "hello\n")
         write("empty", "")
         for name, message in pairs { name = "its sweep is other, that of a is trial", seed = "its seed is 1",
+            content = "its content is b, that of a is nil",
             axes = "its list of axes is m, that of a is n", foreign = "line 1 is not the header",
                 empty = "it is empty",
             absent = "cannot open absent" } do

@@ -1,5 +1,6 @@
 #!/bin/sh
-# report_browser.sh CHROMIUM: a report of a real sweep opens in headless Chromium without a network, light and dark.
+# report_browser.sh CHROMIUM: a report of a real sweep opens in headless Chromium without a network, light and dark, on
+# paper and 390 pixels wide.
 set -eu
 chromium=$1
 steer=$PWD/scripts/steer
@@ -22,11 +23,12 @@ LUA
 "$steer" sweep sweep.lua --device cpu -q || [ $? -eq 1 ] # one case fails
 "$steer" report browser.jsonl
 
+page=browser.html
 # browse OPTION...: no network, no first-run work, a profile of its own; what the page logs goes to log.
 browse() {
     "$chromium" --headless --no-sandbox --disable-gpu --disable-background-networking --no-first-run \
         --user-data-dir="$folder/profile" --host-resolver-rules='MAP * ~NOTFOUND' --enable-logging=stderr \
-        --window-size=1400,1200 "$@" "file://$folder/browser.html" 2>log
+        --window-size=1400,1200 "$@" "file://$folder/$page" 2>log
 }
 
 browse --dump-dom >dom.html
@@ -50,3 +52,23 @@ if cmp -s light.png dark.png; then
     echo "dark looks like light"
     exit 1
 fi
+
+browse --print-to-pdf=page.pdf >/dev/null
+if [ "$(head -c 4 page.pdf)" != %PDF ] || [ "$(wc -c <page.pdf)" -lt 10000 ]; then
+    echo "the page does not print"
+    exit 1
+fi
+
+# A page around it, which may have a script, measures it where it is as wide as a phone.
+cat >phone.html <<'HTML'
+<iframe id="page" width="390" height="800" src="browser.html"></iframe>
+<script>
+onload = () => {
+    const root = page.contentDocument.documentElement
+    document.body.append("the page " + (root.scrollWidth <= root.clientWidth ? "fits" : "is cut off"))
+}
+</script>
+HTML
+page=phone.html
+browse --allow-file-access-from-files --dump-dom >phone_dom.html
+grep -q 'the page fits' phone_dom.html || { echo "the page is wider than a phone"; exit 1; }

@@ -58,6 +58,14 @@ end
 
 -- ---- Running inputs ------------------------------------------------------------------------------------------------
 
+-- Prints a value; one that can be drawn, such as a chart, is drawn above that where output is a terminal.
+local function print_value(value, columns)
+    local meta = debug.getmetatable(value)
+    local draw = type(meta) == "table" and rawget(meta, "__draw")
+    if draw and terminal.is_terminal(1) then draw(value) end
+    print(show.text(value, columns))
+end
+
 --- Prints the results after the first `skip` unless muted, and keeps the first of them as `_`.
 function Session:finish(muted, skip, ...)
     if skip > 0 then return self:finish(muted, 0, select(skip + 1, ...)) end
@@ -69,7 +77,7 @@ function Session:finish(muted, skip, ...)
     end
     if muted then return end
     local columns = terminal.size()
-    for i = 1, count do print(show.text((select(i, ...)), columns)) end
+    for i = 1, count do print_value((select(i, ...)), columns) end
 end
 
 --- Gives a chunk the session's globals.
