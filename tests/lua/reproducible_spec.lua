@@ -61,8 +61,9 @@ describe("a reproducible model", function()
                         for i = 1, math.random(mine, 14) do
                             requests[i] = i == mine and own or random_request(lm, own.tokens)
                         end
-                        local got = run(lm, { sequences = math.random(1, 14), tokens = 14 * 80,
-                            rows = ({ 3, 7, 16, 33, 64, 256 })[math.random(6)], sharing = math.random() < 0.5 }, requests, mine)
+                        local room = { sequences = math.random(1, 14), tokens = 14 * 80,
+                            rows = ({ 3, 7, 16, 33, 64, 256 })[math.random(6)], sharing = math.random() < 0.5 }
+                        local got = run(lm, room, requests, mine)
                         assert.same(alone.tokens, got.tokens, "round " .. round)
                         assert.same(alone.logprobs, got.logprobs, "round " .. round)
                         assert.is_true(expected == bits(got.logits), "other bits in round " .. round)
