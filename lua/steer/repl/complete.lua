@@ -92,9 +92,11 @@ end
 local function fields(value, prefix, methods_only)
     local names = {}
     for _, place in ipairs(places(value)) do
+        local internal = rawget(place, "__internal") or {}
         for name, field in next, place do
             local fits = type(name) == "string" and name:find("^[%a_][%w_]*$") and not show.keywords[name]
-            local hidden = name ~= prefix and type(name) == "string" and name:find("^_") and prefix == ""
+            local hidden = internal[name]
+                or name ~= prefix and type(name) == "string" and name:find("^_") and prefix == ""
             if fits and not hidden and (not methods_only or type(field) == "function") then names[name] = true end
         end
     end

@@ -58,9 +58,12 @@ end
 
 -- ---- The topics of the package -------------------------------------------------------------------------------------
 
+-- Methods of models that are for the modules beside theirs.
+local internal = require("steer.model").Model.__internal
+
 -- The topic of a definition in a module of the package, or nil if it is not public.
 local function topic_of(entry, module, returns, public)
-    if entry.name:find("^_") then return nil end
+    if entry.name:find("^_") or entry.owner == "Model" and internal[entry.name] then return nil end
     if entry.owner == "methods" then return "tensor:" .. entry.name end
     if entry.owner == "getters" then return "tensor." .. entry.name end
     local whole, fields = public.modules[module], public.fields[module] or {}
