@@ -211,11 +211,34 @@ describe("values", function()
         for text, value in pairs {
             ['"a\\n\\"b\\\\\\001"'] = "a\n\"b\\\1", ["{}"] = {}, ["{ 1, 2, a = 3 }"] = { 1, 2, a = 3 },
             ['{ [-1] = 1, ["end"] = true, ["x y"] = 2 }'] = { [-1] = 1, ["x y"] = 2, ["end"] = true },
-            ["{ [tensor 2x3 f32 cpu] }"] = { steer.tensor.zeros({ 2, 3 }, { device = "cpu" }) }, ["5LL"] = 5LL,
+            ["{ [tensor 2x3 f32 cpu], 1 }"] = { steer.tensor.zeros({ 2, 3 }, { device = "cpu" }), 1 }, ["5LL"] = 5LL,
             ["{ spec: empty, steers nothing }"] = { steer.spec {} }, ["nan"] = 0 / 0,
         } do
             assert.equal((text:gsub("^nan$", tostring(0 / 0))), show.text(value))
         end
+    end)
+
+    it("that a file holds are rows of a table", function()
+        local zeros = require("steer").tensor.zeros
+        local held = { ["layer.10.weight"] = zeros({ 2, 3 }, { device = "cpu" }),
+            ["layer.2.weight"] = zeros({ 1024 }, { device = "cpu", dtype = "bf16" }) }
+        local wanted = [[
+layer.2.weight   1024  bf16 cpu
+layer.10.weight  2x3   f32 cpu
+[2 tensors] ]]
+        assert.equal(wanted:sub(1, -2), show.text(held))
+        held["layer.2.weight"]:close()
+        assert_found(show.text(held), "layer.2.weight   closed")
+        local many = {}
+        for i = 0, 99 do many[i] = held["layer.10.weight"] end
+        assert_found(show.text(many), "\n... 60 more\n[100 tensors]")
+        assert_found(show.text(many), "0   2x3")
+    end)
+
+    it("of many lines begin with their shape", function()
+        local zeros = require("steer").tensor.zeros
+        assert.equal("[tensor 30x3 f32 cpu]", show.text(zeros({ 30, 3 }, { device = "cpu" })):match "^[^\n]*")
+        assert.equal("[tensor 3x3 f32 cpu]", show.text(zeros({ 3, 3 }, { device = "cpu" })):match "[^\n]*$")
     end)
 
     it("stay short", function()

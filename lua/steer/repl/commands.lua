@@ -35,6 +35,9 @@ local function needed(op, argument, what)
     return argument
 end
 
+-- Other names of commands.
+local ALIASES = { q = "quit", exit = "quit", h = "help", timeit = "time" }
+
 -- ---- Help ----------------------------------------------------------------------------------------------------------
 
 local ORDER = { "help", "time", "mem", "devices", "load", "source", "quit" }
@@ -66,8 +69,9 @@ end
 local function help(session, topic)
     if topic == "" then return overview() end
     local width = math.min(terminal.size(), 100)
-    local row = commands[topic:match("^:(%w+)$")]
-    if row then return print((":%s %s\n  %s"):format(topic:sub(2), row.arguments, row.what)) end
+    local name = topic:match("^:(%w+)$")
+    local row = commands[ALIASES[name] or name]
+    if row then return print((":%s %s\n  %s"):format(name, row.arguments, row.what)) end
     local text = docs.topics()[topic] and docs.describe(topic, width)
     if not text then
         local value = complete.value(session.env, topic)
@@ -194,7 +198,7 @@ for name, row in pairs {
     devices = { "", "the devices", list_devices },
     load = { "file", "runs a Lua file in this session", load_file, "files" },
     source = { "function", "prints the source of a function", source },
-    quit = { "", "leaves, as Ctrl-D does", function(session) session.done = true end },
+    quit = { "", "leaves, as :q, exit and Ctrl-D do", function(session) session.done = true end },
 } do
     commands[name] = { arguments = row[1], what = row[2], run = row[3], completes = row[4] }
 end
@@ -202,7 +206,7 @@ end
 --- Runs a line that begins with a colon; an unknown command is an error that names the nearest one.
 function M.run(session, line)
     local name, argument = line:match("^:%s*(%S*)%s*(.-)%s*$")
-    local row = commands[name]
+    local row = commands[ALIASES[name] or name]
     if not row then
         raise("invalid_argument", "repl", "there is no command :%s, did you mean :%s? :help lists them", name,
             options.nearest(name, commands))
