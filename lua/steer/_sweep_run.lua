@@ -7,7 +7,8 @@ local ffi = require "ffi"
 local json = require "steer._json"
 local outcome = require "steer._outcome"
 local progress = require "steer.progress"
-local raise = require("steer._error").raise
+local error_object = require "steer._error"
+local is_interrupt, raise = error_object.is_interrupt, error_object.raise
 local record = require "steer.record"
 local tensor = require "steer.tensor"
 local walk = require "steer._walk"
@@ -134,12 +135,6 @@ local function copy(t)
     local out = {}
     for _, key in ipairs(walk.keys(t)) do out[key] = t[key] end
     return out
-end
-
--- The debug hook of luajit itself, where no library has Ctrl-C, raises a text.
-local function is_interrupt(err)
-    if type(err) == "table" then return err.code == "interrupted" end
-    return type(err) == "string" and err:find "interrupted!$" ~= nil
 end
 
 local function stop_if_interrupted(failure)

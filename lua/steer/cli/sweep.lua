@@ -9,7 +9,7 @@ usage: steer sweep FILE.lua [OPTIONS]
 FILE returns steer.sweep{name=, axes=, run=, skip=}. Each finished case is one JSON line of the results file, written
 and synced before the next case begins. Progress is on standard error.
 
-  -a, --axis TEXT      replace an axis' values: 'hidden=[1024,2048]', 'n=[1:9:2]', 'hidden[pow2]=[10:13]'
+  -a, --axis TEXT      replace an axis' values: hidden=1024,2048, n=1:9:2, 'hidden[pow2]=10:13'
       --only TEXT      keep only these values of an axis; -a and --only may be given again
       --case JSON      run this case alone: '{"hidden":1024,"path":"mixed"}'; prints its line unless -o says where
       --list           show the cases and do not run them
@@ -34,7 +34,7 @@ Results so far are always kept.
 local OPTIONS = {
     ["-a"] = { "axis", "list" }, ["--axis"] = { "axis", "list" }, ["--only"] = { "only", "list" },
     ["--case"] = { "case", "list" }, ["--list"] = { "list", "flag" }, ["--help"] = { "help", "flag" },
-    ["-h"] = { "help", "flag" }, ["-o"] = { "output", "text" }, ["--output"] = { "output", "text" },
+    ["-h"] = { "help", "flag" }, ["-o"] = { "output", "text" },
     ["--resume"] = { "resume", "flag" }, ["--retry-failed"] = { "retry_failed", "flag" },
     ["--code-changed"] = { "code_changed", "flag" },
     ["--device"] = { "device", "text" }, ["--seed"] = { "seed", "number" }, ["--shard"] = { "shard", "text" },
