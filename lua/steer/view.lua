@@ -227,7 +227,7 @@ function M.attach(lm, list, results)
         end
         return M.view(lm, requests, opts)
     end
-    local outputs = { view = view }
+    local outputs = { view = view, __topic = "results" }
     require("steer._class").strict(outputs, "a list of results", {})
     return setmetatable(results, outputs)
 end

@@ -196,8 +196,11 @@ describe("help", function()
     it("finds the topics that mention a word", function()
         assert.same({ "plan:apply", "plan:graph" }, docs.mentions "residual")
         assert.same({}, docs.mentions "no such word")
-        local output = pipe ":help exclude\n"
-        for _, topic in ipairs { "add", "cap", "ablate", "spec" } do assert_found(output, topic) end
+        local output = pipe ":help activation\n"
+        for _, topic in ipairs(docs.mentions "activation") do assert_found(output, topic) end
+        assert.is_true(#docs.mentions "direction" > 2)
+        assert_found(pipe ":help exclude\n", "an option of lm:grid, steer.ablate, steer.add, steer.cap")
+        assert_found(pipe ":help add\n", "Adds a vector")
     end)
 
     it("is laid out to the width", function()

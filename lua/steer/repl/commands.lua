@@ -6,6 +6,7 @@ local docs = require "steer.repl.docs"
 local evaluate = require "steer.repl.evaluate"
 local ffi = require "ffi"
 local layout = require "steer.repl.layout"
+local option_docs = require "steer.repl.options"
 local options = require "steer._options"
 local terminal = require "steer.repl.terminal"
 
@@ -72,13 +73,16 @@ local function help(session, topic)
     local name = topic:match("^:(%w+)$")
     local row = commands[ALIASES[name] or name]
     if row then return print((":%s %s\n  %s"):format(name, row.arguments, row.what)) end
-    local text = docs.topics()[topic] and docs.describe(topic, width)
-    if not text then
+    local texts = { docs.topics()[topic] and docs.describe(topic, width) }
+    if not texts[1] then
         local value = complete.value(session.env, topic)
-        if type(value) == "function" then text = docs.of_function(value, topic, width) end
-        text = text or docs.describe(complete.class(value) or topic, width)
+        if type(value) == "function" then texts[1] = docs.of_function(value, topic, width) end
+        local of_class = complete.class(value)
+        texts[1] = texts[1] or of_class and docs.describe(of_class, width)
     end
-    print(text or elsewhere(topic, width))
+    texts[#texts + 1] = option_docs.describe(topic, width)
+    texts[1] = texts[1] or docs.describe(topic, width) or elsewhere(topic, width)
+    print(table.concat(texts, "\n\n"))
 end
 
 -- ---- Measuring -----------------------------------------------------------------------------------------------------

@@ -221,19 +221,6 @@ end
 
 -- ---- Showing a topic -----------------------------------------------------------------------------------------------
 
-local function fill(text, first, rest, width)
-    local lines, line = {}, first
-    local empty = true
-    for word in text:gmatch("%S+") do
-        if not empty and #line + 1 + #word > width then
-            lines[#lines + 1], line, empty = line, rest, true
-        end
-        line, empty = line .. (empty and "" or " ") .. word, false
-    end
-    lines[#lines + 1] = line
-    return lines
-end
-
 -- A tag as a name and a text: "@tparam[opt=1] number dim of x" as "dim" and "number, default 1: of x".
 local function read_tag(text)
     local tag, option, rest = text:match("^@(%a+)(%b[])%s*(.*)$")
@@ -267,7 +254,7 @@ end
 local function append_filled(lines, paragraph, first, rest, width)
     if paragraph.indent > 0 then first, rest = rest .. "  ", rest .. "    " end
     if not paragraph.text:find("%S") and not first:find("%S") then return end
-    for _, line in ipairs(fill(paragraph.text, first, rest, width)) do lines[#lines + 1] = line end
+    for _, line in ipairs(layout.fill(paragraph.text, first, rest, width)) do lines[#lines + 1] = line end
 end
 
 --- Lays a doc comment out: the text, then the arguments, results and errors in columns.
