@@ -144,6 +144,20 @@ describe("steer with a pipe", function()
     end)
 end)
 
+describe(":time", function()
+    it("repeats what is short and says how long it takes, how much that differs and how often it ran", function()
+        local output = pipe ":time -n 4 -r 3 count = (count or 0) + 1\ncount\n"
+        local wanted = "^time: [%d.]+ %a+ ± [%d.]+ %a+ %(mean and deviation of 3 x 4, fastest [%d.]+ %a+%)\n13\n$"
+        assert.truthy(output:find(wanted), output)
+        local loops = pipe(":time 1 + 1\n"):match "^2\ntime: .* of 7 x (%d+), fastest"
+        assert.is_true(tonumber(loops) >= 1000, loops)
+        assert_found(pipe ":timeit -r 2 steer.tensor.ones({4}):sum()\n", "4\ntime: ")
+        local slow = (":time local t = NOW count = (count or 0) + 1 repeat until NOW > t + 1.6\ncount\n")
+            :gsub("NOW", "steer.bench.clock()")
+        assert.truthy(pipe(slow):find "^time: 1%.%d+ s, the one time that it ran; .*\n1\n$")
+    end)
+end)
+
 describe("help", function()
     it("has a comment for every public name", function()
         assert.same({}, docs.lacking())
