@@ -73,7 +73,7 @@ function M.start(op, words)
     C.steer_process_close(from_parent)
     C.steer_process_close(to_parent)
     if errno ~= 0 then fail(op, "cannot start a process", errno) end
-    return setmetatable({ pid = pid[0], input = to_child, output = from_child, rest = "" }, Process)
+    return setmetatable({ pid = pid[0], input = to_child, output = from_child, parts = {} }, Process)
 end
 
 --- Writing to a process that is gone fails from now on, instead of ending this one.
@@ -100,9 +100,12 @@ function Process:lines()
     local n = tonumber(C.steer_process_read(self.output, buffer, 65536))
     if n < 0 and ffi.errno() == EINTR then return {}, true end
     if n <= 0 then return {}, false end
-    local text, lines = self.rest .. ffi.string(buffer, n), {}
-    for line in text:gmatch "([^\n]*)\n" do lines[#lines + 1] = line end
-    self.rest = text:match "[^\n]*$"
+    local text, lines, from = ffi.string(buffer, n), {}, 1
+    for stop in text:gmatch "()\n" do
+        lines[#lines + 1] = table.concat(self.parts) .. text:sub(from, stop - 1)
+        self.parts, from = {}, stop + 1
+    end
+    if from <= #text then self.parts[#self.parts + 1] = text:sub(from) end -- raw samples make long lines
     return lines, true
 end
 

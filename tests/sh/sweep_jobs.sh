@@ -19,7 +19,9 @@ return steer.sweep{ name = "jobs", axes = { n = "[1:$cases]" }, run = function(c
     if case.n == 4 then error "four" end
     local until_time = steer.bench.clock() + 0.06
     repeat ctx.progress(0.5) until steer.bench.clock() > until_time
-    return { n = case.n, random = math.random(), draws = steer.tensor.randn({ 3 }):sum() }
+    local samples = {} -- a line that is longer than a pipe holds
+    for i = 1, 8000 do samples[i] = math.random() end
+    return { n = case.n, samples = { us = samples }, random = math.random(), draws = steer.tensor.randn({ 3 }):sum() }
 end }
 LUA
 
