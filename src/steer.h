@@ -472,7 +472,7 @@ typedef struct steer_explain {
     int32_t launches;      /* launches of one apply */
     int32_t idle_specs;    /* specs that steer no row on any layer: see steer_plan_idle_spec */
     int64_t bytes;         /* least device memory traffic of one apply */
-    double expected_us;    /* bytes at the measured stream bandwidth of the device; 0 if not measured */
+    double expected_us;    /* bytes at the measured stream bandwidth of a GPU; 0 if not measured */
     char why[160];         /* reason for the path */
     steer_compile compile; /* mode of the plan, never INHERIT */
     steer_compile_state compile_state;

@@ -197,7 +197,8 @@ int steer_session_logits(steer_tensor **out, steer_session *session, int32_t id)
 /* Rows of the sequence that were steered so far, by site and layer, [3 * layers]: those that a spec's operations select or, where
  * one of them has a condition, those of them that changed. Rows that were found in the cache count as when they were computed. */
 int steer_session_steered(int64_t *out, steer_session *session, int32_t id);
-/* A sequence with the tokens of another one so far as given ones, and its settings: what is computed is shared. */
+/* A sequence with the tokens of another one so far as given ones, and its settings: what is computed is shared, and its random draws
+ * go on where those of the other one are, so that both choose the same tokens while nothing else differs. */
 int steer_session_fork(int32_t *id, steer_session *session, int32_t from, int64_t max_tokens);
 /* Ends a sequence, keeping its tokens. */
 int steer_session_stop(steer_session *session, int32_t id);

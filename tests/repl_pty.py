@@ -62,6 +62,11 @@ class Session:
         self.text = ESCAPES.sub("", self.raw).replace(self.blanks, "").replace("\r", "")
         return data != b""
 
+    def resize(self, columns, rows):
+        """Gives the terminal another size, as its window does."""
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.blanks = " " * columns + "\r"
+
     def expect(self, wanted, timeout=10):
         """Waits until `wanted` (text or a compiled pattern) is shown; gives what was shown until then and drops it."""
         pattern = wanted if isinstance(wanted, re.Pattern) else re.compile(re.escape(wanted))
@@ -84,6 +89,11 @@ class Session:
         if wanted is not None and wanted not in shown:
             raise AssertionError(f"{line!r}: expected {wanted!r}, got:\n{shown}")
         return shown[: -len(self.prompt)]
+
+    def settle_more(self):
+        """Waits until nothing more is shown, and keeps it."""
+        while self.read(0.15):
+            pass
 
     def settle(self):
         """Waits until nothing more is shown and forgets what was."""
@@ -243,10 +253,42 @@ def test_long_lines_wrap():
         s.run("#x, x:sub(1, 2)", '61\n"Za"\n')
 
 
+def test_the_input_is_drawn_anew_when_the_terminal_is_resized():
+    with Session(columns=40) as s:
+        s.send("if true then\rx = '" + "日本語 " * 8)
+        s.settle()
+        s.resize(24, 10)
+        deadline = time.monotonic() + 2 * slack()
+        while "語" not in s.text and time.monotonic() < deadline:
+            s.read(0.05)  # no key is needed
+        s.settle_more()
+        rows = s.text.split("\n")
+        same(rows[0], PROMPT + "if true then")
+        same(rows[1], "    .. x = '日本語 日本")
+        same("".join(rows[1:]), "    .. x = '" + "日本語 " * 8)
+        s.resize(100, 30)
+        s.settle()
+        s.send("' end\r")
+        s.run("#x", "80\n")
+        s.resize(5, 2)  # narrower than the prompt
+        s.settle()
+        s.resize(80, 24)
+        s.run("1 + 1", "2\n")
+
+
+def test_leaving():
+    for word in (":q", ":quit", "exit", "quit()", ":exit"):
+        with Session() as s:
+            same(s.end(word + "\r"), 0, word)
+    with Session() as s:
+        s.run("exit = 5")
+        same(s.run("exit"), "5\n")
+
+
 def test_random_keys_do_no_harm():
     seed = int(os.environ.get("STEER_TEST_SEED", "20240229"))
     random = Random(seed)
-    keys = [chr(i) for i in range(32) if chr(i) not in "\x03\x04\x1a\r\n"] + list("ab._:'\"(){}[] ä世\u0301")
+    keys = ["steer.add(x, 1, {", "where = {", "at = '"] + [chr(i) for i in range(32) if chr(i) not in "\x03\x04\x1a\r\n"] + list("ab._:'\"(){}[] ä世\u0301")
     keys += [UP, DOWN, LEFT, RIGHT, "\x1b\r", "\x1b[3~", "\x1bb", "\x1bd", "\x1b[200~a\nb\x1b[201~", "\x1b[1;5D"]
     with Session(columns=20, rows=6) as s:
         s.run("some_text = 'abc'")
@@ -271,6 +313,7 @@ def test_completion():
             "e:pl\t": "e:plan", "string.for\t": "string.format", "x = io.open('%s/wei\t" % folder:
             "x = io.open('%s/weights one.npy" % folder, ":dev\t": ":devices", ":help tensor:narr\t": ":help tensor:narrow",
             ":load %s/other.t\t" % folder: ":load %s/other.txt" % folder, "steer.nothing.\t": "steer.nothing.",
+            "steer.add(t, 1, {whe\tr\t": "steer.add(t, 1, {where", "steer.add(t, 1, {at=\"att\t": "steer.add(t, 1, {at=\"attention",
             "x = t:nar\t": "x = t:narrow", "('x'):up\t": "('x'):up",
         }.items():
             s.settle()

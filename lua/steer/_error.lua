@@ -29,4 +29,11 @@ function M.is(value)
     return getmetatable(value) == Error
 end
 
+--- Tells whether an error is Ctrl-C's: this library's, or the text that luajit itself raises where no handler of the
+-- library is installed.
+function M.is_interrupt(value)
+    if M.is(value) then return value.code == "interrupted" end
+    return type(value) == "string" and value:find "interrupted!$" ~= nil
+end
+
 return M

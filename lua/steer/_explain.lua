@@ -58,11 +58,10 @@ function Explanation:__tostring()
         { "rows", ("%d, %d of them steered"):format(self.rows, self.steered_rows) },
     }
     if self.launches > 0 then
-        local time = self.expected_us and ("%.3g us"):format(self.expected_us) or "unknown: bandwidth is not measured"
         fields[3] = { "programs", ("%d, %d operations after folding"):format(self.programs, self.ops) }
         fields[4] = { "launches", self.launches }
         fields[5] = { "memory traffic", bytes_text(self.bytes) }
-        fields[6] = { "expected time", time }
+        fields[6] = self.expected_us and { "expected time", ("%.3g us"):format(self.expected_us) } or nil
     end
     if self.compile.mode ~= "off" then fields[#fields + 1] = { "compile", compile.text(self.compile) } end
     if #self.idle_specs > 0 then

@@ -161,7 +161,7 @@ local function key_of(case) return ("%.17g %.17g"):format(case.layer, case.scale
 -- Measures cases; where one of several fails, each alone, so that the others keep their results.
 local function measure(grid, cases, how)
     local ok, all = pcall(grid.way.run, grid, cases, how)
-    if not ok and type(all) == "table" and all.code == "interrupted" then error(all, 0) end
+    if not ok and require("steer._error").is_interrupt(all) then error(all, 0) end
     if ok or #cases == 1 then
         for i, case in ipairs(cases) do
             grid.known[key_of(case)] = { metrics = ok and all[i], err = not ok and all or nil }

@@ -1,4 +1,4 @@
---- tostring of a tensor: aligned columns and a footer, from a copy of the shown corners only.
+--- tostring of a tensor: aligned columns and its shape, from a copy of the shown corners only.
 local base = require "steer._tensor"
 
 local methods, meta = base.methods, base.metatable
@@ -10,6 +10,7 @@ local ROWS = { limit = 20, edge = 5 }
 local OUTER = { limit = 6, edge = 3 }
 local PER_LINE = 10  -- elements of a vector on a line, if they fit
 local LINE_WIDTH = 80
+local LONG = 8 -- lines above which the shape comes first
 
 local function rule_of(d, ndim)
     if ndim == 1 then return VECTOR end
@@ -139,15 +140,21 @@ local function slices(lines, values, ranges, d, heading, format, width)
     end
 end
 
-local function footer(tensor, shape)
-    local sizes = {}
-    for d, size in ipairs(shape) do sizes[d] = string.format("%.0f", size) end
-    return string.format("[tensor %s %s %s]", #shape == 0 and "scalar" or table.concat(sizes, "x"), tensor.dtype,
-        tensor.device)
+--- Writes a tensor's shape as "2x3".
+function base.size_text(tensor)
+    local sizes = tensor:shape()
+    for d, size in ipairs(sizes) do sizes[d] = string.format("%.0f", size) end
+    return #sizes == 0 and "scalar" or table.concat(sizes, "x")
+end
+
+--- Names a tensor: "[tensor 2x3 f32 cpu]".
+function base.title(tensor)
+    if tensor.handle == nil then return "[closed tensor]" end
+    return string.format("[tensor %s %s %s]", base.size_text(tensor), tensor.dtype, tensor.device)
 end
 
 function meta.__tostring(self)
-    if self.handle == nil then return "[closed tensor]" end
+    if self.handle == nil then return base.title(self) end
     local shape, lines = self:shape(), {}
     if self:numel() > 0 then
         local ranges = shown_ranges(shape)
@@ -162,7 +169,7 @@ function meta.__tostring(self)
             slices(lines, values, ranges, 1, "", format, width)
         end
     end
-    lines[#lines + 1] = footer(self, shape)
+    table.insert(lines, #lines > LONG and 1 or #lines + 1, base.title(self))
     return table.concat(lines, "\n")
 end
 

@@ -13,7 +13,8 @@ local raise = require("steer._error").raise
 local M = {}
 
 local Session = {}
-Session.__index, Session.__topic = Session, "session"
+Session.__topic = "session"
+require("steer._class").strict(Session, "a session", { handle = true })
 
 local STATES = { [0] = "waiting", "running", "stop", "length", "failed" }
 local SESSION_OPTIONS = {
@@ -255,7 +256,9 @@ function Session:steered(id)
     return steered
 end
 
---- Adds a sequence with the tokens of another one so far and its settings: what is computed is shared.
+--- Adds a sequence with the tokens of another one so far and its settings: what is computed is shared. Its random draws
+-- go on with the same numbers, so that under the same spec both choose the same tokens, and under another one only the
+-- spec makes the difference. For other draws add the tokens with another seed.
 -- @tparam number id
 -- @tparam number max_tokens how many it generates
 -- @treturn number id of the new sequence

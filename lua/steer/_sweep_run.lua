@@ -7,7 +7,8 @@ local ffi = require "ffi"
 local json = require "steer._json"
 local outcome = require "steer._outcome"
 local progress = require "steer.progress"
-local raise = require("steer._error").raise
+local error_object = require "steer._error"
+local is_interrupt, raise = error_object.is_interrupt, error_object.raise
 local record = require "steer.record"
 local tensor = require "steer.tensor"
 local walk = require "steer._walk"
@@ -137,7 +138,7 @@ local function copy(t)
 end
 
 local function stop_if_interrupted(failure)
-    if failure and failure.code == "interrupted" then error(failure.original, 0) end
+    if failure and is_interrupt(failure.original) then error(failure.original, 0) end
     -- Also where the case caught the error and went on.
     if c.interrupted then raise("interrupted", OP, "stopped by Ctrl-C") end
     if C.steer_interrupt_pending() ~= 0 then
@@ -170,7 +171,7 @@ local function measure(job, case, seed)
     local ctx = { device = device, seed = seed, cases = job.cases }
     function ctx.progress(fraction)
         stop_if_interrupted()
-        bar:part(check.number("sweep_progress", "fraction", fraction))
+        bar:part(math.max(0, math.min(1, check.number("sweep_progress", "fraction", fraction))))
     end
     function ctx.skip(why) error({ skip = Skip, reason = tostring(why or "ctx.skip said so") }, 0) end
     math.randomseed(seed)
@@ -194,27 +195,36 @@ end
 
 -- ---- All cases -----------------------------------------------------------------------------------------------------
 
--- A GPU that has failed fails for good: the cases left would all fail in this process.
-local function check_device(device, left)
+--- Raises where the device has failed, a GPU for good: the cases left would all fail in this process.
+function M.check_device(device, left)
     local ok, err = pcall(device.synchronize, device)
     if ok then return end
-    if type(err) == "table" and err.code == "interrupted" then error(err, 0) end
+    if is_interrupt(err) then error(err, 0) end
     raise("device", OP, "%s no longer works (%s); %d cases are left, --resume runs them in a new process", device.id,
         tostring(err), left)
 end
 
-local function repeat_command(opts, sweep, device, seed, case)
-    if not opts.command then return nil end
-    local words = { opts.command, "--device", device.id }
-    if seed ~= sweep.seed then words[#words + 1] = ("--seed %.0f"):format(seed) end
+local function repeat_command(job, case)
+    if not job.opts.command then return nil end
+    local words = { job.opts.command, "--device", job.device.id }
+    if job.seed ~= job.sweep.seed then words[#words + 1] = ("--seed %.0f"):format(job.seed) end
     words[#words + 1] = "--case " .. M.quote(json.encode(case))
     return table.concat(words, " ")
 end
 
--- One case from its beginning to its line.
-local function run_case(job, case, left)
-    local bar, text = job.bar, record.text(case, job.order)
-    bar:begin(text)
+--- Gives what measuring a sweep's cases takes: sweep, order, device, seed, fields of all lines, opts; to be filled in:
+-- bar, cases (those of this run).
+function M.job(sweep, opts)
+    local device = devices.resolve(OP, opts.device)
+    if opts.device and not opts.keep_default then -- so that tensors lie there
+        ffi.C.steer_sweep_setenv("STEER_DEVICE", device.id, 1)
+    end
+    return { sweep = sweep, order = sweep:order(), device = device, seed = opts.seed or sweep.seed,
+        fields = surroundings(device, opts), opts = opts }
+end
+
+--- Runs a case: gives its line, and warnings or nil.
+function M.line(job, case)
     local seed, from = record.seed(job.seed, case), C.steer_clock()
     local line, warnings = measure(job, case, seed)
     for _, key in ipairs(walk.keys(job.fields)) do
@@ -223,13 +233,21 @@ local function run_case(job, case, left)
     line.case, line.seed, line.seconds = case, seed, C.steer_clock() - from
     line.code = code.current(job.sweep.code)
     line.time = os.date "!%Y-%m-%dT%H:%M:%SZ"
-    line.command = repeat_command(job.opts, job.sweep, job.device, job.seed, case)
-    job.writer:add(line)
+    line.command = repeat_command(job, case)
+    return line, warnings
+end
+
+--- Counts a case that is done and says what is to be said of it.
+-- @tparam table job with counts and bar
+-- @tparam table case
+-- @tparam table line status, and of a failed one reason and command
+-- @tparam[opt] table warnings
+function M.finish(job, case, line, warnings)
+    local bar, text = job.bar, record.text(case, job.order)
     job.counts[line.status] = job.counts[line.status] + 1
     bar:finish()
     if line.status == "failed" then
         bar:note(("failed: %s: %s\n  again: %s"):format(text, line.reason, line.command or "-"))
-        check_device(job.device, left)
     end
     for _, warning in ipairs(warnings or {}) do bar:note(("warning: %s: %s"):format(text, warning)) end
 end
@@ -237,7 +255,11 @@ end
 local function run_all(job, cases)
     for i, case in ipairs(cases) do
         stop_if_interrupted()
-        run_case(job, case, #cases - i)
+        job.bar:begin(record.text(case, job.order))
+        local line, warnings = M.line(job, case)
+        job.writer:add(line)
+        M.finish(job, case, line, warnings)
+        if line.status == "failed" then M.check_device(job.device, #cases - i) end
         collectgarbage() -- a case's tensors make room for the next one's
     end
 end
@@ -258,33 +280,31 @@ local function still_to_run(cases, known, opts)
     return rest, failed
 end
 
---- Runs the cases; see Sweep:start.
+--- Runs the cases; see Sweep:start. With opts.workers (see _sweep_jobs.lua) other processes measure them.
 function M.start(sweep, cases, axes, opts)
-    local device = devices.resolve(OP, opts.device)
-    if opts.device and not opts.keep_default then -- so that tensors lie there
-        ffi.C.steer_sweep_setenv("STEER_DEVICE", device.id, 1)
-    end
-    local seed, path, values = opts.seed or sweep.seed, output_path(sweep, opts), {}
+    local job = opts.workers and { sweep = sweep, order = sweep:order(), seed = opts.seed or sweep.seed, opts = opts }
+        or M.job(sweep, opts)
+    local path, values = output_path(sweep, opts), {}
     for _, a in ipairs(axes) do values[a.name] = a.values end
     local header = {
-        name = sweep.name, axes = values, order = sweep:order(), seed = seed, version = devices.version,
+        name = sweep.name, axes = values, order = job.order, seed = job.seed, version = devices.version,
         content = sweep.content,
     }
-    local fields = surroundings(device, opts)
     local writer, known = open_results(path, header, sweep, opts)
     local rest, failed_before = still_to_run(cases, known, opts)
     c.interrupted = false
-    local bar = opts.progress == false and progress.silent or progress.new(sweep.name, #rest, C.steer_clock)
-    local job = {
-        sweep = sweep, order = header.order, device = device, seed = seed, fields = fields, writer = writer,
-        opts = opts, bar = bar, cases = rest,
-        counts = { ok = 0, skipped = 0, failed = 0, kept = #cases - #rest, failed_before = failed_before, path = path },
-    }
-    local ok, err = pcall(run_all, job, rest)
-    bar:close()
+    local kept = #cases - #rest
+    job.writer, job.cases = writer, rest
+    job.bar = opts.progress == false and progress.silent or progress.new(sweep.name, #cases, C.steer_clock, kept)
+    job.counts = { ok = 0, skipped = 0, failed = 0, kept = kept, failed_before = failed_before, path = path }
+    local run = opts.workers and require("steer._sweep_jobs").run or run_all
+    local ok, err = pcall(run, job, rest)
+    job.bar:close()
     writer:close()
     if not ok then error(err, 0) end
     return job.counts
 end
+
+M.stop_if_interrupted = stop_if_interrupted
 
 return M

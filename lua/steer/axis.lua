@@ -127,7 +127,7 @@ end
 --- Reads the text of an axis.
 -- @tparam string op operation for messages
 -- @tparam string argument what the text came from, such as "axes" or "--axis"
--- @tparam string text such as "hidden[pow2]=[10:13:1]"
+-- @tparam string text such as "hidden[pow2]=[10:13:1]"; the brackets may be left out
 -- @treturn table {name=, values=, is_range=}
 -- @raise invalid_argument
 function M.parse(op, argument, text)
@@ -135,7 +135,7 @@ function M.parse(op, argument, text)
         raise("invalid_argument", op, '%s: "%s": %s', argument, text, what)
     end
     local left, right = text:match "^%s*([^=]-)%s*=%s*(.-)%s*$"
-    if not left then fail "expected name=value, name=[value,...] or name=[start:stop:stride]" end
+    if not left then fail "expected name=value, name=value,value or name=start:stop:stride" end
     local name, flag = left:match "^(.-)%[([^%]]*)%]$"
     check_name(fail, name or left)
     if flag and flag ~= "pow2" and flag ~= "" then fail(("unknown flag [%s], there is [pow2]"):format(flag)) end
@@ -145,8 +145,10 @@ function M.parse(op, argument, text)
         values, is_range = inside_brackets(fail, inner)
     elseif right == "" then
         fail "there is no value after the ="
-    elseif right:find "[%[%],]" or begins_range(right) then
-        fail "several values are written in brackets, [1,2] or [1:4:1]"
+    elseif right:find "[%[%]]" then
+        fail "a bracket alone: several values are written as 1,2 or [1,2] or 1:4:1"
+    elseif right:find "," or begins_range(right) then
+        values, is_range = inside_brackets(fail, right)
     else
         values = { value_of(right) }
     end

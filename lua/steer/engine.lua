@@ -2,6 +2,7 @@
 local ffi = require "ffi"
 local c = require "steer._c"
 local check = require "steer._check"
+local strict = require("steer._class").strict
 local compile = require "steer._compile"
 local device_module = require "steer.device"
 local explain = require "steer._explain"
@@ -30,7 +31,8 @@ end
 -- ---- Plan ----------------------------------------------------------------------------------------------------------
 
 local Plan = {}
-Plan.__index, Plan.__topic = Plan, "plan"
+Plan.__topic = "plan"
+strict(Plan, "a plan", { handle = true, batch = true })
 
 local plan_out = ffi.new("steer_plan *[1]")
 local PATHS = {
@@ -123,9 +125,9 @@ end
 --- Explains what applying the plan to a layer does.
 -- @tparam number layer from 0
 -- @treturn table path, why, rows, steered_rows, programs, ops (after folding), max_ops, launches, bytes (least memory
--- traffic), expected_us (at the device's measured bandwidth, nil if not measured), compile (of the specialised kernel:
--- mode, state ("off", "none", "compiling", "ready", "not chosen" or "failed"), source ("compiled", "memory" or "disk"),
--- ms, ordinary_us, compiled_us, pays_back (applies until it has, nil: never), why), groups (rows that share a program:
+-- traffic), expected_us (at a GPU's measured bandwidth, else nil), compile (of the specialised kernel: mode, state
+-- ("off", "none", "compiling", "ready", "not chosen" or "failed"), source ("compiled", "memory" or "disk"), ms,
+-- ordinary_us, compiled_us, pays_back (applies until it has, nil: never), why), groups (rows that share a program:
 -- start from 1, rows, request, program, adds, projections, source_ops), idle_specs (requests, from 1, whose spec
 -- steers nothing); tostring prints it
 function Plan:explain(layer)
@@ -162,7 +164,8 @@ end
 -- ---- Engine --------------------------------------------------------------------------------------------------------
 
 local Engine = {}
-Engine.__index, Engine.__topic = Engine, "engine"
+Engine.__topic = "engine"
+strict(Engine, "an engine", { handle = true })
 
 local engine_out = ffi.new("steer_engine *[1]")
 local ENGINE_OPTIONS = {

@@ -2,6 +2,7 @@
 local ffi = require "ffi"
 local c = require "steer._c"
 local check = require "steer._check"
+local class = require "steer._class"
 local device_module = require "steer.device"
 local options = require "steer._options"
 local progress = require "steer.progress"
@@ -16,11 +17,12 @@ local M = {}
 local Model = {}
 local properties = {} -- fields that are looked up when they are first asked for
 
+local ABSENT = { handle = true, last = true, bos = true, shared_session = true } -- fields that a model may lack
+
 function Model.__index(self, key)
-    local method = Model[key]
-    if method ~= nil then return method end
     local property = properties[key]
-    return property and property(self)
+    if property then return property(self) end
+    return class.lookup(Model, "a model", key, ABSENT)
 end
 
 -- ---- Opening -------------------------------------------------------------------------------------------------------
@@ -285,6 +287,7 @@ end
 
 --- The class of models. The rest is for completion and help: where methods and properties are.
 M.Model = Model
+Model.__internal = { handle_for = true, encode_part = true, tokens_of = true } -- for the modules beside this one
 Model.__topic, Model.__methods, Model.__names, Model.__elsewhere = "model", Model, properties, elsewhere
 
 return M

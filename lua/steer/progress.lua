@@ -35,19 +35,22 @@ function M.on_terminal() return terminal.is_terminal(2) and (os.getenv("TERM") o
 -- @tparam string name what goes on
 -- @tparam number total how many steps there are
 -- @tparam function now gives seconds
+-- @tparam[opt=0] number before how many of them were done before, which tell nothing of the time left
 -- @return an object with begin, part, finish, note and close
-function M.new(name, total, now)
+function M.new(name, total, now, before)
+    before = before or 0
     return setmetatable({
-        name = name, total = total, done = 0, now = now, start = now(), drawn = -math.huge, text = "", fraction = 0,
+        name = name, total = total, done = before, before = before,
+        now = now, start = now(), drawn = -math.huge, text = "", fraction = 0,
         bar = M.on_terminal(),
     }, Progress)
 end
 
 -- Time left, from the steps done here, or nil.
 function Progress:left()
-    local steps = self.done + self.fraction
+    local steps = self.done - self.before + self.fraction
     if steps <= 0 then return nil end
-    return (self.now() - self.start) / steps * (self.total - steps)
+    return (self.now() - self.start) / steps * (self.total - self.before - steps)
 end
 
 function Progress:line()
@@ -80,10 +83,10 @@ function Progress:begin(text)
     self:draw()
 end
 
---- Says how far the step is.
--- @tparam number fraction from 0 to 1
+--- Says how far the step is, or of several at once how far they are together.
+-- @tparam number fraction from 0 to 1, or to the number of steps that go on
 function Progress:part(fraction)
-    self.fraction = math.max(0, math.min(1, fraction))
+    self.fraction = math.max(0, math.min(self.total - self.done, fraction))
     self:draw()
 end
 

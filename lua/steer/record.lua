@@ -308,6 +308,12 @@ function Writer:add(line)
     write(self, case_line(line))
 end
 
+--- Gives the text of a case's line, for add_text of another process's writer.
+M.text_of_line = case_line
+
+--- Appends a case's line that is text already.
+function Writer:add_text(text) write(self, text) end
+
 --- Appends a list of lines and syncs once.
 function Writer:add_all(lines)
     local out = {}

@@ -232,7 +232,8 @@ end
 -- ---- Specs ---------------------------------------------------------------------------------------------------------
 
 local Spec = {}
-Spec.__index, Spec.__topic, Spec.__name = Spec, "spec", "a spec"
+Spec.__topic, Spec.__name = "spec", "a spec"
+require("steer._class").strict(Spec, "a spec", { handle = true, attention = true, embed = true, by_layer = true })
 
 function Spec.__newindex(_, key)
     raise("invalid_argument", "spec", "%s: a spec does not change, make a new one", tostring(key))

@@ -227,7 +227,9 @@ function M.attach(lm, list, results)
         end
         return M.view(lm, requests, opts)
     end
-    return setmetatable(results, { __index = { view = view } })
+    local outputs = { view = view, __topic = "results" }
+    require("steer._class").strict(outputs, "a list of results", {})
+    return setmetatable(results, outputs)
 end
 
 return M

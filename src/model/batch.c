@@ -115,7 +115,7 @@ static void write_outputs(steer_session *session, steer_sequence *sequence, int6
         at->output_slot[n] = chosen ? sequence->slot : -1;
         at->target[n] = output_target(sequence, position);
         at->how[n] = sequence->how;
-        at->how[n].draw = sequence->count - sequence->given;
+        at->how[n].draw += sequence->count - sequence->given;
     }
 }
 

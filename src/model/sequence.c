@@ -289,7 +289,10 @@ int steer_session_fork(int32_t *id, steer_session *session, int32_t from, int64_
                                 .logits_from = -1,
                                 .twin = sequence->twin != NULL};
     memcpy(desc.specs, sequence->specs, sizeof desc.specs);
-    return add(id, session, &desc);
+    const int64_t drawn = sequence->how.draw + sequence->count - sequence->given;
+    STEER_TRY(add(id, session, &desc));
+    session->all[*id]->how.draw = drawn;
+    return STEER_OK;
 }
 
 static void restart(steer_session *session, steer_sequence *sequence) {

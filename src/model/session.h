@@ -16,8 +16,8 @@ typedef struct steer_sequence {
 
     int32_t *tokens; /* [given + max_tokens], `count` of them are known */
     int64_t given, count, max_tokens, prompt_tokens;
-    float *logprobs; /* [max_tokens] of the generated ones */
-    steer_sampling how;
+    float *logprobs;    /* [max_tokens] of the generated ones */
+    steer_sampling how; /* its draw is that of the first token that it chooses: those of a fork go on */
     int32_t ignore_eos, stop_count, *stop_ids;
 
     steer_spec *specs[STEER_SITE_COUNT]; /* retained */

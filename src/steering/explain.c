@@ -84,11 +84,12 @@ static int time_stream(double *out, steer_device *device, void *data, size_t byt
     return status;
 }
 
-/* The device's stream bandwidth, measured once over memory that exceeds its caches; 0 while there is no such memory. */
+/* A GPU's stream bandwidth, measured once over memory that exceeds its caches; 0 while there is no such memory, and for the CPU: its
+ * caches hold most batches, its arithmetic counts, and its other programs take their share, so that bytes tell nothing of time. */
 static int measure_bandwidth(double *out, steer_device *device) {
     *out = atomic_load(&device->bandwidth);
-    if (*out > 0) return STEER_OK;
-    size_t bytes = steer_device_is_cpu(device) ? (size_t)128 << 20 : (size_t)512 << 20;
+    if (*out > 0 || steer_device_is_cpu(device)) return STEER_OK;
+    const size_t bytes = (size_t)512 << 20;
     void *data;
     int status = steer_device_allocate(device, &data, bytes, "bandwidth measurement");
     if (status == STEER_E_OUT_OF_MEMORY) return STEER_OK;

@@ -52,6 +52,23 @@ describe("a first mistake", function()
         invalid("project.mood: expected a tensor [192], got a spec", out.view, out, { project = { mood = spec } })
     end)
 
+    it("with the names of methods", function()
+        local function call(object, name) return function() return object[name](object) end end
+        local out, session = lm:generate { { prompt = "One day", max_tokens = 1 } }, lm:session {}
+        invalid('a model has no "genrate"; did you mean "generate"?', call(lm, "genrate"))
+        invalid('a list of results has no "veiw"; did you mean "view"?', call(out, "veiw"))
+        invalid('a session has no "set_specs"; did you mean "set_spec"?', call(session, "set_specs"))
+        invalid('a spec has no "layer"; did you mean "layers"?', call(spec, "layer"))
+        invalid('an engine has no "plans"; did you mean "plan"?', call(steer.engine { hidden = 8 }, "plans"))
+        for _, absent in ipairs { "template", "_private" } do assert.is_nil(lm[absent]) end
+        assert.is_nil(out[2])
+        local names = select(2, require("steer.repl.complete").candidates({ env = { lm = lm } }, "lm:"))
+        assert.is_nil(table.concat(names, " "):find "tokens_of")
+        assert.truthy(table.concat(names, " "):find "generate")
+        assert.is_nil(require("steer.repl.docs").describe("model", 80):find "encode_part")
+        session:close()
+    end)
+
     it("with a model's path: a name of the hub, a file of the folder", function()
         fails("not_found", "No such file or directory; if it is a model of the hub: hf download Qwen/Qwen2.5-0.5B "
             .. "--local-dir Qwen2.5-0.5B", steer.model, "Qwen/Qwen2.5-0.5B")

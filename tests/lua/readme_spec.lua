@@ -49,9 +49,11 @@ describe("README.md", function()
             local happy, sad, other_happy, other_sad = some(3) + v, some(4), some(5) + v, some(6)
             local requests = { { spec = steer.spec{ [5] = { steer.add(v) } }, tokens = 3 } }
             local plan = steer.engine{ hidden = 8 }:plan(requests)
-            local _ = g, happy, sad, other_happy, other_sad
+            local function h() return steer.tensor.zeros({ 3, 8 }) end
+            local h4, h5, h6 = h(), h(), h()
+            local _ = h4, h5, h6, g, happy, sad, other_happy, other_sad
         ]]
-        for _, heading in ipairs { "Finding a direction", "Which tokens, and when" } do
+        for _, heading in ipairs { "Finding a direction", "Which tokens, and when", "Compile modes and graphs" } do
             local text = assert(readme:match("## " .. heading .. ".-\n```\n(.-)```"), heading)
             text = text:gsub("\nsteer%.", "\nlocal _ = steer."):gsub("^steer%.", "local _ = steer.")
             local printed = run(prelude .. text, "scripts/steer run /dev/stdin")
@@ -84,6 +86,78 @@ describe("README.md", function()
             end
         end
         assert.is_true(#inputs >= 7 and count > 60, count .. " lines")
+    end)
+
+    -- Calls fn with a folder for files.
+    local function with_folder(fn)
+        local folder = os.tmpname() .. ".d"
+        assert.equal(0, os.execute("mkdir " .. folder))
+        local ok, err = pcall(fn, folder)
+        os.execute("rm -r " .. folder)
+        if not ok then error(err, 0) end
+    end
+
+    local function write(path, text)
+        local file = assert(io.open(path, "w"))
+        file:write(text)
+        file:close()
+    end
+
+    -- The demo model with a chat template, and its layers twice, so that it has as many as the examples steer.
+    local function write_model(folder)
+        local steer, json = require "steer", require "dkjson"
+        local demo, twice = "tests/fixtures/demo-model/", {}
+        for name, tensor in pairs((steer.load(demo .. "model.safetensors"))) do
+            local before, layer, after = name:match "^(.-layers%.)(%d+)(%..*)$"
+            twice[name] = tensor
+            if layer then twice[before .. layer + 8 .. after] = tensor end
+        end
+        assert.equal(0, os.execute(("mkdir %s && cp %stokenizer* %s"):format(folder, demo, folder)))
+        local config = json.decode(read(demo .. "config.json"))
+        config.num_hidden_layers = 16
+        write(folder .. "/config.json", json.encode(config))
+        write(folder .. "/chat_template.jinja", "{% for m in messages %}{{ m.content }}{% endfor %}")
+        steer.save(folder .. "/model.safetensors", twice)
+    end
+
+    it("has a script for a model of one's own, and a session, that run as they stand", function()
+        with_folder(function(folder)
+            write_model(folder .. "/smollm2.gguf")
+            local text = ""
+            for block in readme:match("\n## Your own model\n(.-)\n### Chat"):gmatch "\n```\n(local .-)```" do
+                text = text .. block
+            end
+            assert.truthy(text:find("session:fork", 1, true))
+            write(folder .. "/own.lua", text)
+            local printed = run("", ("sh -c 'cd %s && exec $OLDPWD/scripts/steer run own.lua'"):format(folder))
+            assert.is_nil(printed:find "stack traceback", printed)
+            assert.truthy(printed:find("\n.+\t%l+\t%d+\n"), printed)
+        end)
+    end)
+
+    it("has a sweep that runs as it stands, and what is done with its results", function()
+        if not require("steer._gnuplot").exists() then return pending "gnuplot is missing" end
+        with_folder(function(folder)
+            write(folder .. "/add.lua", readme:match "\n## Sweeps\n.-\n```\n(.-)```")
+            local function command(line)
+                local inside = ("cd %s && export PATH=$OLDPWD/scripts:$PATH && { %s\n}; echo status $?")
+                    :format(folder, line)
+                local printed = run("", "sh -c '" .. inside .. "'")
+                assert.equal("0", printed:match "status (%d+)\n$", line .. "\n" .. printed)
+                return printed
+            end
+            assert.truthy(command("steer sweep add.lua --jobs 2"):find("12 ok -> add.jsonl", 1, true))
+            command "cp add.jsonl old.jsonl; cp add.jsonl new.jsonl"
+            local count = 0
+            for line in readme:match("\n### Comparing, plotting, reporting\n\n```\n(.-)```"):gmatch "[^\n]+" do
+                if not line:find "cap%.jsonl" then -- of another sweep
+                    command(line)
+                    count = count + 1
+                end
+            end
+            assert.is_true(count >= 4, count)
+            assert.truthy(read(folder .. "/add.html"):find ">hidden<")
+        end)
     end)
 
     it("shows options that the commands have", function()

@@ -144,6 +144,20 @@ describe("steer with a pipe", function()
     end)
 end)
 
+describe(":time", function()
+    it("repeats what is short and says how long it takes, how much that differs and how often it ran", function()
+        local output = pipe ":time -n 4 -r 3 count = (count or 0) + 1\ncount\n"
+        local wanted = "^time: [%d.]+ %a+ ± [%d.]+ %a+ %(mean and deviation of 3 x 4, fastest [%d.]+ %a+%)\n13\n$"
+        assert.truthy(output:find(wanted), output)
+        local loops = pipe(":time 1 + 1\n"):match "^2\ntime: .* of 7 x (%d+), fastest"
+        assert.is_true(tonumber(loops) >= 1000, loops)
+        assert_found(pipe ":timeit -r 2 steer.tensor.ones({4}):sum()\n", "4\ntime: ")
+        local slow = (":time local t = NOW count = (count or 0) + 1 repeat until NOW > t + 1.6\ncount\n")
+            :gsub("NOW", "steer.bench.clock()")
+        assert.truthy(pipe(slow):find "^time: 1%.%d+ s, the one time that it ran; .*\n1\n$")
+    end)
+end)
+
 describe("help", function()
     it("has a comment for every public name", function()
         assert.same({}, docs.lacking())
@@ -196,8 +210,11 @@ describe("help", function()
     it("finds the topics that mention a word", function()
         assert.same({ "plan:apply", "plan:graph" }, docs.mentions "residual")
         assert.same({}, docs.mentions "no such word")
-        local output = pipe ":help exclude\n"
-        for _, topic in ipairs { "add", "cap", "ablate", "spec" } do assert_found(output, topic) end
+        local output = pipe ":help activation\n"
+        for _, topic in ipairs(docs.mentions "activation") do assert_found(output, topic) end
+        assert.is_true(#docs.mentions "direction" > 2)
+        assert_found(pipe ":help exclude\n", "an option of lm:grid, steer.ablate, steer.add, steer.cap")
+        assert_found(pipe ":help add\n", "Adds a vector")
     end)
 
     it("is laid out to the width", function()
@@ -211,11 +228,34 @@ describe("values", function()
         for text, value in pairs {
             ['"a\\n\\"b\\\\\\001"'] = "a\n\"b\\\1", ["{}"] = {}, ["{ 1, 2, a = 3 }"] = { 1, 2, a = 3 },
             ['{ [-1] = 1, ["end"] = true, ["x y"] = 2 }'] = { [-1] = 1, ["x y"] = 2, ["end"] = true },
-            ["{ [tensor 2x3 f32 cpu] }"] = { steer.tensor.zeros({ 2, 3 }, { device = "cpu" }) }, ["5LL"] = 5LL,
+            ["{ [tensor 2x3 f32 cpu], 1 }"] = { steer.tensor.zeros({ 2, 3 }, { device = "cpu" }), 1 }, ["5LL"] = 5LL,
             ["{ spec: empty, steers nothing }"] = { steer.spec {} }, ["nan"] = 0 / 0,
         } do
             assert.equal((text:gsub("^nan$", tostring(0 / 0))), show.text(value))
         end
+    end)
+
+    it("that a file holds are rows of a table", function()
+        local zeros = require("steer").tensor.zeros
+        local held = { ["layer.10.weight"] = zeros({ 2, 3 }, { device = "cpu" }),
+            ["layer.2.weight"] = zeros({ 1024 }, { device = "cpu", dtype = "bf16" }) }
+        local wanted = [[
+layer.2.weight   1024  bf16 cpu
+layer.10.weight  2x3   f32 cpu
+[2 tensors] ]]
+        assert.equal(wanted:sub(1, -2), show.text(held))
+        held["layer.2.weight"]:close()
+        assert_found(show.text(held), "layer.2.weight   closed")
+        local many = {}
+        for i = 0, 99 do many[i] = held["layer.10.weight"] end
+        assert_found(show.text(many), "\n... 60 more\n[100 tensors]")
+        assert_found(show.text(many), "0   2x3")
+    end)
+
+    it("of many lines begin with their shape", function()
+        local zeros = require("steer").tensor.zeros
+        assert.equal("[tensor 30x3 f32 cpu]", show.text(zeros({ 30, 3 }, { device = "cpu" })):match "^[^\n]*")
+        assert.equal("[tensor 3x3 f32 cpu]", show.text(zeros({ 3, 3 }, { device = "cpu" })):match "[^\n]*$")
     end)
 
     it("stay short", function()

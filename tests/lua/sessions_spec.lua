@@ -310,6 +310,25 @@ describe("a session", function()
         session:close()
     end)
 
+    it("forks with the random draws that come next", function()
+        local session = open("models/llama").lm:session { sequences = 4, tokens = 640 }
+        local request = { tokens = numbers(10), max_tokens = 40, temperature = 2, seed = 3, ignore_eos = true }
+        local id = session:add(request)
+        repeat session:step() until session:status(id).generated == 13
+        local fork = session:fork(id, 20)
+        repeat session:step() until session:status(fork).generated == 5
+        local forks_fork = session:fork(fork, 15)
+        request.seed = 4
+        local other = session:add(request)
+        while session:step() > 0 do end
+        local whole = session:tokens(id)
+        assert.equals(40, #whole)
+        assert.same({ unpack(whole, 14, 33) }, (session:tokens(fork)))
+        assert.same({ unpack(whole, 19, 33) }, (session:tokens(forks_fork)))
+        assert.is_not.same(whole, (session:tokens(other)))
+        session:close()
+    end)
+
     it("counts what is steered, whether it was found in the cache or computed", function()
         local lm = open("models/llama").lm
         local request = { tokens = numbers(40), max_tokens = 3, ignore_eos = true,

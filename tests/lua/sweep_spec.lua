@@ -269,6 +269,16 @@ describe("steer.sweep", function()
         c.interrupted = false
     end)
 
+    it("ends at a Ctrl-C that luajit itself raises as a text", function()
+        local ok, err = pcall(measure, function(case)
+            if case.n == 2 then error("script.lua:3: interrupted!", 0) end
+            return { x = 1 }
+        end)
+        assert.is_false(ok)
+        assert.equal("script.lua:3: interrupted!", err)
+        assert.equal(1, #record.read(folder .. "/results.jsonl").cases)
+    end)
+
     it("ends when its device is gone, after the case's line", function()
         local device = steer.device(helper.device)
         local methods = getmetatable(device).__index
@@ -488,7 +498,8 @@ describe("steer sweep", function()
             ["nowhere.lua"] = "cannot open nowhere.lua",
             [file .. " --axes n=1"] = "unknown option '--axes', did you mean '--axis'?",
             [file .. " -a"] = "-a: a value is missing", [file .. " --list=3"] = "--list: it takes no value",
-            [file .. " -a 'hidden=[1'"] = '--axis: "hidden=[1": several values',
+            [file .. " -a 'hidden=[1'"] = '--axis: "hidden=[1": a bracket alone',
+            [file .. " --jobs 0"] = "--jobs: expected an integer from 1 up",
             [file .. " --only x=1"] = "there is no axis x",
             [file .. " --shard 3/2"] = '--shard: "3/2", expected i/n', [file .. " --shard x"] = "--shard: ",
             [file .. " --seed x"] = "--seed: expected a number, got 'x'",

@@ -9,6 +9,16 @@ local readers = {
     list = function(text) return text end,
 }
 
+-- What a command writes has one name in all of them, whichever its table lists.
+local OUTPUT = { "-o", "--output", "--out" }
+
+local function row_of(known, word)
+    if known[word] then return known[word] end
+    for _, name in ipairs(OUTPUT) do
+        if word == name then return known["-o"] or known["--output"] or known["--out"] end
+    end
+end
+
 local function unknown(word, known)
     return ("unknown option '%s', did you mean '%s'?"):format(word, nearest(word, known))
 end
@@ -24,6 +34,7 @@ end
 
 --- Reads arguments. After "--" all words are no options, whatever they begin with.
 -- @tparam table args list of words
+-- "-o", "--output" and "--out" are one option.
 -- @tparam table known option ("--axis", "-a") -> {key, kind}; kinds are "flag", "text", "number" and "list" (may be
 -- given again)
 -- @treturn table values by key, and the other words by number; or nil and what is wrong
@@ -32,7 +43,7 @@ function M.parse(args, known)
     while at <= #args do
         local word = args[at]
         local name, given = word:match "^(%-%-[^=]+)=(.*)$"
-        local row = not ended and known[name or word]
+        local row = not ended and row_of(known, name or word)
         if word == "--" and not ended then
             ended = true
         elseif row and row[2] == "flag" then

@@ -1,6 +1,7 @@
 --- `steer chat`: a conversation with a model that can be steered between the turns.
 local failures = require "steer.cli._failure"
 local words = require "steer.cli._args"
+local wrap = require "steer.cli._wrap"
 
 local raise, steering, terminal -- when a conversation begins: --help needs no library
 
@@ -103,16 +104,16 @@ end
 
 -- Answers the messages as the text comes, or goes on with the answer of a turn; its text is "" where Ctrl-C came first.
 function Chat:answer(turn, seed)
-    local request, written = self:request(self.spec, seed, turn.ids), 0
+    local request, written, show = self:request(self.spec, seed, turn.ids), 0, wrap.writer()
     local results = self:generate {
         request,
         on_token = function(_, piece)
-            write(piece)
+            show(piece)
             written = written + #piece
         end,
     }
     local result = results and results[1] or { text = turn.text or "", tokens = {}, finish = "interrupted" }
-    if not turn.ids then write(result.text:sub(written + 1)) end -- what Ctrl-C held back
+    if not turn.ids then show(result.text:sub(written + 1)) end -- what Ctrl-C held back
     write "\n"
     local ids = { unpack(turn.ids or {}) }
     for _, id in ipairs(result.tokens) do ids[#ids + 1] = id end

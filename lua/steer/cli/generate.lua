@@ -1,6 +1,7 @@
 --- `steer generate`: text from a model, steered or not, as it comes.
 local failures = require "steer.cli._failure"
 local words = require "steer.cli._args"
+local wrap = require "steer.cli._wrap"
 
 local M = {}
 
@@ -53,18 +54,17 @@ end
 
 -- One request is streamed; of several each is printed under a title when all are done, or when Ctrl-C ends them.
 local function generate(lm, requests, titles)
-    local written = 0
+    local written, show = 0, wrap.writer()
     if #requests == 1 then
         function requests.on_token(_, piece)
-            io.stdout:write(piece)
-            io.stdout:flush()
+            show(piece)
             written = written + #piece
         end
     end
     local ok, failure = pcall(lm.generate, lm, requests)
     for i, result in ipairs(lm.last or {}) do
         if #requests > 1 then io.stdout:write(("--- %s\n"):format(titles[i])) end
-        io.stdout:write(result.text:sub(written + 1), "\n")
+        show(result.text:sub(written + 1) .. "\n")
     end
     if not ok then error(failure, 0) end
 end

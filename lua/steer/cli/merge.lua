@@ -13,7 +13,7 @@ exit status: 0; 1 if a file cannot be read or is of another sweep or of other co
 wrong usage.
 ]]
 
-local OPTIONS = { ["-o"] = { "output", "text" }, ["--output"] = { "output", "text" },
+local OPTIONS = { ["-o"] = { "output", "text" },
     ["--code-changed"] = { "code_changed", "flag" } }
 
 local function wrong(message)

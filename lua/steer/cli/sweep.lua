@@ -9,7 +9,7 @@ usage: steer sweep FILE.lua [OPTIONS]
 FILE returns steer.sweep{name=, axes=, run=, skip=}. Each finished case is one JSON line of the results file, written
 and synced before the next case begins. Progress is on standard error.
 
-  -a, --axis TEXT      replace an axis' values: 'hidden=[1024,2048]', 'n=[1:9:2]', 'hidden[pow2]=[10:13]'
+  -a, --axis TEXT      replace an axis' values: hidden=1024,2048, n=1:9:2, 'hidden[pow2]=10:13'
       --only TEXT      keep only these values of an axis; -a and --only may be given again
       --case JSON      run this case alone: '{"hidden":1024,"path":"mixed"}'; prints its line unless -o says where
       --list           show the cases and do not run them
@@ -20,6 +20,9 @@ and synced before the next case begins. Progress is on standard error.
       --code-changed   go on with results that were measured before FILE, or a script that it loads, has changed
       --device ID      where cases run (default: STEER_DEVICE, else the first GPU, else the CPU)
       --seed N         seed of the sweep; each case derives its own from it
+  -j, --jobs N         measure N cases at a time, each in a process of its own: on all GPUs in turn (or the --device),
+                       else on the CPU, whose cores they share: there it is not for times. One file holds the results;
+                       a process that dies is replaced, and its case runs again.
       --shard I/N      run every N-th case from the I-th on; writes NAME.IofN.jsonl, `steer merge` puts them together.
                        In a Slurm job array this is the default: its task and the number of its tasks.
   -q, --quiet          no progress
@@ -31,10 +34,11 @@ Results so far are always kept.
 local OPTIONS = {
     ["-a"] = { "axis", "list" }, ["--axis"] = { "axis", "list" }, ["--only"] = { "only", "list" },
     ["--case"] = { "case", "list" }, ["--list"] = { "list", "flag" }, ["--help"] = { "help", "flag" },
-    ["-h"] = { "help", "flag" }, ["-o"] = { "output", "text" }, ["--output"] = { "output", "text" },
+    ["-h"] = { "help", "flag" }, ["-o"] = { "output", "text" },
     ["--resume"] = { "resume", "flag" }, ["--retry-failed"] = { "retry_failed", "flag" },
     ["--code-changed"] = { "code_changed", "flag" },
     ["--device"] = { "device", "text" }, ["--seed"] = { "seed", "number" }, ["--shard"] = { "shard", "text" },
+    ["-j"] = { "jobs", "number" }, ["--jobs"] = { "jobs", "number" }, ["--worker"] = { "worker", "flag" },
     ["-q"] = { "quiet", "flag" }, ["--quiet"] = { "quiet", "flag" },
 }
 
@@ -130,16 +134,28 @@ local function summary(counts)
         or "")
 end
 
-local function start(sweep, given, path)
-    local words = { "steer sweep", require("steer._sweep_run").quote(path) }
+-- What starts a process that measures cases for this one.
+local function workers_of(given, path)
+    if not given.jobs then return nil end
+    local words = { package.searchpath("steer.cli", package.path), "sweep", "--worker", path }
+    if given.seed then words[5], words[6] = "--seed", ("%.0f"):format(given.seed) end
+    return { count = given.jobs, words = words }
+end
+
+local function start(sweep, cases, axes, given, path)
+    local run = require "steer._sweep_run"
     local opts = {
-        axis = given.axis, only = given.only, case = given.case, shard = given.shard, output = given.output,
+        shard = given.shard, output = given.output, workers = workers_of(given, path),
         resume = given.resume, retry_failed = given.retry_failed, code_changed = given.code_changed,
         device = given.device, seed = given.seed,
-        command = table.concat(words, " "), folder = path:match "^(.*)/[^/]*$", progress = not given.quiet,
+        command = "steer sweep " .. run.quote(path), folder = path:match "^(.*)/[^/]*$", progress = not given.quiet,
     }
     if given.case and not given.output then opts.output, opts.progress = "-", false end
-    local ok, result = xpcall(sweep.start, failures.report, sweep, opts)
+    if given.worker then
+        require("steer._sweep_jobs").work(sweep, opts)
+        return 0
+    end
+    local ok, result = xpcall(run.start, failures.report, sweep, cases, axes, opts)
     if ok then
         if opts.progress then say(sweep.name, ": ", summary(result)) end
         return result.failed + result.failed_before > 0 and 1 or 0
@@ -158,6 +174,7 @@ local function misuse(given)
     if not given[1] then return "which file?" end
     if given[2] then return ("unexpected argument '%s'"):format(given[2]) end
     if given.seed and (given.seed % 1 ~= 0 or given.seed < 0) then return "--seed: expected an integer from 0 up" end
+    if given.jobs and (given.jobs % 1 ~= 0 or given.jobs < 1) then return "--jobs: expected an integer from 1 up" end
     if given.output == "-" and (given.resume or given.retry_failed) then
         return "--resume: standard output holds no earlier results"
     end
@@ -170,7 +187,7 @@ function M.run(args)
     if not why and not given.shard and not given.case then given.shard, why = slurm_shard() end
     if why then return wrong(why) end
     local c = require "steer._c"
-    c.check(c.C.steer_interrupt_install(EXIT_AFTER_MS))
+    if not given.worker then c.check(c.C.steer_interrupt_install(EXIT_AFTER_MS)) end
     io.stdout:setvbuf "line"
     local sweep, status = load_sweep(given[1])
     if not sweep then return status end
@@ -178,13 +195,13 @@ function M.run(args)
         show_axes(sweep)
         return 0
     end
-    local ok, cases = pcall(sweep.cases, sweep,
+    local ok, cases, axes = pcall(sweep.cases, sweep,
         { axis = given.axis, only = given.only, case = given.case, shard = given.shard })
     if not ok then return wrong(tostring(cases)) end
     if given.list then
         return show_cases(sweep, cases)
     end
-    return start(sweep, given, given[1])
+    return start(sweep, cases, axes, given, given[1])
 end
 
 return M

@@ -1,4 +1,5 @@
 --- The commands of the session: lines that begin with a colon.
+local bench = require "steer.bench"
 local c = require "steer._c"
 local complete = require "steer.repl.complete"
 local devices = require "steer.device"
@@ -6,6 +7,7 @@ local docs = require "steer.repl.docs"
 local evaluate = require "steer.repl.evaluate"
 local ffi = require "ffi"
 local layout = require "steer.repl.layout"
+local option_docs = require "steer.repl.options"
 local options = require "steer._options"
 local terminal = require "steer.repl.terminal"
 
@@ -25,6 +27,7 @@ local function bytes_text(bytes)
 end
 
 local function seconds_text(seconds)
+    if seconds < 1e-6 then return ("%.0f ns"):format(seconds * 1e9) end
     if seconds < 1e-3 then return ("%.1f us"):format(seconds * 1e6) end
     if seconds < 1 then return ("%.2f ms"):format(seconds * 1e3) end
     return ("%.3f s"):format(seconds)
@@ -34,6 +37,9 @@ local function needed(op, argument, what)
     if argument == "" then raise("invalid_argument", op, "%s: missing", what) end
     return argument
 end
+
+-- Other names of commands.
+local ALIASES = { q = "quit", exit = "quit", h = "help", timeit = "time" }
 
 -- ---- Help ----------------------------------------------------------------------------------------------------------
 
@@ -66,15 +72,19 @@ end
 local function help(session, topic)
     if topic == "" then return overview() end
     local width = math.min(terminal.size(), 100)
-    local row = commands[topic:match("^:(%w+)$")]
-    if row then return print((":%s %s\n  %s"):format(topic:sub(2), row.arguments, row.what)) end
-    local text = docs.topics()[topic] and docs.describe(topic, width)
-    if not text then
+    local name = topic:match("^:(%w+)$")
+    local row = commands[ALIASES[name] or name]
+    if row then return print((":%s %s\n  %s"):format(name, row.arguments, row.what)) end
+    local texts = { docs.topics()[topic] and docs.describe(topic, width) }
+    if not texts[1] then
         local value = complete.value(session.env, topic)
-        if type(value) == "function" then text = docs.of_function(value, topic, width) end
-        text = text or docs.describe(complete.class(value) or topic, width)
+        if type(value) == "function" then texts[1] = docs.of_function(value, topic, width) end
+        local of_class = complete.class(value)
+        texts[1] = texts[1] or of_class and docs.describe(of_class, width)
     end
-    print(text or elsewhere(topic, width))
+    texts[#texts + 1] = option_docs.describe(topic, width)
+    texts[1] = texts[1] or docs.describe(topic, width) or elsewhere(topic, width)
+    print(table.concat(texts, "\n\n"))
 end
 
 -- ---- Measuring -----------------------------------------------------------------------------------------------------
@@ -87,32 +97,67 @@ local function record_event(device)
     return event
 end
 
--- Runs fn(...) once on an idle device; gives "1.2 ms wall, 0.8 ms on cuda:0" and fn's results.
-local function measure(device, fn, ...)
+local REPEATS = 7                   -- as few where they take long
+local LEAST, MOST = 0.05, 3         -- seconds of a repeat at least, and of all of them
+local elapsed_out = ffi.new("double[1]")
+
+-- Calls fn(argument) `loops` times on a device; gives the seconds of a call, those on a GPU as well.
+local function timed(device, loops, fn, argument)
     device:synchronize()
-    local gpu = device.id ~= "cpu"
-    local first, start = gpu and record_event(device), C.steer_clock()
-    return (function(...)
-        local last = gpu and record_event(device)
-        device:synchronize()
-        local text = seconds_text(C.steer_clock() - start) .. " wall"
-        if gpu then
-            local elapsed = ffi.new("double[1]")
-            c.check(C.steer_event_elapsed(elapsed, first, last))
-            text = ("%s, %s on %s"):format(text, seconds_text(elapsed[0]), device.id)
+    local first, start = device.id ~= "cpu" and record_event(device), C.steer_clock()
+    for _ = 1, loops do fn(argument) end
+    local last = first and record_event(device)
+    device:synchronize()
+    local wall = (C.steer_clock() - start) / loops
+    if not first then return wall end
+    c.check(C.steer_event_elapsed(elapsed_out, first, last))
+    return wall, elapsed_out[0] / loops
+end
+
+-- "1.23 ms ± 0.05 ms" of some measurements.
+local function spread_text(samples)
+    local stats = bench.stats(samples)
+    return ("%s ± %s"):format(seconds_text(stats.mean), seconds_text(stats.mean * stats.noise / 100)), stats
+end
+
+-- Repeats a call until its time is known; gives what is to be said of it.
+local function repeated(device, once, loops, repeats, fn, argument)
+    local wall, gpu, each = {}, {}, once
+    if not loops then
+        loops = 1
+        while each * loops < LEAST do
+            loops = loops * 10
+            each = timed(device, loops, fn, argument)
         end
-        return text, ...
-    end)(fn(...))
+    end
+    repeats = repeats or math.max(2, math.min(REPEATS, math.floor(MOST / (each * loops))))
+    for i = 1, repeats do wall[i], gpu[i] = timed(device, loops, fn, argument) end
+    local text, stats = spread_text(wall)
+    return ("%s (mean and deviation of %d x %d, fastest %s)%s"):format(text, repeats, loops, seconds_text(stats.min),
+        gpu[1] and (", %s on %s"):format(spread_text(gpu), device.id) or "")
+end
+
+-- Takes "-n 10 -r 3" off a text: loops and repeats.
+local function read_counts(text)
+    local counts = {}
+    while text:find "^%-[nr]%s*%d" do
+        local name, count, rest = text:match "^%-([nr])%s*(%d+)%s*(.*)$"
+        counts[name], text = math.max(1, tonumber(count)), rest
+    end
+    return text, counts.n, counts.r
 end
 
 local function time(session, text)
-    local chunk, muted, skip = evaluate.compile(needed("time", text, "expression"))
+    local loops, repeats
+    text, loops, repeats = read_counts(needed("time", text, "expression"))
+    local chunk, muted, skip = evaluate.compile(text)
     if not chunk then error(muted, 0) end
-    local function finish(taken, ...)
-        session:finish(muted, skip, ...)
-        print("time: " .. taken)
+    local device, fn = devices.open(), session:prepare(chunk)
+    local once = timed(device, 1, function(keep) session:finish(muted, skip, fn(keep)) end, session.keep_locals)
+    if once > MOST / 2 and not (loops or repeats) then
+        return print(("time: %s, the one time that it ran; :time -r 3 repeats it"):format(seconds_text(once)))
     end
-    finish(measure(devices.open(), session:prepare(chunk), session.keep_locals))
+    print("time: " .. repeated(device, once, loops, repeats, fn, session.keep_locals))
 end
 
 local function mem()
@@ -189,12 +234,12 @@ end
 -- arguments, what it does, run(session, argument), what its argument completes to
 for name, row in pairs {
     help = { "[topic]", "what there is, or what is known of a topic", help, "topics" },
-    time = { "expression", "runs it and prints the wall time, and on a GPU the time there", time },
+    time = { "expression", "times it, repeating what is short; -n LOOPS -r REPEATS say how often", time },
     mem = { "", "memory in use, after a collection", mem },
     devices = { "", "the devices", list_devices },
     load = { "file", "runs a Lua file in this session", load_file, "files" },
     source = { "function", "prints the source of a function", source },
-    quit = { "", "leaves, as Ctrl-D does", function(session) session.done = true end },
+    quit = { "", "leaves, as :q, exit and Ctrl-D do", function(session) session.done = true end },
 } do
     commands[name] = { arguments = row[1], what = row[2], run = row[3], completes = row[4] }
 end
@@ -202,7 +247,7 @@ end
 --- Runs a line that begins with a colon; an unknown command is an error that names the nearest one.
 function M.run(session, line)
     local name, argument = line:match("^:%s*(%S*)%s*(.-)%s*$")
-    local row = commands[name]
+    local row = commands[ALIASES[name] or name]
     if not row then
         raise("invalid_argument", "repl", "there is no command :%s, did you mean :%s? :help lists them", name,
             options.nearest(name, commands))

@@ -1,7 +1,10 @@
---- Finds what a word can become: globals, fields, methods, file names in quotes, commands and help topics. Looks only:
--- no function of the user's runs.
+--- Finds what a word can become: globals, fields, methods, options of calls and their values, keys of tables, file
+-- names in quotes, commands and help topics. Looks only: no function of the user's runs.
 local base = require "steer._tensor"
+local context = require "steer.repl.context"
+local options = require "steer.repl.options"
 local show = require "steer.repl.show"
+local steer = require "steer"
 local terminal = require "steer.repl.terminal"
 
 jit.off(true, true) -- it walks tables: see steer/_walk.lua
@@ -92,9 +95,11 @@ end
 local function fields(value, prefix, methods_only)
     local names = {}
     for _, place in ipairs(places(value)) do
+        local internal = rawget(place, "__internal") or {}
         for name, field in next, place do
             local fits = type(name) == "string" and name:find("^[%a_][%w_]*$") and not show.keywords[name]
-            local hidden = name ~= prefix and type(name) == "string" and name:find("^_") and prefix == ""
+            local hidden = internal[name]
+                or name ~= prefix and type(name) == "string" and name:find("^_") and prefix == ""
             if fits and not hidden and (not methods_only or type(field) == "function") then names[name] = true end
         end
     end
@@ -112,24 +117,79 @@ local function globals(env, prefix)
     return sorted_matches(names, prefix)
 end
 
--- The beginning of a string that is not closed yet, or nil.
-local function open_string(text)
-    local quote, start, at = nil, nil, 1
-    while at <= #text do
-        local byte = text:sub(at, at)
-        if quote and byte == "\\" then
-            at = at + 1
-        elseif byte == quote then
-            quote = nil
-        elseif not quote and (byte == '"' or byte == "'") then
-            quote, start = byte, at + 1
-        elseif not quote and text:find("^%-%-", at) then
-            return nil
+-- ---- Options: keys of the tables that calls of the package take, and their values ---------------------------------
+
+-- The topic of a call by what it calls, as far as that is known, else by its last name.
+local function topic_of(env, chain)
+    local object, separator, name = chain:match "^(.*)([.:])([%w_]+)$"
+    local value = M.value(env, chain)
+    if type(value) == "function" then
+        for topic in pairs(options.CALLS) do
+            if not topic:find ":" and M.value({ steer = steer }, "steer." .. topic) == value then return topic end
         end
-        at = at + 1
     end
-    return quote and text:sub(start)
+    local owner = object and M.value(env, object)
+    if owner ~= nil then return (M.class(owner) or "") .. separator .. name end
+    for topic in pairs(options.CALLS) do
+        if value == nil and topic:match "[^.:]+$" == (name or chain) then return topic end
+    end
 end
+
+-- The options of the table that the cursor is in, and that table; nil where it is none of a call's.
+local function options_at(env, stack)
+    local first = #stack
+    while stack[first] and not stack[first].call do first = first - 1 end
+    local call = stack[first]
+    local arguments = call and options.CALLS[topic_of(env, call.call)]
+    local set = arguments and arguments[call.bracket == "{" and 1 or call.index]
+    for at = call and call.bracket == "{" and first or first + 1, #stack do
+        local frame = stack[at]
+        if not set or frame.bracket ~= "{" then return nil end
+        set = options.set(set)
+        if at == #stack then return set, frame end
+        if frame.key then
+            local row = set.by_name[frame.key]
+            set = row and row.set
+        else
+            set = set.items
+        end
+    end
+end
+
+-- Names of options that are not given yet, or values of the one that is being given, as one writes them.
+local function option_words(set, frame)
+    local words, row = {}, frame.key and set.by_name[frame.key]
+    if not frame.key then
+        for _, option in ipairs(set) do words[option.name] = not frame.given[option.name] or nil end
+    end
+    for _, value in ipairs(row and row.values or {}) do
+        words[type(value) == "string" and ('"%s"'):format(value) or tostring(value)] = true
+    end
+    return words
+end
+
+-- Keys of a table as they stand in brackets; in an open string without the quotes.
+local function keys_in_brackets(value, quoted)
+    local words = {}
+    for key in next, type(value) == "table" and value or {} do
+        if type(key) == "string" then words[quoted and ("%q"):format(key) or key] = true end
+        if type(key) == "number" and quoted then words[("%.14g"):format(key)] = true end
+    end
+    return words
+end
+
+-- What can stand in a string that is open.
+local function in_string(env, stack, text)
+    local frame = stack[#stack]
+    if frame and frame.indexed then return sorted_matches(keys_in_brackets(M.value(env, frame.indexed)), text) end
+    local set, at = options_at(env, stack)
+    local row, words = set and at.key and set.by_name[at.key], {}
+    if not row or row.kind == "path" then return terminal.files(text) end
+    for _, value in ipairs(row.values or {}) do words[tostring(value)] = true end
+    return sorted_matches(words, text)
+end
+
+-- ---- Completing ----------------------------------------------------------------------------------------------------
 
 local function command(session, text)
     local word = text:match("^:(%w*)$")
@@ -138,7 +198,9 @@ local function command(session, text)
     local row = session.commands[name]
     if row and row.completes == "files" then return argument, terminal.files(argument) end
     if row and row.completes == "topics" and not argument:find("%s") then
-        local list = sorted_matches(require("steer.repl.docs").topics(), argument)
+        local names = options.names()
+        for topic in pairs(require("steer.repl.docs").topics()) do names[topic] = true end
+        local list = sorted_matches(names, argument)
         if #list > 0 then return argument, list end
     end
 end
@@ -153,15 +215,22 @@ function M.candidates(session, before)
         local word, list = command(session, before)
         if word then return word, list end
     end
-    local path = open_string(line)
-    if path then return path, terminal.files(path) end
-    local chain = line:match("[%a_][%w_.:]*$") or ""
-    local object, separator, word = chain:match("^(.*)([.:])([%w_]*)$")
-    if not object then
-        if chain == "" and line:find("[%w_)%]\"'.:]$") then return "", {} end
-        return chain, globals(session.env, chain)
+    local env = session.env
+    local stack, inside = context.read(before:gsub("^:%w+%s", ""))
+    if inside.comment then return "", {} end
+    if inside.string then return inside.string, in_string(env, stack, inside.string) end
+    local chain, frame = line:match("[%a_][%w_.:]*$") or "", stack[#stack]
+    if chain == "" and line:find("[%w_)%]\"'.:]$") then return "", {} end
+    if frame and not chain:find "[.:]" then
+        local set, at = options_at(env, stack)
+        local words = set and option_words(set, at)
+            or frame.indexed and keys_in_brackets(M.value(env, frame.indexed), true) or {}
+        local list = sorted_matches(words, chain)
+        if #list > 0 then return chain, list end
     end
-    local value = M.value(session.env, object)
+    local object, separator, word = chain:match("^(.*)([.:])([%w_]*)$")
+    if not object then return chain, globals(env, chain) end
+    local value = M.value(env, object)
     if value == nil then return word, {} end
     return word, fields(value, word, separator == ":")
 end

@@ -58,9 +58,12 @@ end
 
 -- ---- The topics of the package -------------------------------------------------------------------------------------
 
+-- Methods of models that are for the modules beside theirs.
+local internal = require("steer.model").Model.__internal
+
 -- The topic of a definition in a module of the package, or nil if it is not public.
 local function topic_of(entry, module, returns, public)
-    if entry.name:find("^_") then return nil end
+    if entry.name:find("^_") or entry.owner == "Model" and internal[entry.name] then return nil end
     if entry.owner == "methods" then return "tensor:" .. entry.name end
     if entry.owner == "getters" then return "tensor." .. entry.name end
     local whole, fields = public.modules[module], public.fields[module] or {}
@@ -218,19 +221,6 @@ end
 
 -- ---- Showing a topic -----------------------------------------------------------------------------------------------
 
-local function fill(text, first, rest, width)
-    local lines, line = {}, first
-    local empty = true
-    for word in text:gmatch("%S+") do
-        if not empty and #line + 1 + #word > width then
-            lines[#lines + 1], line, empty = line, rest, true
-        end
-        line, empty = line .. (empty and "" or " ") .. word, false
-    end
-    lines[#lines + 1] = line
-    return lines
-end
-
 -- A tag as a name and a text: "@tparam[opt=1] number dim of x" as "dim" and "number, default 1: of x".
 local function read_tag(text)
     local tag, option, rest = text:match("^@(%a+)(%b[])%s*(.*)$")
@@ -264,7 +254,7 @@ end
 local function append_filled(lines, paragraph, first, rest, width)
     if paragraph.indent > 0 then first, rest = rest .. "  ", rest .. "    " end
     if not paragraph.text:find("%S") and not first:find("%S") then return end
-    for _, line in ipairs(fill(paragraph.text, first, rest, width)) do lines[#lines + 1] = line end
+    for _, line in ipairs(layout.fill(paragraph.text, first, rest, width)) do lines[#lines + 1] = line end
 end
 
 --- Lays a doc comment out: the text, then the arguments, results and errors in columns.

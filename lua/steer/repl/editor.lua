@@ -102,7 +102,8 @@ end
 function Editor:draw(at_end)
     local columns, height = terminal.size()
     local drawn = self.drawn
-    if drawn and drawn.columns ~= columns then drawn.row = math.min(rewrapped_row(drawn, columns), height) end
+    if drawn and drawn.columns ~= columns then drawn.row = rewrapped_row(drawn, columns) end
+    if drawn then drawn.row = math.min(drawn.row, height) end
     local prompts, cursor = self:prompts(), at_end and #self.characters or self.cursor
     local rows, row, column = layout.wrap(self.characters, cursor, prompts, columns)
     local first = math.max(1, math.min(row - math.floor(height / 2), #rows - height + 1))
@@ -113,8 +114,8 @@ function Editor:draw(at_end)
     out[#out + 1] = "\r" .. (column > 0 and ("\27[%dC"):format(column) or "")
     io.stdout:write(table.concat(out))
     io.stdout:flush()
-    self.drawn = { row = row - first + 1, columns = columns, characters = self.characters, cursor = cursor,
-        prompts = prompts }
+    self.drawn = { row = row - first + 1, columns = columns, height = height, characters = self.characters,
+        cursor = cursor, prompts = prompts }
 end
 
 --- Leaves the input on the screen and goes below it.
@@ -183,6 +184,14 @@ local function common_prefix(words)
     return prefix
 end
 
+-- Candidates in columns, as many as the screen has room for.
+local function fitting(candidates, columns, height)
+    local lines = layout.columns(candidates, columns, SHOWN_CANDIDATES)
+    local most = math.max(1, height - 3)
+    if #lines <= most then return lines end
+    return layout.columns(candidates, columns, math.floor(math.min(SHOWN_CANDIDATES, #candidates) * most / #lines))
+end
+
 function Editor:complete()
     local first = self:line()
     if not self:text(first + 1, self.cursor):find("%S") then return self:insert("    ") end
@@ -194,11 +203,9 @@ function Editor:complete()
         self:cut(self.cursor - #layout.characters(word) + 1, self.cursor)
         self:insert(extended)
     elseif #candidates > 1 then
-        local cursor, columns = self.cursor, terminal.size()
+        local cursor = self.cursor
         self:leave_text()
-        for _, line in ipairs(layout.columns(candidates, columns, SHOWN_CANDIDATES)) do
-            io.stdout:write(line, "\r\n")
-        end
+        for _, line in ipairs(fitting(candidates, terminal.size())) do io.stdout:write(line, "\r\n") end
         self.cursor = cursor
     end
 end
@@ -284,9 +291,20 @@ local function step(self, key, text)
     return action and action(self)
 end
 
+local RESIZE_MS = 100 -- between looks at the terminal's size, while no key comes
+
+-- Waits for a key; the input is drawn anew where the terminal gets another size.
+local function wait(self)
+    if not terminal.ready(0) then self:draw() end -- a burst of keys is drawn once
+    while not terminal.ready(RESIZE_MS) do
+        local columns, height = terminal.size()
+        if columns ~= self.drawn.columns or height ~= self.drawn.height then self:draw() end
+    end
+end
+
 local function edit(self)
     while true do
-        if not terminal.ready(0) then self:draw() end -- a burst of keys is drawn once
+        wait(self)
         local key, text = keys.read(terminal)
         if not key then return "left" end
         local outcome = step(self, key, text)

@@ -85,14 +85,21 @@ function Session:prepare(chunk)
     return setfenv(chunk, self.env)
 end
 
--- What people type out of habit: "=x" is an expression in Lua's own prompt, "?x" is help in others.
-local function translate(text)
+-- What people type out of habit: "=x" is an expression in Lua's own prompt, "?x" and "x?" are help in others, and so
+-- are the words that leave them.
+local LEAVING = { exit = true, quit = true }
+
+local function translate(text, env)
+    local word = text:match "^%s*(%l+)%(?%)?%s*$"
+    if LEAVING[word] and rawget(env, word) == nil then return ":quit" end
+    local topic = text:match "^%s*([%w_.:]+)%?%s*$"
+    if topic then return ":help " .. topic end
     return text:match("^%s*=(.*)$") or (text:gsub("^%s*%?", ":help "))
 end
 
 -- An input without what surrounds its running; it raises errors.
 local function work(self, text)
-    text = translate(text)
+    text = translate(text, self.env)
     if not text:find("%f[%w_]_%f[^%w_]") then self.held = nil end
     if text:find("^%s*:") then return commands.run(self, text:match("^%s*(.*)$")) end
     local chunk, muted, skip = evaluate.compile(text)
@@ -133,8 +140,8 @@ end
 local PROMPT, MORE = "steer> ", "    .. "
 
 --- Tells whether an input goes on in another line.
-local function is_open(text)
-    text = translate(text)
+local function is_open(text, env)
+    text = translate(text, env)
     return not text:find("^%s*:") and text:find("%S") ~= nil and evaluate.is_open(text)
 end
 
@@ -142,7 +149,7 @@ end
 local function editing_reader(self)
     local past = history.open(function(why) self:complain("steer: " .. why) end)
     local editor = require("steer.repl.editor").new {
-        history = past, is_open = is_open,
+        history = past, is_open = function(text) return is_open(text, self.env) end,
         prompt = { first = self:paint("prompt", PROMPT), next = self:paint("prompt", MORE), width = #PROMPT },
         candidates = function(before) return complete.candidates(self, before) end,
     }
@@ -154,7 +161,7 @@ local function editing_reader(self)
 end
 
 --- Makes the function that reads inputs a line at a time. Prompts are for a terminal that cannot move its cursor.
-local function plain_reader(prompts)
+local function plain_reader(self, prompts)
     return function()
         local text
         repeat
@@ -170,7 +177,7 @@ local function plain_reader(prompts)
             end
             if not line then return text end
             text = text and text .. "\n" .. line or line
-        until not is_open(text)
+        until not is_open(text, self.env)
         return text
     end
 end
@@ -187,7 +194,7 @@ end
 -- @return the exit status
 function Session:loop()
     local typed = terminal.is_terminal(0)
-    local read = typed and terminal.can_edit() and editing_reader(self) or plain_reader(typed)
+    local read = typed and terminal.can_edit() and editing_reader(self) or plain_reader(self, typed)
     if typed then banner(self) end
     while not self.done do
         local text, why = read()

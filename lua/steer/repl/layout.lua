@@ -81,6 +81,24 @@ function M.wrap(characters, cursor, prompts, columns)
     return rows, cursor_row, cursor_column
 end
 
+--- Fills lines of `width` columns with the words of a text.
+-- @tparam string text
+-- @tparam string first what the first line begins with
+-- @tparam string rest what the others begin with
+-- @return list of lines
+function M.fill(text, first, rest, width)
+    local lines, line = {}, first
+    local empty = true
+    for word in text:gmatch("%S+") do
+        if not empty and #line + 1 + #word > width then
+            lines[#lines + 1], line, empty = line, rest, true
+        end
+        line, empty = line .. (empty and "" or " ") .. word, false
+    end
+    lines[#lines + 1] = line
+    return lines
+end
+
 --- Lays words out in columns, as ls does.
 -- @tparam table words at most `limit` of them are shown
 -- @return list of lines

@@ -1,6 +1,8 @@
 --- Prints results: tensors by their corner, tables to a bounded depth and length, strings quoted.
 jit.off(true, true) -- it walks tables: see steer/_walk.lua
 
+local base = require "steer._tensor"
+
 local M = {}
 
 local ITEMS = { 40, 12, 6, 6 } -- entries shown of a table, by depth
@@ -22,11 +24,11 @@ local function quote(text)
     end) .. '"' .. cut
 end
 
--- Inside a table, an object of several lines is its first line, a tensor its last one: "[tensor 6 f32 cpu]".
+-- Inside a table, an object of several lines is its first line, a tensor "[tensor 6 f32 cpu]".
 local function short(value)
+    if base.is(value) then return base.title(value) end
     local text = tostring(value)
     if not text:find("\n") then return text end
-    if type(value) == "cdata" then return text:match("[^\n]*$") end
     return text:match("^[^\n]*") .. " ..."
 end
 
@@ -119,8 +121,41 @@ describe = function(value, inside, depth, width)
     return depth > 1 and short(value) or tostring(value)
 end
 
+-- Names in the order of people: "layer.2" before "layer.10".
+local function natural(key)
+    return type(key) == "number" and ("%020.6f"):format(key)
+        or tostring(key):gsub("%d+", function(digits) return ("0"):rep(20 - #digits) .. digits end)
+end
+
+-- What a file of tensors gives: a row for each; nil of any other table.
+local function tensors_text(tensors, width)
+    local keys, rows, widest, sizes = {}, {}, 0, 0
+    for key, value in next, tensors do
+        if not base.is(value) then return nil end
+        keys[#keys + 1] = key
+    end
+    if #keys == 0 then return nil end
+    table.sort(keys, function(a, b) return natural(a) < natural(b) end)
+    for i = 1, math.min(#keys, ITEMS[1]) do
+        local tensor = tensors[keys[i]]
+        local closed = tensor.handle == nil
+        rows[i] = { tostring(keys[i]), closed and "closed" or base.size_text(tensor),
+            closed and "" or tensor.dtype .. " " .. tensor.device }
+        widest, sizes = math.max(widest, #rows[i][1]), math.max(sizes, #rows[i][2])
+    end
+    local format = ("%%-%ds  %%-%ds  %%s"):format(math.min(widest, math.max(8, width - sizes - 20)), sizes)
+    for i, row in ipairs(rows) do rows[i] = format:format(unpack(row)):gsub(" +$", "") end
+    if #keys > #rows then rows[#rows + 1] = ("... %d more"):format(#keys - #rows) end
+    rows[#rows + 1] = ("[%d tensor%s]"):format(#keys, #keys == 1 and "" or "s")
+    return table.concat(rows, "\n")
+end
+
 --- Gives a value as text of about `width` columns.
 function M.text(value, width)
+    if type(value) == "table" and not has_text(value) then
+        local text = tensors_text(value, width or 80)
+        if text then return text end
+    end
     return describe(value, {}, 1, width or 80)
 end
 

@@ -1,0 +1,38 @@
+--- Classes whose objects raise an error for a name that they do not have, with the nearest one that they have.
+local options = require "steer._options"
+local raise = require("steer._error").raise
+local walk = require "steer._walk"
+
+local M = {}
+
+--- Looks a name up that an object itself does not hold: gives the class's method, and nil for names that it may lack.
+-- @tparam table class its methods
+-- @tparam string what an object of it is called: "a model"
+-- @param key
+-- @tparam table absent set of the fields that an object may lack
+-- @raise invalid_argument
+function M.lookup(class, what, key, absent)
+    local method = class[key]
+    if method ~= nil then return method end
+    if type(key) ~= "string" or absent[key] or key:find "^_" then return nil end
+    local names = {}
+    for _, set in ipairs { class, absent } do
+        for _, name in ipairs(walk.keys(set)) do
+            if not (name:find "^_" or name == "handle" or class.__internal and class.__internal[name]) then
+                names[name] = true
+            end
+        end
+    end
+    return raise("invalid_argument", what:match "%a+$", '%s has no "%s"%s', what, key,
+        (options.suggest(key, names):gsub("^,", ";")))
+end
+
+--- Makes a class strict.
+-- @tparam table class its methods; gets __index, and __methods for completion
+-- @tparam string what, @tparam table absent as lookup has them
+function M.strict(class, what, absent)
+    class.__methods = class
+    function class.__index(_, key) return M.lookup(class, what, key, absent) end
+end
+
+return M
