@@ -145,10 +145,14 @@ int steer_cuda_download(void *device, void *dst, const void *src, size_t bytes);
 int steer_cuda_copy(void *device, const steer_view *dst, const steer_view *src);
 int steer_cuda_fill(void *device, const steer_view *dst, double value);
 int steer_cuda_arange(void *device, const steer_view *dst, double start, double step);
+/* arithmetic.cu */
+int steer_cuda_unary(void *device, const steer_view *dst, const steer_view *a, steer_unary op);
 int steer_cuda_binary(void *device, const steer_view *dst, const steer_view *a, const steer_view *b,
                       steer_binary op, double alpha);
 int steer_cuda_scalar(void *device, const steer_view *dst, const steer_view *a, steer_binary op,
                       double value);
+int steer_cuda_where(void *device, const steer_view *dst, const steer_view *mask, const steer_view *a,
+                     const steer_view *b);
 /* random.cu */
 int steer_cuda_random(void *device, const steer_view *dst, steer_random kind, uint64_t seed);
 /* reduce.cu */

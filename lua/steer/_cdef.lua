@@ -89,7 +89,31 @@ typedef enum steer_dtype {
     STEER_U8 = 5,
     STEER_DTYPE_COUNT = 6
 } steer_dtype;
-typedef enum steer_binary { STEER_ADD = 0, STEER_SUB = 1, STEER_MUL = 2, STEER_DIV = 3 } steer_binary;
+typedef enum steer_unary {
+    STEER_EXP = 0,
+    STEER_LOG = 1,
+    STEER_SQRT = 2,
+    STEER_ABS = 3,
+    STEER_SIGMOID = 4,
+    STEER_TANH = 5,
+    STEER_ASIN = 6,
+    STEER_ACOS = 7
+} steer_unary;
+typedef enum steer_binary {
+    STEER_ADD = 0,
+    STEER_SUB = 1,
+    STEER_MUL = 2,
+    STEER_DIV = 3,
+    STEER_LOWER = 4,
+    STEER_UPPER = 5,
+    STEER_POW = 6,
+    STEER_EQ = 7,
+    STEER_NE = 8,
+    STEER_LT = 9,
+    STEER_LE = 10,
+    STEER_GT = 11,
+    STEER_GE = 12
+} steer_binary;
 typedef enum steer_reduce {
     STEER_SUM = 0,
     STEER_MEAN = 1,
@@ -125,8 +149,10 @@ int steer_tensor_copy(steer_tensor *dst, steer_tensor *src);
 int steer_tensor_fill(steer_tensor *dst, double value);
 int steer_tensor_arange(steer_tensor *dst, double start, double step);
 int steer_tensor_random(steer_tensor *dst, steer_random kind, uint64_t seed);
+int steer_tensor_unary(steer_tensor *dst, steer_tensor *a, steer_unary op);
 int steer_tensor_binary(steer_tensor *dst, steer_tensor *a, steer_tensor *b, steer_binary op, double alpha);
 int steer_tensor_scalar(steer_tensor *dst, steer_tensor *a, steer_binary op, double value);
+int steer_tensor_where(steer_tensor *dst, steer_tensor *mask, steer_tensor *a, steer_tensor *b);
 int steer_tensor_reduce(steer_tensor *dst, steer_tensor *src, steer_reduce op, int32_t dim);
 int steer_tensor_normalize(steer_tensor *dst, steer_tensor *src, int32_t dim);
 int steer_tensor_softmax(steer_tensor *dst, steer_tensor *src, int32_t dim);

@@ -15,7 +15,8 @@ local codes, names, floats = base.dtype_codes, base.dtype_names, base.floats
 
 -- Plain numbers: enumerators of the library are cdata to LuaJIT.
 local ADD, SUB, MUL, DIV = 0, 1, 2, 3
-local F32, I64 = codes.f32, codes.i64
+local F32, I64, U8 = codes.f32, codes.i64, codes.u8
+local COMPARISONS = tonumber(C.STEER_EQ) -- from here on
 
 local function dtype_of(handle)
     return tonumber(C.steer_tensor_dtype(handle))
@@ -37,20 +38,23 @@ local function check_alike(op, a, b)
     end
 end
 
---- Makes a tensor of the shape that a and b broadcast to.
-local function create_broadcast(op, a, b)
-    local na, nb = C.steer_tensor_ndim(a), C.steer_tensor_ndim(b)
-    local ndim = math.max(na, nb)
+--- Makes a tensor of the shape that a, b and, if there is one, c broadcast to.
+local function create_broadcast(op, code, a, b, c_)
+    local na, nb, nc = C.steer_tensor_ndim(a), C.steer_tensor_ndim(b), c_ and C.steer_tensor_ndim(c_) or 0
+    local ndim = math.max(na, nb, nc)
     for i = 1, ndim do -- from the last dimension
         local sa = i <= na and C.steer_tensor_size(a, na - i) or 1
         local sb = i <= nb and C.steer_tensor_size(b, nb - i) or 1
-        if sa ~= sb and sa ~= 1 and sb ~= 1 then
-            raise("shape_mismatch", op, "other: shape %s does not broadcast with %s", base.shape_text(b),
-                base.shape_text(a))
+        local sc = i <= nc and C.steer_tensor_size(c_, nc - i) or 1
+        local size = sa ~= 1 and sa or sb ~= 1 and sb or sc
+        if not ((sa == size or sa == 1) and (sb == size or sb == 1) and (sc == size or sc == 1)) then
+            local other = (sb == size or sb == 1) and c_ or b
+            raise("shape_mismatch", op, "other: shape %s does not broadcast with %s", base.shape_text(other),
+                base.shape_text(sa == 1 and other ~= b and b or a))
         end
-        dims[ndim - i] = sa == 1 and sb or sa
+        dims[ndim - i] = size
     end
-    return create(devices.of(C.steer_tensor_device(a)), dtype_of(a), ndim)
+    return create(devices.of(C.steer_tensor_device(a)), code, ndim)
 end
 
 local function check_scalar(op, name, value, handle)
@@ -68,12 +72,13 @@ local function takes_wide(a, b)
     return floats[names[code]] and code ~= F32 and dtype_of(b) == F32
 end
 
---- Computes a (kind) alpha * b into a new tensor; a is a tensor, b a tensor or a number.
+--- Computes a (kind) alpha * b into a new tensor; a is a tensor, b a tensor or a number. Comparisons give u8.
 local function binary(op, kind, a, b, alpha)
     local ha = use(a, op, "self")
+    local code = kind >= COMPARISONS and U8 or dtype_of(ha)
     if type(b) == "number" then
         check_scalar(op, "other", b, ha)
-        local dst = create_like(ha)
+        local dst = create_like(ha, code)
         c.check(C.steer_tensor_scalar(dst.handle, ha, kind, b * alpha))
         return dst
     end
@@ -81,13 +86,13 @@ local function binary(op, kind, a, b, alpha)
     if takes_wide(ha, hb) then
         local wide = a:to("f32")
         local result = binary(op, kind, wide, b, alpha)
-        local dst = result:to(a.dtype)
+        local dst = result:to(names[code])
         wide:close()
         result:close()
         return dst
     end
     check_alike(op, ha, hb)
-    local dst = create_broadcast(op, ha, hb)
+    local dst = create_broadcast(op, code, ha, hb)
     c.alloc(C.steer_tensor_binary, dst.handle, ha, hb, kind, alpha)
     return dst
 end
@@ -378,3 +383,7 @@ end
 
 -- The three enumerations above are fixed by the interface.
 assert(DIV == tonumber(C.STEER_DIV) and NORM == tonumber(C.STEER_NORM) and SUB == tonumber(C.STEER_SUB))
+
+-- For _map.
+base.binary, base.check_alike, base.check_scalar, base.create_broadcast = binary, check_alike, check_scalar,
+    create_broadcast

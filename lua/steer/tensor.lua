@@ -1,4 +1,4 @@
---- steer.tensor: making tensors. Their methods are in _tensor (views, copies), _math and _values.
+--- steer.tensor: making tensors. Their methods are in _tensor (views, copies), _math, _map and _values.
 -- Common options: dtype ("f32" unless given; "f16" "bf16" "i32" "i64" "u8") and device (an id or a device; the default
 -- device unless given). A shape is a list of sizes, 0 and up, of at most 8 dimensions; {} makes a scalar.
 local ffi = require "ffi"
@@ -8,7 +8,7 @@ local devices = require "steer.device"
 local options = require "steer._options"
 local raise = require("steer._error").raise
 local base = require "steer._tensor"
-require "steer._math"
+require "steer._map"
 local values = require "steer._values"
 require "steer._print"
 
@@ -201,6 +201,14 @@ function T.stack(list, dim)
     return T.cat(views, dim or 1)
 end
 
+--- Chooses element by element: a where the mask is not 0, else b. Shapes broadcast; bits are kept.
+-- @tparam tensor mask u8, as comparisons give it: T.where(h:gt(0), h, 0)
+-- @param a number or tensor
+-- @param b number, or a tensor of a's dtype and device; two numbers give f32
+function T.where(mask, a, b)
+    return base.where("tensor_where", mask, a, b)
+end
+
 -- ---- Foreign memory ------------------------------------------------------------------------------------------------
 
 local wrap_known = { dtype = "string", device = true, strides = "table", keep = true }
@@ -278,8 +286,9 @@ return setmetatable(T, {
     __call = function(_, numbers, opts) return T.from(numbers, opts) end,
     __index = function(_, name)
         if type(name) ~= "string" then return nil end
-        local ours = ELSEWHERE[name]
+        local ours = ELSEWHERE[name] and ": use steer.tensor." .. ELSEWHERE[name]
+            or base.methods[name] and (": it is a method, as in t:%s(...)"):format(name)
         return raise("invalid_argument", "tensor", "there is no steer.tensor.%s%s", name, ours
-            and (": use steer.tensor.%s"):format(ours) or options.suggest(name, T, "steer.tensor.", ""))
+            or options.suggest(name, T, "steer.tensor.", ""))
     end,
 })

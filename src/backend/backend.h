@@ -100,9 +100,13 @@ typedef struct steer_backend {
     int (*fill)(void *device, const steer_view *dst, double value);
     int (*arange)(void *device, const steer_view *dst, double start, double step);
     int (*random)(void *device, const steer_view *dst, steer_random kind, uint64_t seed);
+    int (*unary)(void *device, const steer_view *dst, const steer_view *a, steer_unary op);
+    /* a and b have one dtype, which is dst's unless op compares: dst is u8 then. */
     int (*binary)(void *device, const steer_view *dst, const steer_view *a, const steer_view *b,
                   steer_binary op, double alpha);
     int (*scalar)(void *device, const steer_view *dst, const steer_view *a, steer_binary op, double value);
+    int (*where)(void *device, const steer_view *dst, const steer_view *mask, const steer_view *a,
+                 const steer_view *b);
     /* src is [outer, n, inner] with any strides, dst [outer, inner]: the middle dimension is reduced. */
     int (*reduce)(void *device, const steer_view *dst, const steer_view *src, steer_reduce op);
     /* src and dst are [outer, n, inner]; along the middle dimension. */

@@ -14,8 +14,10 @@ int steer_compute_set(steer_tensor *tensor, const int64_t *index, double value);
 int steer_compute_fill(steer_tensor *dst, double value);
 int steer_compute_arange(steer_tensor *dst, double start, double step);
 int steer_compute_random(steer_tensor *dst, steer_random kind, uint64_t seed);
+int steer_compute_unary(steer_tensor *dst, steer_tensor *a, steer_unary op);
 int steer_compute_binary(steer_tensor *dst, steer_tensor *a, steer_tensor *b, steer_binary op, double alpha);
 int steer_compute_scalar(steer_tensor *dst, steer_tensor *a, steer_binary op, double value);
+int steer_compute_where(steer_tensor *dst, steer_tensor *mask, steer_tensor *a, steer_tensor *b);
 int steer_compute_reduce(steer_tensor *dst, steer_tensor *src, steer_reduce op, int32_t dim);
 /* One of the backend's two functions over [outer, n, inner]. */
 typedef enum steer_along { STEER_NORMALIZE, STEER_SOFTMAX } steer_along;

@@ -226,6 +226,65 @@ local function add_row(row)
     rows[#rows + 1] = row
 end
 
+-- Functions of one element: name -> exact value and how many times 4 roundings of f32 it may be off.
+local functions = {
+    exp = { math.exp }, log = { math.log }, sqrt = { math.sqrt }, asin = { math.asin }, acos = { math.acos },
+    tanh = { math.tanh }, sigmoid = { function(x) return 1 / (1 + math.exp(-x)) end },
+}
+for name, row in pairs(functions) do
+    add_row({ op = name, dtypes = FLOATS, cases = ONES, run = function(a) return a[name](a) end,
+        oracle = elementwise(function(x) return row[1](x), math.abs(row[1](x)) end) })
+end
+add_row({ op = "abs", dtypes = ALL, cases = ONES, run = function(a) return a:abs() end,
+    oracle = elementwise(function(x) return math.abs(x) end) })
+
+-- Comparisons, of values that are often equal.
+local comparisons = {
+    eq = function(x, y) return x == y end, ne = function(x, y) return x ~= y end,
+    lt = function(x, y) return x < y end, le = function(x, y) return x <= y end,
+    gt = function(x, y) return x > y end, ge = function(x, y) return x >= y end,
+}
+local function few(x) return math.floor(x) % 3 end
+local function mask(t)
+    assert.equal("u8", t.dtype)
+    return t
+end
+for name, holds in pairs(comparisons) do
+    add_row({ op = name, dtypes = ALL, cases = PAIRS, values = few, run = function(a, b) return mask(a[name](a, b)) end,
+        oracle = elementwise(function(x, y) return holds(x, y) and 1 or 0 end) })
+    add_row({ op = name .. " a number", dtypes = ALL, cases = ONES, values = few,
+        run = function(a) return mask(a[name](a, 1)) end,
+        oracle = elementwise(function(x) return holds(x, 1) and 1 or 0 end) })
+end
+
+local function to_power(x, y) return x ^ y, 4 * math.abs(x ^ y) end
+local function lesser(x, y) return math.min(x, y) end
+local function greater(x, y) return math.max(x, y) end
+for _, row in ipairs {
+    { op = "a:pow(b)", dtypes = FLOATS, cases = PAIRS, run = function(a, b) return a:pow(b) end,
+        oracle = elementwise(to_power) },
+    { op = "a ^ 3", dtypes = FLOATS, cases = ONES, run = function(a) return a ^ 3 end,
+        oracle = elementwise(function(x) return to_power(x, 3) end) },
+    { op = "2 ^ a", dtypes = FLOATS, cases = ONES, run = function(a) return 2 ^ a end,
+        oracle = elementwise(function(x) return to_power(2, x) end) },
+    { op = "minimum", dtypes = ALL, cases = PAIRS, run = function(a, b) return a:minimum(b) end,
+        oracle = elementwise(lesser) },
+    { op = "maximum", dtypes = ALL, cases = PAIRS, run = function(a, b) return a:maximum(b) end,
+        oracle = elementwise(greater) },
+    { op = "clamp from below", dtypes = ALL, cases = ONES, run = function(a) return a:clamp(1) end,
+        oracle = elementwise(function(x) return math.max(x, 1) end) },
+    { op = "clamp from above", dtypes = ALL, cases = PAIRS, run = function(a, b) return a:clamp(nil, b) end,
+        oracle = elementwise(lesser) },
+    { op = "clamp", dtypes = ALL, cases = ONES, run = function(a) return a:clamp { min = 0, max = 1 } end,
+        oracle = elementwise(function(x) return math.min(math.max(x, 0), 1) end) },
+    { op = "where", dtypes = ALL, cases = PAIRS, run = function(a, b) return T.where(a:gt(b), a, b) end,
+        oracle = elementwise(greater) },
+    { op = "where a number", dtypes = ALL, cases = ONES, run = function(a) return a:where(a:lt(1), 3) end,
+        oracle = elementwise(function(x) return x < 1 and x or 3 end) },
+} do
+    add_row(row)
+end
+
 -- Reductions along every dimension and of everything: name -> fn(line, dtype) giving value and size of the terms.
 local function line_sum(line, power)
     local sum, size = 0, 0
@@ -304,10 +363,9 @@ local function operands(row, case, dtype, layout)
     local tensors, values = {}, {}
     for i, shape in ipairs(case) do
         values[i] = helper.values(dtype, helper.count(shape))
-        if row.nonzero then
-            for k, x in ipairs(values[i]) do
-                if x == 0 then values[i][k] = 1 end
-            end
+        for k, x in ipairs(values[i]) do
+            if row.values then values[i][k] = row.values(x) end
+            if row.nonzero and x == 0 then values[i][k] = 1 end
         end
         tensors[i] = helper.make(values[i], shape, dtype, layout)
     end
