@@ -1,8 +1,9 @@
-/* elementwise.cu: copy and conversion, fill and arange.
+/* elementwise.cu: copy and conversion, fill, arange, and elements by their index.
  *
  *     copy    dst[i] = convert(src[i])
  *     fill    dst[i] = value
- *     arange  dst[i] = start + i * step                 in f64 */
+ *     arange  dst[i] = start + i * step                 in f64
+ *     take    dst[o, i, j] = src[o, index[o, i, j] - base, j] */
 #include "convert.cuh"
 #include "map.cuh"
 
@@ -50,4 +51,46 @@ int steer_cuda_arange(void *handle, const steer_view *dst, double start, double 
         using T = typename decltype(to)::type;
         return steer_each<T>::run(device, arange_op<T>{start, step}, dst);
     });
+}
+
+template <typename T, typename I> struct take_op {
+    const T *src;
+    int64_t stride[3], kept, inner, base; /* of dst: elements of an outer index, and of one of the middle */
+    __device__ T operator()(int64_t i, I index) const {
+        int64_t which = static_cast<int64_t>(index) - base;
+        return src[i / kept * stride[0] + which * stride[1] + i % inner * stride[2]];
+    }
+};
+
+/* T is an unsigned word of the elements' size: what is taken keeps every bit. */
+template <typename T>
+static int take(steer_cuda_device *device, const steer_view *dst, const steer_view *src,
+                const steer_view *index, int64_t base) {
+    auto with_index = [&](auto zero) {
+        using I = decltype(zero);
+        take_op<T, I> op = {static_cast<const T *>(src->data),
+                            {src->stride[0], src->stride[1], src->stride[2]},
+                            dst->shape[1] * dst->shape[2],
+                            dst->shape[2],
+                            base};
+        return steer_each<T, I>::run(device, op, dst, index);
+    };
+    return index->dtype == STEER_I32 ? with_index(int32_t()) : with_index(int64_t());
+}
+
+int steer_cuda_take(void *handle, const steer_view *dst, const steer_view *src, const steer_view *index,
+                    int64_t base) {
+    auto *device = static_cast<steer_cuda_device *>(handle);
+    STEER_CUDA_CHECK(steer_cuda_enter(device));
+    switch (dst->dtype) {
+    case STEER_U8:
+        return take<uint8_t>(device, dst, src, index, base);
+    case STEER_F16:
+    case STEER_BF16:
+        return take<uint16_t>(device, dst, src, index, base);
+    case STEER_I64:
+        return take<uint64_t>(device, dst, src, index, base);
+    default:
+        return take<uint32_t>(device, dst, src, index, base);
+    }
 }

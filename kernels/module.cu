@@ -58,6 +58,9 @@ steer_backend_entry(const steer_host *host) {
     backend.reduce = steer_cuda_reduce;
     backend.normalize = steer_cuda_normalize;
     backend.softmax = steer_cuda_softmax;
+    backend.cumsum = steer_cuda_cumsum;
+    backend.sort = steer_cuda_sort;
+    backend.take = steer_cuda_take;
     backend.matmul = steer_cuda_matmul;
     backend.steer = steer_cuda_steer;
     backend.kernel_ready = steer_cuda_kernel_ready;

@@ -254,7 +254,7 @@ int steer_tensor_reduce(steer_tensor *dst, steer_tensor *src, steer_reduce op, i
     STEER_ENTER("tensor_reduce");
     STEER_REQUIRE(dst);
     STEER_REQUIRE(src);
-    STEER_TRY(check_enum("op", (int)op, STEER_NORM));
+    STEER_TRY(check_enum("op", (int)op, STEER_ARGMIN));
     return steer_compute_reduce(dst, src, op, dim);
 }
 
@@ -270,6 +270,34 @@ int steer_tensor_softmax(steer_tensor *dst, steer_tensor *src, int32_t dim) {
     STEER_REQUIRE(dst);
     STEER_REQUIRE(src);
     return steer_compute_along(dst, src, STEER_SOFTMAX, dim);
+}
+
+int steer_tensor_cumsum(steer_tensor *dst, steer_tensor *src, int32_t dim) {
+    STEER_ENTER("tensor_cumsum");
+    STEER_REQUIRE(dst);
+    STEER_REQUIRE(src);
+    STEER_TRY(check_dim("dim", src, dim));
+    return steer_compute_along(dst, src, STEER_CUMSUM, dim);
+}
+
+int steer_tensor_sort(steer_tensor *values, steer_tensor *indices, steer_tensor *src, int32_t dim,
+                      int32_t descending) {
+    STEER_ENTER("tensor_sort");
+    STEER_REQUIRE(values);
+    STEER_REQUIRE(indices);
+    STEER_REQUIRE(src);
+    STEER_TRY(check_dim("dim", src, dim));
+    return steer_compute_sort(values, indices, src, dim, descending);
+}
+
+int steer_tensor_gather(steer_tensor *dst, steer_tensor *src, steer_tensor *index, int32_t dim,
+                        int64_t base) {
+    STEER_ENTER("tensor_gather");
+    STEER_REQUIRE(dst);
+    STEER_REQUIRE(src);
+    STEER_REQUIRE(index);
+    STEER_TRY(check_dim("dim", src, dim));
+    return steer_compute_gather(dst, src, index, dim, base);
 }
 
 int steer_tensor_matmul(steer_tensor *dst, steer_tensor *a, steer_tensor *b) {

@@ -203,7 +203,13 @@ typedef enum steer_reduce {
     STEER_MAX = 2,
     STEER_MIN = 3,
     STEER_ARGMAX = 4, /* index from 0 of the first greatest element */
-    STEER_NORM = 5    /* Euclidean */
+    STEER_NORM = 5,   /* Euclidean */
+    STEER_VAR =
+        6, /* of a sample: the sum of squared distances from the mean over n - 1; NaN of one element */
+    STEER_STD = 7,            /* its root */
+    STEER_POPULATION_VAR = 8, /* over n */
+    STEER_POPULATION_STD = 9,
+    STEER_ARGMIN = 10 /* index from 0 of the first least element */
 } steer_reduce;
 
 typedef enum steer_random { STEER_UNIFORM = 0, STEER_NORMAL = 1 } steer_random;
@@ -267,13 +273,24 @@ int steer_tensor_scalar(steer_tensor *dst, steer_tensor *a, steer_binary op, dou
 /* dst = a where mask is not 0, else b, bit for bit; mask is u8, a and b of dst's dtype, all broadcast to its shape. */
 int steer_tensor_where(steer_tensor *dst, steer_tensor *mask, steer_tensor *a, steer_tensor *b);
 /* dst = reduction of src over dim, or over everything when dim is -1; dst has src's shape without dim (a scalar for
- * -1). Accumulates in f64 (integers in i64). dst: src's dtype, or f32; i64 for ARGMAX. An empty MAX, MIN, ARGMAX or
- * MEAN is INVALID_ARGUMENT. NaN wins MAX, MIN and ARGMAX. */
+ * -1). Accumulates in f64 (integers in i64). dst: src's dtype, or f32; i64 for ARGMAX and ARGMIN. Of no elements all but
+ * SUM and NORM are INVALID_ARGUMENT. NaN wins MAX, MIN, ARGMAX and ARGMIN. */
 int steer_tensor_reduce(steer_tensor *dst, steer_tensor *src, steer_reduce op, int32_t dim);
 /* dst = src / |src| along dim (-1: the whole); a zero norm is INVALID_ARGUMENT on the CPU and gives NaN on a GPU. */
 int steer_tensor_normalize(steer_tensor *dst, steer_tensor *src, int32_t dim);
 /* dst = softmax of src along dim (-1: the whole), of src's shape. Float dtypes only. */
 int steer_tensor_softmax(steer_tensor *dst, steer_tensor *src, int32_t dim);
+/* dst = sums of src's elements up to each along dim, of src's shape and dtype; accumulates as a reduction does. dst may
+ * be src, or overlap it. */
+int steer_tensor_cumsum(steer_tensor *dst, steer_tensor *src, int32_t dim);
+/* values = src in ascending (or descending) order along dim, indices (i64) = where along dim, from 0, each was in src;
+ * both of src's shape. Stable: equal elements keep their order. NaN counts as greater than everything, as in MAX. */
+int steer_tensor_sort(steer_tensor *values, steer_tensor *indices, steer_tensor *src, int32_t dim,
+                      int32_t descending);
+/* dst[..., i, ...] = src[..., index[..., i, ...] - base, ...] along dim. index (i32 or i64) has dst's shape, or one
+ * dimension: the same indices for every line; src has dst's shape in the other dimensions. An index outside src is
+ * INVALID_ARGUMENT, for which the call waits for the GPU. */
+int steer_tensor_gather(steer_tensor *dst, steer_tensor *src, steer_tensor *index, int32_t dim, int64_t base);
 /* dst = a @ b for [m,k]@[k,n], [k]@[k,n], [m,k]@[k], [k]@[k] and batches [b,m,k]@[b,k,n]; float dtypes, all equal;
  * products accumulate in f32 (cuBLAS or CBLAS). */
 int steer_tensor_matmul(steer_tensor *dst, steer_tensor *a, steer_tensor *b);

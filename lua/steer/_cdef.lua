@@ -120,7 +120,13 @@ typedef enum steer_reduce {
     STEER_MAX = 2,
     STEER_MIN = 3,
     STEER_ARGMAX = 4,
-    STEER_NORM = 5
+    STEER_NORM = 5,
+    STEER_VAR =
+        6,
+    STEER_STD = 7,
+    STEER_POPULATION_VAR = 8,
+    STEER_POPULATION_STD = 9,
+    STEER_ARGMIN = 10
 } steer_reduce;
 typedef enum steer_random { STEER_UNIFORM = 0, STEER_NORMAL = 1 } steer_random;
 size_t steer_dtype_size(steer_dtype dtype);
@@ -156,6 +162,10 @@ int steer_tensor_where(steer_tensor *dst, steer_tensor *mask, steer_tensor *a, s
 int steer_tensor_reduce(steer_tensor *dst, steer_tensor *src, steer_reduce op, int32_t dim);
 int steer_tensor_normalize(steer_tensor *dst, steer_tensor *src, int32_t dim);
 int steer_tensor_softmax(steer_tensor *dst, steer_tensor *src, int32_t dim);
+int steer_tensor_cumsum(steer_tensor *dst, steer_tensor *src, int32_t dim);
+int steer_tensor_sort(steer_tensor *values, steer_tensor *indices, steer_tensor *src, int32_t dim,
+                      int32_t descending);
+int steer_tensor_gather(steer_tensor *dst, steer_tensor *src, steer_tensor *index, int32_t dim, int64_t base);
 int steer_tensor_matmul(steer_tensor *dst, steer_tensor *a, steer_tensor *b);
 int steer_tensor_get(double *out, steer_tensor *tensor, const int64_t *index);
 int steer_tensor_set(steer_tensor *tensor, const int64_t *index, double value);

@@ -121,7 +121,7 @@ local function where(op, mask, a, b)
     c.alloc(C.steer_tensor_where, dst.handle, hm, ha, hb)
     return dst
 end
-base.where = where
+base.where, base.scalar_like = where, scalar_like
 
 --- Keeps the elements where the mask is not 0 and takes those of other elsewhere: h:where(h:gt(0), 0).
 -- steer.tensor.where(mask, a, b) chooses between any two.

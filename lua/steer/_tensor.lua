@@ -395,7 +395,9 @@ local ELSEWHERE = {
     negative = "-t", clip = "clamp", relu = "t:clamp(0)", isnan = "t:ne(t)", any = "mask:max()", all = "mask:min()",
     logical_not = "mask:eq(0)", logical_and = "mask * other", logical_or = "mask:maximum(other)",
     masked_fill = "steer.tensor.where(mask, x, t)", greater = "gt", less = "lt", equal = "eq", amax = "max",
-    amin = "min",
+    amin = "min", median = "t:quantile(0.5)", argsort = "local _, indices = t:sort()", take_along_dim = "gather",
+    masked_select = "steer.tensor.where(mask, t, x)", cosine_similarity = "cosine", kthvalue = "sort",
+    variance = "var", stddev = "std",
 }
 
 -- ---- Metatable -----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
---- steer.tensor: making tensors. Their methods are in _tensor (views, copies), _math, _map and _values.
+--- steer.tensor: making tensors. Their methods are in _tensor (views, copies), _math, _map, _pick and _values.
 -- Common options: dtype ("f32" unless given; "f16" "bf16" "i32" "i64" "u8") and device (an id or a device; the default
 -- device unless given). A shape is a list of sizes, 0 and up, of at most 8 dimensions; {} makes a scalar.
 local ffi = require "ffi"
@@ -8,7 +8,7 @@ local devices = require "steer.device"
 local options = require "steer._options"
 local raise = require("steer._error").raise
 local base = require "steer._tensor"
-require "steer._map"
+require "steer._pick"
 local values = require "steer._values"
 require "steer._print"
 

@@ -112,6 +112,14 @@ typedef struct steer_backend {
     /* src and dst are [outer, n, inner]; along the middle dimension. */
     int (*normalize)(void *device, const steer_view *dst, const steer_view *src);
     int (*softmax)(void *device, const steer_view *dst, const steer_view *src);
+    int (*cumsum)(void *device, const steer_view *dst, const steer_view *src);
+    /* All contiguous [rows, n]. */
+    int (*sort)(void *device, const steer_view *values, const steer_view *indices, const steer_view *src,
+                int32_t descending);
+    /* dst and index are [outer, k, inner], src is [outer, n, inner], with any strides; indices count from base and lie
+     * inside. */
+    int (*take)(void *device, const steer_view *dst, const steer_view *src, const steer_view *index,
+                int64_t base);
     /* dst [b,m,n] = a [b,m,k] @ b [b,k,n], float dtypes, all equal; dst contiguous; a batch stride may be 0. a and b
      * have stride 1 in one of their last two dimensions. */
     int (*matmul)(void *device, const steer_view *dst, const steer_view *a, const steer_view *b);

@@ -25,12 +25,12 @@ int steer_compute_check_float(const steer_tensor *tensor, const char *name) {
                       steer_dtype_name(tensor->view.dtype));
 }
 
-int steer_compute_check_shape(const steer_tensor *dst, int32_t ndim, const int64_t *shape) {
+int steer_compute_check_shape(const steer_tensor *dst, const char *name, int32_t ndim, const int64_t *shape) {
     char text[128], expected[128];
     int same = dst->view.ndim == ndim;
     for (int32_t d = 0; same && d < ndim; d++) same = dst->view.shape[d] == shape[d];
     if (same) return STEER_OK;
-    return STEER_FAIL(STEER_E_SHAPE_MISMATCH, "dst: has shape %s, expected %s",
+    return STEER_FAIL(STEER_E_SHAPE_MISMATCH, "%s: has shape %s, expected %s", name,
                       steer_shape_text(text, sizeof text, dst->view.ndim, dst->view.shape),
                       steer_shape_text(expected, sizeof expected, ndim, shape));
 }
@@ -264,7 +264,7 @@ static int check_product(const steer_tensor *dst, const steer_tensor *a, const s
     STEER_TRY(steer_compute_check_dtype(a, "a", dst));
     STEER_TRY(steer_compute_check_dtype(b, "b", dst));
     STEER_TRY(product_shape(&ndim, shape, &a->view, &b->view));
-    STEER_TRY(steer_compute_check_shape(dst, ndim, shape));
+    STEER_TRY(steer_compute_check_shape(dst, "dst", ndim, shape));
     return steer_view_check_writable(&dst->view, "dst");
 }
 

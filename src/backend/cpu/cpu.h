@@ -63,6 +63,12 @@ int steer_cpu_where(void *device, const steer_view *dst, const steer_view *mask,
 int steer_cpu_reduce(void *device, const steer_view *dst, const steer_view *src, steer_reduce op);
 int steer_cpu_normalize(void *device, const steer_view *dst, const steer_view *src);
 int steer_cpu_softmax(void *device, const steer_view *dst, const steer_view *src);
+int steer_cpu_cumsum(void *device, const steer_view *dst, const steer_view *src);
+/* order.c */
+int steer_cpu_sort(void *device, const steer_view *values, const steer_view *indices, const steer_view *src,
+                   int32_t descending);
+int steer_cpu_take(void *device, const steer_view *dst, const steer_view *src, const steer_view *index,
+                   int64_t base);
 /* matmul.c */
 int steer_cpu_matmul(void *device, const steer_view *dst, const steer_view *a, const steer_view *b);
 /* steer.c */
