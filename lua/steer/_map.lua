@@ -30,14 +30,14 @@ local function unary(name)
 end
 
 -- Float dtypes; computed in f32 and rounded once. What has no real value is NaN.
-methods.exp = unary "exp" --- Gives e^x of every element x. Float dtypes.
-methods.log = unary "log" --- Gives the natural logarithm of every element: -inf of 0, NaN of less. Float dtypes.
-methods.sqrt = unary "sqrt" --- Gives the square root of every element: NaN of less than 0. Float dtypes.
-methods.abs = unary "abs" --- Gives the magnitude of every element. Every dtype; the least integer of a dtype stays.
-methods.sigmoid = unary "sigmoid" --- Gives 1 / (1 + e^-x) of every element x. Float dtypes.
-methods.tanh = unary "tanh" --- Gives the hyperbolic tangent of every element. Float dtypes.
-methods.asin = unary "asin" --- Gives the arcsine in radians of every element: NaN outside [-1, 1]. Float dtypes.
-methods.acos = unary "acos" --- Gives the arccosine in radians of every element: NaN outside [-1, 1]. Float dtypes.
+methods.exp = unary "exp" --- t:exp() gives e^x of every element x. Float dtypes.
+methods.log = unary "log" --- t:log() gives natural logarithms: -inf of 0, NaN of less. Float dtypes.
+methods.sqrt = unary "sqrt" --- t:sqrt() gives square roots: NaN of less than 0. Float dtypes.
+methods.abs = unary "abs" --- t:abs() gives magnitudes. Every dtype; the least integer of a dtype stays.
+methods.sigmoid = unary "sigmoid" --- t:sigmoid() gives 1 / (1 + e^-x) of every element x. Float dtypes.
+methods.tanh = unary "tanh" --- t:tanh() gives hyperbolic tangents. Float dtypes.
+methods.asin = unary "asin" --- t:asin() gives arcsines in radians: NaN outside [-1, 1]. Float dtypes.
+methods.acos = unary "acos" --- t:acos() gives arccosines in radians: NaN outside [-1, 1]. Float dtypes.
 
 -- ---- Two elements --------------------------------------------------------------------------------------------------
 
@@ -49,14 +49,14 @@ end
 
 -- `other` is a number or a tensor that broadcasts, as of add. A comparison gives a mask: a u8 tensor of 1 and 0, whose
 -- mean is the share of elements for which it holds. With NaN everything but ne is 0.
-methods.eq = pairwise "eq" --- Gives the mask of self == other. `other` is a number or a tensor, as of add.
-methods.ne = pairwise "ne" --- Gives the mask of self ~= other; t:ne(t) is where t is NaN.
-methods.lt = pairwise "lt" --- Gives the mask of self < other. `other` is a number or a tensor, as of add.
-methods.le = pairwise "le" --- Gives the mask of self <= other. `other` is a number or a tensor, as of add.
-methods.gt = pairwise "gt" --- Gives the mask of self > other. `other` is a number or a tensor, as of add.
-methods.ge = pairwise "ge" --- Gives the mask of self >= other. `other` is a number or a tensor, as of add.
-methods.minimum = pairwise("minimum", code_of "lower") --- Gives the lesser of two elements each; NaN wins.
-methods.maximum = pairwise("maximum", code_of "upper") --- Gives the greater of two elements each; NaN wins.
+methods.eq = pairwise "eq" --- t:eq(other) gives the mask of self == other: a number, or a tensor that broadcasts.
+methods.ne = pairwise "ne" --- t:ne(other) gives the mask of self ~= other; t:ne(t) is where t is NaN.
+methods.lt = pairwise "lt" --- t:lt(other) gives the mask of self < other: a number, or a tensor that broadcasts.
+methods.le = pairwise "le" --- t:le(other) gives the mask of self <= other: a number, or a tensor that broadcasts.
+methods.gt = pairwise "gt" --- t:gt(other) gives the mask of self > other: a number, or a tensor that broadcasts.
+methods.ge = pairwise "ge" --- t:ge(other) gives the mask of self >= other: a number, or a tensor that broadcasts.
+methods.minimum = pairwise("minimum", code_of "lower") --- t:minimum(other) gives the lesser of each two; NaN wins.
+methods.maximum = pairwise("maximum", code_of "upper") --- t:maximum(other) gives the greater of each two; NaN wins.
 
 --- Gives self to the power of other, element by element; also written t ^ 2. Float dtypes; NaN for a negative number to
 -- a power that is no integer.

@@ -397,7 +397,8 @@ local ELSEWHERE = {
     masked_fill = "steer.tensor.where(mask, x, t)", greater = "gt", less = "lt", equal = "eq", amax = "max",
     amin = "min", median = "t:quantile(0.5)", argsort = "local _, indices = t:sort()", take_along_dim = "gather",
     masked_select = "steer.tensor.where(mask, t, x)", cosine_similarity = "cosine", kthvalue = "sort",
-    variance = "var", stddev = "std",
+    flatten = "t:reshape(-1)", split = "narrow", chunk = "narrow", log_softmax = "t:softmax():log()",
+    log2 = "t:log() / math.log(2)", exp2 = "2 ^ t", take = "index_select", isinf = "t:abs():eq(math.huge)",
 }
 
 -- ---- Metatable -----------------------------------------------------------------------------------------------------

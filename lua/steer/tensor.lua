@@ -79,14 +79,15 @@ function T.arange(n, opts)
     return tensor
 end
 
---- Makes a tensor of nested Lua tables of numbers, or a scalar of a number: T.from({{1, 2}, {3, 4}}).
+--- Makes a tensor of nested Lua tables of numbers, or a scalar of a number: T.from({{1, 2}, {3, 4}}). Of results that
+-- are tables it takes a field: T.from(lm:score(requests), {field = "probability"}) is [requests, options].
 -- @tparam table|number numbers
--- @tparam[opt] table opts dtype, device
+-- @tparam[opt] table opts dtype, device, field
 -- @raise shape_mismatch if rows differ in length; invalid_argument for a value that is not a number, or that an integer
 -- dtype cannot hold
 function T.from(numbers, opts)
-    local device, code = read("tensor_from", opts)
-    return values.from("tensor_from", numbers, device, code)
+    local device, code, given = read("tensor_from", opts, { dtype = "string", device = true, field = "string" })
+    return values.from("tensor_from", numbers, device, code, given.field)
 end
 
 -- ---- Random numbers ------------------------------------------------------------------------------------------------

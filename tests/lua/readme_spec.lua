@@ -51,7 +51,7 @@ describe("README.md", function()
             local plan = steer.engine{ hidden = 8 }:plan(requests)
             local _ = g, happy, sad, other_happy, other_sad
         ]]
-        for _, heading in ipairs { "Finding a direction", "Which tokens, and when" } do
+        for _, heading in ipairs { "Tensors", "Finding a direction", "Which tokens, and when" } do
             local text = assert(readme:match("## " .. heading .. ".-\n```\n(.-)```"), heading)
             text = text:gsub("\nsteer%.", "\nlocal _ = steer."):gsub("^steer%.", "local _ = steer.")
             local printed = run(prelude .. text, "scripts/steer run /dev/stdin")

@@ -357,7 +357,7 @@ for name, fn in pairs(reductions) do
         oracle = function(case, values) return reduction(2, fn)(case, values, "f32") end })
 end
 
-local ORDERED = { { { 5, 7 } }, { { 3, 40, 6 } }, { { 1, 1 } }, { { 2, 1300 } }, { { 600, 3 } } }
+local ORDERED = { { { 5, 7 } }, { { 3, 40, 6 } }, { { 1, 1 } }, { { 2, 1100 } } }
 
 -- Sorting and what is made of it; equal elements keep their order.
 local function in_order(line, descending)
