@@ -15,7 +15,7 @@
 extern "C" {
 #endif
 
-enum { STEER_BACKEND_ABI = 9 };
+enum { STEER_BACKEND_ABI = 10 };
 
 /* Where the elements of a tensor are. Strides in elements, 0 for a broadcast dimension. */
 typedef struct steer_view {

@@ -56,8 +56,9 @@ describe("a name from elsewhere", function()
         local h = t()
         local NAMES = {
             view = "reshape", mm = "matmul", tolist = "totable", half = 't:to("f16")', dim = "t.ndim",
-            relu = "t:clamp(0)", median = "t:quantile(0.5)", argsort = "local _, indices = t:sort()", any = "mask:max()", isnan = "t:ne(t)",
-            masked_fill = "steer.tensor.where(mask, x, t)", take_along_dim = "gather", flatten = "t:reshape(-1)",
+            relu = "t:clamp(0)", median = "t:quantile(0.5)", argsort = "local _, indices = t:sort()",
+            any = "mask:max()", isnan = "t:ne(t)", masked_fill = "steer.tensor.where(mask, x, t)",
+            take_along_dim = "gather", flatten = "t:reshape(-1)",
         }
         for name, ours in pairs(NAMES) do
             fails("invalid_argument", 'a tensor has no "' .. name .. '": use ' .. ours, function() return h[name] end)
