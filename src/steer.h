@@ -204,9 +204,8 @@ typedef enum steer_reduce {
     STEER_MIN = 3,
     STEER_ARGMAX = 4, /* index from 0 of the first greatest element */
     STEER_NORM = 5,   /* Euclidean */
-    STEER_VAR =
-        6, /* of a sample: the sum of squared distances from the mean over n - 1; NaN of one element */
-    STEER_STD = 7,            /* its root */
+    STEER_VAR = 6,    /* of a sample: squared distances from the mean over n - 1; NaN of one element */
+    STEER_STD = 7,    /* its root */
     STEER_POPULATION_VAR = 8, /* over n */
     STEER_POPULATION_STD = 9,
     STEER_ARGMIN = 10 /* index from 0 of the first least element */

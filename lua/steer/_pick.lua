@@ -221,8 +221,9 @@ function methods:cosine(other, dim)
             base.shape_text(hb), base.shape_text(ha), ndim + back + 1)
     end
     local a, b = self:to("f32"), other:to("f32")
-    local lengths = a:norm(back) * b:norm(back)
-    local cosines = (base.binary(op, tonumber(C.STEER_MUL), a, b, 1):sum(back) / lengths):clamp(-1, 1)
+    local lengths, products = a:norm(back) * b:norm(back), base.binary(op, tonumber(C.STEER_MUL), a, b, 1)
+    local cosines = (products:sum(back) / lengths):clamp(-1, 1)
+    products:close()
     local result = base.where(op, lengths:eq(0), base.scalar_like(op, "a", 0, a.handle), cosines)
     return ndim == 1 and result:item() or result
 end

@@ -77,17 +77,19 @@ static int64_t index_at(const steer_view *index, int64_t offset) {
 int steer_cpu_take(void *device, const steer_view *dst, const steer_view *src, const steer_view *index,
                    int64_t base) {
     int64_t k = dst->shape[1], inner = dst->shape[2], rows = dst->shape[0] * k;
-    size_t size = steer_dtype_size(dst->dtype);
+    int together = index->stride[2] == 0 && dst->stride[2] == 1 && src->stride[2] == 1;
+    int64_t step = together ? inner : 1; /* elements that lie side by side and have one index */
+    size_t size = steer_dtype_size(dst->dtype), bytes = (size_t)step * size;
 #pragma omp parallel for schedule(static) if (rows * inner >= STEER_CPU_PARALLEL)
     for (int64_t row = 0; row < rows; row++) {
         int64_t outer = row / k, i = row % k;
-        for (int64_t j = 0; j < inner; j++) {
+        for (int64_t j = 0; j < inner; j += step) {
             int64_t which =
                 index_at(index, outer * index->stride[0] + i * index->stride[1] + j * index->stride[2]);
             int64_t to = outer * dst->stride[0] + i * dst->stride[1] + j * dst->stride[2];
             int64_t from = outer * src->stride[0] + (which - base) * src->stride[1] + j * src->stride[2];
             memcpy((char *)dst->data + (size_t)to * size, (const char *)src->data + (size_t)from * size,
-                   size);
+                   bytes);
         }
     }
     return STEER_OK;
