@@ -145,16 +145,27 @@ int steer_cuda_download(void *device, void *dst, const void *src, size_t bytes);
 int steer_cuda_copy(void *device, const steer_view *dst, const steer_view *src);
 int steer_cuda_fill(void *device, const steer_view *dst, double value);
 int steer_cuda_arange(void *device, const steer_view *dst, double start, double step);
+int steer_cuda_take(void *device, const steer_view *dst, const steer_view *src, const steer_view *index,
+                    int64_t base);
+/* arithmetic.cu */
+int steer_cuda_unary(void *device, const steer_view *dst, const steer_view *a, steer_unary op);
 int steer_cuda_binary(void *device, const steer_view *dst, const steer_view *a, const steer_view *b,
                       steer_binary op, double alpha);
 int steer_cuda_scalar(void *device, const steer_view *dst, const steer_view *a, steer_binary op,
                       double value);
+int steer_cuda_where(void *device, const steer_view *dst, const steer_view *mask, const steer_view *a,
+                     const steer_view *b);
 /* random.cu */
 int steer_cuda_random(void *device, const steer_view *dst, steer_random kind, uint64_t seed);
 /* reduce.cu */
 int steer_cuda_reduce(void *device, const steer_view *dst, const steer_view *src, steer_reduce op);
 int steer_cuda_normalize(void *device, const steer_view *dst, const steer_view *src);
 int steer_cuda_softmax(void *device, const steer_view *dst, const steer_view *src);
+/* scan.cu */
+int steer_cuda_cumsum(void *device, const steer_view *dst, const steer_view *src);
+/* sort.cu */
+int steer_cuda_sort(void *device, const steer_view *values, const steer_view *indices, const steer_view *src,
+                    int32_t descending);
 /* matmul.cu */
 int steer_cuda_matmul(void *device, const steer_view *dst, const steer_view *a, const steer_view *b);
 /* steer.cu */

@@ -1,10 +1,9 @@
-/* elementwise.cu: copy and conversion, fill, arange, and arithmetic.
+/* elementwise.cu: copy and conversion, fill, arange, and elements by their index.
  *
  *     copy    dst[i] = convert(src[i])
  *     fill    dst[i] = value
  *     arange  dst[i] = start + i * step                 in f64
- *     binary  dst[i] = a[i] (op) alpha * b[i]           floats in f32, every operation rounded; integers in 64 bits
- *     scalar  dst[i] = a[i] (op) value */
+ *     take    dst[o, i, j] = src[o, index[o, i, j] - base, j] */
 #include "convert.cuh"
 #include "map.cuh"
 
@@ -54,81 +53,44 @@ int steer_cuda_arange(void *handle, const steer_view *dst, double start, double 
     });
 }
 
-/* ---- Arithmetic ---------------------------------------------------------------------------------------------- */
-
-__device__ __forceinline__ float calculate(steer_binary op, float a, float b) {
-    switch (op) {
-    case STEER_ADD:
-        return __fadd_rn(a, b);
-    case STEER_SUB:
-        return __fsub_rn(a, b);
-    case STEER_MUL:
-        return __fmul_rn(a, b);
-    default:
-        return __fdiv_rn(a, b);
-    }
-}
-
-/* Wraps; division by 0 gives 0. */
-__device__ __forceinline__ int64_t calculate(steer_binary op, int64_t a, int64_t b) {
-    uint64_t x = static_cast<uint64_t>(a), y = static_cast<uint64_t>(b);
-    switch (op) {
-    case STEER_ADD:
-        return static_cast<int64_t>(x + y);
-    case STEER_SUB:
-        return static_cast<int64_t>(x - y);
-    case STEER_MUL:
-        return static_cast<int64_t>(x * y);
-    default:
-        return b == 0 ? 0 : b == -1 ? static_cast<int64_t>(0 - x) : a / b;
-    }
-}
-
-/* A host number in the type that T is worked on in. */
-template <typename T> static steer_work<T> host_number(double x) {
-    if constexpr (steer_is_float<T>)
-        return static_cast<float>(x);
-    else if (x != x)
-        return 0;
-    else
-        return x >= 9223372036854775808.0   ? INT64_MAX
-               : x < -9223372036854775808.0 ? INT64_MIN
-                                            : static_cast<int64_t>(x);
-}
-
-template <typename T> struct binary_op {
-    steer_binary op;
-    steer_work<T> alpha;
-    __device__ T operator()(int64_t, T a, T b) const {
-        steer_work<T> scaled = calculate(STEER_MUL, alpha, steer_to_work(b));
-        return steer_from_work<T>(calculate(op, steer_to_work(a), scaled));
+template <typename T, typename I> struct take_op {
+    const T *src;
+    int64_t stride[3], kept, inner, base; /* of dst: elements of an outer index, and of one of the middle */
+    __device__ T operator()(int64_t i, I index) const {
+        int64_t which = static_cast<int64_t>(index) - base;
+        return src[i / kept * stride[0] + which * stride[1] + i % inner * stride[2]];
     }
 };
 
-int steer_cuda_binary(void *handle, const steer_view *dst, const steer_view *a, const steer_view *b,
-                      steer_binary op, double alpha) {
-    auto *device = static_cast<steer_cuda_device *>(handle);
-    STEER_CUDA_CHECK(steer_cuda_enter(device));
-    return steer_with_dtype(dst->dtype, [&](auto type) {
-        using T = typename decltype(type)::type;
-        return steer_each<T, T, T>::run(device, binary_op<T>{op, host_number<T>(alpha)}, dst, a, b);
-    });
+/* T is an unsigned word of the elements' size: what is taken keeps every bit. */
+template <typename T>
+static int take(steer_cuda_device *device, const steer_view *dst, const steer_view *src,
+                const steer_view *index, int64_t base) {
+    auto with_index = [&](auto zero) {
+        using I = decltype(zero);
+        take_op<T, I> op = {static_cast<const T *>(src->data),
+                            {src->stride[0], src->stride[1], src->stride[2]},
+                            dst->shape[1] * dst->shape[2],
+                            dst->shape[2],
+                            base};
+        return steer_each<T, I>::run(device, op, dst, index);
+    };
+    return index->dtype == STEER_I32 ? with_index(int32_t()) : with_index(int64_t());
 }
 
-template <typename T> struct scalar_op {
-    steer_binary op;
-    steer_work<T> value;
-    __device__ T operator()(int64_t, T a) const {
-        return steer_from_work<T>(calculate(op, steer_to_work(a), value));
-    }
-};
-
-int steer_cuda_scalar(void *handle, const steer_view *dst, const steer_view *a, steer_binary op,
-                      double value) {
+int steer_cuda_take(void *handle, const steer_view *dst, const steer_view *src, const steer_view *index,
+                    int64_t base) {
     auto *device = static_cast<steer_cuda_device *>(handle);
     STEER_CUDA_CHECK(steer_cuda_enter(device));
-    return steer_with_dtype(dst->dtype, [&](auto type) {
-        using T = typename decltype(type)::type;
-        return steer_each<T, T>::run(device, scalar_op<T>{op, host_number<T>(value)}, dst, a);
-    });
+    switch (dst->dtype) {
+    case STEER_U8:
+        return take<uint8_t>(device, dst, src, index, base);
+    case STEER_F16:
+    case STEER_BF16:
+        return take<uint16_t>(device, dst, src, index, base);
+    case STEER_I64:
+        return take<uint64_t>(device, dst, src, index, base);
+    default:
+        return take<uint32_t>(device, dst, src, index, base);
+    }
 }

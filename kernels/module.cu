@@ -51,11 +51,16 @@ steer_backend_entry(const steer_host *host) {
     backend.fill = steer_cuda_fill;
     backend.arange = steer_cuda_arange;
     backend.random = steer_cuda_random;
+    backend.unary = steer_cuda_unary;
     backend.binary = steer_cuda_binary;
     backend.scalar = steer_cuda_scalar;
+    backend.where = steer_cuda_where;
     backend.reduce = steer_cuda_reduce;
     backend.normalize = steer_cuda_normalize;
     backend.softmax = steer_cuda_softmax;
+    backend.cumsum = steer_cuda_cumsum;
+    backend.sort = steer_cuda_sort;
+    backend.take = steer_cuda_take;
     backend.matmul = steer_cuda_matmul;
     backend.steer = steer_cuda_steer;
     backend.kernel_ready = steer_cuda_kernel_ready;

@@ -2,7 +2,8 @@
  *
  *     sum, mean   sum of x (/ n)                 f64 for floats, i64 for integers
  *     norm        sqrt(sum of x * x)             f64
- *     max, min    NaN wins;  argmax: index of the first greatest element, or of the first NaN
+ *     var, std    sum of (x - mean)^2 / (n - 1), over n of a population, and its root    f64
+ *     max, min    NaN wins;  argmax, argmin: index of the first such element, or of the first NaN
  *     normalize   x / norm
  *     softmax     exp(x - max) / sum of exp(x - max)
  *
@@ -53,6 +54,34 @@ template <typename T> struct norm_op {
     __device__ double finish(const State &s, int64_t) const { return sqrt(s); }
 };
 
+/* Count, mean and squared distances from it, merged as by Chan, Golub and LeVeque (1979): no sum of squares that cancels. */
+struct spread {
+    double count, mean, squares;
+};
+
+template <typename T> struct spread_op {
+    using State = spread;
+    bool sample, root;
+    __device__ State start() const { return {0.0, 0.0, 0.0}; }
+    __device__ void add(State &s, T x, int64_t, int64_t) const {
+        double value = static_cast<double>(steer_to_work(x)), away = value - s.mean;
+        s.count += 1.0;
+        s.mean += away / s.count;
+        s.squares += away * (value - s.mean);
+    }
+    __device__ void merge(State &s, const State &other) const {
+        if (other.count == 0.0) return;
+        double count = s.count + other.count, away = other.mean - s.mean;
+        s.squares += other.squares + away * away * (s.count * other.count / count);
+        s.mean += away * (other.count / count);
+        s.count = count;
+    }
+    __device__ double finish(const State &s, int64_t n) const {
+        double variance = s.squares / static_cast<double>(sample ? n - 1 : n);
+        return root ? sqrt(variance) : variance;
+    }
+};
+
 template <typename W> __device__ __forceinline__ W least() {
     if constexpr (std::is_same<W, float>::value)
         return __int_as_float(0xff800000); /* -inf */
@@ -85,15 +114,17 @@ template <typename W> struct ranked {
     int64_t index;
 };
 
-template <typename T> struct argmax_op {
+/* The index of the first greatest (or least) element. */
+template <typename T, bool IS_MAX> struct position_op {
     using W = steer_work<T>;
     using State = ranked<W>;
-    __device__ State start() const { return {least<W>(), INT64_MAX}; }
+    __device__ State start() const { return {IS_MAX ? least<W>() : greatest<W>(), INT64_MAX}; }
     __device__ void add(State &s, T x, int64_t i, int64_t) const { merge(s, {steer_to_work(x), i}); }
     __device__ void merge(State &s, const State &other) const {
         bool nan = s.value != s.value, other_nan = other.value != other.value;
         bool equal = nan ? other_nan : other.value == s.value;
-        if (equal ? other.index < s.index : other_nan || (!nan && other.value > s.value)) s = other;
+        bool beyond = IS_MAX ? other.value > s.value : other.value < s.value;
+        if (equal ? other.index < s.index : other_nan || (!nan && beyond)) s = other;
     }
     __device__ int64_t finish(const State &s, int64_t) const { return s.index; }
 };
@@ -284,7 +315,15 @@ int steer_cuda_reduce(void *handle, const steer_view *dst, const steer_view *src
         case STEER_MIN:
             return run<T>(device, extreme_op<T, false>(), src, to);
         case STEER_ARGMAX:
-            return run<T>(device, argmax_op<T>(), src, to);
+            return run<T>(device, position_op<T, true>(), src, to);
+        case STEER_ARGMIN:
+            return run<T>(device, position_op<T, false>(), src, to);
+        case STEER_VAR:
+        case STEER_STD:
+            return run<T>(device, spread_op<T>{true, op == STEER_STD}, src, to);
+        case STEER_POPULATION_VAR:
+        case STEER_POPULATION_STD:
+            return run<T>(device, spread_op<T>{false, op == STEER_POPULATION_STD}, src, to);
         case STEER_NORM:
             return run<T>(device, norm_op<T>(), src, to);
         default:

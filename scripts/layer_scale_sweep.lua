@@ -57,30 +57,22 @@ local MOST = 1024 -- cases in a batch
 
 local function key(case) return ("%d %s %.17g"):format(case.layer, case.operation, case.scale) end
 
-local function mean(list)
-    local sum = 0
-    for i = 1, #list do sum = sum + list[i] end
-    return sum / #list
-end
-
 -- What a case did to the hidden states of its prompts: `before` and `after` are f32 [prompts, hidden].
 local function measure(layer, before, after)
     local unit, judge = found.directions[layer]:normalize(), found.judges[layer]
-    local from, to = before:matmul(unit):totable(), after:matmul(unit):totable()
-    local norms, new_norms = before:norm(2):totable(), after:norm(2):totable()
-    local chords = (after:normalize(2) - before:normalize(2)):norm(2):totable() -- exact for small angles too
-    local verdicts = after:matmul(found.probes[layer]):totable()
-    local samples = { projection = to, projection_change = {}, norm_change = {}, angle = {}, happy = {} }
-    local verdict = 0
-    for i = 1, #to do
-        samples.projection_change[i] = to[i] - from[i]
-        samples.norm_change[i] = new_norms[i] / norms[i] - 1
-        samples.angle[i] = math.deg(2 * math.asin(math.min(1, chords[i] / 2)))
-        samples.happy[i] = 1 / (1 + math.exp(-(judge.weight * verdicts[i] + judge.bias)))
-        if verdicts[i] > judge.threshold then verdict = verdict + 1 end
+    local from, to = before:matmul(unit), after:matmul(unit)
+    local chords = (after:normalize(2) - before:normalize(2)):norm(2) -- exact for small angles too
+    local verdicts = after:matmul(found.probes[layer])
+    local metrics = {
+        projection = to, projection_change = to - from, norm_change = after:norm(2) / before:norm(2) - 1,
+        angle = (chords / 2):clamp(nil, 1):asin() * math.deg(2),
+        happy = (verdicts * judge.weight + judge.bias):sigmoid(),
+    }
+    local verdict = verdicts:gt(judge.threshold):mean()
+    local result = { samples = {}, verdict = verdict, probe_accuracy = found.accuracy[layer] }
+    for name, values in pairs(metrics) do
+        result[name], result.samples[name] = values:mean(), values:totable()
     end
-    local result = { samples = samples, verdict = verdict / #to, probe_accuracy = found.accuracy[layer] }
-    for name, list in pairs(samples) do result[name] = mean(list) end
     return result
 end
 

@@ -57,14 +57,14 @@ for i, row in ipairs(rows) do
     texts[i] = { prompt = PROMPT, spec = row[2], max_tokens = 32, stop = "\n" }
     scored[i] = { prompt = PROMPT, options = options, spec = row[2] }
 end
-local out, scores = lm:generate(texts), lm:score(scored)
+local out = lm:generate(texts)
+local chances = steer.tensor.from(lm:score(scored), { field = "probability" }) -- [rows, events]
+local happy = chances:narrow(2, 1, #EVENTS.happy):sum(2):totable()
 
 printf("\n%s ...", PROMPT)
 print "spec        happy event  sad event  rows  text"
 for i, row in ipairs(rows) do
-    local happy = 0
-    for k = 1, #EVENTS.happy do happy = happy + scores[i][k].probability end
-    printf("%-10s  %11.2f  %9.2f  %4d %s", row[1], happy, 1 - happy, out[i].steered[layer] or 0, out[i].text)
+    printf("%-10s  %11.2f  %9.2f  %4d %s", row[1], happy[i], 1 - happy[i], out[i].steered[layer] or 0, out[i].text)
 end
 
 -- ---- 3. The direction as files --------------------------------------------------------------------------------------

@@ -216,12 +216,20 @@ int steer_tensor_random(steer_tensor *dst, steer_random kind, uint64_t seed) {
     return steer_compute_random(dst, kind, seed);
 }
 
+int steer_tensor_unary(steer_tensor *dst, steer_tensor *a, steer_unary op) {
+    STEER_ENTER("tensor_unary");
+    STEER_REQUIRE(dst);
+    STEER_REQUIRE(a);
+    STEER_TRY(check_enum("op", (int)op, STEER_ACOS));
+    return steer_compute_unary(dst, a, op);
+}
+
 int steer_tensor_binary(steer_tensor *dst, steer_tensor *a, steer_tensor *b, steer_binary op, double alpha) {
     STEER_ENTER("tensor_binary");
     STEER_REQUIRE(dst);
     STEER_REQUIRE(a);
     STEER_REQUIRE(b);
-    STEER_TRY(check_enum("op", (int)op, STEER_DIV));
+    STEER_TRY(check_enum("op", (int)op, STEER_GE));
     return steer_compute_binary(dst, a, b, op, alpha);
 }
 
@@ -229,15 +237,24 @@ int steer_tensor_scalar(steer_tensor *dst, steer_tensor *a, steer_binary op, dou
     STEER_ENTER("tensor_scalar");
     STEER_REQUIRE(dst);
     STEER_REQUIRE(a);
-    STEER_TRY(check_enum("op", (int)op, STEER_DIV));
+    STEER_TRY(check_enum("op", (int)op, STEER_GE));
     return steer_compute_scalar(dst, a, op, value);
+}
+
+int steer_tensor_where(steer_tensor *dst, steer_tensor *mask, steer_tensor *a, steer_tensor *b) {
+    STEER_ENTER("tensor_where");
+    STEER_REQUIRE(dst);
+    STEER_REQUIRE(mask);
+    STEER_REQUIRE(a);
+    STEER_REQUIRE(b);
+    return steer_compute_where(dst, mask, a, b);
 }
 
 int steer_tensor_reduce(steer_tensor *dst, steer_tensor *src, steer_reduce op, int32_t dim) {
     STEER_ENTER("tensor_reduce");
     STEER_REQUIRE(dst);
     STEER_REQUIRE(src);
-    STEER_TRY(check_enum("op", (int)op, STEER_NORM));
+    STEER_TRY(check_enum("op", (int)op, STEER_ARGMIN));
     return steer_compute_reduce(dst, src, op, dim);
 }
 
@@ -253,6 +270,34 @@ int steer_tensor_softmax(steer_tensor *dst, steer_tensor *src, int32_t dim) {
     STEER_REQUIRE(dst);
     STEER_REQUIRE(src);
     return steer_compute_along(dst, src, STEER_SOFTMAX, dim);
+}
+
+int steer_tensor_cumsum(steer_tensor *dst, steer_tensor *src, int32_t dim) {
+    STEER_ENTER("tensor_cumsum");
+    STEER_REQUIRE(dst);
+    STEER_REQUIRE(src);
+    STEER_TRY(check_dim("dim", src, dim));
+    return steer_compute_along(dst, src, STEER_CUMSUM, dim);
+}
+
+int steer_tensor_sort(steer_tensor *values, steer_tensor *indices, steer_tensor *src, int32_t dim,
+                      int32_t descending) {
+    STEER_ENTER("tensor_sort");
+    STEER_REQUIRE(values);
+    STEER_REQUIRE(indices);
+    STEER_REQUIRE(src);
+    STEER_TRY(check_dim("dim", src, dim));
+    return steer_compute_sort(values, indices, src, dim, descending);
+}
+
+int steer_tensor_gather(steer_tensor *dst, steer_tensor *src, steer_tensor *index, int32_t dim,
+                        int64_t base) {
+    STEER_ENTER("tensor_gather");
+    STEER_REQUIRE(dst);
+    STEER_REQUIRE(src);
+    STEER_REQUIRE(index);
+    STEER_TRY(check_dim("dim", src, dim));
+    return steer_compute_gather(dst, src, index, dim, base);
 }
 
 int steer_tensor_matmul(steer_tensor *dst, steer_tensor *a, steer_tensor *b) {

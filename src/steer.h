@@ -170,7 +170,32 @@ typedef enum steer_dtype {
     STEER_DTYPE_COUNT = 6
 } steer_dtype;
 
-typedef enum steer_binary { STEER_ADD = 0, STEER_SUB = 1, STEER_MUL = 2, STEER_DIV = 3 } steer_binary;
+typedef enum steer_unary {
+    STEER_EXP = 0,
+    STEER_LOG = 1,
+    STEER_SQRT = 2,
+    STEER_ABS = 3, /* the only one of integers */
+    STEER_SIGMOID = 4,
+    STEER_TANH = 5,
+    STEER_ASIN = 6,
+    STEER_ACOS = 7
+} steer_unary;
+
+typedef enum steer_binary {
+    STEER_ADD = 0,
+    STEER_SUB = 1,
+    STEER_MUL = 2,
+    STEER_DIV = 3,
+    STEER_LOWER = 4, /* the lesser of both; NaN wins */
+    STEER_UPPER = 5, /* the greater of both; NaN wins */
+    STEER_POW = 6,   /* float dtypes only */
+    STEER_EQ = 7,    /* from here on comparisons, which give 1 or 0; with NaN all but NE are 0 */
+    STEER_NE = 8,
+    STEER_LT = 9,
+    STEER_LE = 10,
+    STEER_GT = 11,
+    STEER_GE = 12
+} steer_binary;
 
 typedef enum steer_reduce {
     STEER_SUM = 0,
@@ -178,7 +203,12 @@ typedef enum steer_reduce {
     STEER_MAX = 2,
     STEER_MIN = 3,
     STEER_ARGMAX = 4, /* index from 0 of the first greatest element */
-    STEER_NORM = 5    /* Euclidean */
+    STEER_NORM = 5,   /* Euclidean */
+    STEER_VAR = 6,    /* of a sample: squared distances from the mean over n - 1; NaN of one element */
+    STEER_STD = 7,    /* its root */
+    STEER_POPULATION_VAR = 8, /* over n */
+    STEER_POPULATION_STD = 9,
+    STEER_ARGMIN = 10 /* index from 0 of the first least element */
 } steer_reduce;
 
 typedef enum steer_random { STEER_UNIFORM = 0, STEER_NORMAL = 1 } steer_random;
@@ -229,20 +259,37 @@ int steer_tensor_arange(steer_tensor *dst, double start, double step);
 /* Philox-4x32-10 (Salmon et al. 2011), counter = element index in row-major order: a seed gives the same bits on every
  * device. UNIFORM is in [0, 1), NORMAL is standard normal (Box-Muller). Float dtypes only. */
 int steer_tensor_random(steer_tensor *dst, steer_random kind, uint64_t seed);
-/* dst = a (op) alpha * b, with NumPy broadcasting to the shape of dst; one dtype, one device. dst may be a or b, or
- * overlap them. Floats compute in f32; integers in 64 bits, wrapping, and take only an integer for alpha. Integer DIV
- * truncates, gives 0 for a divisor of 0, and refuses alpha other than 1. */
+/* dst = op(a), element by element, of a's shape and dtype. Floats compute in f32 and round once; integers take ABS only,
+ * else DTYPE_MISMATCH. LOG and SQRT of negative numbers, ASIN and ACOS outside [-1, 1] are NaN. dst may be a, or overlap it. */
+int steer_tensor_unary(steer_tensor *dst, steer_tensor *a, steer_unary op);
+/* dst = a (op) alpha * b, with NumPy broadcasting to the shape of dst; one dtype, one device; dst of a comparison is u8,
+ * whatever a and b are. dst may be a or b, or overlap them. Floats compute in f32; integers in 64 bits, wrapping, and
+ * take only an integer for alpha, which is 1 from LOWER on. Integer DIV truncates, gives 0 for a divisor of 0, and
+ * refuses alpha other than 1. */
 int steer_tensor_binary(steer_tensor *dst, steer_tensor *a, steer_tensor *b, steer_binary op, double alpha);
 /* dst = a (op) value, by the same rules; an integer DIV by a value of 0 is INVALID_ARGUMENT. */
 int steer_tensor_scalar(steer_tensor *dst, steer_tensor *a, steer_binary op, double value);
+/* dst = a where mask is not 0, else b, bit for bit; mask is u8, a and b of dst's dtype, all broadcast to its shape. */
+int steer_tensor_where(steer_tensor *dst, steer_tensor *mask, steer_tensor *a, steer_tensor *b);
 /* dst = reduction of src over dim, or over everything when dim is -1; dst has src's shape without dim (a scalar for
- * -1). Accumulates in f64 (integers in i64). dst: src's dtype, or f32; i64 for ARGMAX. An empty MAX, MIN, ARGMAX or
- * MEAN is INVALID_ARGUMENT. NaN wins MAX, MIN and ARGMAX. */
+ * -1). Accumulates in f64 (integers in i64). dst: src's dtype, or f32; i64 for ARGMAX and ARGMIN. Of no elements all but
+ * SUM and NORM are INVALID_ARGUMENT. NaN wins MAX, MIN, ARGMAX and ARGMIN. */
 int steer_tensor_reduce(steer_tensor *dst, steer_tensor *src, steer_reduce op, int32_t dim);
 /* dst = src / |src| along dim (-1: the whole); a zero norm is INVALID_ARGUMENT on the CPU and gives NaN on a GPU. */
 int steer_tensor_normalize(steer_tensor *dst, steer_tensor *src, int32_t dim);
 /* dst = softmax of src along dim (-1: the whole), of src's shape. Float dtypes only. */
 int steer_tensor_softmax(steer_tensor *dst, steer_tensor *src, int32_t dim);
+/* dst = sums of src's elements up to each along dim, of src's shape and dtype; accumulates as a reduction does. dst may
+ * be src, or overlap it. */
+int steer_tensor_cumsum(steer_tensor *dst, steer_tensor *src, int32_t dim);
+/* values = src in ascending (or descending) order along dim, indices (i64) = where along dim, from 0, each was in src;
+ * both of src's shape. Stable: equal elements keep their order. NaN counts as greater than everything, as in MAX. */
+int steer_tensor_sort(steer_tensor *values, steer_tensor *indices, steer_tensor *src, int32_t dim,
+                      int32_t descending);
+/* dst[..., i, ...] = src[..., index[..., i, ...] - base, ...] along dim. index (i32 or i64) has dst's shape, or one
+ * dimension: the same indices for every line; src has dst's shape in the other dimensions. An index outside src is
+ * INVALID_ARGUMENT, for which the call waits for the GPU. */
+int steer_tensor_gather(steer_tensor *dst, steer_tensor *src, steer_tensor *index, int32_t dim, int64_t base);
 /* dst = a @ b for [m,k]@[k,n], [k]@[k,n], [m,k]@[k], [k]@[k] and batches [b,m,k]@[b,k,n]; float dtypes, all equal;
  * products accumulate in f32 (cuBLAS or CBLAS). */
 int steer_tensor_matmul(steer_tensor *dst, steer_tensor *a, steer_tensor *b);

@@ -89,14 +89,44 @@ typedef enum steer_dtype {
     STEER_U8 = 5,
     STEER_DTYPE_COUNT = 6
 } steer_dtype;
-typedef enum steer_binary { STEER_ADD = 0, STEER_SUB = 1, STEER_MUL = 2, STEER_DIV = 3 } steer_binary;
+typedef enum steer_unary {
+    STEER_EXP = 0,
+    STEER_LOG = 1,
+    STEER_SQRT = 2,
+    STEER_ABS = 3,
+    STEER_SIGMOID = 4,
+    STEER_TANH = 5,
+    STEER_ASIN = 6,
+    STEER_ACOS = 7
+} steer_unary;
+typedef enum steer_binary {
+    STEER_ADD = 0,
+    STEER_SUB = 1,
+    STEER_MUL = 2,
+    STEER_DIV = 3,
+    STEER_LOWER = 4,
+    STEER_UPPER = 5,
+    STEER_POW = 6,
+    STEER_EQ = 7,
+    STEER_NE = 8,
+    STEER_LT = 9,
+    STEER_LE = 10,
+    STEER_GT = 11,
+    STEER_GE = 12
+} steer_binary;
 typedef enum steer_reduce {
     STEER_SUM = 0,
     STEER_MEAN = 1,
     STEER_MAX = 2,
     STEER_MIN = 3,
     STEER_ARGMAX = 4,
-    STEER_NORM = 5
+    STEER_NORM = 5,
+    STEER_VAR =
+        6,
+    STEER_STD = 7,
+    STEER_POPULATION_VAR = 8,
+    STEER_POPULATION_STD = 9,
+    STEER_ARGMIN = 10
 } steer_reduce;
 typedef enum steer_random { STEER_UNIFORM = 0, STEER_NORMAL = 1 } steer_random;
 size_t steer_dtype_size(steer_dtype dtype);
@@ -125,11 +155,17 @@ int steer_tensor_copy(steer_tensor *dst, steer_tensor *src);
 int steer_tensor_fill(steer_tensor *dst, double value);
 int steer_tensor_arange(steer_tensor *dst, double start, double step);
 int steer_tensor_random(steer_tensor *dst, steer_random kind, uint64_t seed);
+int steer_tensor_unary(steer_tensor *dst, steer_tensor *a, steer_unary op);
 int steer_tensor_binary(steer_tensor *dst, steer_tensor *a, steer_tensor *b, steer_binary op, double alpha);
 int steer_tensor_scalar(steer_tensor *dst, steer_tensor *a, steer_binary op, double value);
+int steer_tensor_where(steer_tensor *dst, steer_tensor *mask, steer_tensor *a, steer_tensor *b);
 int steer_tensor_reduce(steer_tensor *dst, steer_tensor *src, steer_reduce op, int32_t dim);
 int steer_tensor_normalize(steer_tensor *dst, steer_tensor *src, int32_t dim);
 int steer_tensor_softmax(steer_tensor *dst, steer_tensor *src, int32_t dim);
+int steer_tensor_cumsum(steer_tensor *dst, steer_tensor *src, int32_t dim);
+int steer_tensor_sort(steer_tensor *values, steer_tensor *indices, steer_tensor *src, int32_t dim,
+                      int32_t descending);
+int steer_tensor_gather(steer_tensor *dst, steer_tensor *src, steer_tensor *index, int32_t dim, int64_t base);
 int steer_tensor_matmul(steer_tensor *dst, steer_tensor *a, steer_tensor *b);
 int steer_tensor_get(double *out, steer_tensor *tensor, const int64_t *index);
 int steer_tensor_set(steer_tensor *tensor, const int64_t *index, double value);

@@ -15,7 +15,8 @@ local codes, names, floats = base.dtype_codes, base.dtype_names, base.floats
 
 -- Plain numbers: enumerators of the library are cdata to LuaJIT.
 local ADD, SUB, MUL, DIV = 0, 1, 2, 3
-local F32, I64 = codes.f32, codes.i64
+local F32, I64, U8 = codes.f32, codes.i64, codes.u8
+local COMPARISONS = tonumber(C.STEER_EQ) -- from here on
 
 local function dtype_of(handle)
     return tonumber(C.steer_tensor_dtype(handle))
@@ -37,20 +38,23 @@ local function check_alike(op, a, b)
     end
 end
 
---- Makes a tensor of the shape that a and b broadcast to.
-local function create_broadcast(op, a, b)
-    local na, nb = C.steer_tensor_ndim(a), C.steer_tensor_ndim(b)
-    local ndim = math.max(na, nb)
+--- Makes a tensor of the shape that a, b and, if there is one, c broadcast to.
+local function create_broadcast(op, code, a, b, c_)
+    local na, nb, nc = C.steer_tensor_ndim(a), C.steer_tensor_ndim(b), c_ and C.steer_tensor_ndim(c_) or 0
+    local ndim = math.max(na, nb, nc)
     for i = 1, ndim do -- from the last dimension
         local sa = i <= na and C.steer_tensor_size(a, na - i) or 1
         local sb = i <= nb and C.steer_tensor_size(b, nb - i) or 1
-        if sa ~= sb and sa ~= 1 and sb ~= 1 then
-            raise("shape_mismatch", op, "other: shape %s does not broadcast with %s", base.shape_text(b),
-                base.shape_text(a))
+        local sc = i <= nc and C.steer_tensor_size(c_, nc - i) or 1
+        local size = sa ~= 1 and sa or sb ~= 1 and sb or sc
+        if not ((sa == size or sa == 1) and (sb == size or sb == 1) and (sc == size or sc == 1)) then
+            local other = (sb == size or sb == 1) and c_ or b
+            raise("shape_mismatch", op, "other: shape %s does not broadcast with %s", base.shape_text(other),
+                base.shape_text(sa == 1 and other ~= b and b or a))
         end
-        dims[ndim - i] = sa == 1 and sb or sa
+        dims[ndim - i] = size
     end
-    return create(devices.of(C.steer_tensor_device(a)), dtype_of(a), ndim)
+    return create(devices.of(C.steer_tensor_device(a)), code, ndim)
 end
 
 local function check_scalar(op, name, value, handle)
@@ -68,12 +72,13 @@ local function takes_wide(a, b)
     return floats[names[code]] and code ~= F32 and dtype_of(b) == F32
 end
 
---- Computes a (kind) alpha * b into a new tensor; a is a tensor, b a tensor or a number.
+--- Computes a (kind) alpha * b into a new tensor; a is a tensor, b a tensor or a number. Comparisons give u8.
 local function binary(op, kind, a, b, alpha)
     local ha = use(a, op, "self")
+    local code = kind >= COMPARISONS and U8 or dtype_of(ha)
     if type(b) == "number" then
         check_scalar(op, "other", b, ha)
-        local dst = create_like(ha)
+        local dst = create_like(ha, code)
         c.check(C.steer_tensor_scalar(dst.handle, ha, kind, b * alpha))
         return dst
     end
@@ -81,13 +86,13 @@ local function binary(op, kind, a, b, alpha)
     if takes_wide(ha, hb) then
         local wide = a:to("f32")
         local result = binary(op, kind, wide, b, alpha)
-        local dst = result:to(a.dtype)
+        local dst = result:to(names[code])
         wide:close()
         result:close()
         return dst
     end
     check_alike(op, ha, hb)
-    local dst = create_broadcast(op, ha, hb)
+    local dst = create_broadcast(op, code, ha, hb)
     c.alloc(C.steer_tensor_binary, dst.handle, ha, hb, kind, alpha)
     return dst
 end
@@ -214,12 +219,19 @@ end
 -- ---- Reductions ----------------------------------------------------------------------------------------------------
 
 local SUM, MEAN, MAX, MIN, ARGMAX, NORM = 0, 1, 2, 3, 4, 5
+local VAR, STD, POPULATION_VAR, POPULATION_STD, ARGMIN = 6, 7, 8, 9, 10
 local reduce_options = { dtype = "string", keepdim = "boolean" }
+local spread_options = { dtype = "string", keepdim = "boolean", correction = "number" }
+local norm_options = { dtype = "string", keepdim = "boolean", p = "number", dim = "number" }
 
---- Picks the result's dtype: floats keep theirs, integer sums are i64, integer means and all norms f32: f16 rows have
--- norms that f16 cannot hold.
+local function gives_index(kind)
+    return kind == ARGMAX or kind == ARGMIN
+end
+
+--- Picks the result's dtype: floats keep theirs, integer sums are i64, integer means and variances and all norms f32:
+-- f16 rows have norms that f16 cannot hold.
 local function result_code(op, kind, code, opts)
-    if kind == ARGMAX then return I64 end
+    if gives_index(kind) then return I64 end
     if opts.dtype then return base.dtype_code(op, opts.dtype) end
     if kind ~= NORM and (floats[names[code]] or kind == MAX or kind == MIN) then return code end
     return kind == SUM and I64 or F32
@@ -241,12 +253,12 @@ local function reduce_all(op, kind, self)
     local handle = use(self, op, "self")
     local code = dtype_of(handle)
     -- A number has no dtype of its own, so floats are not rounded below f32.
-    local result = floats[names[code]] and kind ~= ARGMAX and F32 or result_code(op, kind, code, {})
+    local result = floats[names[code]] and not gives_index(kind) and F32 or result_code(op, kind, code, {})
     local dst = create(devices.of(C.steer_tensor_device(handle)), result, 0)
     reduce_into(dst, self, handle, kind, -1)
     local value = dst:item()
     dst:close()
-    return kind == ARGMAX and value + 1 or value
+    return gives_index(kind) and value + 1 or value
 end
 
 local function reduce(op, kind, self, dim, opts)
@@ -265,7 +277,7 @@ local function reduce(op, kind, self, dim, opts)
     for i = 0, ndim - 2 do dims[i] = C.steer_tensor_size(handle, i < d and i or i + 1) end
     local dst = create(devices.of(C.steer_tensor_device(handle)), result, ndim - 1)
     reduce_into(dst, self, handle, kind, d)
-    if kind == ARGMAX then dst:add_(1) end
+    if gives_index(kind) then dst:add_(1) end
     return opts.keepdim and dst:unsqueeze(d + 1) or dst
 end
 
@@ -299,10 +311,73 @@ function methods:argmax(dim, opts)
     return reduce("tensor_argmax", ARGMAX, self, dim, opts)
 end
 
---- Gives the Euclidean norm along a dimension, or of everything; as sum, but the tensor is f32 unless opts.dtype says
--- otherwise.
-function methods:norm(dim, opts)
-    return reduce("tensor_norm", NORM, self, dim, opts)
+--- Gives the index of the first least element; as argmax.
+function methods:argmin(dim, opts)
+    return reduce("tensor_argmin", ARGMIN, self, dim, opts)
+end
+
+--- A variance or standard deviation; `dim` may be the options.
+local function spread(op, sample, population, self, dim, opts)
+    if type(dim) == "table" then dim, opts = nil, dim end
+    local given = options.check(op, opts, spread_options)
+    local correction = check.integer(op, "opts.correction", given.correction or 1, 0, 1)
+    local rest = (given.dtype or given.keepdim) and { dtype = given.dtype, keepdim = given.keepdim } or nil
+    return reduce(op, correction == 1 and sample or population, self, dim, rest)
+end
+
+--- Gives the variance along a dimension, or of everything, of a sample: squared distances from the mean over n - 1, NaN
+-- of one element. As mean; computed in f64.
+-- @tparam[opt] number dim
+-- @tparam[opt] table opts correction=0 divides by n; keepdim, dtype as of sum. t:var{correction = 0} is of everything
+function methods:var(dim, opts)
+    return spread("tensor_var", VAR, POPULATION_VAR, self, dim, opts)
+end
+
+--- Gives the standard deviation along a dimension, or of everything: the root of var, with its options.
+function methods:std(dim, opts)
+    return spread("tensor_std", STD, POPULATION_STD, self, dim, opts)
+end
+
+--- Sorts out what a norm was asked for: p, dim, options.
+-- A number alone is a dimension. Elsewhere it is p, so where both readings are likely it is refused.
+local function read_norm(op, ndim, p, dim, opts)
+    if type(p) == "table" then
+        local given = options.check(op, p, norm_options)
+        local rest = (given.dtype or given.keepdim) and { dtype = given.dtype, keepdim = given.keepdim } or nil
+        return given.p or 2, given.dim, rest
+    elseif type(dim) == "number" then
+        return p, dim, opts
+    end
+    if opts ~= nil then check.type(op, "dim", dim, "number", "a number between p and the options") end
+    if type(p) == "number" and (ndim == 1 and p == 1 and dim == nil or p > ndim or p % 1 ~= 0) then
+        local all = p == math.huge and "math.huge" or ("%.14g"):format(p)
+        raise("invalid_argument", op, "dim: %s alone is a dimension; write t:norm() for the Euclidean norm of "
+            .. "everything, t:norm{p = %s} for another, t:norm(p, dim) for one along a dimension", all, all)
+    end
+    return 2, p, dim
+end
+
+--- Gives a norm along a dimension, or of everything; as sum, but the tensor is f32 unless opts.dtype says otherwise.
+-- t:norm() is the Euclidean norm of everything and t:norm(dim) that along a dimension; t:norm(p, dim) has p = 1 (the
+-- sum of magnitudes), 2 or math.huge (the greatest magnitude), and t:norm{p = 1} is of everything.
+-- @param[opt] p number; a number alone is a dimension. Or a table {p=, dim=, keepdim=, dtype=}
+-- @tparam[opt] number dim
+-- @tparam[opt] table opts keepdim, dtype
+function methods:norm(p, dim, opts)
+    local op = "tensor_norm"
+    p, dim, opts = read_norm(op, C.steer_tensor_ndim(use(self, op, "self")), p, dim, opts)
+    if p == 2 then return reduce(op, NORM, self, dim, opts) end
+    if p ~= 1 and p ~= math.huge then
+        raise("invalid_argument", op, "p: expected 1, 2 or math.huge, got %s", check.describe(p))
+    end
+    if dim ~= nil then
+        opts = options.check(op, opts, reduce_options)
+        opts = { keepdim = opts.keepdim, dtype = opts.dtype or "f32" }
+    end
+    local magnitudes = self:abs()
+    local result = reduce(op, p == 1 and SUM or MAX, magnitudes, dim, opts)
+    magnitudes:close()
+    return result
 end
 
 -- ---- Rows and products ---------------------------------------------------------------------------------------------
@@ -376,5 +451,9 @@ function methods:dot(other)
     return value
 end
 
--- The three enumerations above are fixed by the interface.
-assert(DIV == tonumber(C.STEER_DIV) and NORM == tonumber(C.STEER_NORM) and SUB == tonumber(C.STEER_SUB))
+-- The enumerations above are fixed by the interface.
+assert(DIV == tonumber(C.STEER_DIV) and NORM == tonumber(C.STEER_NORM) and ARGMIN == tonumber(C.STEER_ARGMIN))
+
+-- For _map.
+base.binary, base.check_alike, base.check_scalar, base.create_broadcast = binary, check_alike, check_scalar,
+    create_broadcast

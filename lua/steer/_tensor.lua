@@ -385,13 +385,20 @@ function methods:contiguous()
     return self:is_contiguous() and self:alias() or self:clone()
 end
 
--- What tensors of other libraries have, by the names that they have here.
+-- What tensors of other libraries have, and what to write here.
 local ELSEWHERE = {
     view = "reshape", permute = "transpose", t = "transpose", T = "transpose", dim = "t.ndim", size_ = "size",
-    mm = "matmul", bmm = "matmul", tolist = "totable", cpu = 't:to("cpu")', cuda = 't:to("cuda:0")',
+    mm = "matmul", bmm = "matmul", mv = "matmul", tolist = "totable", cpu = 't:to("cpu")', cuda = 't:to("cuda:0")',
     half = 't:to("f16")', float = 't:to("f32")', bfloat16 = 't:to("bf16")', type = "t.dtype", detach = "clone",
-    nelement = "numel", numpy = "totable", copy = "clone", expand = "broadcasting", norm_ = "normalize",
-    pow = "t * t", sqrt = "t:totable()", abs = "t:totable()", data_ptr = "data", index_select = "select or narrow",
+    nelement = "numel", numpy = "totable", copy = "clone", expand = "broadcasting", expand_as = "broadcasting",
+    norm_ = "normalize", data_ptr = "data", square = "t * t", reciprocal = "1 / t", rsqrt = "t ^ -0.5", neg = "-t",
+    negative = "-t", clip = "clamp", relu = "t:clamp(0)", isnan = "t:ne(t)", any = "mask:max()", all = "mask:min()",
+    logical_not = "mask:eq(0)", logical_and = "mask * other", logical_or = "mask:maximum(other)",
+    masked_fill = "steer.tensor.where(mask, x, t)", greater = "gt", less = "lt", equal = "eq", amax = "max",
+    amin = "min", median = "t:quantile(0.5)", argsort = "local _, indices = t:sort()", take_along_dim = "gather",
+    masked_select = "steer.tensor.where(mask, t, x)", cosine_similarity = "cosine", kthvalue = "sort",
+    flatten = "t:reshape(-1)", split = "narrow", chunk = "narrow", log_softmax = "t:softmax():log()",
+    log2 = "t:log() / math.log(2)", exp2 = "2 ^ t", take = "index_select", isinf = "t:abs():eq(math.huge)",
 }
 
 -- ---- Metatable -----------------------------------------------------------------------------------------------------
@@ -418,11 +425,20 @@ end
 
 --- Operators that tensors do not have, each with what to write instead.
 for event, text in pairs {
-    lt = "comparing tensors: compare numbers, as in t:get(1) < x", le = "comparing tensors: compare numbers, as in "
-        .. "t:get(1) <= x", pow = "a ^ b: multiply, as in t * t", mod = "a % b: there is no remainder of tensors",
-    concat = "a .. b: a tensor is no text, write tostring(t)",
+    mod = "a % b: there is no remainder of tensors", concat = "a .. b: a tensor is no text, write tostring(t)",
 } do
     M.metatable["__" .. event] = function() return raise("unsupported", "tensor", "%s", text) end
+end
+
+-- Lua makes true or false of what a comparison gives, and writes h > x as x < h.
+for event, sides in pairs { lt = { "lt", "gt" }, le = { "le", "ge" } } do
+    M.metatable["__" .. event] = function(a, b)
+        local swapped = not is(a)
+        local other = swapped and a or b
+        return raise("unsupported", "tensor", "comparing tensors: Lua's operators give one truth value; write h:%s(%s) "
+            .. "for a mask of all elements, or compare numbers, as in t:get(1) < x", sides[swapped and 2 or 1],
+            type(other) == "number" and ("%.14g"):format(other) or "x")
+    end
 end
 
 --- ipairs(t) gives the rows, where LuaJIT asks for it; `for i = 1, #t do local row = t[i] ... end` does so everywhere.

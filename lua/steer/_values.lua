@@ -4,8 +4,10 @@ local ffi = require "ffi"
 local c = require "steer._c"
 local check = require "steer._check"
 local devices = require "steer.device"
+local options = require "steer._options"
 local raise = require("steer._error").raise
 local base = require "steer._tensor"
+local walk = require "steer._walk"
 
 local C = c.C
 local methods, use, dims = base.methods, base.use, base.dims
@@ -135,10 +137,14 @@ local function place(path, depth)
     return text
 end
 
---- Finds the shape of nested tables by their first elements.
-local function table_shape(op, values)
+--- Finds the shape of nested tables by their first elements; tables that have `field` (if it is given) are elements.
+local function table_shape(op, values, field)
     local shape = {}
-    while type(values) == "table" do
+    while type(values) == "table" and not (field and values[field] ~= nil) do
+        if field and #values == 0 and walk.first(values) ~= nil then
+            raise("invalid_argument", op, 'opts.field: the first element has no "%s"%s', field,
+                options.suggest(field, values))
+        end
         if #shape == MAX_DIMS then
             raise("invalid_argument", op, "values: nested deeper than %d tables, the most dimensions", MAX_DIMS)
         end
@@ -148,18 +154,20 @@ local function table_shape(op, values)
     return shape
 end
 
---- Makes a tensor of nested Lua tables of numbers, or a scalar of a number. f16 and bf16 are rounded from f32.
+--- Makes a tensor of nested Lua tables of numbers, or a scalar of a number; of tables that have `field`, of that field.
+-- f16 and bf16 are rounded from f32.
 -- @raise shape_mismatch if rows differ in length; invalid_argument for a value that is not a number, or that an integer
 -- dtype cannot hold
-function M.from(op, values, device, code)
+function M.from(op, values, device, code, field)
     if type(values) ~= "table" then check.number(op, "values", values) end
-    local shape = table_shape(op, values)
+    local shape = table_shape(op, values, field)
     local dtype = base.dtype_names[code]
     local wide = pointers[dtype] and dtype or "f32"
     local host = base.create(devices.open("cpu"), base.dtype_codes[wide], base.read_shape(op, shape))
     local data, range, position, path = ffi.cast(pointers[wide], host:data()), ranges[dtype], 0, {}
 
     local function put(value, depth)
+        if field and type(value) == "table" then value = value[field] end
         if type(value) ~= "number" then
             raise(type(value) == "table" and "shape_mismatch" or "invalid_argument", op,
                 "%s: expected a number, got %s", place(path, depth), check.describe(value))

@@ -1,4 +1,4 @@
---- steer.tensor: making tensors. Their methods are in _tensor (views, copies), _math and _values.
+--- steer.tensor: making tensors. Their methods are in _tensor (views, copies), _math, _map, _pick and _values.
 -- Common options: dtype ("f32" unless given; "f16" "bf16" "i32" "i64" "u8") and device (an id or a device; the default
 -- device unless given). A shape is a list of sizes, 0 and up, of at most 8 dimensions; {} makes a scalar.
 local ffi = require "ffi"
@@ -8,7 +8,7 @@ local devices = require "steer.device"
 local options = require "steer._options"
 local raise = require("steer._error").raise
 local base = require "steer._tensor"
-require "steer._math"
+require "steer._pick"
 local values = require "steer._values"
 require "steer._print"
 
@@ -79,14 +79,15 @@ function T.arange(n, opts)
     return tensor
 end
 
---- Makes a tensor of nested Lua tables of numbers, or a scalar of a number: T.from({{1, 2}, {3, 4}}).
+--- Makes a tensor of nested Lua tables of numbers, or a scalar of a number: T.from({{1, 2}, {3, 4}}). Of results that
+-- are tables it takes a field: T.from(lm:score(requests), {field = "probability"}) is [requests, options].
 -- @tparam table|number numbers
--- @tparam[opt] table opts dtype, device
+-- @tparam[opt] table opts dtype, device, field
 -- @raise shape_mismatch if rows differ in length; invalid_argument for a value that is not a number, or that an integer
 -- dtype cannot hold
 function T.from(numbers, opts)
-    local device, code = read("tensor_from", opts)
-    return values.from("tensor_from", numbers, device, code)
+    local device, code, given = read("tensor_from", opts, { dtype = "string", device = true, field = "string" })
+    return values.from("tensor_from", numbers, device, code, given.field)
 end
 
 -- ---- Random numbers ------------------------------------------------------------------------------------------------
@@ -201,6 +202,14 @@ function T.stack(list, dim)
     return T.cat(views, dim or 1)
 end
 
+--- Chooses element by element: a where the mask is not 0, else b. Shapes broadcast; bits are kept.
+-- @tparam tensor mask u8, as comparisons give it: T.where(h:gt(0), h, 0)
+-- @param a number or tensor
+-- @param b number, or a tensor of a's dtype and device; two numbers give f32
+function T.where(mask, a, b)
+    return base.where("tensor_where", mask, a, b)
+end
+
 -- ---- Foreign memory ------------------------------------------------------------------------------------------------
 
 local wrap_known = { dtype = "string", device = true, strides = "table", keep = true }
@@ -278,8 +287,9 @@ return setmetatable(T, {
     __call = function(_, numbers, opts) return T.from(numbers, opts) end,
     __index = function(_, name)
         if type(name) ~= "string" then return nil end
-        local ours = ELSEWHERE[name]
+        local ours = ELSEWHERE[name] and ": use steer.tensor." .. ELSEWHERE[name]
+            or base.methods[name] and (": it is a method, as in t:%s(...)"):format(name)
         return raise("invalid_argument", "tensor", "there is no steer.tensor.%s%s", name, ours
-            and (": use steer.tensor.%s"):format(ours) or options.suggest(name, T, "steer.tensor.", ""))
+            or options.suggest(name, T, "steer.tensor.", ""))
     end,
 })

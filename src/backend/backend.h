@@ -15,7 +15,7 @@
 extern "C" {
 #endif
 
-enum { STEER_BACKEND_ABI = 9 };
+enum { STEER_BACKEND_ABI = 10 };
 
 /* Where the elements of a tensor are. Strides in elements, 0 for a broadcast dimension. */
 typedef struct steer_view {
@@ -100,14 +100,26 @@ typedef struct steer_backend {
     int (*fill)(void *device, const steer_view *dst, double value);
     int (*arange)(void *device, const steer_view *dst, double start, double step);
     int (*random)(void *device, const steer_view *dst, steer_random kind, uint64_t seed);
+    int (*unary)(void *device, const steer_view *dst, const steer_view *a, steer_unary op);
+    /* a and b have one dtype, which is dst's unless op compares: dst is u8 then. */
     int (*binary)(void *device, const steer_view *dst, const steer_view *a, const steer_view *b,
                   steer_binary op, double alpha);
     int (*scalar)(void *device, const steer_view *dst, const steer_view *a, steer_binary op, double value);
+    int (*where)(void *device, const steer_view *dst, const steer_view *mask, const steer_view *a,
+                 const steer_view *b);
     /* src is [outer, n, inner] with any strides, dst [outer, inner]: the middle dimension is reduced. */
     int (*reduce)(void *device, const steer_view *dst, const steer_view *src, steer_reduce op);
     /* src and dst are [outer, n, inner]; along the middle dimension. */
     int (*normalize)(void *device, const steer_view *dst, const steer_view *src);
     int (*softmax)(void *device, const steer_view *dst, const steer_view *src);
+    int (*cumsum)(void *device, const steer_view *dst, const steer_view *src);
+    /* All contiguous [rows, n]. */
+    int (*sort)(void *device, const steer_view *values, const steer_view *indices, const steer_view *src,
+                int32_t descending);
+    /* dst and index are [outer, k, inner], src is [outer, n, inner], with any strides; indices count from base and lie
+     * inside. */
+    int (*take)(void *device, const steer_view *dst, const steer_view *src, const steer_view *index,
+                int64_t base);
     /* dst [b,m,n] = a [b,m,k] @ b [b,k,n], float dtypes, all equal; dst contiguous; a batch stride may be 0. a and b
      * have stride 1 in one of their last two dimensions. */
     int (*matmul)(void *device, const steer_view *dst, const steer_view *a, const steer_view *b);

@@ -25,12 +25,12 @@ int steer_compute_check_float(const steer_tensor *tensor, const char *name) {
                       steer_dtype_name(tensor->view.dtype));
 }
 
-int steer_compute_check_shape(const steer_tensor *dst, int32_t ndim, const int64_t *shape) {
+int steer_compute_check_shape(const steer_tensor *dst, const char *name, int32_t ndim, const int64_t *shape) {
     char text[128], expected[128];
     int same = dst->view.ndim == ndim;
     for (int32_t d = 0; same && d < ndim; d++) same = dst->view.shape[d] == shape[d];
     if (same) return STEER_OK;
-    return STEER_FAIL(STEER_E_SHAPE_MISMATCH, "dst: has shape %s, expected %s",
+    return STEER_FAIL(STEER_E_SHAPE_MISMATCH, "%s: has shape %s, expected %s", name,
                       steer_shape_text(text, sizeof text, dst->view.ndim, dst->view.shape),
                       steer_shape_text(expected, sizeof expected, ndim, shape));
 }
@@ -66,60 +66,124 @@ int steer_compute_random(steer_tensor *dst, steer_random kind, uint64_t seed) {
     return device->backend->random(device->state, &dst->view, kind, seed);
 }
 
+/* ---- Elementwise ---------------------------------------------------------------------------------------------- */
+
+/* An operand on its way to a backend: broadcast to dst's shape, and kept apart from dst where they overlap. */
+typedef struct taken {
+    steer_tensor *tensor; /* retained */
+    steer_view view;
+} taken;
+
+static void release_operands(taken *list, int count) {
+    for (int i = 0; i < count; i++) steer_tensor_release(list[i].tensor);
+}
+
+/* Readies the operands of an operation, after their checks. They are to be released, also when this fails. */
+static int take_operands(taken *list, int count, const steer_tensor *dst, steer_tensor *const *tensors) {
+    for (int i = 0; i < count; i++) {
+        STEER_TRY(steer_compute_detach(&list[i].tensor, dst, tensors[i], 1));
+        STEER_TRY(
+            steer_view_broadcast(&list[i].view, &list[i].tensor->view, dst->view.ndim, dst->view.shape, "a"));
+    }
+    return STEER_OK;
+}
+
+static int check_operand(const steer_tensor *operand, const char *name, const steer_tensor *dst) {
+    steer_view ignored;
+    STEER_TRY(steer_compute_check_device(operand, name, dst));
+    return steer_view_broadcast(&ignored, &operand->view, dst->view.ndim, dst->view.shape, name);
+}
+
+static int check_u8(const steer_tensor *tensor, const char *name, const char *why) {
+    if (tensor->view.dtype == STEER_U8) return STEER_OK;
+    return STEER_FAIL(STEER_E_DTYPE_MISMATCH, "%s: has dtype %s, expected u8, %s", name,
+                      steer_dtype_name(tensor->view.dtype), why);
+}
+
 /* An integer tensor computes with integers only: anything else would be rounded unseen. */
-static int check_whole(const steer_tensor *dst, const char *name, double value) {
-    if (steer_dtype_is_float(dst->view.dtype)) return STEER_OK;
+static int check_whole(const steer_tensor *a, const char *name, double value) {
+    if (steer_dtype_is_float(a->view.dtype)) return STEER_OK;
     if (value == trunc(value) && value >= -0x1p63 && value < 0x1p63) return STEER_OK;
     return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
                       "%s: is %.17g, expected an integer of 64 bits for a tensor of %s", name, value,
-                      steer_dtype_name(dst->view.dtype));
+                      steer_dtype_name(a->view.dtype));
 }
 
-static int check_operand(const steer_tensor *operand, const char *name, const steer_tensor *dst,
-                         steer_view *view) {
-    STEER_TRY(steer_compute_check_device(operand, name, dst));
-    STEER_TRY(steer_compute_check_dtype(operand, name, dst));
-    return steer_view_broadcast(view, &operand->view, dst->view.ndim, dst->view.shape, name);
+/* dst and a of a (op) b or of a (op) value. */
+static int check_left(const steer_tensor *dst, const steer_tensor *a, steer_binary op) {
+    STEER_TRY(check_operand(a, "a", dst));
+    if (op == STEER_POW) STEER_TRY(steer_compute_check_float(a, "a"));
+    STEER_TRY(op >= STEER_EQ ? check_u8(dst, "dst", "the dtype of comparisons")
+                             : steer_compute_check_dtype(a, "a", dst));
+    return steer_view_check_writable(&dst->view, "dst");
+}
+
+int steer_compute_unary(steer_tensor *dst, steer_tensor *a, steer_unary op) {
+    steer_device *device = steer_tensor_on(dst);
+    taken x = {NULL};
+    STEER_TRY(check_operand(a, "a", dst));
+    STEER_TRY(steer_compute_check_dtype(a, "a", dst));
+    if (op != STEER_ABS) STEER_TRY(steer_compute_check_float(a, "a"));
+    STEER_TRY(steer_view_check_writable(&dst->view, "dst"));
+    if (steer_view_numel(&dst->view) == 0) return STEER_OK;
+    int status = take_operands(&x, 1, dst, &a);
+    if (status == STEER_OK) status = device->backend->unary(device->state, &dst->view, &x.view, op);
+    release_operands(&x, 1);
+    return status;
 }
 
 int steer_compute_binary(steer_tensor *dst, steer_tensor *a, steer_tensor *b, steer_binary op, double alpha) {
     steer_device *device = steer_tensor_on(dst);
-    steer_tensor *x = NULL, *y = NULL;
-    steer_view left, right;
-    STEER_TRY(check_operand(a, "a", dst, &left));
-    STEER_TRY(check_operand(b, "b", dst, &right));
-    STEER_TRY(check_whole(dst, "alpha", alpha));
-    if (op == STEER_DIV && alpha != 1.0 && !steer_dtype_is_float(dst->view.dtype))
-        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "alpha: is %.17g, expected 1 when integers are divided",
-                          alpha);
-    STEER_TRY(steer_view_check_writable(&dst->view, "dst"));
+    taken both[2] = {{NULL}};
+    STEER_TRY(check_left(dst, a, op));
+    STEER_TRY(check_operand(b, "b", dst));
+    if (b->view.dtype != a->view.dtype)
+        return STEER_FAIL(STEER_E_DTYPE_MISMATCH, "b: has dtype %s, expected %s like a",
+                          steer_dtype_name(b->view.dtype), steer_dtype_name(a->view.dtype));
+    STEER_TRY(check_whole(a, "alpha", alpha));
+    if (alpha != 1.0 && (op > STEER_DIV || (op == STEER_DIV && !steer_dtype_is_float(a->view.dtype))))
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "alpha: is %.17g, expected 1 %s", alpha,
+                          op == STEER_DIV ? "when integers are divided"
+                                          : "unless something is added or multiplied");
     if (steer_view_numel(&dst->view) == 0) return STEER_OK;
-    int status = steer_compute_detach(&x, dst, a, 1);
-    if (status == STEER_OK) status = steer_compute_detach(&y, dst, b, 1);
-    if (status == STEER_OK) {
-        if (x != a) steer_view_broadcast(&left, &x->view, dst->view.ndim, dst->view.shape, "a");
-        if (y != b) steer_view_broadcast(&right, &y->view, dst->view.ndim, dst->view.shape, "b");
-        status = device->backend->binary(device->state, &dst->view, &left, &right, op, alpha);
-    }
-    steer_tensor_release(x);
-    steer_tensor_release(y);
+    steer_tensor *const tensors[] = {a, b};
+    int status = take_operands(both, 2, dst, tensors);
+    if (status == STEER_OK)
+        status = device->backend->binary(device->state, &dst->view, &both[0].view, &both[1].view, op, alpha);
+    release_operands(both, 2);
     return status;
 }
 
 int steer_compute_scalar(steer_tensor *dst, steer_tensor *a, steer_binary op, double value) {
     steer_device *device = steer_tensor_on(dst);
-    steer_tensor *x;
-    steer_view left;
-    STEER_TRY(check_operand(a, "a", dst, &left));
-    STEER_TRY(check_whole(dst, "value", value));
+    taken x = {NULL};
+    STEER_TRY(check_left(dst, a, op));
+    STEER_TRY(check_whole(a, "value", value));
     if (op == STEER_DIV && value == 0.0 && !steer_dtype_is_float(dst->view.dtype))
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "value: is 0, and integers cannot be divided by it");
+    if (steer_view_numel(&dst->view) == 0) return STEER_OK;
+    int status = take_operands(&x, 1, dst, &a);
+    if (status == STEER_OK) status = device->backend->scalar(device->state, &dst->view, &x.view, op, value);
+    release_operands(&x, 1);
+    return status;
+}
+
+int steer_compute_where(steer_tensor *dst, steer_tensor *mask, steer_tensor *a, steer_tensor *b) {
+    steer_device *device = steer_tensor_on(dst);
+    taken all[3] = {{NULL}};
+    STEER_TRY(check_operand(mask, "mask", dst));
+    STEER_TRY(check_u8(mask, "mask", "as comparisons give it"));
+    STEER_TRY(check_operand(a, "a", dst));
+    STEER_TRY(steer_compute_check_dtype(a, "a", dst));
+    STEER_TRY(check_operand(b, "b", dst));
+    STEER_TRY(steer_compute_check_dtype(b, "b", dst));
     STEER_TRY(steer_view_check_writable(&dst->view, "dst"));
     if (steer_view_numel(&dst->view) == 0) return STEER_OK;
-    STEER_TRY(steer_compute_detach(&x, dst, a, 1));
-    if (x != a) steer_view_broadcast(&left, &x->view, dst->view.ndim, dst->view.shape, "a");
-    int status = device->backend->scalar(device->state, &dst->view, &left, op, value);
-    steer_tensor_release(x);
+    steer_tensor *const tensors[] = {mask, a, b};
+    int status = take_operands(all, 3, dst, tensors);
+    if (status == STEER_OK)
+        status = device->backend->where(device->state, &dst->view, &all[0].view, &all[1].view, &all[2].view);
+    release_operands(all, 3);
     return status;
 }
 
@@ -200,7 +264,7 @@ static int check_product(const steer_tensor *dst, const steer_tensor *a, const s
     STEER_TRY(steer_compute_check_dtype(a, "a", dst));
     STEER_TRY(steer_compute_check_dtype(b, "b", dst));
     STEER_TRY(product_shape(&ndim, shape, &a->view, &b->view));
-    STEER_TRY(steer_compute_check_shape(dst, ndim, shape));
+    STEER_TRY(steer_compute_check_shape(dst, "dst", ndim, shape));
     return steer_view_check_writable(&dst->view, "dst");
 }
 

@@ -53,7 +53,8 @@ describe("README.md", function()
             local h4, h5, h6 = h(), h(), h()
             local _ = h4, h5, h6, g, happy, sad, other_happy, other_sad
         ]]
-        for _, heading in ipairs { "Finding a direction", "Which tokens, and when", "Compile modes and graphs" } do
+        for _, heading in ipairs { "Tensors", "Finding a direction", "Which tokens, and when",
+            "Compile modes and graphs" } do
             local text = assert(readme:match("## " .. heading .. ".-\n```\n(.-)```"), heading)
             text = text:gsub("\nsteer%.", "\nlocal _ = steer."):gsub("^steer%.", "local _ = steer.")
             local printed = run(prelude .. text, "scripts/steer run /dev/stdin")

@@ -96,6 +96,7 @@ local function reduction(d, fn)
             local rounded = helper.is_float[dtype] and d and dtype or "f32"
             bounds[i] = result[2] == 0 and 0
                 or helper.ulp(rounded, result[1]) / 2 * 1.01 + 2 * UNIT32 * math.abs(result[1]) + 1e-12 * result[2]
+                + (result[3] or 0)
         end
         return want, bounds, rest
     end
@@ -226,6 +227,65 @@ local function add_row(row)
     rows[#rows + 1] = row
 end
 
+-- Functions of one element: name -> exact value and how many times 4 roundings of f32 it may be off.
+local functions = {
+    exp = { math.exp }, log = { math.log }, sqrt = { math.sqrt }, asin = { math.asin }, acos = { math.acos },
+    tanh = { math.tanh }, sigmoid = { function(x) return 1 / (1 + math.exp(-x)) end },
+}
+for name, row in pairs(functions) do
+    add_row({ op = name, dtypes = FLOATS, cases = ONES, run = function(a) return a[name](a) end,
+        oracle = elementwise(function(x) return row[1](x), math.abs(row[1](x)) end) })
+end
+add_row({ op = "abs", dtypes = ALL, cases = ONES, run = function(a) return a:abs() end,
+    oracle = elementwise(function(x) return math.abs(x) end) })
+
+-- Comparisons, of values that are often equal.
+local comparisons = {
+    eq = function(x, y) return x == y end, ne = function(x, y) return x ~= y end,
+    lt = function(x, y) return x < y end, le = function(x, y) return x <= y end,
+    gt = function(x, y) return x > y end, ge = function(x, y) return x >= y end,
+}
+local function few(x) return math.floor(x) % 3 end
+local function mask(t)
+    assert.equal("u8", t.dtype)
+    return t
+end
+for name, holds in pairs(comparisons) do
+    add_row({ op = name, dtypes = ALL, cases = PAIRS, values = few, run = function(a, b) return mask(a[name](a, b)) end,
+        oracle = elementwise(function(x, y) return holds(x, y) and 1 or 0 end) })
+    add_row({ op = name .. " a number", dtypes = ALL, cases = ONES, values = few,
+        run = function(a) return mask(a[name](a, 1)) end,
+        oracle = elementwise(function(x) return holds(x, 1) and 1 or 0 end) })
+end
+
+local function to_power(x, y) return x ^ y, 4 * math.abs(x ^ y) end
+local function lesser(x, y) return math.min(x, y) end
+local function greater(x, y) return math.max(x, y) end
+for _, row in ipairs {
+    { op = "a:pow(b)", dtypes = FLOATS, cases = PAIRS, run = function(a, b) return a:pow(b) end,
+        oracle = elementwise(to_power) },
+    { op = "a ^ 3", dtypes = FLOATS, cases = ONES, run = function(a) return a ^ 3 end,
+        oracle = elementwise(function(x) return to_power(x, 3) end) },
+    { op = "2 ^ a", dtypes = FLOATS, cases = ONES, run = function(a) return 2 ^ a end,
+        oracle = elementwise(function(x) return to_power(2, x) end) },
+    { op = "minimum", dtypes = ALL, cases = PAIRS, run = function(a, b) return a:minimum(b) end,
+        oracle = elementwise(lesser) },
+    { op = "maximum", dtypes = ALL, cases = PAIRS, run = function(a, b) return a:maximum(b) end,
+        oracle = elementwise(greater) },
+    { op = "clamp from below", dtypes = ALL, cases = ONES, run = function(a) return a:clamp(1) end,
+        oracle = elementwise(function(x) return math.max(x, 1) end) },
+    { op = "clamp from above", dtypes = ALL, cases = PAIRS, run = function(a, b) return a:clamp(nil, b) end,
+        oracle = elementwise(lesser) },
+    { op = "clamp", dtypes = ALL, cases = ONES, run = function(a) return a:clamp { min = 0, max = 1 } end,
+        oracle = elementwise(function(x) return math.min(math.max(x, 0), 1) end) },
+    { op = "where", dtypes = ALL, cases = PAIRS, run = function(a, b) return T.where(a:gt(b), a, b) end,
+        oracle = elementwise(greater) },
+    { op = "where a number", dtypes = ALL, cases = ONES, run = function(a) return a:where(a:lt(1), 3) end,
+        oracle = elementwise(function(x) return x < 1 and x or 3 end) },
+} do
+    add_row(row)
+end
+
 -- Reductions along every dimension and of everything: name -> fn(line, dtype) giving value and size of the terms.
 local function line_sum(line, power)
     local sum, size = 0, 0
@@ -234,6 +294,12 @@ local function line_sum(line, power)
         sum, size = sum + term, size + math.abs(term)
     end
     return sum, size
+end
+
+local function variance(line)
+    local mean, squares = (line_sum(line)) / #line, 0
+    for _, x in ipairs(line) do squares = squares + (x - mean) ^ 2 end
+    return squares / (#line - 1), squares / (#line - 1)
 end
 
 local reductions = {
@@ -258,12 +324,25 @@ local reductions = {
         end
         return best, 0
     end,
+    argmin = function(line)
+        local best = 1
+        for i, x in ipairs(line) do
+            if x < line[best] then best = i end
+        end
+        return best, 0
+    end,
+    var = variance,
+    std = function(line)
+        local exact = math.sqrt((variance(line)))
+        return exact, exact
+    end,
 }
+local finds = { argmax = true, argmin = true }
+local floats_of_integers = { mean = true, norm = true, var = true, std = true }
 
 for name, fn in pairs(reductions) do
     add_row({ op = name .. "()", dtypes = ALL, cases = LINES, oracle = reduction(nil, fn), run = function(a)
-        return T.from(a[name](a), { dtype = (name == "mean" or name == "norm" or helper.is_float[a.dtype]) and "f32"
-            or "i64" })
+        return T.from(a[name](a), { dtype = (floats_of_integers[name] or helper.is_float[a.dtype]) and "f32" or "i64" })
     end })
     for d = 1, 2 do
         add_row({ op = name .. "(" .. d .. ")", dtypes = ALL, cases = LINES, oracle = reduction(d, fn),
@@ -271,12 +350,133 @@ for name, fn in pairs(reductions) do
     end
     add_row({ op = name .. "(-1, keepdim, f32)", dtypes = FLOATS, cases = { { { 4, 50 } } },
         run = function(a)
-            local kept = a[name](a, -1, { keepdim = true, dtype = name ~= "argmax" and "f32" or nil })
+            local kept = a[name](a, -1, { keepdim = true, dtype = not finds[name] and "f32" or nil })
             assert.same({ 4, 1 }, kept:shape())
             return kept:squeeze(2)
         end,
         oracle = function(case, values) return reduction(2, fn)(case, values, "f32") end })
 end
+
+local ORDERED = { { { 5, 7 } }, { { 3, 40, 6 } }, { { 1, 1 } }, { { 2, 1100 } } }
+
+-- Sorting and what is made of it; equal elements keep their order.
+local function in_order(line, descending)
+    local places = {}
+    for i = 1, #line do places[i] = i end
+    table.sort(places, function(i, k)
+        local x, y = line[i], line[k]
+        if x ~= y then return (x < y) ~= (descending or false) end
+        return i < k
+    end)
+    return places
+end
+
+local function quantile(q)
+    return function(line)
+        local places, place = in_order(line), q * (#line - 1) + 1
+        local low = line[places[math.floor(place)]]
+        local high = line[places[math.ceil(place)]]
+        local size = math.abs(low) + math.abs(high)
+        return low + (high - low) * (place % 1), size, 4 * UNIT32 * size
+    end
+end
+
+-- fn(line) -> a list of exact values along d, of any length.
+local function lines_to_lists(d, fn)
+    local lines = over_lines(d, fn)
+    return function(case, values, dtype)
+        local results, _, outer, _, inner = lines(case, values, dtype)
+        local want, bounds, shape = {}, {}, { unpack(case[1]) }
+        shape[d] = #results[1][1]
+        for o = 0, outer - 1 do
+            for k = 1, shape[d] do
+                for i = 1, inner do
+                    local result = results[o * inner + i]
+                    want[#want + 1] = result[1][k]
+                    bounds[#want] = result[2] and helper.ulp(dtype, result[1][k]) / 2 * 1.01
+                        + 2 * UNIT32 * math.abs(result[1][k]) + 1e-12 * result[2] or 0
+                end
+            end
+        end
+        return want, bounds, shape
+    end
+end
+
+local function picked(line, places, n)
+    local list = {}
+    for i = 1, n or #places do list[i] = line[places[i]] end
+    return list
+end
+
+local function some_indices(n) return { n, 1, math.ceil(n / 2), n } end
+
+for d = 1, 2 do
+    for _, descending in ipairs { false, true } do
+        local name = ("sort(%d, %s)"):format(d, descending and "descending" or "ascending")
+        add_row({ op = name, dtypes = ALL, cases = ORDERED,
+            run = function(a) return (a:sort(d, { descending = descending })) end,
+            oracle = lines_to_lists(d, function(line) return picked(line, in_order(line, descending)) end) })
+        add_row({ op = "indices of " .. name, dtypes = ALL, cases = ORDERED, values = few,
+            run = function(a) return (select(2, a:sort(d, { descending = descending }))) end,
+            oracle = lines_to_lists(d, function(line) return in_order(line, descending) end) })
+    end
+    add_row({ op = "topk(1, " .. d .. ")", dtypes = ALL, cases = ORDERED, run = function(a) return (a:topk(1, d)) end,
+        oracle = lines_to_lists(d, function(line) return { math.max(unpack(line)) } end) })
+    add_row({ op = "quantile(0.3, " .. d .. ")", dtypes = ALL, cases = ORDERED,
+        run = function(a) return a:quantile(0.3, d) end, oracle = reduction(d, quantile(0.3)) })
+    add_row({ op = "index_select(" .. d .. ")", dtypes = ALL, cases = ORDERED,
+        run = function(a) return a:index_select(d, some_indices(a:size(d))) end,
+        oracle = lines_to_lists(d, function(line) return picked(line, some_indices(#line)) end) })
+    add_row({ op = "gather(" .. d .. ")", dtypes = ALL, cases = ORDERED,
+        run = function(a) return a:gather(d, (select(2, a:sort(d)))) end,
+        oracle = lines_to_lists(d, function(line) return picked(line, in_order(line)) end) })
+    add_row({ op = "cumsum(" .. d .. ")", dtypes = ALL, cases = ORDERED, run = function(a) return a:cumsum(d) end,
+        oracle = lines_to_lists(d, function(line, dtype)
+            local sum, size, list = 0, 0, {}
+            for i, x in ipairs(line) do
+                sum, size = sum + x, size + math.abs(x)
+                list[i] = sum
+            end
+            return list, helper.is_float[dtype] and size or nil
+        end) })
+end
+add_row({ op = "quantile(0.5)", dtypes = ALL, cases = ORDERED, oracle = reduction(nil, quantile(0.5)),
+    run = function(a) return T.from(a:quantile(0.5)) end })
+for _, norm in ipairs {
+    { "t:norm(1, 2)", function(a) return a:norm(1, 2) end, function(line)
+        local sum = 0
+        for _, x in ipairs(line) do sum = sum + math.abs(x) end
+        return sum, sum
+    end },
+    { "t:norm(math.huge, 2)", function(a) return a:norm(math.huge, 2) end, function(line)
+        local most = 0
+        for _, x in ipairs(line) do most = math.max(most, math.abs(x)) end
+        return most, 0
+    end },
+} do
+    add_row({ op = norm[1], dtypes = ALL, cases = ORDERED, run = norm[2], oracle = reduction(2, norm[3]) })
+end
+add_row({ op = "cosine", dtypes = FLOATS, cases = { { { 5, 7 }, { 7 } }, { { 3, 1, 300 }, { 4, 300 } } },
+    nonzero = true, run = function(a, b) return a:cosine(b) end, oracle = function(case, values)
+        local n, shape = case[1][#case[1]], broadcast_shape(case[1], case[2])
+        shape[#shape] = 1
+        local function rows_of(from)
+            local heads = { unpack(from) }
+            heads[#heads] = 1
+            return broadcast_index(heads, shape)
+        end
+        local first, second, want, bounds = rows_of(case[1]), rows_of(case[2]), {}, {}
+        for r = 1, helper.count(shape) do
+            local ab, aa, bb = 0, 0, 0
+            for k = 1, n do
+                local x, y = values[1][(first[r] - 1) * n + k], values[2][(second[r] - 1) * n + k]
+                ab, aa, bb = ab + x * y, aa + x * x, bb + y * y
+            end
+            want[r], bounds[r] = ab / math.sqrt(aa * bb), 8 * UNIT32
+        end
+        shape[#shape] = nil
+        return want, bounds, shape
+    end })
 
 for d = 1, 2 do
     add_row({ op = "softmax(" .. d .. ")", dtypes = FLOATS, cases = LINES, run = function(a) return a:softmax(d) end,
@@ -304,10 +504,9 @@ local function operands(row, case, dtype, layout)
     local tensors, values = {}, {}
     for i, shape in ipairs(case) do
         values[i] = helper.values(dtype, helper.count(shape))
-        if row.nonzero then
-            for k, x in ipairs(values[i]) do
-                if x == 0 then values[i][k] = 1 end
-            end
+        for k, x in ipairs(values[i]) do
+            if row.values then values[i][k] = row.values(x) end
+            if row.nonzero and x == 0 then values[i][k] = 1 end
         end
         tensors[i] = helper.make(values[i], shape, dtype, layout)
     end

@@ -70,6 +70,17 @@ describe("making tensors", function()
         helper.fails("invalid_argument", "values: nested deeper than 8", T.from, { { { { { { { { { 1 } } } } } } } } })
     end)
 
+    it("takes a field of results that are tables", function()
+        local scores = { { { p = 0.5, text = "a" }, { p = 0.25 } }, { { p = 1 }, { p = 0 } } }
+        assert.same({ { 0.5, 0.25 }, { 1, 0 } }, T.from(scores, on("f32", { field = "p" })):totable())
+        assert.same({ 1, 0 }, T.from(scores[2], on("u8", { field = "p" })):totable())
+        helper.fails("invalid_argument", 'the first element has no "q"', T.from, scores, { field = "q" })
+        helper.fails("invalid_argument", "values[2]: expected a number, got nothing", T.from, { { p = 1 }, {} },
+            { field = "p" })
+        helper.fails("invalid_argument", "values[1]: 0.5 does not fit i32", T.from, scores[1],
+            { field = "p", dtype = "i32" })
+    end)
+
     it("makes others like one", function()
         local t = from({ { 1, 2 } }, "f16")
         assert.same({ { 0, 0 } }, T.zeros_like(t):totable())

@@ -1,4 +1,4 @@
-/* elementwise.c: copy and conversion, fill, arange, random numbers, and a (op) b, element by element. */
+/* elementwise.c: copy and conversion, fill, arange and random numbers, element by element. */
 #include "backend/cpu/cpu.h"
 #include "backend/random.h"
 #include "tensor/dtype.h"
@@ -33,7 +33,7 @@ static void change_kind(steer_cpu_block *out, const steer_cpu_block *in, steer_d
 
 int steer_cpu_copy(void *device, const steer_view *dst, const steer_view *src) {
     steer_cpu_walk walk;
-    steer_cpu_walk_begin(&walk, dst, src, NULL);
+    steer_cpu_walk_begin(&walk, dst, src, NULL, NULL);
     int same_kind = steer_dtype_is_float(dst->dtype) == steer_dtype_is_float(src->dtype);
 #pragma omp parallel for schedule(static) if (steer_cpu_walk_is_large(&walk))
     for (int64_t index = 0; index < walk.pieces; index++) {
@@ -81,109 +81,13 @@ static void random_run(float *out, int64_t n, int64_t start, steer_random kind, 
 
 int steer_cpu_random(void *device, const steer_view *dst, steer_random kind, uint64_t seed) {
     steer_cpu_walk walk;
-    steer_cpu_walk_begin(&walk, dst, NULL, NULL);
+    steer_cpu_walk_begin(&walk, dst, NULL, NULL, NULL);
 #pragma omp parallel for schedule(static) if (steer_cpu_walk_is_large(&walk))
     for (int64_t index = 0; index < walk.pieces; index++) {
         steer_cpu_piece p = steer_cpu_walk_at(&walk, index);
         steer_cpu_block block;
         random_run(block.f, p.n, p.start, kind, dst->dtype, seed);
         steer_cpu_store(&block, dst->dtype, p.data[0], p.stride[0], p.n);
-    }
-    return STEER_OK;
-}
-
-/* a = a (op) b in f32. */
-static void apply_float(float *restrict a, const float *restrict b, steer_binary op, int64_t n) {
-    switch (op) {
-    case STEER_ADD:
-        for (int64_t i = 0; i < n; i++) a[i] += b[i];
-        break;
-    case STEER_SUB:
-        for (int64_t i = 0; i < n; i++) a[i] -= b[i];
-        break;
-    case STEER_MUL:
-        for (int64_t i = 0; i < n; i++) a[i] *= b[i];
-        break;
-    case STEER_DIV:
-        for (int64_t i = 0; i < n; i++) a[i] /= b[i];
-        break;
-    }
-}
-
-static int64_t divide(int64_t a, int64_t b) {
-    if (b == 0) return 0;
-    return b == -1 ? (int64_t)(0 - (uint64_t)a) : a / b; /* INT64_MIN / -1 wraps */
-}
-
-/* a = a (op) b in 64 bits, wrapping. */
-static void apply_int(int64_t *restrict a, const int64_t *restrict b, steer_binary op, int64_t n) {
-    switch (op) {
-    case STEER_ADD:
-        for (int64_t i = 0; i < n; i++) a[i] = (int64_t)((uint64_t)a[i] + (uint64_t)b[i]);
-        break;
-    case STEER_SUB:
-        for (int64_t i = 0; i < n; i++) a[i] = (int64_t)((uint64_t)a[i] - (uint64_t)b[i]);
-        break;
-    case STEER_MUL:
-        for (int64_t i = 0; i < n; i++) a[i] = (int64_t)((uint64_t)a[i] * (uint64_t)b[i]);
-        break;
-    case STEER_DIV:
-        for (int64_t i = 0; i < n; i++) a[i] = divide(a[i], b[i]);
-        break;
-    }
-}
-
-static void apply(steer_cpu_block *a, const steer_cpu_block *b, steer_dtype dtype, steer_binary op,
-                  int64_t n) {
-    if (steer_dtype_is_float(dtype))
-        apply_float(a->f, b->f, op, n);
-    else
-        apply_int(a->i, b->i, op, n);
-}
-
-/* Every element of a block, in the kind of `dtype`. */
-static void set_all(steer_cpu_block *block, steer_dtype dtype, double value) {
-    int64_t whole = steer_f64_to_int(value, INT64_MIN, INT64_MAX);
-    for (int64_t i = 0; i < STEER_CPU_BLOCK; i++) {
-        if (steer_dtype_is_float(dtype))
-            block->f[i] = (float)value;
-        else
-            block->i[i] = whole;
-    }
-}
-
-int steer_cpu_binary(void *device, const steer_view *dst, const steer_view *a, const steer_view *b,
-                     steer_binary op, double alpha) {
-    steer_cpu_walk walk;
-    steer_cpu_block alphas;
-    steer_cpu_walk_begin(&walk, dst, a, b);
-    set_all(&alphas, dst->dtype, alpha);
-#pragma omp parallel for schedule(static) if (steer_cpu_walk_is_large(&walk))
-    for (int64_t index = 0; index < walk.pieces; index++) {
-        steer_cpu_piece p = steer_cpu_walk_at(&walk, index);
-        steer_cpu_block x, y;
-        steer_cpu_load(&x, a->dtype, p.data[1], p.stride[1], p.n);
-        steer_cpu_load(&y, b->dtype, p.data[2], p.stride[2], p.n);
-        if (alpha != 1.0) apply(&y, &alphas, dst->dtype, STEER_MUL, p.n);
-        apply(&x, &y, dst->dtype, op, p.n);
-        steer_cpu_store(&x, dst->dtype, p.data[0], p.stride[0], p.n);
-    }
-    return STEER_OK;
-}
-
-int steer_cpu_scalar(void *device, const steer_view *dst, const steer_view *a, steer_binary op,
-                     double value) {
-    steer_cpu_walk walk;
-    steer_cpu_block values;
-    steer_cpu_walk_begin(&walk, dst, a, NULL);
-    set_all(&values, dst->dtype, value);
-#pragma omp parallel for schedule(static) if (steer_cpu_walk_is_large(&walk))
-    for (int64_t index = 0; index < walk.pieces; index++) {
-        steer_cpu_piece p = steer_cpu_walk_at(&walk, index);
-        steer_cpu_block x;
-        steer_cpu_load(&x, a->dtype, p.data[1], p.stride[1], p.n);
-        apply(&x, &values, dst->dtype, op, p.n);
-        steer_cpu_store(&x, dst->dtype, p.data[0], p.stride[0], p.n);
     }
     return STEER_OK;
 }

@@ -1,4 +1,4 @@
-/* reduce.c: sum, mean, max, min, argmax, norm, normalize and softmax along the middle of [outer, n, inner]. */
+/* reduce.c: reductions, normalize, softmax and cumulative sums along the middle of [outer, n, inner]. */
 #include "backend/cpu/cpu.h"
 #include "core/status.h"
 #include "tensor/dtype.h"
@@ -63,11 +63,13 @@ static inline int is_large(const steer_view *view) {
 typedef struct totals {
     double f[STEER_CPU_BLOCK];   /* of floats; sum of squares of any dtype */
     int64_t i[STEER_CPU_BLOCK];  /* of integers */
-    int64_t at[STEER_CPU_BLOCK]; /* position of the greatest */
+    int64_t at[STEER_CPU_BLOCK]; /* position of the greatest or least */
 } totals;
 
+static inline int is_least(steer_reduce op) { return op == STEER_MIN || op == STEER_ARGMIN; }
+
 static void totals_begin(totals *t, steer_reduce op, int64_t width) {
-    int most = op == STEER_MAX || op == STEER_ARGMAX, least = op == STEER_MIN;
+    int most = op == STEER_MAX || op == STEER_ARGMAX, least = is_least(op);
     for (int64_t k = 0; k < width; k++) {
         t->f[k] = most ? -INFINITY : least ? INFINITY : 0.0;
         t->i[k] = most ? INT64_MIN : least ? INT64_MAX : 0;
@@ -84,7 +86,7 @@ static void add_floats(totals *t, const float *x, const line *l, int64_t step, s
             f[k] += value;
         } else if (op == STEER_NORM) {
             f[k] += value * value;
-        } else if (is_first_nan || (op == STEER_MIN ? value < f[k] : value > f[k])) {
+        } else if (is_first_nan || (is_least(op) ? value < f[k] : value > f[k])) {
             f[k] = value;
             t->at[k] = l->position + (step ? 0 : i);
         }
@@ -97,7 +99,7 @@ static void add_ints(totals *t, const int64_t *x, const line *l, int64_t step, s
             t->i[k] = (int64_t)((uint64_t)t->i[k] + (uint64_t)x[i]);
         } else if (op == STEER_NORM) {
             t->f[k] += (double)x[i] * (double)x[i];
-        } else if (op == STEER_MIN ? x[i] < t->i[k] : x[i] > t->i[k]) {
+        } else if (is_least(op) ? x[i] < t->i[k] : x[i] > t->i[k]) {
             t->i[k] = x[i];
             t->at[k] = l->position + (step ? 0 : i);
         }
@@ -119,14 +121,38 @@ static void gather(totals *t, const steer_view *src, const columns *c, steer_red
         for (int64_t k = 0; k < c->width; k++) t->f[k] = sqrt(t->f[k]);
 }
 
+static inline int is_spread(steer_reduce op) { return op >= STEER_VAR && op <= STEER_POPULATION_STD; }
+
+/* Variance or standard deviation of each column, in t->f: a second pass around the mean loses nothing to rounding. */
+static void gather_spread(totals *t, const steer_view *src, const columns *c, steer_reduce op) {
+    double squares[STEER_CPU_BLOCK] = {0}, n = (double)src->shape[1];
+    int is_float = steer_dtype_is_float(src->dtype);
+    gather(t, src, c, STEER_SUM);
+    for (int64_t k = 0; k < c->width; k++) t->f[k] = (is_float ? t->f[k] : (double)t->i[k]) / n;
+    for (int64_t index = 0; index < c->lines; index++) {
+        line l = line_at(src, c, index);
+        steer_cpu_block x;
+        steer_cpu_load(&x, src->dtype, l.data, l.stride, l.count);
+        for (int64_t i = 0, k = 0; i < l.count; i++, k += c->step) {
+            double away = (is_float ? (double)x.f[i] : (double)x.i[i]) - t->f[k];
+            squares[k] += away * away;
+        }
+    }
+    int sample = op == STEER_VAR || op == STEER_STD, root = op == STEER_STD || op == STEER_POPULATION_STD;
+    for (int64_t k = 0; k < c->width; k++) {
+        double variance = squares[k] / (n - sample);
+        t->f[k] = root ? sqrt(variance) : variance;
+    }
+}
+
 /* The result of column k of integers: i64 arithmetic where the result is an integer. */
 static void finish_int(steer_cpu_block *out, const totals *t, int64_t k, steer_reduce op, int64_t n,
                        steer_dtype to) {
     if (steer_dtype_is_float(to))
-        out->f[k] = (float)(op == STEER_NORM   ? t->f[k]
-                            : op == STEER_MEAN ? (double)t->i[k] / (double)n
-                                               : (double)t->i[k]);
-    else if (op == STEER_NORM)
+        out->f[k] = (float)(op == STEER_NORM || is_spread(op) ? t->f[k]
+                            : op == STEER_MEAN                ? (double)t->i[k] / (double)n
+                                                              : (double)t->i[k]);
+    else if (op == STEER_NORM || is_spread(op))
         out->i[k] = steer_f64_to_int(t->f[k], steer_dtype_min(to), steer_dtype_max(to));
     else
         out->i[k] = op == STEER_MEAN ? t->i[k] / n : t->i[k];
@@ -139,9 +165,12 @@ int steer_cpu_reduce(void *device, const steer_view *dst, const steer_view *src,
         columns c = columns_at(src, group);
         totals t;
         steer_cpu_block out;
-        gather(&t, src, &c, op);
+        if (is_spread(op))
+            gather_spread(&t, src, &c, op);
+        else
+            gather(&t, src, &c, op);
         for (int64_t k = 0; k < c.width; k++) {
-            if (op == STEER_ARGMAX)
+            if (op == STEER_ARGMAX || op == STEER_ARGMIN)
                 out.i[k] = t.at[k];
             else if (steer_dtype_is_float(src->dtype))
                 out.f[k] = (float)(op == STEER_MEAN ? t.f[k] / (double)n : t.f[k]);
@@ -229,6 +258,29 @@ int steer_cpu_softmax(void *device, const steer_view *dst, const steer_view *src
         memset(sums, 0, (size_t)c.width * sizeof *sums);
         exponentials(dst, src, &c, t.f, sums, NULL);
         exponentials(dst, src, &c, t.f, NULL, sums);
+    }
+    return STEER_OK;
+}
+
+int steer_cpu_cumsum(void *device, const steer_view *dst, const steer_view *src) {
+    int is_float = steer_dtype_is_float(src->dtype);
+#pragma omp parallel for schedule(static) if (is_large(src))
+    for (int64_t group = 0; group < group_count(src); group++) {
+        columns c = columns_at(src, group);
+        totals t;
+        totals_begin(&t, STEER_SUM, c.width);
+        for (int64_t index = 0; index < c.lines; index++) {
+            line from = line_at(src, &c, index), to = line_at(dst, &c, index);
+            steer_cpu_block x;
+            steer_cpu_load(&x, src->dtype, from.data, from.stride, from.count);
+            for (int64_t i = 0, k = 0; i < from.count; i++, k += c.step) {
+                if (is_float)
+                    x.f[i] = (float)(t.f[k] += (double)x.f[i]);
+                else
+                    x.i[i] = t.i[k] = (int64_t)((uint64_t)t.i[k] + (uint64_t)x.i[i]);
+            }
+            steer_cpu_store(&x, dst->dtype, to.data, to.stride, to.count);
+        }
     }
     return STEER_OK;
 }

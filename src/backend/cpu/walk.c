@@ -54,23 +54,24 @@ static int continues(const steer_cpu_walk *walk, int32_t d) {
     return 1;
 }
 
-void steer_cpu_walk_begin(steer_cpu_walk *walk, const steer_view *a, const steer_view *b,
-                          const steer_view *c) {
+void steer_cpu_walk_begin(steer_cpu_walk *walk, const steer_view *a, const steer_view *b, const steer_view *c,
+                          const steer_view *d) {
     walk->view[0] = a;
     walk->view[1] = b;
     walk->view[2] = c;
-    walk->views = 1 + (b != NULL) + (c != NULL);
+    walk->view[3] = d;
+    walk->views = 1 + (b != NULL) + (c != NULL) + (d != NULL);
     walk->ndim = 0;
-    for (int32_t d = 0; d < a->ndim; d++) {
-        if (a->shape[d] == 1) continue;
+    for (int32_t dim = 0; dim < a->ndim; dim++) {
+        if (a->shape[dim] == 1) continue;
         int32_t last = walk->ndim - 1;
-        if (last >= 0 && continues(walk, d)) {
-            walk->shape[last] *= a->shape[d];
+        if (last >= 0 && continues(walk, dim)) {
+            walk->shape[last] *= a->shape[dim];
         } else {
             last = walk->ndim++;
-            walk->shape[last] = a->shape[d];
+            walk->shape[last] = a->shape[dim];
         }
-        for (int32_t k = 0; k < walk->views; k++) walk->stride[k][last] = walk->view[k]->stride[d];
+        for (int32_t k = 0; k < walk->views; k++) walk->stride[k][last] = walk->view[k]->stride[dim];
     }
     if (walk->ndim == 0) {
         walk->ndim = 1;
@@ -79,7 +80,7 @@ void steer_cpu_walk_begin(steer_cpu_walk *walk, const steer_view *a, const steer
     }
     walk->row_pieces = (walk->shape[walk->ndim - 1] + STEER_CPU_BLOCK - 1) / STEER_CPU_BLOCK;
     walk->pieces = walk->row_pieces;
-    for (int32_t d = 0; d < walk->ndim - 1; d++) walk->pieces *= walk->shape[d];
+    for (int32_t dim = 0; dim < walk->ndim - 1; dim++) walk->pieces *= walk->shape[dim];
 }
 
 steer_cpu_piece steer_cpu_walk_at(const steer_cpu_walk *walk, int64_t piece) {
@@ -88,7 +89,7 @@ steer_cpu_piece steer_cpu_walk_at(const steer_cpu_walk *walk, int64_t piece) {
     int64_t column = piece % walk->row_pieces * STEER_CPU_BLOCK;
     steer_cpu_piece out = {.n = walk->shape[last] - column, .start = row * walk->shape[last] + column};
     if (out.n > STEER_CPU_BLOCK) out.n = STEER_CPU_BLOCK;
-    int64_t offset[3] = {column * walk->stride[0][last], 0, 0};
+    int64_t offset[STEER_CPU_VIEWS] = {column * walk->stride[0][last]};
     for (int32_t k = 1; k < walk->views; k++) offset[k] = column * walk->stride[k][last];
     for (int32_t d = last - 1; d >= 0; d--) {
         int64_t index = row % walk->shape[d];
