@@ -458,6 +458,9 @@ typedef struct steer_sequence_desc {
     const int32_t *capture_groups;
     int32_t capture_generated;
     int32_t twin;
+    int32_t hold;
+    int32_t from;
+    int32_t reserved;
 } steer_sequence_desc;
 typedef struct steer_sequence_status {
     uint32_t struct_size;
@@ -466,6 +469,7 @@ typedef struct steer_sequence_status {
     int64_t generated;
     int64_t computed;
     int64_t shared;
+    int64_t begun;
     int64_t failed_at;
 } steer_sequence_status;
 typedef struct steer_session_stats {

@@ -11,6 +11,12 @@ static int is_before_choice(const steer_sequence *sequence, int64_t position) {
     return position + 1 == sequence->count && sequence->count < sequence->given + sequence->max_tokens;
 }
 
+/* A sequence or its twin: the one that is behind. */
+static steer_sequence *behind_of(steer_sequence *sequence) {
+    steer_sequence *twin = sequence->twin;
+    return twin && twin->computed < sequence->computed ? twin : sequence;
+}
+
 /* First position of a chunk that ends before `end` whose logits are wanted; `end` if none is. */
 static int64_t first_output(const steer_sequence *sequence, int64_t end) {
     int64_t first = end;
@@ -26,7 +32,8 @@ static int64_t first_output(const steer_sequence *sequence, int64_t end) {
 
 /* Gives the sequence a chunk of at most `rows` positions and `outputs` logits. */
 static void choose_chunk(steer_sequence *sequence, int64_t rows, int64_t outputs) {
-    const int64_t left = sequence->count - sequence->computed;
+    const int64_t left =
+        (steer_begin_layer(sequence) < 0 ? sequence->count : sequence->reach) - sequence->computed;
     int64_t chunk = left < rows ? left : rows;
     while (chunk > 0) {
         const int64_t end = sequence->computed + chunk, wanted = end - first_output(sequence, end);
@@ -41,7 +48,7 @@ static void choose_chunk(steer_sequence *sequence, int64_t rows, int64_t outputs
 
 /* A sequence and its twin: the one that is behind catches up, then both go on in step. */
 static void choose_pair(steer_sequence *leader, int64_t rows, int64_t outputs) {
-    steer_sequence *twin = leader->twin, *behind = leader->computed < twin->computed ? leader : twin;
+    steer_sequence *twin = leader->twin, *behind = behind_of(leader);
     const int64_t gap = leader->computed + twin->computed - 2 * behind->computed;
     if (gap > 0) {
         choose_chunk(behind, rows < gap ? rows : gap, outputs);
@@ -53,9 +60,23 @@ static void choose_pair(steer_sequence *leader, int64_t rows, int64_t outputs) {
 }
 
 /* Positions that a sequence, or its twin, still has to compute. */
-static int64_t left_of(const steer_sequence *sequence) {
-    const steer_sequence *twin = sequence->twin;
-    return sequence->count - (twin && twin->computed < sequence->computed ? twin : sequence)->computed;
+static int64_t left_of(steer_sequence *sequence) { return sequence->count - behind_of(sequence)->computed; }
+
+/* Where the rows of this step begin: prompts that begin at a later layer go first, those of one layer at a time. */
+static void choose_start(steer_session *session) {
+    session->start = -1;
+    session->origin = NULL;
+    for (int32_t i = 0; i < session->all_count && session->start < 0; i++) {
+        steer_sequence *sequence = session->all[i];
+        if (!sequence || sequence->slot < 0 || sequence->leader) continue;
+        session->start = steer_begin_layer(behind_of(sequence));
+        if (session->start >= 0) session->origin = sequence->from->capture;
+    }
+}
+
+static int starts_elsewhere(const steer_session *session, steer_sequence *sequence) {
+    const int32_t start = steer_begin_layer(behind_of(sequence));
+    return start != session->start || (start >= 0 && sequence->from->capture != session->origin);
 }
 
 /* Sequences that generate come first, one row each; the rest of the room goes to prompts in order of age. */
@@ -67,7 +88,7 @@ static void choose_chunks(steer_session *session) {
         for (int32_t i = 0; i < session->all_count && rows > 0; i++) {
             steer_sequence *sequence = session->all[i];
             if (!sequence || sequence->slot < 0 || sequence->leader) continue;
-            if ((left_of(sequence) > 1) != pass) continue;
+            if ((left_of(sequence) > 1) != pass || starts_elsewhere(session, sequence)) continue;
             if (!sequence->twin) {
                 choose_chunk(sequence, rows, outputs);
             } else {
@@ -118,6 +139,7 @@ static void write_rows(steer_session *session, steer_sequence *sequence) {
         const int64_t position = sequence->computed + i, n = row + i;
         at->ids[n] = sequence->tokens[position];
         session->wide_ids[n] = sequence->tokens[position];
+        at->origin[n] = session->start < 0 ? -1 : steer_begin_origin(sequence, position);
         at->sequence[n] = sequence->slot;
         at->positions[n] = (int32_t)position;
         at->turns[n] = (int32_t)(sequence->far ? session->model->near + position : position);
@@ -212,8 +234,9 @@ static void set_shape(steer_session *session) {
 }
 
 int steer_session_batch(steer_session *session) {
+    choose_start(session);
     choose_chunks(session);
-    session->generating = !session->no_graphs;
+    session->generating = !session->no_graphs && session->start < 0;
     for (int32_t s = 0; s < session->slots; s++)
         if (session->slot[s] && session->slot[s]->chunk)
             session->generating &= only_generates(session->slot[s]);

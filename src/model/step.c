@@ -73,6 +73,9 @@ static int forward(steer_session *session) {
                              .cache = &session->cache,
                              .sites = &sites,
                              .context = session,
+                             .start = session->start,
+                             .states = session->start < 0 ? NULL : session->origin->sums[0]->view.data,
+                             .origin = at->origin,
                              .stops =
                                  steer_device_is_cpu(session->model->device) && session->capture_count == 0,
                              .outputs = shape->outputs,
@@ -120,6 +123,7 @@ static int judge_outputs(steer_session *session) {
 }
 
 int steer_session_issue(steer_session *session) {
+    STEER_TRY(steer_begin_copy(session));
     STEER_TRY(forward(session));
     return judge_outputs(session);
 }
@@ -171,6 +175,7 @@ static void publish(steer_session *session, steer_sequence *sequence) {
 /* Gives blocks back that lie behind the windows of all layers. */
 static void forget_blocks(steer_session *session, steer_sequence *sequence) {
     int64_t widest = 0;
+    if (sequence->hold) return;
     for (int32_t layer = 0; layer < session->model->layers; layer++) {
         const int32_t window = session->model->layer[layer].window;
         if (window == 0) return;
@@ -216,6 +221,7 @@ static void note_issued(steer_session *session, steer_sequence *sequence) {
         const int32_t group = steer_sequence_group(sequence, sequence->computed + i);
         if (group >= 0) sequence->capture->counts[group]++;
     }
+    if (session->start >= 0) sequence->begun += sequence->chunk;
     sequence->computed += sequence->chunk;
     publish(session, sequence);
     forget_blocks(session, sequence);
