@@ -30,13 +30,20 @@ static int64_t first_output(const steer_sequence *sequence, int64_t end) {
     return first < sequence->computed ? sequence->computed : first;
 }
 
+int64_t steer_sequence_end(const steer_sequence *sequence) {
+    const steer_sequence *own = sequence->leader ? sequence->leader : sequence;
+    const int judged = own->max_tokens == 0 && own->logprobs_from > 0;
+    return sequence->count - (judged && own->logits_from < 0 && !own->capture && !own->hold);
+}
+
 /* Gives the sequence a chunk of at most `rows` positions and `outputs` logits. */
 static void choose_chunk(steer_sequence *sequence, int64_t rows, int64_t outputs) {
-    const int64_t left =
-        (steer_begin_layer(sequence) < 0 ? sequence->count : sequence->reach) - sequence->computed;
+    const int64_t end = steer_begin_layer(sequence) < 0 ? steer_sequence_end(sequence) : sequence->reach;
+    const int64_t left = end - sequence->computed;
     int64_t chunk = left < rows ? left : rows;
     while (chunk > 0) {
-        const int64_t end = sequence->computed + chunk, wanted = end - first_output(sequence, end);
+        const int64_t wanted =
+            sequence->computed + chunk - first_output(sequence, sequence->computed + chunk);
         if (wanted <= outputs) {
             sequence->outputs = wanted;
             break;
@@ -60,7 +67,9 @@ static void choose_pair(steer_sequence *leader, int64_t rows, int64_t outputs) {
 }
 
 /* Positions that a sequence, or its twin, still has to compute. */
-static int64_t left_of(steer_sequence *sequence) { return sequence->count - behind_of(sequence)->computed; }
+static int64_t left_of(steer_sequence *sequence) {
+    return steer_sequence_end(sequence) - behind_of(sequence)->computed;
+}
 
 /* Where the rows of this step begin: prompts that begin at a later layer go first, those of one layer at a time. */
 static void choose_start(steer_session *session) {

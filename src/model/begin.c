@@ -32,7 +32,7 @@ static int32_t last_plain_layer(const steer_session *session, const steer_sequen
 
 /* Positions from the start on that both sequences have and whose states were kept. */
 static int64_t common_positions(const steer_sequence *sequence, const steer_sequence *from) {
-    const int64_t most = sequence->given < from->given ? sequence->given : from->given;
+    const int64_t end = steer_sequence_end(sequence), most = end < from->given ? end : from->given;
     int64_t n = 0;
     while (n < most && sequence->tokens[n] == from->tokens[n] && from->capture_groups[n] >= 0 &&
            from->capture->counts[from->capture_groups[n]] == 1)

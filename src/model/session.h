@@ -207,6 +207,8 @@ int steer_begin_copy(const steer_session *session);
 
 /* batch.c: chooses the rows of a step and writes its arrays and requests; session->rows is 0 if nothing runs. */
 int steer_session_batch(steer_session *session);
+/* Positions of a sequence that are to be computed: all that are known, less the last where only the token itself is judged. */
+int64_t steer_sequence_end(const steer_sequence *sequence);
 /* Group of its capture that a position of a sequence goes to, -1: none. */
 int32_t steer_sequence_group(const steer_sequence *sequence, int64_t position);
 /* twin.c: checks that a sequence and its twin fit, and makes what holds their results. */

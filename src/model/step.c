@@ -236,7 +236,7 @@ static void note_results(steer_session *session, steer_sequence *sequence) {
     if (sequence->twin) steer_twin_note(session, sequence);
     if (sequence->outputs && session->at_host.output_slot[sequence->output + sequence->outputs - 1] >= 0)
         note_chosen(session, sequence);
-    else if (sequence->computed == sequence->count && sequence->max_tokens == 0)
+    else if (sequence->computed == steer_sequence_end(sequence) && sequence->max_tokens == 0)
         sequence->state = STEER_SEQUENCE_LENGTH;
     if (sequence->state != STEER_SEQUENCE_RUNNING) steer_session_retire(session, sequence);
 }

@@ -165,7 +165,7 @@ local function check_sequence(session, id, own)
         near(logprobs[i], row[token + 1], ("token %d: log probability"):format(i))
         check_choice(own, i, token, row)
     end
-    if status.computed < given then return end
+    if status.computed < math.max(1, given - 1) then return end
     check_steered(session, id, own, all, status.computed)
     if own.logprobs_from then
         for k, logprob in ipairs(session:logprobs(id)) do
