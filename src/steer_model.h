@@ -182,7 +182,7 @@ void steer_session_release(steer_session *session);
  * context or the cache has room for, a spec for layers that the model lacks; SHAPE_MISMATCH for vectors of another length. */
 int steer_session_add(int32_t *id, steer_session *session, const steer_sequence_desc *desc);
 /* Runs one step of all that run: a chunk of given tokens or the next token of each. *running: sequences that are not done. On an error
- * (INTERRUPTED too) the session is as before the step. */
+ * (INTERRUPTED too) the session is as before the step. OUT_OF_MEMORY where held sequences leave too few blocks for those that wait. */
 int steer_session_step(int32_t *running, steer_session *session);
 /* Where a sequence stands. */
 int steer_session_status(steer_sequence_status *out, steer_session *session, int32_t id);

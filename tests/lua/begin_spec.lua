@@ -1,4 +1,4 @@
--- Sequences that begin with kept states: their bits are those of the whole way, for every architecture; who may be begun from.
+-- Sequences that begin with kept states: their bits are those of the whole way; who may be begun from.
 -- devices: cpu cuda
 local helper = require "helper"
 local steer = require "steer"
