@@ -73,14 +73,14 @@ static int64_t left_of(steer_sequence *sequence) {
 
 /* Where the rows of this step begin: prompts that begin at a later layer go first, those of one layer at a time. */
 static void choose_start(steer_session *session) {
-    session->start = -1;
-    session->origin = NULL;
-    for (int32_t i = 0; i < session->all_count && session->start < 0; i++) {
-        steer_sequence *sequence = session->all[i];
-        if (!sequence || sequence->slot < 0 || sequence->leader) continue;
-        session->start = steer_begin_layer(behind_of(sequence));
-        if (session->start >= 0) session->origin = sequence->from->capture;
+    const steer_sequence *oldest = NULL;
+    for (int32_t s = 0; s < session->slots; s++) {
+        steer_sequence *sequence = session->slot[s];
+        if (!sequence || sequence->leader || steer_begin_layer(behind_of(sequence)) < 0) continue;
+        if (!oldest || sequence->id < oldest->id) oldest = sequence;
     }
+    session->start = oldest ? oldest->start : -1;
+    session->origin = oldest ? oldest->from->capture : NULL;
 }
 
 static int starts_elsewhere(const steer_session *session, steer_sequence *sequence) {
