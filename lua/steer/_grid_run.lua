@@ -220,11 +220,8 @@ local function begin(grid, count, each, room)
     local prompts, needs = tokens_of(grid.prompts), needs_of(grid, count)
     local how = { each = each, room = room }
     if #grid.layers_kept > 0 then
-        local ok, got = pcall(kept.keep, grid.lm, OP, prompts, grid.layers_kept, needs, grid.twin, how)
-        if ok then return got end
-        if type(got) ~= "table" or got.code ~= "out_of_memory" then error(got, 0) end
-        require("steer._warn").once("kept", "%s: %s: every case computes its prompts anew", OP, got.message)
-        grid.layers_kept = {}
+        local own = kept.keep(grid.lm, OP, prompts, grid.layers_kept, needs, grid.twin, how)
+        if own then return own end
     end
     if #prompts > 0 and (grid.twin or grid.steering.where or grid.steering.exclude) then
         jobs.begin(grid.lm, OP, prompts, needs, grid.twin, each, room)

@@ -49,15 +49,7 @@ function M.parts(lm, op, prompts, layers, longest, twins, budget)
     return parts
 end
 
---- Keeps prompts; gives what jobs.run takes as how.kept: `of` has the sequence of each prompt, by its list of ids.
--- @param lm model
--- @tparam string op
--- @tparam table prompts list of lists of ids
--- @tparam table layers ascending
--- @tparam table needs positions of the requests that come, for the size of the session
--- @tparam boolean twins whether there are twins among them
--- @tparam[opt] table how each, room as for jobs.run
-function M.keep(lm, op, prompts, layers, needs, twins, how)
+local function keep(lm, op, prompts, layers, needs, twins, how)
     local list, held, rows = {}, 0, 0
     for i, ids in ipairs(prompts) do
         local groups = {}
@@ -74,6 +66,22 @@ function M.keep(lm, op, prompts, layers, needs, twins, how)
     end, { kept = { session = session, of = {} } })
     session.calls, session.held = session.calls + 1, session.held + held
     return kept
+end
+
+--- Keeps prompts; gives what jobs.run takes as how.kept: `of` has the sequence of each prompt, by its list of ids.
+-- @param lm model
+-- @tparam string op
+-- @tparam table prompts list of lists of ids
+-- @tparam table layers ascending
+-- @tparam table needs positions of the requests that come, for the size of the session
+-- @tparam boolean twins whether there are twins among them
+-- @tparam[opt] table how each, room as for jobs.run
+-- @treturn table nil where memory is lacking, which is said
+function M.keep(lm, op, prompts, layers, needs, twins, how)
+    local ok, got = pcall(keep, lm, op, prompts, layers, needs, twins, how)
+    if ok then return got end
+    if type(got) ~= "table" or got.code ~= "out_of_memory" then error(got, 0) end
+    warn.once("kept", "%s: %s: every case computes its prompts anew", op, got.message)
 end
 
 --- Forgets what was kept.
