@@ -23,6 +23,7 @@ usage: steer run bench/model.lua [OPTIONS]
   --greedy          the greatest logit instead of sampling from all
   --rows N          most rows of a step (default: the session's)
   --grid            a grid of layers x 8 scales x 16 prompts, against its cases in batches and one after the other
+  --grid-size L,S,P,T  its layers, scales, prompts and tokens of a prompt (default: 32,8,16,64, of layers what there is)
   --load DIR        write each shape's weights there, time loading them, remove them (16 GB for llama-3.1-8b)
   --out DIR         write model.jsonl (raw samples) and model.md (the table) there
   --python COMMAND  Python with transformers (default: python3); --python none leaves it out
@@ -35,7 +36,7 @@ usage: steer run bench/model.lua [OPTIONS]
 local FLAGS = { quick = true, greedy = true, grid = true }
 local VALUES = {
     device = true, shapes = true, sequences = true, contexts = true, seconds = true, rows = true, load = true,
-    out = true, python = true, ["hf-seconds"] = true, ["hf-compile"] = true,
+    ["grid-size"] = true, out = true, python = true, ["hf-seconds"] = true, ["hf-compile"] = true,
 }
 local options = common.options(arg, "model.lua", HELP, FLAGS, VALUES)
 
@@ -63,14 +64,17 @@ local plan = {
     sequences = integers("sequences", quick and "1,4" or "1,8,64,256"), contexts = integers("contexts", "64"),
     prefill = quick and { sequences = 2, tokens = 64 } or { sequences = 8, tokens = 1024 }, load = options.load,
 }
--- The grid of a shape: of up to 32 layers.
+-- The grid of a shape: layers spread evenly over its own.
+local grid_size = integers("grid-size", quick and "32,2,2,16" or "32,8,16,64")
+if #grid_size ~= 4 then usage("--grid-size: %s, expected layers,scales,prompts,tokens", options["grid-size"]) end
 local function grid_of(shape)
-    local grid = {
-        layers = {}, scales = quick and { 1, 2 } or { -4, -3, -2, -1, 1, 2, 3, 4 }, prompts = quick and 2 or 16,
-        tokens = quick and 16 or 64, count = quick and 1 or 2, batched = quick and 4 or 256, alone = quick and 2 or 32,
-        device = device,
+    local own, grid = shape.config.num_hidden_layers, {
+        layers = {}, scales = {}, prompts = grid_size[3], tokens = grid_size[4], count = quick and 1 or 2,
+        batched = math.huge, alone = quick and 2 or 32, at_once = 1024, device = device,
     }
-    for layer = 0, math.min(32, shape.config.num_hidden_layers) - 1 do grid.layers[layer + 1] = layer end
+    local count = math.min(grid_size[1], own)
+    for i = 1, count do grid.layers[i] = math.floor((i - 1) * own / count) end
+    for i = 1, grid_size[2] do grid.scales[i] = i - math.floor(grid_size[2] / 2) - 0.5 end
     return grid
 end
 plan.grid = options.grid and grid_of

@@ -146,6 +146,12 @@ typedef struct steer_sequence_desc {
     const int32_t *capture_groups; /* [count] group of each given token, -1: none; read with capture */
     int32_t capture_generated;     /* group of generated tokens that are fed back, -1: none */
     int32_t twin;                  /* 1: an unsteered twin runs beside it, fed the same tokens */
+    int32_t hold; /* 1: its blocks of the cache stay taken until it is dropped, for others to begin from */
+    /* Id of a sequence that is done, held, unsteered and captured after layers, each token in a group of its own; -1: none. As far
+     * as both have the same tokens, this one begins with those states, after the last captured layer below which nothing is done
+     * to it: the layers up to there are not computed again. Where there is no such layer, it begins as any other. */
+    int32_t from;
+    int32_t reserved;
 } steer_sequence_desc;
 
 typedef struct steer_sequence_status {
@@ -155,6 +161,8 @@ typedef struct steer_sequence_status {
     int64_t generated; /* tokens so far */
     int64_t computed;  /* positions whose keys and values are in the cache */
     int64_t shared;    /* positions of those that were found there */
+    int64_t
+        begun; /* positions of those that began after a later layer, with the states of another sequence */
     int64_t failed_at; /* position whose logits were not finite; -1: none */
 } steer_sequence_status;
 
@@ -176,7 +184,7 @@ void steer_session_release(steer_session *session);
  * context or the cache has room for, a spec for layers that the model lacks; SHAPE_MISMATCH for vectors of another length. */
 int steer_session_add(int32_t *id, steer_session *session, const steer_sequence_desc *desc);
 /* Runs one step of all that run: a chunk of given tokens or the next token of each. *running: sequences that are not done. On an error
- * (INTERRUPTED too) the session is as before the step. */
+ * (INTERRUPTED too) the session is as before the step. OUT_OF_MEMORY where held sequences leave too few blocks for those that wait. */
 int steer_session_step(int32_t *running, steer_session *session);
 /* Where a sequence stands. */
 int steer_session_status(steer_sequence_status *out, steer_session *session, int32_t id);

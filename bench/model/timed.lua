@@ -212,33 +212,25 @@ local function cases_of(opts, prompts, vector)
     end
 end
 
--- Seconds of `count` cases in batches that share nothing.
-local function batches(lm, opts, case, count)
-    local longest = opts.tokens + 1
-    local session = lm:session {
-        sequences = math.min(count * #OPTIONS, 256), tokens = math.min(count * #OPTIONS, 256) * round_up(longest),
-        rows = opts.rows, sharing = false,
-    }
+-- Seconds of cases first .. last, `at_once` of them in one call.
+local function scored(lm, opts, case, count, at_once)
     local from = clock()
-    for i = 1, count do
-        local spec, tokens = case(i)
-        for _, option in ipairs(OPTIONS) do
-            local given = {}
-            for k = 1, #tokens do given[k] = tokens[k] end
-            given[#given + 1] = option[1]
-            session:add { tokens = given, prompt_tokens = #tokens, logprobs_from = #tokens, spec = spec }
+    for first = 1, count, at_once do
+        local requests = {}
+        for i = first, math.min(first + at_once - 1, count) do
+            local spec, tokens = case(i)
+            requests[#requests + 1] = { tokens = tokens, options = OPTIONS, spec = spec }
         end
+        lm:score(requests)
     end
-    repeat until session:step() == 0
     opts.device:synchronize()
-    local seconds = clock() - from
-    session:close()
-    return seconds
+    return clock() - from
 end
 
---- Times a grid: a vector at every layer and scale, two options scored after every prompt; and some of its cases in
--- batches without reuse, and one after the other, from which the time of all follows.
--- opts: layers, scales, prompts, tokens (of a prompt), count (grids), batched, alone (how many cases of those), rows
+--- Times a grid: a vector at every layer and scale, two options scored after every prompt; and its cases with lm:score,
+-- in batches, where each case computes its prompt, and one after the other. Where those are fewer than all cases, the
+-- time of all follows from theirs.
+-- opts: layers, scales, prompts, tokens (of a prompt), count (grids), batched, alone (how many cases of those), at_once
 -- @treturn table "grid", "batched" and "alone" -> {wall = statistics of the seconds of all cases}
 function M.grid(lm, opts)
     local samples, prompts = { grid = {}, batched = {}, alone = {} }, {}
@@ -251,14 +243,11 @@ function M.grid(lm, opts)
             vector = vector, layers = opts.layers, scales = opts.scales, prompts = prompts, score = OPTIONS,
             progress = false,
         }
+        opts.device:synchronize()
         samples.grid[k] = clock() - from
-        samples.batched[k] = batches(lm, opts, case, opts.batched) * total / opts.batched
-        from = clock()
-        for i = 1, opts.alone do
-            local spec, tokens = case(i)
-            lm:score { { tokens = tokens, options = OPTIONS, spec = spec } }
-        end
-        samples.alone[k] = (clock() - from) * total / opts.alone
+        local batched, alone = math.min(opts.batched, total), math.min(opts.alone, total)
+        samples.batched[k] = scored(lm, opts, case, batched, opts.at_once) * total / batched
+        samples.alone[k] = scored(lm, opts, case, alone, 1) * total / alone
     end
     return results_of(samples)
 end

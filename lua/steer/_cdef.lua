@@ -121,8 +121,7 @@ typedef enum steer_reduce {
     STEER_MIN = 3,
     STEER_ARGMAX = 4,
     STEER_NORM = 5,
-    STEER_VAR =
-        6,
+    STEER_VAR = 6,
     STEER_STD = 7,
     STEER_POPULATION_VAR = 8,
     STEER_POPULATION_STD = 9,
@@ -496,6 +495,9 @@ typedef struct steer_sequence_desc {
     const int32_t *capture_groups;
     int32_t capture_generated;
     int32_t twin;
+    int32_t hold;
+    int32_t from;
+    int32_t reserved;
 } steer_sequence_desc;
 typedef struct steer_sequence_status {
     uint32_t struct_size;
@@ -504,6 +506,8 @@ typedef struct steer_sequence_status {
     int64_t generated;
     int64_t computed;
     int64_t shared;
+    int64_t
+        begun;
     int64_t failed_at;
 } steer_sequence_status;
 typedef struct steer_session_stats {

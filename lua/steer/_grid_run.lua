@@ -3,6 +3,7 @@
 -- A way of measuring has `sequences` (how many of them a case needs) and `run(grid, cases, how)`, which gives for each
 -- case its metrics: name -> list of a number for each prompt.
 local jobs = require "steer._jobs"
+local kept = require "steer._kept"
 local raise = require("steer._error").raise
 local walk = require "steer._walk"
 
@@ -34,7 +35,7 @@ local function metrics_of(grid, cases, results, f)
         all[c] = {}
         for i = 1, #grid.prompts do
             at = at + 1
-            local values = f(results[at], i, case)
+            local values = f(results[at], (grid.before or 0) + i, case)
             for _, name in ipairs(walk.keys(values)) do
                 all[c][name] = all[c][name] or {}
                 all[c][name][i] = values[name]
@@ -91,6 +92,7 @@ local function metrics_of_text(grid, result, i, case)
     end
     if not grid.metric then return values end
     local own = grid.metric(result, i, case)
+    if own == nil then raise("invalid_argument", OP, "prompts[%d]: metric is nil, expected a finite number", i) end
     if type(own) == "table" then
         for _, name in ipairs(walk.keys(own)) do values[name] = own[name] end
     else
@@ -158,9 +160,116 @@ end
 
 local function key_of(case) return ("%.17g %.17g"):format(case.layer, case.scale) end
 
+-- ---- Prompts that are computed once --------------------------------------------------------------------------------
+
+--- Positions of the longest sequence of a prompt.
+function M.length_of(grid, prompt)
+    local given, more = #prompt.tokens, 0
+    if grid.way == ways.generate then
+        more = grid.generate.max_tokens or require("steer.generate").default_tokens(grid.lm, given)
+    end
+    for _, ids in ipairs(prompt.options or {}) do more = math.max(more, #ids) end
+    return given + more
+end
+
+-- Positions of all sequences of `count` cases.
+local function needs_of(grid, count)
+    local needs = {}
+    for _, prompt in ipairs(grid.prompts) do
+        for _ = 1, count * (prompt.options and #prompt.options or 1) * (grid.twin and 2 or 1) do
+            needs[#needs + 1] = M.length_of(grid, prompt)
+        end
+    end
+    return needs
+end
+
+local function tokens_of(prompts)
+    local list = {}
+    for i, prompt in ipairs(prompts) do list[i] = prompt.tokens end
+    return list
+end
+
+-- Layers up to which the cases are all alike, if their states are worth an unsteered pass.
+local function common_layers(grid, cases)
+    local below = ({ embed = math.huge, attention = 1 })[grid.steering.at] or 0
+    local seen, layers, saved = {}, {}, 0
+    for _, case in ipairs(cases) do
+        local layer = case.layer - below
+        saved = saved + math.max(0, layer + 1) / grid.lm.layers
+        if layer >= 0 and not seen[layer] then layers[#layers + 1], seen[layer] = layer, true end
+    end
+    table.sort(layers)
+    return saved > 1 and layers or {}
+end
+
+-- Decides which prompts are kept at a time: grid.parts, one of all where none is.
+local function choose_parts(grid, cases)
+    grid.layers_kept = #grid.prompts > 0 and grid.way ~= ways.metric and common_layers(grid, cases) or {}
+    if #grid.layers_kept > 0 then
+        local longest = 0
+        for _, prompt in ipairs(grid.prompts) do longest = math.max(longest, M.length_of(grid, prompt)) end
+        grid.parts = kept.parts(grid.lm, OP, tokens_of(grid.prompts), grid.layers_kept, longest,
+            grid.twin, grid.budget)
+    end
+    if grid.parts then return end
+    grid.parts, grid.layers_kept = { { first = 1, last = #grid.prompts, room = grid.room } }, {}
+end
+
+-- Computes the prompts of a part, for `count` cases at a time: what is kept of them, nil where nothing is. Cases that
+-- leave the beginnings of prompts alone, and twins, find these in the cache in any case.
+local function begin(grid, count, each, room)
+    local prompts, needs = tokens_of(grid.prompts), needs_of(grid, count)
+    local how = { each = each, room = room }
+    if #grid.layers_kept > 0 then
+        local own = kept.keep(grid.lm, OP, prompts, grid.layers_kept, needs, grid.twin, how)
+        if own then return own end
+    end
+    if #prompts > 0 and (grid.twin or grid.steering.where or grid.steering.exclude) then
+        jobs.begin(grid.lm, OP, prompts, needs, grid.twin, each, room)
+    end
+end
+
+-- Measures cases on the prompts of a part.
+local function run_part(grid, part, cases, how)
+    local view = setmetatable({ prompts = { unpack(grid.prompts, part.first, part.last) }, before = part.first - 1 },
+        { __index = grid })
+    local all_at_once = #grid.parts == 1
+    local own = grid.kept or begin(view, how.count, how.each, part.room)
+    if all_at_once then grid.kept = own end
+    if not own then grid.layers_kept = {} end
+    local ok, all = pcall(grid.way.run, view, cases, { each = how.each, room = part.room, kept = own })
+    if own and not all_at_once then kept.release(grid.lm, own) end
+    if not ok then error(all, 0) end
+    return all
+end
+
+local function run_parts(grid, cases, how)
+    local all = {}
+    for _, part in ipairs(grid.parts) do
+        local got = run_part(grid, part, cases, how)
+        if #grid.parts == 1 then return got end
+        for c, metrics in ipairs(got) do
+            all[c] = all[c] or {}
+            for _, name in ipairs(walk.keys(metrics)) do
+                all[c][name] = all[c][name] or {}
+                for i = part.first, part.last do all[c][name][i] = metrics[name][i - part.first + 1] end
+            end
+        end
+    end
+    return all
+end
+
+--- Forgets the prompts that a grid has kept.
+function M.finish(grid)
+    if grid.kept then kept.release(grid.lm, grid.kept) end
+    grid.kept = nil
+end
+
+-- ---- Cases ---------------------------------------------------------------------------------------------------------
+
 -- Measures cases; where one of several fails, each alone, so that the others keep their results.
 local function measure(grid, cases, how)
-    local ok, all = pcall(grid.way.run, grid, cases, how)
+    local ok, all = pcall(run_parts, grid, cases, how)
     if not ok and require("steer._error").is_interrupt(all) then error(all, 0) end
     if ok or #cases == 1 then
         for i, case in ipairs(cases) do
@@ -171,23 +280,15 @@ local function measure(grid, cases, how)
     for _, case in ipairs(cases) do measure(grid, { case }, how) end
 end
 
--- Cases that leave the beginnings of prompts alone, and twins, find them in the cache.
-local function begin(grid, cases, how)
-    if #grid.prompts == 0 or not (grid.twin or grid.steering.where or grid.steering.exclude) then return end
-    local needs, prompts = {}, {}
-    for i, prompt in ipairs(grid.prompts) do
-        prompts[i] = prompt.tokens
-        for _ = 1, #cases * (grid.twin and 2 or 1) do
-            needs[#needs + 1] = #prompt.tokens + (grid.generate.max_tokens or 0)
-        end
-    end
-    jobs.begin(grid.lm, OP, prompts, needs, grid.twin, how.each, grid.room)
+-- How many cases go into one batch.
+local function count_of(grid)
+    local most = grid.lm.device == "cpu" and CPU_BATCH or GPU_BATCH
+    return math.max(1, math.floor(most * #grid.parts / grid.way.sequences(grid)))
 end
 
 -- The case and those after it that go into one batch.
-local function batch_of(grid, case, cases)
-    local most, from = grid.lm.device == "cpu" and CPU_BATCH or GPU_BATCH, 1
-    local count = math.max(1, math.floor(most / grid.way.sequences(grid)))
+local function batch_of(case, cases, count)
+    local from = 1
     while key_of(cases[from]) ~= key_of(case) do from = from + 1 end
     return { unpack(cases, from, math.min(#cases, from + count - 1)) }
 end
@@ -200,10 +301,9 @@ end
 function M.run(grid, case, ctx)
     local key = key_of(case)
     if not grid.known[key] then
-        local how = { room = grid.room, each = function() ctx.progress(0.5) end }
-        local cases = batch_of(grid, case, ctx.cases)
-        begin(grid, cases, how)
-        measure(grid, cases, how)
+        if not grid.parts then choose_parts(grid, ctx.cases) end
+        local how = { count = count_of(grid), each = function() ctx.progress(0.5) end }
+        measure(grid, batch_of(case, ctx.cases, how.count), how)
     end
     local result = grid.known[key]
     grid.known[key] = nil

@@ -13,8 +13,8 @@ local MEMORY_SHARE = 0.6 -- of what is free, that a cache may take
 
 local function round_up(n) return math.ceil(n / 16) * 16 end
 
--- Positions that the cache can have, by the memory that is free.
-local function affordable(lm)
+--- Positions that a cache can have, by the memory that is free.
+function M.affordable(lm)
     for _, device in ipairs(device_module.list()) do
         if device.id == lm.device and device.free_bytes and device.free_bytes > 0 then
             return math.floor(device.free_bytes * MEMORY_SHARE / lm.token_bytes)
@@ -23,30 +23,37 @@ local function affordable(lm)
     return math.huge
 end
 
+--- Sequences that run at the same time, at most.
+function M.at_once(lm) return lm.device == "cpu" and CPU_SEQUENCES or GPU_SEQUENCES end
+
 --- The shared session of a model, with room for sequences of the given needs (positions each): all at once if memory
 -- allows, but at least for the longest, and the twin beside it where there are twins.
 -- @tparam[opt] number room most positions that its cache may have, at least what the longest needs
-local function session_for(lm, needs, twins, room)
+-- @tparam[opt] number held positions that are to be held in it besides
+local function session_for(lm, needs, twins, room, held)
+    held = held or 0
     local longest, total = 0, 0
     for _, need in ipairs(needs) do
         longest, total = math.max(longest, round_up(need)), total + round_up(need)
     end
-    local most = lm.device == "cpu" and CPU_SEQUENCES or GPU_SEQUENCES
+    local most = M.at_once(lm)
     local sequences = math.min(#needs, most)
     local shared = rawget(lm, "shared_session")
-    local enough = math.min(total, longest * most)
+    local enough = math.min(total, longest * most) + held
     room = room and math.floor(room / 16) * 16 or math.huge
     local fits = shared and shared.sequences >= sequences and shared.capacity <= room
-    if fits and shared.capacity >= enough then return shared end
-    local tokens = math.max(longest * (twins and 2 or 1), math.min(math.max(enough, 2048), affordable(lm), room))
-    if fits and shared.capacity >= tokens then return shared end
+    if fits and shared.capacity - shared.held >= enough then return shared end
+    local least = longest * (twins and 2 or 1) + held
+    local tokens = math.max(least, math.min(math.max(enough, 2048), M.affordable(lm), room))
+    if fits and shared.capacity - shared.held >= tokens then return shared end
     if shared and shared.calls == 0 then shared:close() end -- else the calls that run in it still need it
     rawset(lm, "shared_session", nil)
     shared = lm:session { sequences = math.max(sequences, math.min(8, most)), tokens = tokens }
-    shared.calls = 0
+    shared.calls, shared.held = 0, 0
     rawset(lm, "shared_session", shared)
     return shared
 end
+M.session_for = session_for
 
 --- Adds requests to the shared session and steps until all are done.
 -- @param lm model
@@ -55,8 +62,9 @@ end
 -- @tparam[opt] function each called after every step with the session and the ids
 -- @tparam function finish called with the session and the ids at the end, also of an interrupt, whose error goes on
 -- after it; gives what is returned
--- @tparam[opt] number room most positions that the cache may have, at least what the longest request needs
-function M.run(lm, op, list, each, finish, room)
+-- @tparam[opt] table how room = most positions that the cache may have, at least what the longest request needs; kept =
+-- what _kept.keep gave, whose session has room for the requests
+function M.run(lm, op, list, each, finish, how)
     local needs = {}
     local twins
     for _, job in ipairs(list) do
@@ -68,7 +76,7 @@ function M.run(lm, op, list, each, finish, room)
         end
         if job.request.twin then needs[#needs + 1], twins = needs[#needs], true end
     end
-    local session, ids = session_for(lm, needs, twins, room), {}
+    local session, ids = how and how.kept and how.kept.session or session_for(lm, needs, twins, how and how.room), {}
     session.calls = session.calls + 1 -- on_token may call the model again
     local ok, err = pcall(function()
         for i, job in ipairs(list) do
@@ -95,7 +103,9 @@ function M.run(lm, op, list, each, finish, room)
     end
     session.calls = session.calls - 1
     if session.handle ~= nil then
-        for _, id in ipairs(ids) do session:drop(id) end
+        for i, id in ipairs(ids) do
+            if not (ok and list[i].request.hold) then session:drop(id) end
+        end
         if session.calls == 0 and session ~= rawget(lm, "shared_session") then session:close() end
     end
     if not ok then error(err, 0) end
@@ -114,7 +124,7 @@ function M.begin(lm, op, prompts, needs, twins, each, room)
     for i, ids in ipairs(prompts) do list[i], all[i] = { request = { tokens = ids }, number = i }, #ids end
     for _, need in ipairs(needs) do all[#all + 1] = need end
     session_for(lm, all, twins, room)
-    M.run(lm, op, list, each, function() end, room)
+    M.run(lm, op, list, each, function() end, { room = room })
 end
 
 --- Raises the error of a request whose logits at a position (from 0) are not finite.

@@ -24,6 +24,7 @@ local SESSION_OPTIONS = {
 
 local session_out, id_out = ffi.new("steer_session *[1]"), ffi.new("int32_t[1]")
 local count_out, tensor_out = ffi.new("int64_t[1]"), ffi.new("steer_tensor *[1]")
+local capture_out = ffi.new "steer_capture *[1]"
 
 --- Makes a session: sequences that are added, stepped, forked and steered while they run.
 -- @param lm the model: lm:session{...}
@@ -63,6 +64,22 @@ end
 
 -- The same, and the id of a sequence.
 local function use_id(self, op, id) return use(self, op), check.integer(op, "id", id, 0, 2 ^ 31 - 1) end
+
+--- Makes what collects hidden states of sequences: the object of session:add's capture.
+-- @param lm model
+-- @param site a steer_site
+-- @tparam table layers ascending
+-- @tparam number groups
+-- @tparam[opt] boolean squares also of their squares
+-- @treturn table handle
+function M.capture(lm, site, layers, groups, squares)
+    local desc = c.descriptor("steer_capture_desc")
+    local numbers = ffi.new("int32_t[?]", #layers, layers)
+    desc.site, desc.groups, desc.layer_count, desc.layers = site, groups, #layers, numbers
+    desc.squares = squares and 1 or 0
+    c.alloc(C.steer_capture_create, capture_out, lm:handle_for("capture"), desc)
+    return { handle = c.own(capture_out[0], C.steer_capture_release) }
+end
 
 -- ---- Adding --------------------------------------------------------------------------------------------------------
 
@@ -105,7 +122,8 @@ local ADD_OPTIONS = {
     prompt_tokens = "number",
     temperature = "number", top_k = "number", top_p = "number", min_p = "number", repetition_penalty = "number",
     seed = "number", ignore_eos = "boolean", stop_ids = "table", logprobs_from = "number", logits_from = "number",
-    capture = "table", add_generation_prompt = "boolean", tools = true, twin = "boolean",
+    capture = "table", add_generation_prompt = "boolean", tools = true, twin = "boolean", hold = "boolean",
+    from = "number",
 }
 
 --- Adds a sequence, which waits until there is room for it.
@@ -113,7 +131,10 @@ local ADD_OPTIONS = {
 -- prompt_tokens (how many of the tokens are the prompt, default all); temperature (default 0: greedy), top_k, top_p,
 -- min_p, repetition_penalty, seed; ignore_eos; stop_ids; logprobs_from and logits_from (index from 0 of the first given
 -- token whose log probability, or after which logits are wanted); capture = {object, groups = list, generated = group};
--- twin (true: the same sequence without the spec runs beside it, fed the same tokens; takes the room of a sequence)
+-- twin (true: the same sequence without the spec runs beside it, fed the same tokens; takes the room of a sequence);
+-- hold (true: what is computed of it stays in the cache until it is dropped), from (id of a sequence that is done, was
+-- held, is unsteered and has a capture of states after layers, each token in a group of its own: as far as the tokens
+-- are the same, this one begins with those states, after the last captured layer below which its spec does nothing)
 -- @treturn number id of the sequence
 function Session:add(request)
     local handle, op = use(self, "session_add"), "session_add"
@@ -132,6 +153,8 @@ function Session:add(request)
     desc.top_k = check.integer(op, "top_k", request.top_k or 0, 0, 2 ^ 31 - 1)
     desc.seed = seed_of(op, request.seed or 0)
     desc.ignore_eos, desc.twin = request.ignore_eos and 1 or 0, request.twin and 1 or 0
+    desc.hold = request.hold and 1 or 0
+    desc.from = check.integer(op, "from", request.from or -1, -1, 2 ^ 31 - 1)
     if request.stop_ids then
         stops, count = ids_of(op, "stop_ids", request.stop_ids)
         desc.stop_ids, desc.stop_count = stops, count
@@ -168,13 +191,14 @@ local status_out = c.descriptor("steer_sequence_status")
 
 --- Says where a sequence stands.
 -- @tparam number id what session:add gave
--- @treturn table state ("waiting", "running", "stop", "length" or "failed"), given, generated, computed, shared
+-- @treturn table state ("waiting", "running", "stop", "length" or "failed"), given, generated, computed, shared (of
+-- those found in the cache), begun (of those with the states of another sequence)
 function Session:status(id)
     c.check(C.steer_session_status(status_out, use_id(self, "session_status", id)))
     return {
         state = STATES[tonumber(status_out.state)], given = tonumber(status_out.given),
         generated = tonumber(status_out.generated), computed = tonumber(status_out.computed),
-        shared = tonumber(status_out.shared),
+        shared = tonumber(status_out.shared), begun = tonumber(status_out.begun),
         failed_at = status_out.failed_at >= 0 and tonumber(status_out.failed_at) or nil,
     }
 end

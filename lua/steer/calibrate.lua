@@ -5,6 +5,7 @@
 -- different specs, layers and models become comparable, and stay where text is still text.
 local check = require "steer._check"
 local jobs = require "steer._jobs"
+local kept = require "steer._kept"
 local options = require "steer._options"
 local twins = require "steer._twin"
 
@@ -42,17 +43,31 @@ local function point_of(scale, kls, q)
     return { scale = scale, kl = quantile(kls, q), mean = total / #kls, tokens = #kls }
 end
 
+-- Computes the prompts without the spec: sequences begin below what is steered, and twins find them in the cache. Gives
+-- what is kept of them; nil for a spec that steers the embeddings.
+local function begin(search)
+    local spec, needs, longest = search.spec_of(FIRST), {}, 0
+    for _, ids in ipairs(search.prompts) do
+        longest = math.max(longest, #ids + search.tokens)
+        for _ = 1, 2 * EACH do needs[#needs + 1] = #ids + search.tokens end
+    end
+    require("steer.spec").handles(OP, spec) -- it is one, also where a function of the caller's gives it
+    local first = spec:layers()[1] or 0
+    local layers = first > 0 and { first - 1, first } or { 0 } -- the first of both for a spec at attention
+    local parts = first < search.lm.layers and not spec.embed
+        and kept.parts(search.lm, OP, search.prompts, layers, longest, true)
+    if parts and #parts == 1 then return kept.keep(search.lm, OP, search.prompts, layers, needs, true) end
+    jobs.begin(search.lm, OP, search.prompts, needs, true)
+end
+
 -- Measures strengths in one batch: for each the list of KL of all tokens. Where logits are not finite, neither is KL.
 local function measure(search, scales)
-    local list, points, needs = {}, {}, {}
-    for _ = 1, 2 * #scales do
-        for _, ids in ipairs(search.prompts) do needs[#needs + 1] = #ids + search.tokens end
-    end
-    jobs.begin(search.lm, OP, search.prompts, needs, true) -- of which the twins go on
+    local list, points, own = {}, {}, search.kept
     for _, scale in ipairs(scales) do
         local spec = search.spec_of(scale)
         for i, ids in ipairs(search.prompts) do
-            local request = { tokens = ids, spec = spec, twin = true, max_tokens = search.tokens }
+            local request = { tokens = ids, spec = spec, twin = true, max_tokens = search.tokens,
+                from = own and own.of[ids] }
             for _, key in ipairs(PASSED) do request[key] = search.opts[key] end
             list[#list + 1] = { request = request, number = i }
         end
@@ -68,7 +83,7 @@ local function measure(search, scales)
             end
             points[s] = point_of(scale, kls, search.quantile)
         end
-    end)
+    end, { kept = own })
     return points
 end
 
@@ -231,7 +246,10 @@ function M.calibrate(lm, spec, opts)
                 #ids, search.tokens, lm.context)
         end
     end
-    local found = find(search)
+    search.kept = begin(search)
+    local ok, found = pcall(find, search)
+    if search.kept then kept.release(lm, search.kept) end
+    if not ok then error(found, 0) end
     return found.scale, curve_of(search, found)
 end
 

@@ -128,16 +128,7 @@ end
 
 -- ---- One run -------------------------------------------------------------------------------------------------------
 
-local capture_out, tensor_out = ffi.new("steer_capture *[1]"), ffi.new("steer_tensor *[1]")
-
-local function make_capture(lm, job, groups)
-    local desc = c.descriptor("steer_capture_desc")
-    local numbers = ffi.new("int32_t[?]", #job.layers, job.layers)
-    desc.site, desc.groups, desc.layer_count, desc.layers = job.site, groups, #job.layers, numbers
-    desc.squares = job.reduce == "squares" and 1 or 0
-    c.alloc(C.steer_capture_create, capture_out, lm:handle_for("capture"), desc)
-    return { handle = c.own(capture_out[0], C.steer_capture_release) }
-end
+local tensor_out = ffi.new "steer_tensor *[1]"
 
 local function sums_of(capture, squares)
     c.check(C.steer_capture_tensor(tensor_out, capture.handle, squares and 1 or 0))
@@ -167,7 +158,8 @@ end
 -- Captures requests into `groups` groups; group_of(i, k) is that of captured position k of request i, from 0, and
 -- group_of(i) that of what it generates, -1: none.
 local function run_groups(lm, job, requests, first, groups, group_of)
-    local capture, list = make_capture(lm, job, groups), {}
+    local capture = require("steer._session").capture(lm, job.site, job.layers, groups, job.reduce == "squares")
+    local list = {}
     for i, request in ipairs(requests) do
         local of = {}
         for k = 1, #request.tokens do of[k] = -1 end

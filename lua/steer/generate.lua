@@ -125,6 +125,9 @@ local function append_response(passed, response)
     passed.tokens, passed.prompt_tokens = ids, n
 end
 
+--- How many tokens are generated after `given` ones where nobody says; for the modules beside this one.
+function M.default_tokens(lm, given) return math.max(0, math.min(MAX_TOKENS, lm.context - given)) end
+
 local function read_request(lm, op, request, i)
     if type(request) == "string" then request = { prompt = request } end
     local name = ("requests[%d]"):format(i)
@@ -137,7 +140,7 @@ local function read_request(lm, op, request, i)
     for _, key in ipairs(PASSED) do passed[key] = request[key] end
     if request.response then append_response(passed, request.response) end
     passed.max_tokens = check.integer(op, name .. ".max_tokens",
-        request.max_tokens or math.max(0, math.min(MAX_TOKENS, lm.context - #passed.tokens)), 0)
+        request.max_tokens or M.default_tokens(lm, #passed.tokens), 0)
     return { request = passed, number = i }, stops
 end
 
@@ -157,7 +160,7 @@ end
 function M.generate(lm, requests) return M.generate_in(lm, requests) end
 
 --- The same for the modules beside this one.
--- @tparam[opt] table how each = function called after every step, room = as for jobs.run
+-- @tparam[opt] table how each = function called after every step, room and kept as for jobs.run
 function M.generate_in(lm, requests, how)
     if type(requests) == "string" then requests = { requests } end
     check.type("generate", "requests", requests, "table", "a list of requests")
@@ -174,6 +177,7 @@ function M.generate_in(lm, requests, how)
     for i, request in ipairs(requests) do
         local stops
         list[i], stops = read_request(lm, "generate", request, i)
+        list[i].request.from = how and how.kept and how.kept.of[list[i].request.tokens]
         streams[i] = new_stream(lm, stops)
         if type(request) == "table" and request.response then streams[i]:push(request.response) end
     end
@@ -198,7 +202,7 @@ function M.generate_in(lm, requests, how)
         lm.last = require("steer.view").attach(lm, list, results)
         if failed then jobs.not_finite("generate", failed, position) end
         return results
-    end, how and how.room)
+    end, how)
 end
 
 --- Runs requests through the model and gives their logits.

@@ -23,7 +23,10 @@ local function read_axis(name, value)
     if type(value) == "number" then value = { value } end
     if type(value) == "string" then return axis.parse(OP, name, name .. "=" .. value).values end
     check.type(OP, name, value, "table", 'a list of numbers, or text such as "[-4:4:0.5]"')
-    return axis.declare(OP, { [name] = value })[1].values
+    local ok, axes = pcall(axis.declare, OP, { [name] = value })
+    if ok then return axes[1].values end
+    if type(axes) == "table" and axes.message then axes.message = axes.message:gsub("^axes%.", "") end
+    return error(axes, 0)
 end
 
 local function read_layers(lm, opts)
@@ -67,7 +70,10 @@ local function read_options(lm, name, given)
         options.check(OP, given, { yes = true, no = true }, name)
         list = { given.yes, given.no }
     end
-    if #list < 2 then raise("invalid_argument", OP, "%s: %d options, expected 2 or more", name, #list) end
+    if #list < 2 then
+        raise("invalid_argument", OP, "%s: %d option%s, expected 2 or more", name, #list,
+            #list == 1 and "" or "s")
+    end
     local ids = {}
     for k, option in ipairs(list) do
         ids[k] = require("steer.score").option_ids(lm, OP, ("%s[%d]"):format(name, k), option)
@@ -103,17 +109,16 @@ local function read_prompts(lm, opts)
 end
 
 -- Positions of the KV cache that the budget has room for, at least what the longest sequence needs.
-local function read_budget(lm, opts, prompts, twin)
-    if opts.budget == nil then return nil end
-    if opts.budget ~= opts.budget then raise("invalid_argument", OP, "budget: nan, expected bytes") end
-    local room = math.floor(math.min(opts.budget / lm.token_bytes, 2 ^ 31) / 16) * 16
-    for i, prompt in ipairs(prompts) do
-        local longest = opts.generate and opts.generate.max_tokens or 0
-        for _, ids in ipairs(prompt.options or {}) do longest = math.max(longest, #ids) end
-        local need = math.ceil((#prompt.tokens + longest) / 16) * 16 * (twin and 2 or 1)
+local function read_budget(grid)
+    local lm, budget = grid.lm, grid.budget
+    if budget == nil then return nil end
+    if budget ~= budget then raise("invalid_argument", OP, "budget: nan, expected bytes") end
+    local room = math.floor(math.min(budget / lm.token_bytes, 2 ^ 31) / 16) * 16
+    for i, prompt in ipairs(grid.prompts) do
+        local need = math.ceil(run.length_of(grid, prompt) / 16) * 16 * (grid.twin and 2 or 1)
         if need > room then
             raise("invalid_argument", OP,
-                "budget: %g bytes hold %d tokens of the KV cache, prompts[%d] needs %d (%d bytes)", opts.budget,
+                "budget: %g bytes hold %d tokens of the KV cache, prompts[%d] needs %d (%d bytes)", budget,
                 math.max(room, 0), i, need, need * lm.token_bytes)
         end
     end
@@ -155,11 +160,11 @@ local function read(lm, opts)
         vectors = read_vectors(opts, layers), directions = opts.directions or { opts.vector },
         prompts = {}, metric = opts.metric, op = opts.op or require("steer.spec").add,
         generate = options.check(OP, opts.generate, GENERATE, "generate"), known = {},
-        value = opts.value or opts.metric and "metric" or way.metric,
+        value = opts.value or opts.metric and "metric" or way.metric, budget = opts.budget,
     }
     for _, key in ipairs(STEERING) do grid.steering[key] = opts[key] end
     if opts.prompts ~= nil or way ~= run.ways.metric then grid.prompts = read_prompts(lm, opts) end
-    grid.room = read_budget(lm, opts, grid.prompts, twin)
+    grid.room = read_budget(grid)
     for _, layer in ipairs(layers) do -- what is wrong with one strength is wrong with all
         local hidden = run.spec_of(grid, { layer = layer, scale = grid.scales[1] }):hidden()
         if hidden ~= lm.hidden then
@@ -288,7 +293,9 @@ end
 --- Steers every layer of a list with every strength of a list, and measures each of these cases on the same prompts.
 -- Cases run together in batches. Their results go to a results file as those of a sweep, a line for each layer and
 -- strength with the prompts' numbers as samples: an interrupted grid goes on with resume, and steer.compare, steer.plot
--- and steer.report read the file. Prompts of cases that steer later tokens only (where) are computed once.
+-- and steer.report read the file. The prompts are computed once without steering, and their states after each layer of
+-- the grid are kept (f32, for all layers and tokens): a case begins after its layer (before it with at = "attention",
+-- from the start with "embed"), and where it steers later tokens only (where) at the first of those.
 -- @param lm the model: lm:grid(opts)
 -- @tparam table opts
 --   vector (for all layers) or directions ({[layer] = vector}, as lm:direction gives); layers (list, "all" or text such
@@ -306,7 +313,8 @@ end
 --     metric = function(spec, case): a number, a list of a number for each prompt, or name -> such;
 --   twin: also run each case unsteered; value: the metric that is returned (default the first named above);
 --   output: the results file (default none is kept), resume, retry_failed, seed: as sweep:start takes them;
---   name (default "grid"); budget: bytes that the KV cache may have; progress (default on a terminal)
+--   name (default "grid"); budget: bytes that the KV cache and kept states may have (with little of it fewer prompts
+--     are kept at a time, then none, which is said); progress (default on a terminal)
 -- @treturn table results: print shows the means; layers, scales, tensor(name), plot(name), failures (list of {layer,
 -- scale, reason}: cases that failed, those with a metric that is not finite too), results (as a sweep's file has them),
 -- path
@@ -327,6 +335,7 @@ function M.grid(lm, opts)
         output = path, resume = opts.resume, retry_failed = opts.retry_failed, device = lm.device, keep_default = true,
         progress = progress,
     })
+    run.finish(grid)
     local result
     if ok then ok, result = pcall(result_of, grid, path, opts.output, counts) else result = counts end
     if not opts.output then os.remove(path) end

@@ -29,7 +29,7 @@ function M.option_ids(lm, op, name, option)
     return ids
 end
 
-local function read_request(lm, request, i)
+local function read_request(lm, request, i, kept)
     local name = ("requests[%d]"):format(i)
     options.check("score", request, REQUEST, name)
     if check.list("score", name .. ".options", request.options, "a list of texts") == 0 then
@@ -41,7 +41,7 @@ local function read_request(lm, request, i)
         list[k] = {
             request = {
                 tokens = concat(prompt, ids), prompt_tokens = #prompt, logprobs_from = #prompt, spec = request.spec,
-                twin = request.twin,
+                twin = request.twin, from = kept and kept.of[prompt],
             },
             number = i, count = #ids, ids = ids,
         }
@@ -64,7 +64,7 @@ local function run(lm, op, list, how)
             job.logprobs = session:logprobs(id)
             job.twin = job.request.twin and twins.read(session, id, job.ids) or nil
         end
-    end, how and how.room)
+    end, how)
     for _, job in ipairs(list) do
         for k, x in ipairs(job.logprobs) do
             if not (x > -math.huge and x < math.huge) then
@@ -116,17 +116,20 @@ end
 function M.score(lm, requests) return M.score_in(lm, requests) end
 
 --- The same for the modules beside this one.
--- @tparam[opt] table how each = function called after every step, room = as for jobs.run
+-- @tparam[opt] table how each = function called after every step, room and kept as for jobs.run
 function M.score_in(lm, requests, how)
     jobs.check_list("score", "requests", requests)
-    local first, rest, all = {}, {}, {}
-    for i, request in ipairs(requests) do
-        all[i] = read_request(lm, request, i)
-        for k, job in ipairs(all[i]) do table.insert(k == 1 and first or rest, job) end
+    local all, results = {}, {}
+    for i, request in ipairs(requests) do all[i] = read_request(lm, request, i, how and how.kept) end
+    local most = jobs.at_once(lm)
+    for from = 1, #all, most do
+        local first, rest = {}, {}
+        for i = from, math.min(#all, from + most - 1) do
+            for k, job in ipairs(all[i]) do table.insert(k == 1 and first or rest, job) end
+        end
+        run(lm, "score", first, how) -- the others find what it computed of the prompt, as it is not long ago
+        run(lm, "score", rest, how)
     end
-    run(lm, "score", first, how) -- the others find what it computed of the prompt
-    run(lm, "score", rest, how)
-    local results = {}
     for i, list in ipairs(all) do results[i] = scores_of(list) end
     return results
 end

@@ -167,12 +167,13 @@ int steer_session_admit(steer_session *session) {
 }
 
 void steer_session_retire(steer_session *session, steer_sequence *sequence) {
-    if (sequence->slot < 0) return;
-    session->slot[sequence->slot] = NULL;
+    if (sequence->slot >= 0) session->slot[sequence->slot] = NULL;
     sequence->slot = -1;
+    steer_kv_give_back(&session->kv, sequence->promised);
+    sequence->promised = 0;
+    if (sequence->hold && sequence->state > STEER_SEQUENCE_RUNNING) return;
     /* The last ones first: where room is needed, beginnings are what is worth keeping. */
     for (int32_t i = sequence->block_count - 1; i >= 0; i--)
         if (sequence->blocks[i] >= 0) steer_kv_release(&session->kv, sequence->blocks[i]);
-    steer_kv_give_back(&session->kv, sequence->promised);
-    sequence->block_count = sequence->promised = 0;
+    sequence->block_count = 0;
 }

@@ -11,6 +11,12 @@ static int is_before_choice(const steer_sequence *sequence, int64_t position) {
     return position + 1 == sequence->count && sequence->count < sequence->given + sequence->max_tokens;
 }
 
+/* A sequence or its twin: the one that is behind. */
+static steer_sequence *behind_of(steer_sequence *sequence) {
+    steer_sequence *twin = sequence->twin;
+    return twin && twin->computed < sequence->computed ? twin : sequence;
+}
+
 /* First position of a chunk that ends before `end` whose logits are wanted; `end` if none is. */
 static int64_t first_output(const steer_sequence *sequence, int64_t end) {
     int64_t first = end;
@@ -24,11 +30,19 @@ static int64_t first_output(const steer_sequence *sequence, int64_t end) {
     return first < sequence->computed ? sequence->computed : first;
 }
 
+int64_t steer_sequence_end(const steer_sequence *sequence) {
+    const steer_sequence *own = sequence->leader ? sequence->leader : sequence;
+    const int judged = own->max_tokens == 0 && own->logprobs_from > 0;
+    return sequence->count - (judged && own->logits_from < 0 && !own->capture && !own->hold);
+}
+
 /* Most positions of the sequence's next chunk: where no bit may depend on chunks, given tokens and generated ones are computed apart,
  * these one by one. */
 static int64_t most_of_chunk(const steer_session *session, const steer_sequence *sequence) {
-    if (!session->reproducible) return sequence->count - sequence->computed;
-    return sequence->computed < sequence->given ? sequence->given - sequence->computed : 1;
+    const int64_t end = steer_begin_layer(sequence) < 0 ? steer_sequence_end(sequence) : sequence->reach;
+    const int64_t left = end - sequence->computed, given = sequence->given - sequence->computed;
+    if (!session->reproducible || left <= 1) return left;
+    return given <= 0 ? 1 : given < left ? given : left;
 }
 
 /* Gives the sequence a chunk of at most `rows` positions and `outputs` logits. */
@@ -37,7 +51,8 @@ static void choose_chunk(const steer_session *session, steer_sequence *sequence,
     const int64_t left = most_of_chunk(session, sequence);
     int64_t chunk = left < rows ? left : rows;
     while (chunk > 0) {
-        const int64_t end = sequence->computed + chunk, wanted = end - first_output(sequence, end);
+        const int64_t wanted =
+            sequence->computed + chunk - first_output(sequence, sequence->computed + chunk);
         if (wanted <= outputs) {
             sequence->outputs = wanted;
             break;
@@ -49,7 +64,7 @@ static void choose_chunk(const steer_session *session, steer_sequence *sequence,
 
 /* A sequence and its twin: the one that is behind catches up, then both go on in step. */
 static void choose_pair(const steer_session *session, steer_sequence *leader, int64_t rows, int64_t outputs) {
-    steer_sequence *twin = leader->twin, *behind = leader->computed < twin->computed ? leader : twin;
+    steer_sequence *twin = leader->twin, *behind = behind_of(leader);
     const int64_t gap = leader->computed + twin->computed - 2 * behind->computed;
     if (gap > 0) {
         choose_chunk(session, behind, rows < gap ? rows : gap, outputs);
@@ -61,9 +76,25 @@ static void choose_pair(const steer_session *session, steer_sequence *leader, in
 }
 
 /* Positions that a sequence, or its twin, still has to compute. */
-static int64_t left_of(const steer_sequence *sequence) {
-    const steer_sequence *twin = sequence->twin;
-    return sequence->count - (twin && twin->computed < sequence->computed ? twin : sequence)->computed;
+static int64_t left_of(steer_sequence *sequence) {
+    return steer_sequence_end(sequence) - behind_of(sequence)->computed;
+}
+
+/* Where the rows of this step begin: prompts that begin at a later layer go first, those of one layer at a time. */
+static void choose_start(steer_session *session) {
+    const steer_sequence *oldest = NULL;
+    for (int32_t s = 0; s < session->slots; s++) {
+        steer_sequence *sequence = session->slot[s];
+        if (!sequence || sequence->leader || steer_begin_layer(behind_of(sequence)) < 0) continue;
+        if (!oldest || sequence->id < oldest->id) oldest = sequence;
+    }
+    session->start = oldest ? oldest->start : -1;
+    session->origin = oldest ? oldest->from->capture : NULL;
+}
+
+static int starts_elsewhere(const steer_session *session, steer_sequence *sequence) {
+    const int32_t start = steer_begin_layer(behind_of(sequence));
+    return start != session->start || (start >= 0 && sequence->from->capture != session->origin);
 }
 
 /* Sequences that generate come first, one row each; the rest of the room goes to prompts in order of age. */
@@ -75,7 +106,7 @@ static void choose_chunks(steer_session *session) {
         for (int32_t i = 0; i < session->all_count && rows > 0; i++) {
             steer_sequence *sequence = session->all[i];
             if (!sequence || sequence->slot < 0 || sequence->leader) continue;
-            if ((left_of(sequence) > 1) != pass) continue;
+            if ((left_of(sequence) > 1) != pass || starts_elsewhere(session, sequence)) continue;
             if (!sequence->twin) {
                 choose_chunk(session, sequence, rows, outputs);
             } else {
@@ -126,6 +157,7 @@ static void write_rows(steer_session *session, steer_sequence *sequence) {
         const int64_t position = sequence->computed + i, n = row + i;
         at->ids[n] = sequence->tokens[position];
         session->wide_ids[n] = sequence->tokens[position];
+        at->origin[n] = session->start < 0 ? -1 : steer_begin_origin(sequence, position);
         at->sequence[n] = sequence->slot;
         at->positions[n] = (int32_t)position;
         at->turns[n] = (int32_t)(sequence->far ? session->model->near + position : position);
@@ -223,8 +255,9 @@ static void set_shape(steer_session *session) {
 }
 
 int steer_session_batch(steer_session *session) {
+    choose_start(session);
     choose_chunks(session);
-    session->generating = !session->no_graphs;
+    session->generating = !session->no_graphs && session->start < 0;
     for (int32_t s = 0; s < session->slots; s++)
         if (session->slot[s] && session->slot[s]->chunk)
             session->generating &= only_generates(session->slot[s]);

@@ -252,14 +252,32 @@ static int run_in_parallel(const run *r, int32_t l, void **y) {
     return linear_out(r, &layer->mlp.down, r->scratch->act, layer->mlp_out, y);
 }
 
+/* The norm that the next layer takes of the stream; NONE after the last one. */
+static steer_norm norm_after(const run *r, int32_t l) {
+    return l + 1 < r->model->layers ? r->model->layer[l + 1].attn_in : (steer_norm){0};
+}
+
 /* At its start scratch->normed holds attn_in of x, where there is such a norm and nothing is fused; at its end that of the next
  * layer. */
 static int run_layer(const run *r, int32_t l) {
     const steer_layer *layer = &r->model->layer[l];
-    const steer_norm none = {0}, next = l + 1 < r->model->layers ? r->model->layer[l + 1].attn_in : none;
     void *y;
     STEER_TRY(layer->parallel ? run_in_parallel(r, l, &y) : run_in_turn(r, l, &y));
-    return add_at(r, l, STEER_SITE_LAYER, y, layer->mlp_out, next);
+    return add_at(r, l, STEER_SITE_LAYER, y, layer->mlp_out, norm_after(r, l));
+}
+
+/* In place of the embedding and the layers up to `start`: the stream after that layer, as it was kept. */
+static int resume(const run *r) {
+    const int32_t start = r->step->start;
+    const steer_gather gather = {.count = r->rows,
+                                 .hidden = r->model->hidden,
+                                 .dtype = STEER_F32,
+                                 .x = r->step->states,
+                                 .index = r->step->origin,
+                                 .out = r->scratch->x,
+                                 .out_dtype = r->model->dtype};
+    STEER_TRY(r->ops->gather(r->device, &gather));
+    return add_at(r, start, STEER_SITE_LAYER, NULL, (steer_norm){0}, norm_after(r, start));
 }
 
 static int embed(const run *r) {
@@ -301,8 +319,8 @@ static int logits(const run *r) {
 int steer_forward(const steer_model *model, const steer_scratch *scratch, const steer_step *step) {
     run r = {model, model->ops, model->device->state, scratch, step, step->rows->rows, 0};
     r.fused = fuses(&r);
-    STEER_TRY(embed(&r));
-    for (int32_t l = 0; l < model->layers; l++) {
+    STEER_TRY(step->start < 0 ? embed(&r) : resume(&r));
+    for (int32_t l = step->start + 1; l < model->layers; l++) {
         if (step->stops && steer_interrupt_take()) return STEER_FAIL(STEER_E_INTERRUPTED, "interrupted");
         STEER_TRY(run_layer(&r, l));
     }
@@ -369,11 +387,14 @@ void steer_scratch_free(steer_scratch *scratch, const steer_model *model) {
     *scratch = (steer_scratch){0};
 }
 
+size_t steer_cache_block_bytes(const steer_model *model, int32_t layer) {
+    const steer_layer *l = &model->layer[layer];
+    return STEER_KV_BLOCK * (size_t)l->kv_heads * (size_t)l->head_dim * steer_dtype_size(model->dtype);
+}
+
 /* Bytes of the keys, or the values, of one layer. */
 static size_t side_bytes(const steer_model *model, int32_t layer, int32_t blocks) {
-    const steer_layer *l = &model->layer[layer];
-    const size_t line = (size_t)l->kv_heads * (size_t)l->head_dim * steer_dtype_size(model->dtype);
-    return ((size_t)blocks * STEER_KV_BLOCK * line + 255) & ~(size_t)255;
+    return ((size_t)blocks * steer_cache_block_bytes(model, layer) + 255) & ~(size_t)255;
 }
 
 size_t steer_cache_bytes(const steer_model *model, int32_t blocks) {

@@ -40,6 +40,9 @@ typedef struct steer_step {
     const steer_sites *sites; /* NULL: nobody looks at the residual stream */
     void *context;            /* of its functions */
     int stops;                /* 1: an interrupt ends it between layers; it can be run again */
+    int32_t start;            /* -1; or the layer after which the rows begin, from states */
+    const float *states;      /* [any, hidden] with a start */
+    const int32_t *origin;    /* [rows] device memory, rows of states */
     int64_t outputs;          /* rows that yield logits */
     const int32_t *output;    /* [outputs] device memory, their indices; -1: padding */
 } steer_step;
@@ -48,6 +51,8 @@ typedef struct steer_step {
 int steer_scratch_create(steer_scratch *out, const steer_model *model, int64_t rows, int32_t sequences,
                          int64_t outputs, int64_t context);
 void steer_scratch_free(steer_scratch *scratch, const steer_model *model);
+/* Of the keys, or the values, of a layer in one block. */
+size_t steer_cache_block_bytes(const steer_model *model, int32_t layer);
 size_t steer_cache_bytes(const steer_model *model, int32_t blocks);
 int steer_cache_create(steer_cache *out, const steer_model *model, int32_t blocks);
 void steer_cache_free(steer_cache *cache, const steer_model *model);

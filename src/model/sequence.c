@@ -174,6 +174,7 @@ static int make(steer_sequence **out, const steer_session *session, const steer_
         return status;
     }
     take_specs(sequence, desc->specs);
+    sequence->hold = desc->hold;
     if (desc->capture) {
         steer_refs_add(&desc->capture->refs);
         sequence->capture = desc->capture;
@@ -209,6 +210,7 @@ static int make_twin(steer_sequence *leader, const steer_session *session, const
     plain.stop_count = 0;
     plain.logits_from = -1;
     plain.capture = NULL;
+    plain.hold = 0;
     steer_sequence *twin;
     STEER_TRY(make(&twin, session, &plain));
     const int status = steer_twin_join(leader, twin);
@@ -222,6 +224,7 @@ static int add(int32_t *id, steer_session *session, const steer_sequence_desc *d
     STEER_TRY(check_specs(session->model, desc->specs));
     STEER_TRY(steer_fired_prepare(session, desc->specs));
     STEER_TRY(check_wants(session, desc));
+    STEER_TRY(steer_begin_check(session, desc->from));
     if (desc->twin) STEER_TRY(steer_twin_prepare(session, desc));
     STEER_TRY(make_room(session));
     steer_sequence *sequence;
@@ -231,6 +234,7 @@ static int add(int32_t *id, steer_session *session, const steer_sequence_desc *d
         steer_sequence_free(sequence);
         return status;
     }
+    steer_begin_from(session, sequence, desc->from < 0 ? NULL : session->all[desc->from]);
     enter(session, sequence);
     if (sequence->twin) enter(session, sequence->twin);
     *id = sequence->id;
@@ -287,6 +291,7 @@ int steer_session_fork(int32_t *id, steer_session *session, int32_t from, int64_
                                 .seed = sequence->how.seed,
                                 .logprobs_from = -1,
                                 .logits_from = -1,
+                                .from = -1,
                                 .twin = sequence->twin != NULL};
     memcpy(desc.specs, sequence->specs, sizeof desc.specs);
     const int64_t drawn = sequence->how.draw + sequence->count - sequence->given;
@@ -298,7 +303,7 @@ int steer_session_fork(int32_t *id, steer_session *session, int32_t from, int64_
 static void restart(steer_session *session, steer_sequence *sequence) {
     steer_session_retire(session, sequence);
     sequence->state = STEER_SEQUENCE_WAITING;
-    sequence->computed = sequence->shared = 0;
+    sequence->computed = sequence->shared = sequence->begun = 0;
     memset(sequence->steered, 0,
            (size_t)session->model->layers * STEER_SITE_COUNT * sizeof *sequence->steered);
 }
@@ -316,6 +321,7 @@ int steer_session_set_specs(steer_session *session, int32_t id, steer_spec *cons
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
                           "id: %d, rows of it are captured already, expected other specs before it runs", id);
     take_specs(sequence, specs);
+    steer_begin_again(session, sequence);
     if (sequence->state != STEER_SEQUENCE_RUNNING) return STEER_OK;
     restart(session, sequence);
     if (sequence->twin) restart(session, sequence->twin); /* to compare given tokens again */
@@ -335,6 +341,8 @@ int steer_session_stop(steer_session *session, int32_t id) {
 
 static void forget(steer_session *session, steer_sequence *sequence) {
     session->all[sequence->id] = NULL;
+    if (sequence->hold) steer_begin_forget(session, sequence);
+    sequence->hold = 0;
     steer_session_retire(session, sequence);
     steer_sequence_free(sequence);
 }
@@ -361,6 +369,7 @@ int steer_session_status(steer_sequence_status *out, steer_session *session, int
                                    .generated = sequence->count - sequence->given,
                                    .computed = sequence->computed,
                                    .shared = sequence->shared,
+                                   .begun = sequence->begun,
                                    .failed_at = sequence->failed_at};
     return STEER_OK;
 }

@@ -33,6 +33,7 @@ static char *lay_out(steer_step_arrays *at, char *base, const steer_session *ses
                  {&at->output_slot, (size_t)outputs},
                  {&at->target, (size_t)outputs},
                  {&at->twin, (size_t)outputs},
+                 {&at->origin, (size_t)rows},
                  {&at->blocks, slots * (size_t)session->blocks_stride},
                  {&at->group, STEER_STEP_CAPTURES * (size_t)rows}};
     at->how = (steer_sampling *)(void *)base;

@@ -42,6 +42,12 @@ typedef struct steer_sequence {
     struct steer_judgement *judgements;   /* with a twin: of tokens from twin_from on */
     int64_t twin_from;
 
+    struct steer_sequence
+        *from;            /* whose states its first `reach` tokens begin from after layer `start`; or NULL */
+    int64_t reach, begun; /* `begun`: positions that did */
+    int32_t start;        /* -1: its specs leave no layer */
+    int32_t hold;         /* its blocks stay taken until it is dropped */
+
     int64_t chunk;   /* positions of this step, from `computed` on */
     int64_t output;  /* index of its first output of this step */
     int64_t outputs; /* how many, of neighbouring positions that end at the chunk's end */
@@ -68,9 +74,10 @@ typedef struct steer_step_arrays {
     int32_t *generated;                                  /* [slots] */
     int32_t *blocks;                                     /* [slots, blocks_stride] */
     int32_t *output, *output_slot,
-        *target;    /* [outputs] row; slot that a token is chosen for or -1; target of logprob or -1 */
-    int32_t *twin;  /* [outputs] the twin's output, -1: none */
-    int32_t *group; /* [captures of the step, rows] */
+        *target;     /* [outputs] row; slot that a token is chosen for or -1; target of logprob or -1 */
+    int32_t *twin;   /* [outputs] the twin's output, -1: none */
+    int32_t *origin; /* [rows] where a row's kept states are, in a step that begins from such */
+    int32_t *group;  /* [captures of the step, rows] */
     char *end;
 } steer_step_arrays;
 
@@ -127,6 +134,8 @@ struct steer_session {
     steer_step_arrays at_host, at_device;
     steer_step_shape shape;
     int generating; /* each row of this step is a sequence's last token, of which the next one is chosen and nothing else is wanted */
+    int32_t start;  /* -1; or the layer after which the rows of this step begin */
+    steer_capture *origin;                        /* from states in this capture */
     steer_capture *captures[STEER_STEP_CAPTURES]; /* of this step */
     int32_t capture_count;
 
@@ -182,8 +191,25 @@ steer_hash steer_sequence_spec_key(const steer_sequence *sequence);
  * the same whatever is done to later tokens. */
 steer_hash steer_sequence_block_key(const steer_sequence *sequence, int32_t block);
 
+/* begin.c: whether a sequence can be begun from; INVALID_ARGUMENT says why not. */
+int steer_begin_check(const steer_session *session, int32_t from);
+/* Has a sequence, and its twin, begin from another one (NULL: from the start) as far as their tokens are the same. */
+void steer_begin_from(const steer_session *session, steer_sequence *sequence, steer_sequence *from);
+/* Chooses the layer again after its specs have changed. */
+void steer_begin_again(const steer_session *session, steer_sequence *sequence);
+/* Has nobody begin from it any more. */
+void steer_begin_forget(steer_session *session, const steer_sequence *from);
+/* The layer after which its next position begins, -1: with the embedding. */
+int32_t steer_begin_layer(const steer_sequence *sequence);
+/* Row of the kept states that a position begins with, layers side by side. */
+int32_t steer_begin_origin(const steer_sequence *sequence, int64_t position);
+/* Copies what lies below the layers of this step into the blocks of its sequences. */
+int steer_begin_copy(const steer_session *session);
+
 /* batch.c: chooses the rows of a step and writes its arrays and requests; session->rows is 0 if nothing runs. */
 int steer_session_batch(steer_session *session);
+/* Positions of a sequence that are to be computed: all that are known, less the last where only the token itself is judged. */
+int64_t steer_sequence_end(const steer_sequence *sequence);
 /* Group of its capture that a position of a sequence goes to, -1: none. */
 int32_t steer_sequence_group(const steer_sequence *sequence, int64_t position);
 /* twin.c: checks that a sequence and its twin fit, and makes what holds their results. */

@@ -75,6 +75,9 @@ static int forward(steer_session *session) {
                              .cache = &session->cache,
                              .sites = &sites,
                              .context = session,
+                             .start = session->start,
+                             .states = session->start < 0 ? NULL : session->origin->sums[0]->view.data,
+                             .origin = at->origin,
                              .stops =
                                  steer_device_is_cpu(session->model->device) && session->capture_count == 0,
                              .outputs = shape->outputs,
@@ -122,6 +125,7 @@ static int judge_outputs(steer_session *session) {
 }
 
 int steer_session_issue(steer_session *session) {
+    STEER_TRY(steer_begin_copy(session));
     STEER_TRY(forward(session));
     return judge_outputs(session);
 }
@@ -174,6 +178,7 @@ static void publish(steer_session *session, steer_sequence *sequence) {
 /* Gives blocks back that lie behind the windows of all layers. */
 static void forget_blocks(steer_session *session, steer_sequence *sequence) {
     int64_t widest = 0;
+    if (sequence->hold) return;
     for (int32_t layer = 0; layer < session->model->layers; layer++) {
         const int32_t window = session->model->layer[layer].window;
         if (window == 0) return;
@@ -219,6 +224,7 @@ static void note_issued(steer_session *session, steer_sequence *sequence) {
         const int32_t group = steer_sequence_group(sequence, sequence->computed + i);
         if (group >= 0) sequence->capture->counts[group]++;
     }
+    if (session->start >= 0) sequence->begun += sequence->chunk;
     sequence->computed += sequence->chunk;
     publish(session, sequence);
     forget_blocks(session, sequence);
@@ -233,7 +239,7 @@ static void note_results(steer_session *session, steer_sequence *sequence) {
     if (sequence->twin) steer_twin_note(session, sequence);
     if (sequence->outputs && session->at_host.output_slot[sequence->output + sequence->outputs - 1] >= 0)
         note_chosen(session, sequence);
-    else if (sequence->computed == sequence->count && sequence->max_tokens == 0)
+    else if (sequence->computed == steer_sequence_end(sequence) && sequence->max_tokens == 0)
         sequence->state = STEER_SEQUENCE_LENGTH;
     if (sequence->state != STEER_SEQUENCE_RUNNING) steer_session_retire(session, sequence);
 }
@@ -282,5 +288,11 @@ int steer_session_step(int32_t *running, steer_session *session) {
         STEER_TRY(run(session));
     }
     *running = count_open(session);
+    if (session->rows == 0 && *running > 0)
+        return STEER_FAIL(
+            STEER_E_OUT_OF_MEMORY,
+            "session: %d sequences wait and none runs: of %d blocks of the cache %d are free, the "
+            "others are held",
+            *running, session->kv.count, session->kv.available);
     return STEER_OK;
 }

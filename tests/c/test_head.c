@@ -28,6 +28,7 @@ static void run(steer_model *model, steer_tensor **states, steer_tensor **logits
                                       .top_p = 1,
                                       .repetition_penalty = 1,
                                       .logprobs_from = -1,
+                                      .from = -1,
                                       .capture = capture,
                                       .capture_groups = groups,
                                       .capture_generated = -1};

@@ -252,7 +252,8 @@ static int run(steer_model *model) {
                                       .top_p = 1,
                                       .repetition_penalty = 1,
                                       .logprobs_from = -1,
-                                      .logits_from = -1};
+                                      .logits_from = -1,
+                                      .from = -1};
     steer_session *session;
     int32_t id, running = 1;
     STEER_TRY(steer_session_create(&session, model, &session_desc));

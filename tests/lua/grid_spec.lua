@@ -89,6 +89,54 @@ describe("a grid of scores", function()
         assert.is_true(later < all / 4, later .. " of " .. all)
     end)
 
+    -- Runs a grid in a new session: its tensor, how many sequences began with kept states and how many were held.
+    local function grid_of(opts)
+        local session = lm:session { sequences = 1, tokens = 16 }
+        local Session, begun, held = getmetatable(session), 0, 0
+        local add = Session.add
+        session:close()
+        if lm.shared_session then lm.shared_session:close() end
+        lm.shared_session = nil
+        function Session.add(self, request)
+            begun, held = begun + (request.from and 1 or 0), held + (request.hold and 1 or 0)
+            return add(self, request)
+        end
+        local ok, g, tensor = pcall(lm.grid, lm, opts)
+        Session.add = add
+        assert(ok, g)
+        local stats = lm.shared_session:stats()
+        assert.equals(stats.blocks, stats.blocks_free) -- nothing is held any more
+        assert.same({ 0, 0 }, { lm.shared_session.calls, lm.shared_session.held })
+        return tensor, begun, held
+    end
+
+    it("computes prompts once, and in parts within its budget, to the same numbers", function()
+        local layers = { 0, 3, 7 } -- states of the longest prompt: 41 tokens of 3 layers of 192 elements
+        local opts = { vector = vector(1), layers = layers, scales = { -1, 1 }, prompts = prompts, score = options }
+        local states, longest = 41 * 3 * lm.hidden * 4, 48 * lm.token_bytes
+        local want, begun, held = grid_of(opts)
+        assert.same({ 54, 3 }, { begun, held })
+        for budget, expected in pairs { [2 * (longest + states)] = { 54, 3 }, [2 * (longest + states) - 100] = { 0, 0 },
+            [4 * (longest + states)] = { 54, 3 } } do
+            opts.budget = budget
+            local got
+            got, begun, held = grid_of(opts)
+            assert.same(expected, { begun, held })
+            assert.is_true((want - got):norm() < batches * (1 + want:norm()))
+            assert.is_true(lm.shared_session.capacity * lm.token_bytes + (held > 0 and states or 0) <= budget)
+        end
+    end)
+
+    it("begins after the layer at every site, and goes on where nothing is gained", function()
+        local opts = { vector = vector(1), scales = { 1, 2 }, prompts = prompts, generate = { max_tokens = 1 } }
+        for site, expected in pairs { layer = 12, mlp = 12, attention = 12, embed = 0 } do
+            opts.at, opts.layers = site, site == "embed" and { 0 } or { 4, 6 }
+            assert.equals(expected, (select(2, grid_of(opts))))
+        end
+        opts.at, opts.layers, opts.scales = nil, { 7 }, { 1 } -- an unsteered pass would cost as much as the one case
+        assert.equals(0, (select(2, grid_of(opts))))
+    end)
+
     it("has options of its own for each prompt, and yes and no", function()
         local list = { { tokens = prompts[1].tokens, options = { { 7 }, { 8 } } },
             { tokens = prompts[2].tokens, options = { { 8 }, { 7 } } } }
@@ -135,6 +183,23 @@ describe("a grid of texts", function()
             assert.equals(out[1].tokens[1], at(first, place))
         end)
         fails("invalid_argument", 'there is no metric "kl"', own.tensor, own, "kl") -- no twin was asked for
+    end)
+
+    it("keeps its prompts where its function uses the model", function()
+        local opts = { vector = vector(3), layers = { 1, 3, 5 }, scales = { 1, 4 }, prompts = prompts,
+            generate = { max_tokens = 3, ignore_eos = true } }
+        function opts.metric(result, i, case)
+            local long = {}
+            for k = 1, i == 1 and 40 or 1 do long[k] = { tokens = ids_of(60, 100 * i + k), max_tokens = 2 } end
+            lm:generate(long) -- in a larger session
+            return result.tokens[1] + result.tokens[3] / 1e3 + case.layer
+        end
+        local g, tensor = lm:grid(opts)
+        each(g, function(layer, scale, p, place)
+            local out = lm:generate { { tokens = prompts[p].tokens, max_tokens = 3, ignore_eos = true,
+                spec = steer.spec { [layer] = { steer.add(vector(3), scale) } } } }[1].tokens
+            assert.is_true(math.abs(out[1] + out[3] / 1e3 + layer - at(tensor, place)) < 1e-3)
+        end)
     end)
 end)
 
@@ -267,15 +332,18 @@ describe("lm:grid refuses", function()
         refuses("shape_mismatch", "vector: 3 elements, the model's hidden size is 192", { vector = { 1, 2, 3 } })
         refuses("invalid_argument", "scales: expected a list of strengths", { without = { "scales" } })
         refuses("invalid_argument", "the value 1 appears twice", { scales = { 1, 1 } })
-        refuses("invalid_argument", "is not finite", { scales = { 0 / 0 } })
+        refuses("invalid_argument", "scales: value 1 is not finite", { scales = { 0 / 0 } })
+        refuses("invalid_argument", "layers: expected a list of values that is not empty", { layers = {} })
+        refuses("invalid_argument", "prompts[1]: metric is nil, expected a finite number",
+            { generate = { max_tokens = 1 }, metric = function() end, without = { "score" } })
         refuses("invalid_argument", "prompts: the list is empty", { prompts = {} })
         refuses("invalid_argument", "prompts[2]: its prompt has no tokens", { prompts = { prompts[1], empty } })
         refuses("invalid_argument", "prompts[1]: it has none of prompt, messages", { prompts = { {} } })
         refuses("invalid_argument", "prompts[1]: it has no options", { score = true })
         refuses("invalid_argument", "prompts[1].options: expected score = true", { generate = {},
             prompts = { { tokens = { 5 }, options = { { 1 }, { 2 } } } }, without = { "score" } })
-        refuses("invalid_argument", "score: 1 options, expected 2 or more", { score = { { 1 } } })
-        refuses("invalid_argument", "score: 1 options, expected 2 or more", { score = { yes = { 1 } } })
+        refuses("invalid_argument", "score: 1 option, expected 2 or more", { score = { { 1 } } })
+        refuses("invalid_argument", "score: 1 option, expected 2 or more", { score = { yes = { 1 } } })
         refuses("invalid_argument", "score[2]: it has no tokens", { score = { { 1 }, {} } })
         refuses("invalid_argument", "score, generate and metric: none is given", { without = { "score" } })
         refuses("invalid_argument", "score and generate: both are given", { generate = {} })

@@ -2,10 +2,12 @@
 -- devices: cpu cuda
 local helper = require "helper"
 local steer = require "steer"
+local C, capture = require("steer._c").C, require("steer._session").capture
 local T = steer.tensor
 
 local SLACK = helper.device == "cpu" and 1e-5 or 2e-3
-local MODELS = { "models/llama", "variants/phi3_long", "models/gemma2", "models/gpt_neox_parallel", "models/gpt2" }
+local MODELS = { "models/llama", "variants/phi3_long", "models/gemma2", "models/gpt_neox_parallel", "models/gpt2",
+    "models/mixtral" }
 local MOST = 150 -- tokens of a sequence
 
 local function chance(p) return math.random() < p end
@@ -134,9 +136,12 @@ local function check_twin(session, id, own, all, steered)
     end
 end
 
+local begun = 0 -- positions that began with kept states, of all sequences
+
 -- Holds what a session knows of a sequence to what it is alone.
 local function check_sequence(session, id, own)
     local status = session:status(id)
+    begun = begun + status.begun
     local generated, logprobs = session:tokens(id)
     local given, all, computed = #own.tokens, { unpack(own.tokens) }, {}
     for _, token in ipairs(generated) do all[#all + 1] = token end
@@ -160,7 +165,7 @@ local function check_sequence(session, id, own)
         near(logprobs[i], row[token + 1], ("token %d: log probability"):format(i))
         check_choice(own, i, token, row)
     end
-    if status.computed < given then return end
+    if status.computed < math.max(1, given - 1) then return end
     check_steered(session, id, own, all, status.computed)
     if own.logprobs_from then
         for k, logprob in ipairs(session:logprobs(id)) do
@@ -207,7 +212,8 @@ local function random_request(world)
     return own, {
         tokens = tokens, spec = own.spec, max_tokens = max_tokens, twin = own.twin, logits_from = own.logits_from,
         logprobs_from = own.logprobs_from, temperature = own.temperature, prompt_tokens = own.prompt_tokens,
-        ignore_eos = chance(0.7), seed = math.random(1e6),
+        ignore_eos = chance(0.7), seed = math.random(1e6), from = chance(0.7) and #world.kept > 0
+            and world.kept[math.random(#world.kept)] or nil,
     }
 end
 
@@ -252,22 +258,48 @@ function actions.drop(world, own)
     end
 end
 
+function actions.drop_kept(world)
+    local id = table.remove(world.kept)
+    if id then world.session:drop(id) end
+end
+
+-- Some of the beginnings, run through the session unsteered and held, states after some layers kept.
+local function keep(world)
+    local layers, list, of, groups = {}, {}, {}, 0
+    for layer = 0, world.lm.layers - 1 do layers[#layers + 1] = chance(0.6) and layer or nil end
+    for i = 1, #layers > 0 and math.random(0, #world.beginnings) or 0 do
+        list[i], of[i] = world.beginnings[i], {}
+        for k = 1, #list[i] do
+            of[i][k], groups = groups, groups + 1
+        end
+    end
+    local object = groups > 0 and capture(world.lm, C.STEER_SITE_LAYER, layers, groups)
+    for i, tokens in ipairs(list) do
+        world.kept[i] = world.session:add { tokens = tokens, hold = true, capture = { object = object,
+            groups = of[i] } }
+    end
+    while world.session:step() > 0 do end
+end
+
 function actions.step(world) for _ = 1, math.random(6) do world.session:step() end end
 
-local OFTEN = { "add", "add", "add", "step", "step", "step", "step", "step", "fork", "set_spec", "stop", "drop" }
+local OFTEN = { "add", "add", "add", "step", "step", "step", "step", "step", "fork", "set_spec", "stop", "drop",
+    "drop_kept" }
 
 local function run_session()
     local model = open(choose(MODELS))
-    local world = { lm = model.lm, open = {}, specs = {}, beginnings = {} }
+    local world = { lm = model.lm, open = {}, specs = {}, beginnings = {}, kept = {} }
     for i = 1, 3 do world.specs[i] = random_spec(world.lm, model.sites) end
     for i = 1, 3 do world.beginnings[i] = ids_of(world.lm, 16 * i + math.random(-1, 1)) end
     local room, blocks = random_room(world.lm)
+    for _, tokens in ipairs(world.beginnings) do room.tokens = room.tokens + 16 * math.ceil(#tokens / 16) end
     world.session, world.blocks, world.sequences = world.lm:session(room), blocks, room.sequences
+    keep(world)
     for _ = 1, math.random(10, 40) do
         local action = choose(OFTEN)
-        if action == "add" or action == "step" then
+        if action == "add" or action == "step" or action == "drop_kept" and chance(0.3) then
             actions[action](world)
-        elseif #world.open > 0 then
+        elseif #world.open > 0 and action ~= "drop_kept" then
             actions[action](world, choose(world.open))
         end
     end
@@ -277,6 +309,7 @@ local function run_session()
         if steps > 20000 then error("sequences wait for ever: " .. tostring(world.session), 0) end
     end
     while #world.open > 0 do actions.drop(world, world.open[1]) end
+    while #world.kept > 0 do actions.drop_kept(world) end
     local stats = world.session:stats()
     assert.equals(stats.blocks, stats.blocks_free)
     world.session:close()
@@ -285,6 +318,7 @@ end
 describe("a random session", function()
     it("gives every sequence what it is alone", function()
         for round = 1, helper.rounds(60) do helper.with_seed(helper.seed + round, run_session) end
+        assert.is_true(begun > 100, begun .. " positions began with kept states")
     end)
 end)
 
@@ -338,21 +372,17 @@ describe("a session", function()
     end)
 
     it("refuses other specs for a sequence of which a capture has rows", function()
-        local lm, ffi, c = open("models/llama").lm, require "ffi", require "steer._c"
-        local desc, out = c.descriptor("steer_capture_desc"), ffi.new("steer_capture *[1]")
-        local layers, groups = ffi.new("int32_t[1]", 1), {}
-        desc.site, desc.groups, desc.layer_count, desc.layers = c.C.STEER_SITE_LAYER, 1, 1, layers
-        c.alloc(c.C.steer_capture_create, out, lm:handle_for("test"), desc)
-        local handle = c.own(out[0], c.C.steer_capture_release)
+        local lm, groups = open("models/llama").lm, {}
+        local object = capture(lm, C.STEER_SITE_LAYER, { 1 }, 1)
         for i = 1, 10 do groups[i] = 0 end
         local session = lm:session { sequences = 1, tokens = 64 }
         local id = session:add { tokens = numbers(10), max_tokens = 3, ignore_eos = true,
-            capture = { object = { handle = handle }, groups = groups } }
+            capture = { object = object, groups = groups } }
         session:set_spec(id, nil)
         session:step()
         helper.fails("invalid_argument", "captured already", session.set_spec, session, id, nil)
         while session:step() > 0 do end
-        assert.equals(10, tonumber(c.C.steer_capture_counts(handle)[0]))
+        assert.equals(10, tonumber(C.steer_capture_counts(object.handle)[0]))
         session:close()
     end)
 end)
