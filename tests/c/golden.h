@@ -188,6 +188,7 @@ static inline int runner_step(model_runner *runner, int from, int to, const int3
                              .most_rows = count,
                              .most_context = start + count};
     const steer_step step = {.rows = &rows,
+                             .start = -1,
                              .cache = &runner->cache,
                              .sites = runner->fused ? NULL : &runner_sites,
                              .context = runner,
