@@ -469,7 +469,8 @@ typedef struct steer_sequence_status {
     int64_t generated;
     int64_t computed;
     int64_t shared;
-    int64_t begun;
+    int64_t
+        begun;
     int64_t failed_at;
 } steer_sequence_status;
 typedef struct steer_session_stats {

@@ -92,6 +92,7 @@ local function metrics_of_text(grid, result, i, case)
     end
     if not grid.metric then return values end
     local own = grid.metric(result, i, case)
+    if own == nil then raise("invalid_argument", OP, "prompts[%d]: metric is nil, expected a finite number", i) end
     if type(own) == "table" then
         for _, name in ipairs(walk.keys(own)) do values[name] = own[name] end
     else
@@ -235,6 +236,7 @@ local function run_part(grid, part, cases, how)
     local all_at_once = #grid.parts == 1
     local own = grid.kept or begin(view, how.count, how.each, part.room)
     if all_at_once then grid.kept = own end
+    if not own then grid.layers_kept = {} end
     local ok, all = pcall(grid.way.run, view, cases, { each = how.each, room = part.room, kept = own })
     if own and not all_at_once then kept.release(grid.lm, own) end
     if not ok then error(all, 0) end

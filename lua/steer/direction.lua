@@ -222,6 +222,10 @@ function M.direction(lm, opts)
                 #opts[name] == 1 and "" or "s")
         end
     end
+    if method == "pca" and #opts.positive ~= #opts.negative then
+        raise("invalid_argument", op, "negative: %d prompts, and %d positive ones: pca takes pairs, expected as many",
+            #opts.negative, #opts.positive)
+    end
     local folds = read_folds(op, opts, #opts.positive, #opts.negative)
     for _, name in ipairs { "positive", "negative" } do
         sets[name], given = capture.capture_as(lm, op, name, opts[name], {

@@ -23,7 +23,10 @@ local function read_axis(name, value)
     if type(value) == "number" then value = { value } end
     if type(value) == "string" then return axis.parse(OP, name, name .. "=" .. value).values end
     check.type(OP, name, value, "table", 'a list of numbers, or text such as "[-4:4:0.5]"')
-    return axis.declare(OP, { [name] = value })[1].values
+    local ok, axes = pcall(axis.declare, OP, { [name] = value })
+    if ok then return axes[1].values end
+    if type(axes) == "table" and axes.message then axes.message = axes.message:gsub("^axes%.", "") end
+    return error(axes, 0)
 end
 
 local function read_layers(lm, opts)
@@ -67,7 +70,10 @@ local function read_options(lm, name, given)
         options.check(OP, given, { yes = true, no = true }, name)
         list = { given.yes, given.no }
     end
-    if #list < 2 then raise("invalid_argument", OP, "%s: %d options, expected 2 or more", name, #list) end
+    if #list < 2 then
+        raise("invalid_argument", OP, "%s: %d option%s, expected 2 or more", name, #list,
+            #list == 1 and "" or "s")
+    end
     local ids = {}
     for k, option in ipairs(list) do
         ids[k] = require("steer.score").option_ids(lm, OP, ("%s[%d]"):format(name, k), option)

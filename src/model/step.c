@@ -286,9 +286,10 @@ int steer_session_step(int32_t *running, steer_session *session) {
     }
     *running = count_open(session);
     if (session->rows == 0 && *running > 0)
-        return STEER_FAIL(STEER_E_OUT_OF_MEMORY,
-                          "session: %d sequences wait and none runs: of %d blocks of the cache %d are free, the "
-                          "others are held",
-                          *running, session->kv.count, session->kv.available);
+        return STEER_FAIL(
+            STEER_E_OUT_OF_MEMORY,
+            "session: %d sequences wait and none runs: of %d blocks of the cache %d are free, the "
+            "others are held",
+            *running, session->kv.count, session->kv.available);
     return STEER_OK;
 }

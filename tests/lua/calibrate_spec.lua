@@ -33,6 +33,8 @@ describe("a calibrated strength", function()
             local found, n = measured(strength, tokens, q)
             assert.is_true(math.abs(found - curve.kl) < 1e-4 * math.max(1, found))
             assert.equals(n, curve.tokens)
+            local stats = lm.shared_session:stats()
+            assert.equals(stats.blocks, stats.blocks_free) -- no prompt is held any more
             assert.equals(strength, curve.scale)
             if curve.reached then
                 assert.is_true(math.abs(found - kl) <= 0.02 * kl)
