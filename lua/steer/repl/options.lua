@@ -256,6 +256,7 @@ name     text      the results file is called after it
 axes     table     name -> list of values, or texts such as "hidden=[1024,2048]"
 run      function  run(case, ctx) measures one case
 skip     function  skip(case): the reason to leave a case out, or nil
+repeats  number    how often each case runs, with another seed each time
 seed     number    integer from 0
 content  text      what else results of one file have in common
 ]],
