@@ -192,6 +192,8 @@ prompt_tokens  number   how many of the tokens are the prompt (default all)
 stop_ids       list     of ids that end it
 logprobs_from  number   first given token, from 0, whose log probability is wanted
 logits_from    number   first given token, from 0, after which logits are wanted
+hold           boolean  what is computed of it stays in the cache until it is dropped
+from           number   id of a sequence that was held: as far as the tokens are the same, it begins with its states
 capture        table    {object, groups = list, generated = group}
 twin           boolean  the same sequence without the spec runs beside it
 ]],
@@ -322,7 +324,6 @@ local CALLS = {
     ["model:direction"] = { "direction" }, ["model:lens"] = { "read_request", "lens" },
     ["model:view"] = { "read_requests", "view" }, ["results:view"] = { "view" },
     ["direction:plot"] = { "plot" }, ["calibrate:plot"] = { "plot" }, ["grid:plot"] = { [2] = "plot" },
-    
     ["model:calibrate"] = { [2] = "calibrate" }, ["model:grid"] = { "grid" }, ["model:session"] = { "session" },
     ["session:add"] = { "sequence" }, ["engine:plan"] = { "plan_requests", "plan" },
     ["plan:update"] = { "plan_requests" }, ["plan:apply"] = { [3] = "apply" },
