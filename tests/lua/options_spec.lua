@@ -53,6 +53,8 @@ describe("the options that are known", function()
             plan_request = function(t) steer.engine { hidden = 8 }:plan { t } end,
             plan = function(t) steer.engine { hidden = 8 }:plan({}, t) end,
             apply = function(t) plan:apply(0, T.zeros { 1, 8 }, t) end,
+            plot = function(t) steer.plot({ 1, 2 }, t) end, compare = function(t) steer.compare("a", "b", t) end,
+            report = function(t) steer.report("a", t) end,
             time = function(t) steer.bench.time(nothing, t) end, sweep = function(t) steer.sweep(t) end,
         }
         for set, call in pairs(calls) do

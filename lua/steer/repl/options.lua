@@ -182,6 +182,7 @@ rows          number   most rows of a step
 vector_bytes  number   budget of steering vectors on the device
 sharing       boolean  equal beginnings are computed once (default true)
 graphs        boolean  steps that only generate are captured and replayed (default true)
+reproducible  boolean  no bit of a sequence depends on those that run beside it
 ]],
     sequence = [[
 + chat sampling
@@ -191,6 +192,8 @@ prompt_tokens  number   how many of the tokens are the prompt (default all)
 stop_ids       list     of ids that end it
 logprobs_from  number   first given token, from 0, whose log probability is wanted
 logits_from    number   first given token, from 0, after which logits are wanted
+hold           boolean  what is computed of it stays in the cache until it is dropped
+from           number   id of a sequence that was held: as far as the tokens are the same, it begins with its states
 capture        table    {object, groups = list, generated = group}
 twin           boolean  the same sequence without the spec runs beside it
 ]],
@@ -200,6 +203,7 @@ twin           boolean  the same sequence without the spec runs beside it
 dtype     "f32" "f16" "bf16"  of the weights; default as the config says
 weights   "random"  none are read: for measuring a model's speed
 seed      number    of random weights
+reproducible  boolean  no bit of a request depends on those that run beside it (default false)
 progress  boolean   a bar on a terminal while it loads (default true)
 ]],
     tensor = [[
@@ -251,11 +255,61 @@ graph        boolean  time a replayed graph (default true)
 per_graph    number   launches between two events
 sync         boolean  false leaves the wait out of the time
 ]],
+    filter = "filter  table  axis -> a value or a list of values: only these cases\n",
+    compare = [[
++ filter
+metric  text     a name, a list of names, or "all"; default every time, else every metric
+better  "higher" "lower"  which is better; also text such as "kl=lower,accuracy=higher", or a map
+gap     number   percent: intervals of times closer than this are not FASTER or SLOWER (default 0.5)
+same    number   percent: what is further apart is not SAME
+paired  boolean  false: samples at the same place do not belong together
+]],
+    report = [[
++ filter
+out     path     of the page; default the results' with .html
+metric  text     a name, or a list of names
+better  "higher" "lower"  which is better; also text such as "kl=lower,accuracy=higher", or a map
+title   text     of the page
+]],
+    plot = [[
++ filter
+kind     "lines" "scatter" "bars" "histogram" "heatmap"  of the chart
+x        text     an axis or a metric; of data the places of the points
+y        text     a metric, or a heatmap's second axis; of data the names of its rows
+z        text     metric of a heatmap
+by       text     axis, or a list of axes: a series for each value
+dash     text     axis of two values that dashes tell apart
+names    list     of the series
+title    text     of the chart
+xlabel   text     of the x axis; also ylabel, zlabel
+ylabel   text     of the y axis
+zlabel   text     of a heatmap's colours
+legend   text     its title
+xlim     list     {low, high} or {min =, max =}
+ylim     list     {low, high} or {min =, max =}
+zlim     list     {low, high} or {min =, max =}
+logx     boolean  logarithmic x axis
+logy     boolean  logarithmic y axis
+logz     boolean  logarithmic colours of a heatmap
+format   text     of values, such as "%.2f"
+palette  "okabe" "viridis" "magma" "blues" "greys" "blue_red"  or a list of colours
+size     list     {width, height} in pixels of an SVG
+hline    number   a reference line at y; also {at =, label =} or a list
+vline    number   a reference line at x; also {at =, label =} or a list
+best     "max" "min"  marks this point
+low      list     lower ends of intervals
+high     list     upper ends of intervals
+error    list     half widths of intervals
+bins     number   of a histogram; also a list of edges
+share    boolean  of a histogram: parts of 1 instead of counts
+out      path     x.svg, x.png or x.pdf; without an extension an SVG and a PNG
+]],
     sweep = [[
 name     text      the results file is called after it
 axes     table     name -> list of values, or texts such as "hidden=[1024,2048]"
 run      function  run(case, ctx) measures one case
 skip     function  skip(case): the reason to leave a case out, or nil
+repeats  number    how often each case runs, with another seed each time
 seed     number    integer from 0
 content  text      what else results of one file have in common
 ]],
@@ -269,9 +323,11 @@ local CALLS = {
     ["model:perplexity"] = { [2] = "perplexity" }, ["model:capture"] = { "read_requests", "capture" },
     ["model:direction"] = { "direction" }, ["model:lens"] = { "read_request", "lens" },
     ["model:view"] = { "read_requests", "view" }, ["results:view"] = { "view" },
+    ["direction:plot"] = { "plot" }, ["calibrate:plot"] = { "plot" }, ["grid:plot"] = { [2] = "plot" },
     ["model:calibrate"] = { [2] = "calibrate" }, ["model:grid"] = { "grid" }, ["model:session"] = { "session" },
     ["session:add"] = { "sequence" }, ["engine:plan"] = { "plan_requests", "plan" },
     ["plan:update"] = { "plan_requests" }, ["plan:apply"] = { [3] = "apply" },
+    plot = { [2] = "plot" }, compare = { [3] = "compare" }, report = { [2] = "report" },
     ["bench.time"] = { [2] = "time" }, ["bench.interleave"] = { [2] = "time" },
     ["tensor.full"] = { [3] = "tensor" }, ["tensor.wrap"] = { [3] = "wrapped_tensor" },
     ["tensor.rand"] = { [2] = "random_tensor" }, ["tensor.randn"] = { [2] = "random_tensor" },
