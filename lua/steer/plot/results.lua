@@ -318,6 +318,9 @@ function M.chart(op, found, opts, kind)
                 (key == "x" or key == "y" and kind == "heatmap") and "an axis" or "a metric", check.describe(opts[key]))
         end
     end
+    if kind == "histogram" and opts.y ~= nil then
+        raise("invalid_argument", op, "opts.y: a histogram counts the values of x, it has no y")
+    end
     kind = kind or is_metric(found, opts.x) and "scatter" or "lines"
     plot_options.check_kind(op, opts, kind)
     local whole, shown = found, { opts.x, opts.y }
