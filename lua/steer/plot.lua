@@ -59,8 +59,8 @@ end
 
 -- ---- The object ----------------------------------------------------------------------------------------------------
 
-local Chart = {}
-Chart.__index, Chart.__topic, Chart.__name = Chart, "plot", "chart" -- the topic for help
+local Chart = { __topic = "plot", __name = "chart" } -- the topic for help
+require("steer._class").strict(Chart, "a chart", {})
 
 local function check_self(op, self)
     if getmetatable(self) ~= Chart then
