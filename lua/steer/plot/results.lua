@@ -225,9 +225,9 @@ end
 -- ---- Heatmaps ------------------------------------------------------------------------------------------------------
 
 local function positions(values)
-    local sorted = { unpack(values) }
+    local sorted, at = {}, {}
+    for i, value in ipairs(values) do sorted[i] = value end
     if series.is_numeric(values) then table.sort(sorted) end
-    local at = {}
     for i, value in ipairs(sorted) do at[value] = i end
     return sorted, at
 end
