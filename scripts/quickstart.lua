@@ -65,7 +65,9 @@ printf("\n%s ...", PROMPT)
 print "spec        happy event  sad event  rows  text"
 for i, row in ipairs(rows) do
     printf("%-10s  %11.2f  %9.2f  %4d %s", row[1], happy[i], 1 - happy[i], out[i].steered[layer] or 0, out[i].text)
+    rows[i] = row[1]
 end
+print("\n" .. steer.plot({ x = rows, y = happy }, { kind = "bars", format = "%.2f", title = "happy event" }):text(72))
 
 -- ---- 3. The direction as files --------------------------------------------------------------------------------------
 
@@ -73,5 +75,5 @@ local path = folder .. "/mood"
 steer.save(path .. ".safetensors", { ["direction." .. layer] = v }, { site = "residual stream after the layer" })
 steer.save(path .. ".gguf", { [layer] = v })
 assert((steer.load(path .. ".gguf")[layer]:to("cpu") - v:to("cpu")):norm() == 0, "the GGUF file differs")
-printf("\nsaved: %s.safetensors, %s.gguf; now try", path, path)
+printf("saved: %s.safetensors, %s.gguf; now try", path, path)
 printf("  scripts/steer generate %s 'One day, Tom' --steer '%s.gguf -1.5'", fixtures .. "/demo-model", path)

@@ -16,7 +16,8 @@ local function mean(list)
 end
 
 local function median(list)
-    local sorted, n = { unpack(list) }, #list
+    local sorted, n = {}, #list
+    for i = 1, n do sorted[i] = list[i] end -- unpack takes some thousands only
     table.sort(sorted)
     return (sorted[math.floor((n + 1) / 2)] + sorted[math.ceil((n + 1) / 2)]) / 2
 end

@@ -46,6 +46,7 @@ local function chart_of(op, source, opts)
         local chart = result_charts.chart(op, records.read(op, source, opts, kind), opts, kind)
         return plot_options.apply(op, chart, opts)
     end
+    data.check(op, source)
     local kind = opts.kind or data.kind_of(op, source)
     plot_options.check_kind(op, opts, kind)
     for _, key in ipairs { "by", "dash", "filter", "z" } do
@@ -58,8 +59,8 @@ end
 
 -- ---- The object ----------------------------------------------------------------------------------------------------
 
-local Chart = {}
-Chart.__index, Chart.__topic, Chart.__name = Chart, "plot", "chart" -- the topic for help
+local Chart = { __topic = "plot", __name = "chart" } -- the topic for help
+require("steer._class").strict(Chart, "a chart", {})
 
 local function check_self(op, self)
     if getmetatable(self) ~= Chart then
@@ -184,10 +185,6 @@ end
 -- cannot show; shape_mismatch; not_found where gnuplot is missing (data and script are written all the same), io
 function M.plot(source, opts)
     local op = "plot"
-    if source == nil then
-        raise("invalid_argument", op, "data: expected a tensor, a list of numbers, a table of series by name, records, "
-            .. "or the path of a results file, got nothing")
-    end
     opts = plot_options.check(op, opts)
     local base, kinds
     if opts.out then

@@ -1,5 +1,6 @@
 -- lm:calibrate: the strength that it finds has the KL that was asked for, by other means too; what it refuses.
 -- devices: cpu cuda
+local files = require "files"
 local helper = require "helper"
 local steer = require "steer"
 local T = steer.tensor
@@ -45,6 +46,17 @@ describe("a calibrated strength", function()
             assert.is_true(#curve % 8 == 0 and #curve <= 48)
             assert.truthy(tostring(curve):find("<-", 1, true))
         end
+    end)
+
+    it("draws its curve", function()
+        if not require("steer._gnuplot").exists() then return pending "no gnuplot" end
+        local _, curve = lm:calibrate(spec, { prompts = prompts, kl = 0.02, tokens = 4 })
+        local paths = curve:plot { out = files.path "curve.svg" }
+        for _, text in ipairs { ">asked for<", ">found<", ">KL, its 0.95 quantile<", ">strength<" } do
+            assert.truthy(files.get(paths.svg):find(text, 1, true), text)
+        end
+        assert.truthy(files.get(paths.tsv):find(("\n%.17g\t%.17g\t"):format(curve.scale, curve.kl), 1, true))
+        files.done()
     end)
 
     it("is the same for the same seed, and finds tiny and huge vectors", function()

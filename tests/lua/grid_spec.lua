@@ -306,6 +306,9 @@ describe("a results file of a grid", function()
             plot.terminal = terminal
             assert.truthy(drawn:find("logit_difference against scale", 1, true))
             fails("invalid_argument", 'there is no metric "odds"', longer.plot, longer, "odds")
+            local paths = longer:plot { kind = "heatmap", best = "max", out = files.path "map.svg" }
+            assert.truthy(files.get(paths.svg):find(": logit_difference over scale and layer<", 1, true))
+            assert.truthy(tostring(steer.plot(longer, { x = "probability", y = "logit_difference" })):find "scatter")
             local found = steer.plot(path, { x = "scale", y = "probability", by = "layer", out = files.path "same" })
             assert.truthy(files.get(found.files.svg):find("</svg>", 1, true))
             steer.report(path, { out = files.path "same.html" })

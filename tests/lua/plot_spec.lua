@@ -201,6 +201,16 @@ describe("steer.plot", function()
             { x = "l", y = "s", kind = "heatmap" })
     end)
 
+    it("takes many samples", function()
+        local many = {}
+        for i = 1, 20000 do many[i] = i % 100 end
+        local path_of_many = sweeps.write("many.jsonl", { "a" }, { ok({ a = 1 }, { m = 49.5 }, { m = many }) })
+        local _, data = chart(path_of_many, { x = "a", y = "m" })
+        assert_found(data, "\n1\t49.5\t49.[%d]+\t49.[%d]+\t0\t99\t20000\t")
+        local _, _, made = chart(path_of_many, { x = "m", kind = "histogram" })
+        assert.equal(20000, #made.groups[1].samples)
+    end)
+
     it("gives pairs dashes and numbers a scale of colours", function()
         local lines = {}
         for l = 1, 4 do

@@ -12,7 +12,7 @@ local function new_missing(count, word)
 end
 
 local function raise_nothing(op, count)
-    raise("invalid_argument", op, "data: none of its %d values is a finite number up to 1e308, there is nothing to draw",
+    raise("invalid_argument", op, "data: none of its %d values is a finite number up to 1e300, nothing can be drawn",
         count)
 end
 
@@ -64,7 +64,7 @@ local function check_places(op, one, kind)
             raise("invalid_argument", op, "x: %s comes twice, at %d and %d: a bar has a place of its own",
                 scale.text(x), seen[x], i)
         end
-        seen[x] = i
+        if x == x then seen[x] = i end
     end
 end
 

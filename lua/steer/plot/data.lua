@@ -266,6 +266,15 @@ end
 
 -- ---- What it is ----------------------------------------------------------------------------------------------------
 
+--- Checks that there is something that may be drawn.
+function M.check(op, data)
+    if tensors.is(data) then return end
+    if type(data) ~= "table" then
+        raise("invalid_argument", op, "data: expected %s, got %s", EXPECTED, check.describe(data))
+    end
+    if walk.first(data) == nil then raise("invalid_argument", op, "data: it is empty, there is nothing to draw") end
+end
+
 --- Tells the kind of chart that fits data of which no kind is asked: a heatmap for a matrix, bars for numbers by name.
 function M.kind_of(op, data)
     if tensors.is(data) then
@@ -273,11 +282,6 @@ function M.kind_of(op, data)
         if n == 1 or n == 2 then return n == 2 and "heatmap" or "lines" end
         raise("shape_mismatch", op, "data: expected a tensor of one or two dimensions, got %d", n)
     end
-    if type(data) ~= "table" then
-        raise("invalid_argument", op, "data: expected %s, got %s", EXPECTED, check.describe(data))
-    end
-    local keys = walk.keys(data)
-    if #keys == 0 then raise("invalid_argument", op, "data: it is empty, there is nothing to draw") end
     if type(data[1]) ~= "number" and type(data[keys_of(data)[1]]) == "number" then return "bars" end
     return "lines"
 end

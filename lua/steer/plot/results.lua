@@ -225,9 +225,9 @@ end
 -- ---- Heatmaps ------------------------------------------------------------------------------------------------------
 
 local function positions(values)
-    local sorted = { unpack(values) }
+    local sorted, at = {}, {}
+    for i, value in ipairs(values) do sorted[i] = value end
     if series.is_numeric(values) then table.sort(sorted) end
-    local at = {}
     for i, value in ipairs(sorted) do at[value] = i end
     return sorted, at
 end
@@ -317,6 +317,9 @@ function M.chart(op, found, opts, kind)
             raise("invalid_argument", op, "opts.%s: expected the name of %s, got %s", key,
                 (key == "x" or key == "y" and kind == "heatmap") and "an axis" or "a metric", check.describe(opts[key]))
         end
+    end
+    if kind == "histogram" and opts.y ~= nil then
+        raise("invalid_argument", op, "opts.y: a histogram counts the values of x, it has no y")
     end
     kind = kind or is_metric(found, opts.x) and "scatter" or "lines"
     plot_options.check_kind(op, opts, kind)

@@ -4,10 +4,11 @@ local raise = require("steer._error").raise
 local M = {}
 
 local LEAST, MOST = 1e-307, 1e308 -- gnuplot takes no larger or smaller numbers
+local DRAWN = 1e300               -- beyond this it may crash where there is but one value
 
 --- Tells whether a value is a number that can be drawn: a finite one that gnuplot takes.
 function M.is_finite(x)
-    return type(x) == "number" and math.abs(x) <= MOST
+    return type(x) == "number" and math.abs(x) <= DRAWN
 end
 
 -- ---- Numbers -------------------------------------------------------------------------------------------------------

@@ -75,12 +75,14 @@ end
 local function given_edges(op, bins)
     local n = check.list(op, "opts.bins", bins, "a number of bins or a list of edges")
     if n < 2 then raise("invalid_argument", op, "opts.bins: expected at least two edges, got %d", n) end
+    local edges = {}
     for i, edge in ipairs(bins) do
         if not scale.is_finite(edge) or i > 1 and edge <= bins[i - 1] then
             raise("invalid_argument", op, "opts.bins[%d]: expected edges that rise, got %s", i, check.describe(edge))
         end
+        edges[i] = edge
     end
-    return { unpack(bins) }
+    return edges
 end
 
 local function edges_of(op, sorted, whole, opts)

@@ -76,11 +76,12 @@ local function bar(from, to, width)
     return pad((" "):rep(first) .. ("█"):rep(whole - first) .. (rest > 0 and EIGHTHS[rest] or ""), width)
 end
 
--- Gives a function from a value to its bar, and the room that it takes.
+-- Gives a function from a value to its bar, which ends where the range does.
 local function ruler(low, high, width, log)
     local function at(x)
-        if log then return (math.log(x) - math.log(low)) / (math.log(high) - math.log(low)) * width * 8 end
-        return (x / 2 - low / 2) / (high / 2 - low / 2) * width * 8
+        local share = (x / 2 - low / 2) / (high / 2 - low / 2)
+        if log then share = (math.log(x) - math.log(low)) / (math.log(high) - math.log(low)) end
+        return math.min(math.max(share, 0), 1) * width * 8
     end
     local zero = log and 0 or at(0)
     return function(x)
