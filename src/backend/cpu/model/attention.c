@@ -115,15 +115,24 @@ static void attend(const steer_attention *args, const space *s, int64_t row, int
                     group * dim);
 }
 
+/* Elements of keys that are multiplied, about. */
+static int64_t work_of(const steer_attention *args) {
+    int64_t positions = 0;
+    for (int64_t row = 0; row < args->rows->rows; row++)
+        if (args->rows->positions[row] >= 0) positions += args->rows->positions[row] + 1;
+    return positions * args->heads * args->head_dim;
+}
+
 size_t steer_cpu_attention_work(void *device, const steer_attention *args) { return 0; }
 
 int steer_cpu_attention(void *device, const steer_attention *args) {
     if (args->rope) STEER_TRY(steer_cpu_rope(device, args->rope));
     const size_t dim = (size_t)args->head_dim, group = (size_t)(args->heads / args->kv_heads);
     const size_t floats = (2 * group + STEER_KV_BLOCK) * dim + (STEER_KV_BLOCK + 2) * group;
-    const int64_t items = args->rows->rows * args->kv_heads;
+    const int64_t items = args->rows->rows * args->kv_heads, work = work_of(args);
     int failed = 0;
-#pragma omp parallel if (items > 1)
+    (void)work; /* without threads */
+#pragma omp parallel if (items > 1 && work >= STEER_CPU_PARALLEL)
     {
         float *memory = malloc(floats * sizeof *memory);
         space s = {.queries = memory};
