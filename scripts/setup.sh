@@ -86,7 +86,8 @@ configure_and_build() {
         say "CUDA compiler found: building the CPU runtime and the CUDA module"
     fi
     mkdir -p "$build"
-    local configure=(cmake -S "$root" -B "$build" -DSTEER_CUDA="$cuda" -DSTEER_BUILD_TESTS="$1")
+    local configure=(cmake -S "$root" -B "$build" -DSTEER_CUDA="$cuda" -DSTEER_BUILD_TESTS="$1"
+        -DSTEER_WERROR="${STEER_WERROR:-OFF}")
     if ! {
         # What an earlier run found may be gone: a tree that was moved, a compiler that was removed.
         { "${configure[@]}" || { find "$build" -maxdepth 2 -name CMakeCache.txt -delete && "${configure[@]}"; }; } &&

@@ -1,6 +1,8 @@
 -- batches.lua: random operations, specs and batches for the steering tests, run on the library and held to the oracle.
 --
 -- STEER_TEST_DEVICE names the device, STEER_TEST_SEED repeats one random case, STEER_TEST_ROUNDS scales their number.
+-- STEER_TEST_ROWS thins batches that are only large to be many rows for a GPU, which the suite does where rows are steered one by
+-- one; with STEER_TEST_ROUNDS they are full.
 
 local ffi = require "ffi"
 local oracle = require "oracle"
@@ -19,6 +21,12 @@ local random = math.random
 
 --- A number of cases or rows as STEER_TEST_ROUNDS scales it, at least 1.
 M.scaled = require("helper").rounds
+
+--- A number of rows that are many for a GPU's kernels.
+function M.many(rows)
+    local thin = not os.getenv("STEER_TEST_ROUNDS") and tonumber(os.getenv("STEER_TEST_ROWS")) or 1
+    return M.scaled(rows * thin)
+end
 
 --- Runs fn(seed) for `count` random cases; a failure names the seed that repeats it.
 function M.rounds(count, fn)

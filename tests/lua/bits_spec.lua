@@ -92,25 +92,25 @@ describe("the bits of a row", function()
     it("are the same among thousands of rows", function()
         B.rounds(3, function()
             for _, dtype in ipairs(B.dtypes) do
-                same_among_many(B.choose { 64, 264, 1000, 1001 }, dtype, { 1, 3, 7, 12, 40 }, B.scaled(1100))
+                same_among_many(B.choose { 64, 264, 1000, 1001 }, dtype, { 1, 3, 7, 12, 40 }, B.many(1100))
             end
         end)
     end)
     it("are the same among long rows", function()
-        B.rounds(1, function() same_among_many(B.choose { 8192, 8200 }, "bf16", { 6, 12 }, B.scaled(1060)) end)
+        B.rounds(1, function() same_among_many(B.choose { 8192, 8200 }, "bf16", { 6, 12 }, B.many(1060)) end)
     end)
     it("are the same among long rows of one vector or two", function()
         for i, n in ipairs { 5120, 12288, 16384 } do
             math.randomseed(i)
-            same_among_many(n, B.choose { "f16", "bf16" }, { 1, 1, 2 }, B.scaled(1060), 0)
-            same_among_many(n, B.choose { "f16", "bf16" }, { 1 }, B.scaled(1060), 0, true)
+            same_among_many(n, B.choose { "f16", "bf16" }, { 1, 1, 2 }, B.many(1060), 0)
+            same_among_many(n, B.choose { "f16", "bf16" }, { 1 }, B.many(1060), 0, true)
         end
     end)
 
     it("are the same where blocks share long rows of long programs", function()
         B.rounds(2, function()
             same_among_many(B.choose { 2048, 2120, 3072, 4096 }, B.choose { "f16", "bf16" }, { 12, 24, 70 },
-                B.scaled(1100), 0)
+                B.many(1100), 0)
         end)
     end)
 
@@ -203,7 +203,7 @@ describe("the bits of a row", function()
         for _, dtype in ipairs(B.dtypes) do
             same_in_a_graph(dtype, 200, 32)
             same_in_a_graph(dtype, B.choose { 64, 500, 512, 1000, 1001 }, 33, true)
-            same_in_a_graph(dtype, B.choose { 1024, 2048, 4096 }, B.scaled(1100))
+            same_in_a_graph(dtype, B.choose { 1024, 2048, 4096 }, B.many(1100))
             same_in_a_graph(dtype, B.choose { 5120, 8192, 8200 }, 40)
         end
     end)
@@ -246,11 +246,11 @@ describe("the bits of a row", function()
         for _, dtype in ipairs(B.dtypes) do
             for _, path in ipairs { "auto", "mixed" } do
                 for _, length in ipairs { 1, 2, 4, 6 } do
-                    same_in_pieces(dtype, B.choose { 200, 512, 1024 }, B.scaled(1201), length, path)
+                    same_in_pieces(dtype, B.choose { 200, 512, 1024 }, B.many(1201), length, path)
                 end
             end
             for _, length in ipairs { 8, 40 } do
-                same_in_pieces(dtype, 8 * B.scaled(256), B.scaled(1201), length, "mixed")
+                same_in_pieces(dtype, 8 * B.scaled(256), B.many(1201), length, "mixed")
             end
         end
     end)

@@ -112,12 +112,12 @@ describe("mode default", function()
 
     it("gives the ordinary path's bits for long rows", function()
         for _, size in ipairs { { 5120, 1100 }, { 12288, 1100 }, { 12288, 2400 } } do
-            local hidden, rows = size[1], size[2]
+            local hidden, rows = size[1], B.many(size[2])
             local e = engine { hidden = hidden, dtype = "bf16" }
             local one, other = spec(cap(hidden)), spec(cap(hidden, 0.2))
             for _, requests in ipairs {
                 { { spec = one, tokens = rows } },
-                { { spec = one, tokens = 500 }, { spec = other, tokens = rows - 500 } },
+                { { spec = one, tokens = B.many(500) }, { spec = other, tokens = rows - B.many(500) } },
             } do
                 local plan = e:plan(requests)
                 local compile = plan:explain(0).compile

@@ -39,7 +39,8 @@ void steer_row_activate(steer_activation act, float *x, const float *up, int64_t
 int steer_cpu_activate(void *device, const steer_activate *args) {
     const int64_t n = args->size, width = args->glu ? 2 * n : n;
     int failed = 0;
-#pragma omp parallel if (args->rows * n >= STEER_CPU_PARALLEL)
+#pragma omp parallel if (4 * args->rows * n >=                                                               \
+                         STEER_CPU_PARALLEL) /* an exponential takes longer than a sum */
     {
         float *x = malloc((size_t)width * sizeof *x);
         if (!x) {

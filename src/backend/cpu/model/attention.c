@@ -13,10 +13,11 @@
 
 /* What a thread works with. */
 typedef struct space {
-    float *queries, *sums; /* [group, head_dim] */
-    float *wide;           /* [STEER_KV_BLOCK, head_dim]: keys or values of a block */
-    float *most, *total;   /* [group] the running maximum and denominator */
-    float *weights;        /* [group, STEER_KV_BLOCK] scores, then weights */
+    steer_tile tile;     /* scores of the queries: x is [group, x_stride], product is `weights` */
+    float *sums;         /* [group, head_dim] */
+    float *wide;         /* [STEER_KV_BLOCK, head_dim]: values of a block */
+    float *most, *total; /* [group] the running maximum and denominator */
+    float *weights;      /* [group, STEER_KV_BLOCK] scores, then weights */
 } space;
 
 /* The cached positions first .. last of a block, its line being that of position 0. */
@@ -25,17 +26,14 @@ typedef struct stretch {
     int first, last;
 } stretch;
 
-STEER_CPU_WIDE static void scores_of(float *out, const float *q, const float *keys, float scale, int count,
-                                     int64_t dim) {
-    for (int k = 0; k < count; k++, keys += dim) {
-        float lanes[16] = {0};
-        int64_t i = 0;
-        for (; i + 16 <= dim; i += 16)
-            for (int l = 0; l < 16; l++) lanes[l] += q[i + l] * keys[i + l];
-        for (int l = 0; i < dim; i++, l++) lanes[l] += q[i] * keys[i];
-        for (int half = 8; half > 0; half /= 2)
-            for (int l = 0; l < half; l++) lanes[l] += lanes[l + half];
-        out[k] = scale * lanes[0];
+/* The products of all queries with `count` keys that lie together. */
+static void scores_of(const space *s, const void *keys, steer_dtype dtype, int count) {
+    steer_tile tile = s->tile;
+    for (int done = 0; done < count; done += STEER_TILE_COLUMNS) {
+        tile.w = steer_row_at(keys, dtype, done * tile.in);
+        tile.columns = count - done < STEER_TILE_COLUMNS ? count - done : STEER_TILE_COLUMNS;
+        tile.product = s->weights + done;
+        steer_tile_multiply(&tile, dtype);
     }
 }
 STEER_CPU_WIDE static void exponentials(float *x, float most, int count) {
@@ -63,6 +61,7 @@ static const float *widen(const steer_attention *args, const void *cache, const 
 static void weigh(const steer_attention *args, const space *s, int32_t g, int count) {
     float *x = s->weights + g * STEER_KV_BLOCK, most = s->most[g];
     for (int k = 0; k < count; k++) {
+        x[k] *= args->scale;
         if (args->softcap > 0) x[k] = args->softcap * tanhf(x[k] / args->softcap);
         if (x[k] > most) most = x[k];
     }
@@ -80,11 +79,8 @@ static void take_stretch(const steer_attention *args, const space *s, const stre
     const int64_t dim = args->head_dim;
     const int32_t group = args->heads / args->kv_heads;
     const int count = at->last - at->first + 1;
-    const float *keys = widen(args, args->keys, at, s->wide);
-    for (int32_t g = 0; g < group; g++) {
-        scores_of(s->weights + g * STEER_KV_BLOCK, s->queries + g * dim, keys, args->scale, count, dim);
-        weigh(args, s, g, count);
-    }
+    scores_of(s, steer_row_at(args->keys, args->dtype, (at->line + at->first) * dim), args->dtype, count);
+    for (int32_t g = 0; g < group; g++) weigh(args, s, g, count);
     const float *values = widen(args, args->values, at, s->wide);
     for (int32_t g = 0; g < group; g++)
         add_values(s->sums + g * dim, s->weights + g * STEER_KV_BLOCK, values, count, dim);
@@ -98,9 +94,13 @@ static void attend(const steer_attention *args, const space *s, int64_t row, int
     if (position >= 0) {
         const int32_t *blocks = rows->blocks + rows->sequence[row] * rows->blocks_stride;
         const int64_t first = args->window && position >= args->window ? position - args->window + 1 : 0;
-        steer_row_load(s->queries, args->dtype,
-                       steer_row_at(args->qkv, args->dtype, row * width + kv * group * dim), group * dim);
-        for (int64_t g = 0; g < group; g++) s->most[g] = -INFINITY, s->total[g] = 0;
+        for (int64_t g = 0; g < group; g++) {
+            steer_tile_arrange((float *)s->tile.x + g * s->tile.x_stride, args->dtype,
+                               steer_row_at(args->qkv, args->dtype, row * width + (kv * group + g) * dim),
+                               dim);
+            s->most[g] = -INFINITY;
+            s->total[g] = 0;
+        }
         for (int64_t b = first / STEER_KV_BLOCK; b <= position / STEER_KV_BLOCK; b++) {
             const int64_t start = b * STEER_KV_BLOCK, left = position - start;
             const stretch at = {(blocks[b] * args->kv_heads + kv) * STEER_KV_BLOCK,
@@ -115,20 +115,35 @@ static void attend(const steer_attention *args, const space *s, int64_t row, int
                     group * dim);
 }
 
+/* Elements of keys that are multiplied, about. */
+static int64_t work_of(const steer_attention *args) {
+    int64_t positions = 0;
+    for (int64_t row = 0; row < args->rows->rows; row++)
+        if (args->rows->positions[row] >= 0) positions += args->rows->positions[row] + 1;
+    return positions * args->heads * args->head_dim;
+}
+
 size_t steer_cpu_attention_work(void *device, const steer_attention *args) { return 0; }
 
 int steer_cpu_attention(void *device, const steer_attention *args) {
     if (args->rope) STEER_TRY(steer_cpu_rope(device, args->rope));
     const size_t dim = (size_t)args->head_dim, group = (size_t)(args->heads / args->kv_heads);
-    const size_t floats = (2 * group + STEER_KV_BLOCK) * dim + (STEER_KV_BLOCK + 2) * group;
-    const int64_t items = args->rows->rows * args->kv_heads;
+    const size_t padded = (dim + STEER_TILE_STEP - 1) / STEER_TILE_STEP * STEER_TILE_STEP;
+    const size_t room = steer_tile_room((int64_t)group) / sizeof(float);
+    const size_t floats =
+        room + group * padded + (group + STEER_KV_BLOCK) * dim + (STEER_KV_BLOCK + 2) * group;
+    const int64_t items = args->rows->rows * args->kv_heads, work = work_of(args);
     int failed = 0;
-#pragma omp parallel if (items > 1)
+    (void)work; /* without threads */
+#pragma omp parallel if (items > 1 && work >= STEER_CPU_PARALLEL)
     {
-        float *memory = malloc(floats * sizeof *memory);
-        space s = {.queries = memory};
+        float *memory = aligned_alloc(64, (floats * sizeof *memory + 63) / 64 * 64);
+        space s = {.tile = {.rows = (int64_t)group, .in = args->head_dim, .sums = memory}};
         if (memory) {
-            s.sums = s.queries + group * dim;
+            s.tile.x = memory + room;
+            s.tile.x_stride = (int64_t)padded;
+            s.tile.product_stride = STEER_KV_BLOCK;
+            s.sums = memory + room + group * padded;
             s.wide = s.sums + group * dim;
             s.most = s.wide + STEER_KV_BLOCK * dim;
             s.total = s.most + group;

@@ -10,7 +10,7 @@
 #include <cblas.h>
 #endif
 
-enum { TILE_ROWS = 64, TILE_COLUMNS = 12, BLOCK_BYTES = 4 << 20 };
+enum { TILE_ROWS = 64, RUN = 4, BLOCK_BYTES = 4 << 20 };
 
 /* x in f32, rows `stride` elements apart: as tiles take them, or as they are. */
 static float *widen_rows(const steer_linear *args, int64_t stride, int for_tiles) {
@@ -42,31 +42,44 @@ static void store(const steer_linear *args, int64_t row, int64_t column, float *
                     product, count);
 }
 
+/* Products of a run of tiles from `first` on, stored together. */
+static void take_run(const steer_linear *args, steer_tile *tile, int64_t first, int64_t count) {
+    const int64_t column = first * STEER_TILE_COLUMNS;
+    float *products = tile->product;
+    int64_t done = 0;
+    for (int64_t left; done < count * STEER_TILE_COLUMNS && (left = args->out - column - done) > 0;
+         done += tile->columns) {
+        tile->columns = left < STEER_TILE_COLUMNS ? left : STEER_TILE_COLUMNS;
+        tile->w = steer_row_at(args->weight, args->dtype, (column + done) * args->in);
+        tile->product = products + done;
+        steer_tile_multiply(tile, args->dtype);
+    }
+    tile->product = products;
+    for (int64_t row = 0; row < args->rows; row++)
+        store(args, row, column, products + row * tile->product_stride, done);
+}
+
 static int by_tiles(const steer_linear *args) {
     const int64_t stride = (args->in + STEER_TILE_STEP - 1) / STEER_TILE_STEP * STEER_TILE_STEP;
-    const int64_t tiles = (args->out + TILE_COLUMNS - 1) / TILE_COLUMNS;
-    const size_t bytes = (size_t)args->rows * TILE_COLUMNS * sizeof(float);
+    const int64_t tiles = (args->out + STEER_TILE_COLUMNS - 1) / STEER_TILE_COLUMNS;
+    const int64_t run = tiles >= 4 * RUN * steer_cpu_threads() ? RUN : 1, width = run * STEER_TILE_COLUMNS;
+    const size_t room = steer_tile_room(args->rows);
     float *x = widen_rows(args, stride, 1);
     int failed = !x;
 #pragma omp parallel if (args->out * args->in >= STEER_CPU_PARALLEL)
     {
-        float *product = malloc(bytes);
-        if (!product) {
+        float *sums = aligned_alloc(64, room + (size_t)(args->rows * width + 15) / 16 * 16 * sizeof *sums);
+        steer_tile tile = {.x = x, .x_stride = stride, .rows = args->rows, .in = args->in, .sums = sums};
+        tile.product = sums ? sums + room / sizeof *sums : NULL;
+        tile.product_stride = width;
+        if (!sums) {
 #pragma omp atomic write
             failed = 1;
         }
 #pragma omp for schedule(static)
-        for (int64_t i = 0; i < tiles; i++) {
-            const int64_t column = i * TILE_COLUMNS, left = args->out - column;
-            const int64_t count = left < TILE_COLUMNS ? left : TILE_COLUMNS;
-            if (!x || !product) continue;
-            const void *w = steer_row_at(args->weight, args->dtype, column * args->in);
-            const steer_tile tile = {x, stride, args->rows, w, count, args->in, product};
-            steer_tile_multiply(&tile, args->dtype);
-            for (int64_t row = 0; row < args->rows; row++)
-                store(args, row, column, product + row * count, count);
-        }
-        free(product);
+        for (int64_t i = 0; i < tiles; i += run)
+            if (x && sums) take_run(args, &tile, i, run);
+        free(sums);
     }
     free(x);
     return failed ? steer_cpu_no_memory("linear", (size_t)(args->rows * stride) * sizeof(float)) : STEER_OK;

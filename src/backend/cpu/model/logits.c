@@ -45,7 +45,7 @@ float steer_row_logprob(const float *x, int64_t n, int64_t at) {
 }
 
 int steer_cpu_logprob(void *device, const steer_logprob *args) {
-#pragma omp parallel for schedule(dynamic)
+#pragma omp parallel for schedule(dynamic) if (args->count * args->vocab >= STEER_CPU_PARALLEL)
     for (int64_t i = 0; i < args->count; i++)
         args->out[i] = args->target[i] < 0
                            ? 0

@@ -3,6 +3,10 @@
 
 #include <math.h>
 
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("O3")
+#endif
+
 void steer_row_norm(const steer_norm *norm, const float *weight, const float *bias, steer_dtype dtype,
                     float *x, int64_t n) {
     double mean = 0, square = 0;

@@ -52,7 +52,8 @@ static void rope_row(const steer_rope *args, int64_t row, float *x) {
 
 int steer_cpu_rope(void *device, const steer_rope *args) {
     int failed = 0;
-#pragma omp parallel if (args->rows->rows > 4)
+#pragma omp parallel if (args->rows->rows * (args->heads + 2 * args->kv_heads) * args->head_dim >=           \
+                         STEER_CPU_PARALLEL)
     {
         float *x = malloc((size_t)args->head_dim * sizeof *x);
         if (!x) {

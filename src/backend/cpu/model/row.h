@@ -56,11 +56,14 @@ float steer_row_dot(const float *a, const float *b, int64_t n);
 typedef struct steer_tile {
     const float *x; /* rows as steer_tile_arrange() leaves them */
     int64_t x_stride, rows;
-    const void *w; /* [columns, in] of a dtype */
-    int64_t columns, in;
+    const void *w;       /* [columns, in] of a dtype */
+    int64_t columns, in; /* columns: at most STEER_TILE_COLUMNS */
     float *product;
+    int64_t product_stride;
+    float *sums; /* to work in: steer_tile_room() bytes, aligned to 64 */
 } steer_tile;
-enum { STEER_TILE_STEP = 16 };
+enum { STEER_TILE_STEP = 16, STEER_TILE_COLUMNS = 12, STEER_TILE_LANES = 8 };
+size_t steer_tile_room(int64_t rows);
 void steer_tile_multiply(const steer_tile *t, steer_dtype dtype);
 /* A row in f32, in the order in which tiles take its elements, with zeros up to a multiple of STEER_TILE_STEP. */
 void steer_tile_arrange(float *to, steer_dtype dtype, const void *row, int64_t n);

@@ -103,11 +103,11 @@ static int32_t choose(const steer_sample *args, int64_t row, const uint32_t *see
             memory[i] = seen[i / 32] >> (i % 32) & 1 ? penalised(x[i], how->repetition_penalty) : x[i];
         c.y = memory;
     }
-    int32_t best = -1;
-    for (int32_t id = 0; id < args->vocab; id++)
-        if (best < 0 ? !isnan(c.y[id]) : c.y[id] > c.y[best]) best = id;
-    if (best < 0) return 0;
-    return how->temperature > 0 && isfinite(c.y[best]) ? draw(&c, how, c.y[best]) : best;
+    const float most = steer_row_greatest(c.y, args->vocab);
+    if (how->temperature > 0 && isfinite(most)) return draw(&c, how, most);
+    int32_t best = 0;
+    while (best < args->vocab && !(c.y[best] == most)) best++; /* the first of equal ones */
+    return best < args->vocab ? best : 0;
 }
 
 size_t steer_cpu_sample_work(void *device, const steer_sample *args) { return 0; }
@@ -116,7 +116,7 @@ int steer_cpu_sample(void *device, const steer_sample *args) {
     const int64_t vocab = args->vocab, words = (vocab + 31) / 32;
     const size_t bytes = 3 * (size_t)vocab * sizeof(float);
     int failed = 0;
-#pragma omp parallel if (args->count > 1)
+#pragma omp parallel if (args->count > 1 && args->count * vocab >= STEER_CPU_PARALLEL)
     {
         float *memory = malloc(bytes);
         if (!memory) {

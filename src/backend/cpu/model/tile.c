@@ -5,10 +5,17 @@
 #include "backend/cpu/model/row.h"
 
 #if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC optimize("O3,fp-contract=fast")
+#pragma GCC optimize("O3,fp-contract=fast,no-tree-slp-vectorize")
 #endif
 
-enum { LANES = 8, STEP = STEER_TILE_STEP, MOST_ROWS = 4, MOST_COLUMNS = 4 };
+enum {
+    LANES = STEER_TILE_LANES,
+    STEP = STEER_TILE_STEP,
+    COLUMNS = STEER_TILE_COLUMNS,
+    MOST = 4,     /* rows or columns at a time */
+    FETCHES = 4,  /* places that are fetched from at once */
+    STRETCH = 512 /* elements of a few columns that stay in the nearest cache for all rows */
+};
 
 typedef float lanes __attribute__((vector_size(LANES * 4)));
 typedef float loose __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
@@ -39,118 +46,162 @@ INLINE void load(lanes *out, steer_dtype dtype, const char *from, int half) {
     }
 }
 
+/* As load() of f32. Volatile, or compilers load it once for each product: loads are what the loops run out of. */
+INLINE void load_once(lanes *out, const char *from, int half) {
+    *out = *(const volatile loose *)(from + half * (int)sizeof *out);
+}
+
+/* The sums of the lanes of four: ((0 + 4) + (2 + 6)) + ((1 + 5) + (3 + 7)). */
+INLINE void total(float *out, const lanes *sum) {
+    typedef float four __attribute__((vector_size(16)));
+    four part[4], pair[2];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        four high;
+        memcpy(&part[i], &sum[i], sizeof high);
+        memcpy(&high, (const char *)&sum[i] + sizeof high, sizeof high);
+        part[i] += high;
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; i++) {
+        const four a = part[2 * i], b = part[2 * i + 1];
+        pair[i] = (four){a[0], a[1], b[0], b[1]} + (four){a[2], a[3], b[2], b[3]};
+    }
+    const four a = pair[0], b = pair[1],
+               all = (four){a[0], a[2], b[0], b[2]} + (four){a[1], a[3], b[1], b[3]};
+    memcpy(out, &all, sizeof all);
+}
+
+/* How far the columns behind a tile's, which are next, have come to the cache while it is computed: as much of them as this is of
+ * the tile, from FETCHES places at once, as the memory is faster that way. */
+typedef struct fetch {
+    const char *at, *goal;
+    int64_t part, each, pace; /* bytes between places; of each for a row, a column and a step; for a step */
+} fetch;
+
+static fetch fetch_next(const steer_tile *t, int64_t size) {
+    const int64_t part = t->columns * t->in * size / FETCHES;
+    const char *next = (const char *)t->w + t->columns * t->in * size;
+    return (fetch){next, next, part, (STEP * size + FETCHES * t->rows - 1) / (FETCHES * t->rows), 0};
+}
+
+INLINE void fetch_some(fetch *next) {
+    for (next->goal += next->pace; next->at < next->goal; next->at += 64)
+        for (int64_t k = 0; k < FETCHES; k++) __builtin_prefetch(next->at + k * next->part, 0, 2);
+}
+
 /* sum[r][c] += x[r] * w[c] of STEP elements; rows of x and of w lie `x_stride` and `w_stride` bytes apart. */
-INLINE void step(lanes sum[MOST_ROWS][MOST_COLUMNS], steer_dtype dtype, int rows, int columns, const char *x,
+INLINE void step(lanes sum[MOST][MOST], steer_dtype dtype, int rows, int columns, const char *x,
                  int64_t x_stride, const char *w, int64_t w_stride) {
 #pragma GCC unroll 2
     for (int half = 0; half < 2; half++) {
-        lanes wide[MOST_COLUMNS];
+        lanes wide[MOST], own;
 #pragma GCC unroll 4
         for (int c = 0; c < columns; c++) load(&wide[c], dtype, w + c * w_stride, half);
 #pragma GCC unroll 4
         for (int r = 0; r < rows; r++) {
-            /* Volatile, or compilers load it once for each product: loads are what this loop runs out of. */
-            const lanes own = *(const volatile loose *)(x + r * x_stride + half * (int)sizeof own);
+            load_once(&own, x + r * x_stride, half);
 #pragma GCC unroll 4
             for (int c = 0; c < columns; c++) sum[r][c] += own * wide[c];
         }
     }
 }
 
-/* The lanes' sum: ((0 + 4) + (2 + 6)) + ((1 + 5) + (3 + 7)). */
-INLINE float total(const lanes *sum) {
-    typedef float four __attribute__((vector_size(16)));
-    four low, high;
-    memcpy(&low, sum, sizeof low);
-    memcpy(&high, (const char *)sum + sizeof low, sizeof high);
-    low += high;
-    return (low[0] + low[2]) + (low[1] + low[3]);
-}
-
-/* The products of `rows` rows and `columns` columns from (row, column) on. Meanwhile the columns behind t's, which are next, come to
- * the cache: as much of them as this is of t, from four places at once, as the memory is faster that way. */
-INLINE void tile(const steer_tile *t, steer_dtype dtype, int rows, int columns, int64_t row, int64_t column) {
-    const int64_t size = dtype == STEER_F32 ? 4 : 2, whole = t->in / STEP * STEP;
-    const int64_t x_stride = t->x_stride * (int64_t)sizeof *t->x, w_stride = t->in * size;
+/* Adds the products of the elements first .. last; `kept` are the sums of those before, if there are any. */
+INLINE void tile(const steer_tile *t, fetch *to, steer_dtype dtype, int rows, int columns, int64_t row,
+                 int64_t column, int64_t first, int64_t last) {
+    const int64_t size = dtype == STEER_F32 ? 4 : 2, whole = last / STEP * STEP, w_stride = t->in * size;
+    const int64_t x_stride = t->x_stride * (int64_t)sizeof *t->x;
     const char *x = (const char *)(t->x + row * t->x_stride), *w = (const char *)t->w + column * w_stride;
-    const int64_t part = t->columns * w_stride / 4, pace = columns * STEP * size * rows / t->rows / 4;
-    const int64_t done = (row * t->columns + column * rows) * w_stride / t->rows;
-    uintptr_t fetched = (uintptr_t)t->w + (uintptr_t)(4 * part + done / 4), goal = fetched;
-    lanes sum[MOST_ROWS][MOST_COLUMNS];
+    lanes sum[MOST][MOST], *kept = (lanes *)t->sums + row * COLUMNS + column;
+    fetch next = *to;
 #pragma GCC unroll 4
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
-        for (int c = 0; c < columns; c++) sum[r][c] = (lanes){0};
-    for (int64_t i = 0; i < whole; i += STEP) {
-        for (goal += (uintptr_t)pace; fetched < goal; fetched += 64)
-            for (int64_t k = 0; k < 4; k++) __builtin_prefetch((const char *)fetched + k * part, 0, 2);
+        for (int c = 0; c < columns; c++) sum[r][c] = first ? kept[r * COLUMNS + c] : (lanes){0};
+    for (int64_t i = first; i < whole; i += STEP) {
+        fetch_some(&next);
         step(sum, dtype, rows, columns, x + i * 4, x_stride, w + i * size, w_stride);
     }
-    if (whole < t->in) { /* the last elements of the weight, and zeros, as those of x are padded with */
-        char last[MOST_COLUMNS][STEP * 4] = {{0}};
+    *to = next;
+    if (whole < last) { /* the last elements of the weight, and zeros, as those of x are padded with */
+        char tail[MOST][STEP * 4] = {{0}};
         for (int c = 0; c < columns; c++)
-            memcpy(last[c], w + c * w_stride + whole * size, (size_t)((t->in - whole) * size));
-        step(sum, dtype, rows, columns, x + whole * 4, x_stride, last[0], sizeof last[0]);
+            memcpy(tail[c], w + c * w_stride + whole * size, (size_t)((last - whole) * size));
+        step(sum, dtype, rows, columns, x + whole * 4, x_stride, tail[0], sizeof tail[0]);
     }
 #pragma GCC unroll 4
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
-        for (int c = 0; c < columns; c++) t->product[(row + r) * t->columns + column + c] = total(&sum[r][c]);
+        for (int c = 0; c < columns; c++) kept[r * COLUMNS + c] = sum[r][c];
 }
 
 /* Rows by fours, then two, then one; columns so that sums and operands fit 16 registers. */
 #define TILE_FUNCTION(name, dtype)                                                                           \
     STEER_CPU_WIDE static void tiles_##name(const steer_tile *t) {                                           \
-        int64_t row = 0, column;                                                                             \
-        for (; row + 4 <= t->rows; row += 4) {                                                               \
-            for (column = 0; column + 2 <= t->columns; column += 2) tile(t, dtype, 4, 2, row, column);       \
-            for (; column < t->columns; column++) tile(t, dtype, 4, 1, row, column);                         \
+        const int64_t most = t->rows >= MOST ? STRETCH : t->in;                                              \
+        fetch next = fetch_next(t, dtype == STEER_F32 ? 4 : 2);                                              \
+        for (int64_t first = 0; first < t->in; first += most) {                                              \
+            const int64_t last = t->in - first < most ? t->in : first + most;                                \
+            int64_t row = 0, c;                                                                              \
+            for (; row + 4 <= t->rows; row += 4) {                                                           \
+                next.pace = 8 * next.each;                                                                   \
+                for (c = 0; c + 2 <= t->columns; c += 2) tile(t, &next, dtype, 4, 2, row, c, first, last);   \
+                for (; c < t->columns; c++) tile(t, &next, dtype, 4, 1, row, c, first, last);                \
+            }                                                                                                \
+            for (; row + 2 <= t->rows; row += 2) {                                                           \
+                next.pace = 8 * next.each;                                                                   \
+                for (c = 0; c + 4 <= t->columns; c += 4) tile(t, &next, dtype, 2, 4, row, c, first, last);   \
+                for (; c < t->columns; c++) tile(t, &next, dtype, 2, 1, row, c, first, last);                \
+            }                                                                                                \
+            for (; row < t->rows; row++) {                                                                   \
+                next.pace = 4 * next.each;                                                                   \
+                for (c = 0; c + 4 <= t->columns; c += 4) tile(t, &next, dtype, 1, 4, row, c, first, last);   \
+                for (; c < t->columns; c++) tile(t, &next, dtype, 1, 1, row, c, first, last);                \
+            }                                                                                                \
         }                                                                                                    \
-        for (; row + 2 <= t->rows; row += 2) {                                                               \
-            for (column = 0; column + 4 <= t->columns; column += 4) tile(t, dtype, 2, 4, row, column);       \
-            for (; column < t->columns; column++) tile(t, dtype, 2, 1, row, column);                         \
-        }                                                                                                    \
-        for (; row < t->rows; row++) {                                                                       \
-            for (column = 0; column + 4 <= t->columns; column += 4) tile(t, dtype, 1, 4, row, column);       \
-            for (; column < t->columns; column++) tile(t, dtype, 1, 1, row, column);                         \
+        for (int64_t row = 0; row < t->rows; row++) {                                                        \
+            float all[COLUMNS];                                                                              \
+            for (int64_t c = 0; c < COLUMNS; c += 4) total(all + c, (lanes *)t->sums + row * COLUMNS + c);   \
+            memcpy(t->product + row * t->product_stride, all, (size_t)t->columns * sizeof *all);             \
         }                                                                                                    \
     }
 TILE_FUNCTION(f32, STEER_F32)
 TILE_FUNCTION(f16, STEER_F16)
 TILE_FUNCTION(bf16, STEER_BF16)
 
-/* x as `load` orders elements. */
+/* to[i] = n elements in f32, as load() orders them, with zeros up to a multiple of STEP. */
 #define ARRANGE_FUNCTION(name, dtype)                                                                        \
-    STEER_CPU_WIDE static void arrange_##name(float *to, const char *row, int64_t n) {                       \
-        for (int64_t i = 0; i < n; i += STEP)                                                                \
+    STEER_CPU_WIDE static void arrange_##name(float *to, const char *from, int64_t n) {                      \
+        const int64_t size = dtype == STEER_F32 ? 4 : 2, whole = n / STEP * STEP;                            \
+        lanes part;                                                                                          \
+        for (int64_t i = 0; i < whole; i += STEP)                                                            \
             for (int half = 0; half < 2; half++) {                                                           \
-                lanes part;                                                                                  \
-                load(&part, dtype, row + i * 2, half);                                                       \
+                load(&part, dtype, from + i * size, half);                                                   \
                 memcpy(to + i + half * LANES, &part, sizeof part);                                           \
             }                                                                                                \
+        if (whole == n) return;                                                                              \
+        char last[STEP * 4] = {0};                                                                           \
+        memcpy(last, from + whole * size, (size_t)((n - whole) * size));                                     \
+        for (int half = 0; half < 2; half++) {                                                               \
+            load(&part, dtype, last, half);                                                                  \
+            memcpy(to + whole + half * LANES, &part, sizeof part);                                           \
+        }                                                                                                    \
     }
+ARRANGE_FUNCTION(f32, STEER_F32)
 ARRANGE_FUNCTION(f16, STEER_F16)
 ARRANGE_FUNCTION(bf16, STEER_BF16)
 
 void steer_tile_arrange(float *to, steer_dtype dtype, const void *row, int64_t n) {
-    const int64_t size = (int64_t)steer_dtype_size(dtype), whole = n / STEP * STEP;
-    char last[STEP * 4] = {0};
-    void (*const arrange)(float *, const char *, int64_t) = dtype == STEER_F16 ? arrange_f16 : arrange_bf16;
-    if (dtype == STEER_F32) {
-        memcpy(to, row, (size_t)n * sizeof *to);
-        for (int64_t i = n; i % STEP; i++) to[i] = 0;
-        return;
-    }
-    arrange(to, row, whole);
-    memcpy(last, (const char *)row + whole * size, (size_t)((n - whole) * size));
-    if (whole < n) arrange(to + whole, last, STEP);
+    static void (*const arrange[])(float *, const char *, int64_t) = {arrange_f32, arrange_f16, arrange_bf16};
+    arrange[dtype](to, row, n);
+}
+
+size_t steer_tile_room(int64_t rows) {
+    return (size_t)(COLUMNS * rows * LANES) * sizeof(float); /* a multiple of 64 */
 }
 
 void steer_tile_multiply(const steer_tile *t, steer_dtype dtype) {
-    if (dtype == STEER_F32)
-        tiles_f32(t);
-    else if (dtype == STEER_F16)
-        tiles_f16(t);
-    else
-        tiles_bf16(t);
+    static void (*const tiles[])(const steer_tile *) = {tiles_f32, tiles_f16, tiles_bf16};
+    tiles[dtype](t);
 }
