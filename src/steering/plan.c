@@ -128,7 +128,7 @@ static int check_request(const steer_plan *plan, const steer_request *request) {
     const steer_spec *spec = request->spec;
     STEER_TRY(check_place(request));
     if (!spec || spec->op_count == 0) return STEER_OK;
-    if (spec->hidden != plan->engine->hidden)
+    if (spec->hidden != 0 && spec->hidden != plan->engine->hidden)
         return STEER_FAIL(STEER_E_SHAPE_MISMATCH,
                           "spec: vectors of %lld elements, the engine's hidden size is %lld",
                           (long long)spec->hidden, (long long)plan->engine->hidden);
@@ -217,6 +217,12 @@ static void choose_auto(steer_layer_choice *choice, const steer_batch *batch, in
         }
         if (program != first) programs++;
         if (!first) first = program;
+        conditional |= program->conditional;
+        if (!steer_program_is_plain(program)) {
+            needs.blocks = 1;
+            continue;
+        }
+        needs.plain = 1;
         const int32_t width = steer_program_width(program);
         vectors += width;
         found++;
@@ -225,7 +231,6 @@ static void choose_auto(steer_layer_choice *choice, const steer_batch *batch, in
             needs.max_image_bytes = (int64_t)program->image_bytes;
         needs.both |= steer_program_has_both(program);
         needs.norm |= program->entry.norm;
-        conditional |= program->conditional;
     }
     choice->needs = needs;
     choice->program = first;

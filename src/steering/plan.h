@@ -31,6 +31,7 @@ typedef struct steer_envelope {
     int64_t max_image_bytes;
     int32_t both;
     int32_t norm;
+    int32_t plain, blocks;
 } steer_envelope;
 
 /* Widens an envelope to what is needed, its rows to at most `most_rows`. */
