@@ -1,0 +1,222 @@
+-- Every kind of operation against the float64 oracle: alone, under conditions, in lists, in a residual, on every path.
+-- devices: cpu cuda
+--
+-- STEER_TEST_SEED=n repeats the case that a failure names, STEER_TEST_ROUNDS=x makes x times as many random ones.
+local B = require "batches"
+local H = require "helper"
+local kinds = require("operation_table").kinds
+local steer = require "steer"
+local T = steer.tensor
+
+local totals = { elements = 0, off = 0, rows = 0, skipped = 0, steered = 0 }
+
+local function check(batch, path)
+    local engine = steer.engine { hidden = batch.hidden, dtype = batch.dtype, device = B.device }
+    local plan = engine:plan(batch.requests, { rows = math.max(1, batch.rows), path = path })
+    local counts = B.check(plan, batch, batch.before)
+    for key, n in pairs(counts) do
+        if batch.dtype ~= "f32" or key ~= "elements" then totals[key] = totals[key] + n end
+    end
+    plan:close()
+    engine:close()
+end
+
+-- A batch of `tokens` rows under one spec, unsteered rows before them, rows of other operations and padding after.
+local function simple(n, dtype, ops, tokens, with_residual)
+    local plain = B.random_ops(n, 2)
+    local rows = tokens + 5
+    return {
+        hidden = n, dtype = dtype, rows = rows, before = B.hidden(rows, n, dtype),
+        residual = with_residual and B.hidden(rows, n, dtype) or nil, programs = { nil, ops, plain },
+        requests = { { tokens = 1 }, { spec = B.spec(ops), tokens = tokens }, { spec = B.spec(plain), tokens = 2 } },
+    }
+end
+
+describe("an operation", function()
+    for _, kind in ipairs(kinds) do
+        it(kind .. " does what its formula says", function()
+            B.rounds(8, function()
+                for _, dtype in ipairs(B.dtypes) do
+                    local n = B.choose { 4, 33, 64, 200, 1000 }
+                    check(simple(n, dtype, { B.random_any(n, { kind = kind }) }, 6))
+                end
+            end)
+        end)
+
+        it(kind .. " does so with a residual, under a condition, among others", function()
+            B.rounds(4, function()
+                for _, dtype in ipairs(B.dtypes) do
+                    local n = B.choose { 5, 64, 130 }
+                    local ops = { B.random_any(n), B.random_any(n, { kind = kind, gates = 0.7 }), B.random_any(n) }
+                    check(simple(n, dtype, ops, 6, true))
+                end
+            end)
+        end)
+    end
+
+    it("serves rows of any length", function()
+        for _, n in ipairs { 1, 2, 8, 31, 2048, 4097, 8192, 32768 } do
+            B.rounds(n > 4000 and 1 or 2, function()
+                for _, dtype in ipairs(B.dtypes) do
+                    check(simple(n, dtype, B.random_all(n, 3), 3))
+                    check(simple(n, dtype, B.random_all(n, 2), 2, true))
+                end
+            end)
+        end
+    end)
+
+    it("takes up to 64 vectors", function()
+        B.rounds(1, function()
+            for _, kind in ipairs { "affine", "ablate", "cap", "sae" } do
+                for _, dtype in ipairs(B.dtypes) do
+                    check(simple(200, dtype, { B.random_any(200, { kind = kind, count = 64 }) }, 5))
+                end
+            end
+        end)
+    end)
+end)
+
+describe("batches of all operations", function()
+    local function random_batch(n, dtype, requests, most_tokens)
+        local pool = {}
+        for i = 1, math.random(5) do
+            local chances = { gates = B.choose { 0, 0.4 }, scopes = B.choose { 0, 0.5 } }
+            local ops = B.chance(0.4) and B.random_ops(n, math.random(4), chances)
+                or B.random_all(n, math.random(4), chances)
+            pool[i] = { ops = ops, spec = B.spec(ops) }
+        end
+        local batch = { hidden = n, dtype = dtype }
+        batch.requests, batch.programs, batch.rows = B.random_requests(pool, requests, most_tokens)
+        batch.rows = math.max(1, batch.rows + B.choose { 0, 0, 1, 7 })
+        batch.before = B.hidden(batch.rows, n, dtype)
+        return batch
+    end
+
+    for _, path in ipairs { "auto", "mixed", "loop" } do
+        it("match the oracle, path " .. path, function()
+            B.rounds(12, function()
+                for _, dtype in ipairs(B.dtypes) do
+                    check(random_batch(math.random(150), dtype, math.random(0, 12), 9), path)
+                end
+            end)
+        end)
+    end
+
+    it("of hundreds of rows match the oracle", function()
+        B.rounds(1, function()
+            for _, dtype in ipairs(B.dtypes) do check(random_batch(64, dtype, 40, 40)) end
+        end)
+    end)
+end)
+
+describe("the bits of a row", function()
+    local function spec_of(n, i)
+        return B.spec(i % 4 == 0 and B.random_ops(n, 2) or B.random_all(n, 1 + i % 3, { gates = 0.3 }))
+    end
+
+    it("under any operation are the same alone and in any batch, in a residual too", function()
+        B.rounds(6, function(seed)
+            local n, dtype = B.choose { 7, 64, 200, 1000, 2049 }, B.choose(B.dtypes)
+            local engine = steer.engine { hidden = n, dtype = dtype, device = B.device }
+            local me, other, plain = spec_of(n, 1 + seed % 3), spec_of(n, 2), B.spec(B.random_ops(n, 3))
+            local tokens = math.random(9)
+            local rows, residual = B.hidden(tokens, n, dtype), B.hidden(tokens, n, dtype)
+            local function steered(before, requests, opts, with_residual)
+                local total = 0
+                for _, r in ipairs(requests) do total = total + r.tokens end
+                local h = T.randn({ total, n }, { dtype = dtype, device = B.device, seed = 5 })
+                local r = with_residual and h:clone() or nil
+                h:narrow(1, before + 1, tokens):copy_(rows)
+                if r then r:narrow(1, before + 1, tokens):copy_(residual) end
+                engine:plan(requests, opts):apply(0, h, { residual = r })
+                return B.bytes(h:narrow(1, before + 1, tokens))
+            end
+            local mine, many = { spec = me, tokens = tokens }, B.scaled(600)
+            for _, with_residual in ipairs { false, true } do
+                local alone = steered(0, { mine }, nil, with_residual)
+                for i, way in ipairs {
+                    { 0, { mine, { spec = other, tokens = 3 } } }, { 2, { { tokens = 2 }, mine } },
+                    { 3, { { spec = plain, tokens = 3 }, mine } }, { 0, { mine }, { path = "loop" } },
+                    { 0, { mine }, { path = "mixed" } },
+                    { many + 3, { { spec = me, tokens = many + 3 }, mine, { spec = me, tokens = many } } },
+                    { many, { { spec = other, tokens = many }, mine, { tokens = 40 }, { spec = plain, tokens = 9 } } },
+                } do
+                    assert(alone == steered(way[1], way[2], way[3], with_residual),
+                        ("%s, hidden %d: other bits in way %d"):format(dtype, n, i))
+                end
+            end
+        end)
+    end)
+
+    it("under add, cap and ablate are the same beside rows of any operation", function()
+        B.rounds(4, function()
+            local n, dtype = B.choose { 64, 200, 1000 }, B.choose(B.dtypes)
+            local engine = steer.engine { hidden = n, dtype = dtype, device = B.device }
+            local me, other = B.spec(B.random_ops(n, 3)), spec_of(n, 1)
+            local rows = B.hidden(4, n, dtype)
+            local alone, beside = rows:clone(), B.hidden(9, n, dtype)
+            beside:narrow(1, 4, 4):copy_(rows)
+            engine:plan({ { spec = me, tokens = 4 } }):apply(0, alone)
+            engine:plan({ { spec = other, tokens = 3 }, { spec = me, tokens = 4 }, { spec = other, tokens = 2 } })
+                :apply(0, beside)
+            assert(B.bytes(alone) == B.bytes(beside:narrow(1, 4, 4)), dtype)
+        end)
+    end)
+
+    it("stay where an operation does nothing: negative zeros and NaN too", function()
+        local n = 8
+        local v = T.ones({ n }, { device = "cpu" })
+        for _, dtype in ipairs(B.dtypes) do
+            local engine = steer.engine { hidden = n, dtype = dtype, device = B.device }
+            local h = T.zeros({ 2, n }, H.on(dtype))
+            h:mul_(-1)
+            h:set(2, 3, 0 / 0)
+            local before = B.bytes(h)
+            local never = { vector = v, above = 1e30 }
+            for _, op in ipairs {
+                steer.set(v, 1, { when = { all = { never, { vector = v, below = 1 } } } }),
+                steer.rotate({ v, T.arange(n, { device = "cpu" }) }, 30, { when = never }),
+                steer.turn(v, 30, { when = never }), steer.replace(v, 1, { when = never }),
+                steer.ablate(v, 0, { side = "positive", when = never }),
+            } do
+                engine:plan({ { spec = steer.spec { [0] = { op, steer.keep_norm { when = never } } }, tokens = 2 } })
+                    :apply(0, h)
+                assert.equal(before, B.bytes(h))
+            end
+        end
+    end)
+end)
+
+describe("specs", function()
+    it("of every operation print, are saved and read back, and make the same programs", function()
+        B.rounds(4, function()
+            local layers, n = {}, 24
+            for i, kind in ipairs(kinds) do
+                layers[i] = { B.build(B.random_any(n, { kind = kind, gates = 0.5, scopes = 0.3 })) }
+            end
+            local spec, path = steer.spec(layers), os.tmpname() .. ".safetensors"
+            spec:save(path)
+            local read = steer.load_spec(path)
+            os.remove(path)
+            assert.equal(tostring(spec), tostring(read))
+            for _, kind in ipairs(kinds) do assert.truthy(tostring(spec):find(kind, 1, true), kind) end
+            local engine = steer.engine { hidden = n, device = B.device }
+            local function request(s)
+                return { spec = s, tokens = 1, token_ids = { 3 }, prompt_tokens = 9, position = 2 }
+            end
+            local plan = engine:plan { request(spec), request(read) }
+            local stats = engine:stats()
+            assert.is_true(stats.programs <= #kinds)
+            for i = 1, #kinds do assert.is_true(plan:explain(i).programs <= 1) end
+        end)
+    end)
+end)
+
+describe("over all of the above", function()
+    it("results are the exact ones rounded, but for few", function()
+        assert(totals.steered >= 0.3 * totals.rows, ("%d of %d rows are steered"):format(totals.steered, totals.rows))
+        assert(totals.skipped <= 0.03 * totals.rows, ("%d of %d rows"):format(totals.skipped, totals.rows))
+        assert.is_true(totals.elements > 10000)
+        assert(totals.off <= 0.001 * totals.elements, ("%d of %d elements"):format(totals.off, totals.elements))
+    end)
+end)
