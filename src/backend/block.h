@@ -71,7 +71,7 @@ typedef struct steer_block_image {
     uint32_t matrix_at;    /* MATRIX: M [writes][reads], then b [writes] */
     float a;               /* PIECES, MATRIX: what the row is scaled by */
     float b;
-    int32_t reserved;
+    int32_t reserved[3];
 } steer_block_image;
 
 /* A program: this, then its blocks. */

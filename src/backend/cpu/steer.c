@@ -242,7 +242,8 @@ static const steer_entry *entry_of(const steer_launch *launch, int64_t row) {
     int32_t at = launch->layer - record->first;
     if (at < 0 || at >= record->count) return NULL;
     const steer_entry *entry = (const steer_entry *)(uintptr_t)record->entries + at;
-    return entry->u || entry->vectors || steer_entry_blocks(entry) ? entry : NULL;
+    const int has_blocks = launch->blocks && steer_entry_blocks(entry);
+    return entry->u || entry->vectors || has_blocks ? entry : NULL;
 }
 
 /* Steers a row whose sums f32 cannot hold; 0 if they cannot be held at all: it is not finite. */

@@ -168,9 +168,10 @@ static block_change find_change(const block_row *row, const char *image, const s
 static int change_row(block_row *row, const block_change *change, const steer_block_image *block,
                       const uint64_t *writes) {
     int changed = change->a != 1;
-    if (changed)
-        for (int64_t i = 0; i < row->n; i++)
-            row->h[i] = change->a * row->h[i] + (row->r ? (change->a - 1) * row->r[i] : 0);
+    for (int64_t i = 0; changed && i < row->n; i++) {
+        const double r = row->r ? row->r[i] : 0; /* nothing is left of a row that is replaced, however it was */
+        row->h[i] = change->a == 0 ? -r : change->a * row->h[i] + (change->a - 1) * r;
+    }
     for (int32_t w = 0; w < block->writes; w++) {
         const float *m = vector_at(writes[w]);
         const double c = change->C[w];
