@@ -73,7 +73,7 @@ static int run_launch(void *device, const steer_launch *launch, void *kernel) {
     if (getenv("STEER_EMULATE_MODULE")) return emulate_steer(launch);
     steer_launch plain = *launch; /* without the module only the kernel for blocks can be launched */
     plain.blocks = 0;
-    STEER_TRY(steer_backend_cpu()->steer(device, &plain));
+    if (launch->plain) STEER_TRY(steer_backend_cpu()->steer(device, &plain));
     return emulate_blocks(launch);
 #else
     return steer_backend_cpu()->steer(device, launch);

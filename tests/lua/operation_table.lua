@@ -268,7 +268,9 @@ M.rows = {
     },
     replace = {
         vectors = "one", random = function(op, _, t) op.fields.scale = t.choose { 1, 1, 0, 2.5 } end,
-        change = function(op) return 0, { { op.fields.scale, op.vs[1], abs(op.fields.scale) } } end,
+        change = function(op) -- a delta is rounded at the size of what it is from
+            return 0, { { op.fields.scale, op.vs[1], abs(op.fields.scale) } }, nil, 1
+        end,
     },
     keep_norm = {
         vectors = "none", random = function() end,
