@@ -72,7 +72,7 @@ local function plans(ctx, shape, operation)
             end
             specs[i] = steer.spec { [0] = OPERATIONS[operation](vectors, turn) }
         end
-        made[turn] = cases.engine(ctx, shape):plan(cases.requests_of(shape, specs))
+        made[turn] = cases.engine(ctx, shape):plan(cases.requests_of(shape, specs), { path = "mixed" })
     end
     return made
 end

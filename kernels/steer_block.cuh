@@ -59,8 +59,9 @@ static inline steer_block_plan steer_block_plan_of(const steer_launch *launch, i
                                                    int64_t shared_bytes) {
     const int64_t hidden = launch->hidden_size, size = launch->dtype == STEER_F32 ? 4 : 2;
     steer_block_plan plan = {};
-    plan.threads = 32;
-    while (plan.threads < STEER_BLOCK_TEAM && plan.threads * 8 < hidden) plan.threads *= 2;
+    plan.threads = 32; /* 8 elements each; from 256 on 16, so that two blocks find room on a multiprocessor */
+    while (plan.threads < STEER_BLOCK_TEAM && plan.threads * (plan.threads < 256 ? 8 : 16) < hidden)
+        plan.threads *= 2;
     steer_block_args *args = &plan.args;
     args->hidden = launch->hidden;
     args->residual = launch->residual;

@@ -66,7 +66,7 @@ local OPTIONS = {}
 for kind, row in pairs(KINDS) do
     local known, positional = {}, {}
     for _, name in ipairs(row.positional or {}) do positional[name] = true end
-    for key, value in pairs(SHARED_OPTIONS) do known[key] = value end
+    for _, key in ipairs(walk.keys(SHARED_OPTIONS)) do known[key] = SHARED_OPTIONS[key] end
     if row.normalize == nil then known.normalize = nil end
     for _, field in ipairs(row.fields) do
         if not positional[field[1]] then known[field[1]] = field[2] == "number" and "number" or true end

@@ -107,7 +107,6 @@ static void fill_constants(steer_block_image *head, const steer_op *op) {
     if (head->kind != STEER_BLOCK_ANGLE && head->kind != STEER_BLOCK_TOWARD) return;
     head->a = (float)cos(angle);
     head->b = (float)sin(angle);
-    if (fabs(op->degrees) == 180) head->b = 0; /* not what is left of it in f64 */
 }
 
 static int fill(steer_block *block, const steer_op *op) {

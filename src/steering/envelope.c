@@ -20,7 +20,7 @@ void steer_envelope_widen(steer_envelope *envelope, const steer_envelope *needs,
         envelope->max_image_bytes = needs->max_image_bytes;
     envelope->both |= needs->both;
     envelope->norm |= needs->norm;
-    envelope->plain |= needs->plain;
+    envelope->plain |= needs->plain || !needs->blocks; /* of an unsteered layer too */
     envelope->blocks |= needs->blocks;
 }
 

@@ -98,10 +98,13 @@ static int read_numbers(double **out, steer_tensor *tensor, int32_t rows, int32_
     const steer_view *view = &tensor->view;
     const int is_matrix = rows > 0;
     if (view->ndim != 1 + is_matrix || view->shape[is_matrix] != columns ||
-        (is_matrix && view->shape[0] != rows))
-        return STEER_FAIL(STEER_E_SHAPE_MISMATCH, "%s: shape %s, expected [%d%s%d]", name,
+        (is_matrix && view->shape[0] != rows)) {
+        char expected[32];
+        const int64_t wanted[2] = {is_matrix ? rows : columns, columns};
+        return STEER_FAIL(STEER_E_SHAPE_MISMATCH, "%s: shape %s, expected %s", name,
                           steer_shape_text(text, sizeof text, view->ndim, view->shape),
-                          is_matrix ? rows : columns, is_matrix ? ", " : "\0", columns);
+                          steer_shape_text(expected, sizeof expected, 1 + is_matrix, wanted));
+    }
     steer_vectors read = {0};
     int status =
         is_matrix ? read_vectors(&read, tensor, 1, rows + 1, name) : read_vectors(&read, tensor, 1, 1, name);

@@ -51,6 +51,8 @@ static const steer_entry *entry_of(const steer_launch *launch, int64_t row) {
 
 /* Whether a kernel that is chosen by the launch's bounds can run the program. */
 static int is_within(const steer_launch *launch, const steer_entry *entry) {
+    if (steer_entry_blocks(entry)) return launch->blocks;
+    if ((entry->u || entry->vectors) && !launch->plain) return 0;
     if (launch->max_vectors < 0) return 1;
     if (entry->u && entry->vectors && !launch->both) return 0;
     if (!entry->image) return entry->vectors <= launch->max_vectors;

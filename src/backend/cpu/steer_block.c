@@ -169,7 +169,8 @@ static int change_row(block_row *row, const block_change *change, const steer_bl
                       const uint64_t *writes) {
     int changed = change->a != 1;
     for (int64_t i = 0; changed && i < row->n; i++) {
-        const double r = row->r ? row->r[i] : 0; /* nothing is left of a row that is replaced, however it was */
+        const double r =
+            row->r ? row->r[i] : 0; /* nothing is left of a row that is replaced, however it was */
         row->h[i] = change->a == 0 ? -r : change->a * row->h[i] + (change->a - 1) * r;
     }
     for (int32_t w = 0; w < block->writes; w++) {
