@@ -21,6 +21,7 @@ local rows = {
     sae = { "steer.spec", "sae" },
     affine = { "steer.spec", "affine" },
     replace = { "steer.spec", "replace" },
+    patch = { "steer.spec", "patch" },
     keep_norm = { "steer.spec", "keep_norm" },
     loreft = { "steer.low_rank", "loreft" },
     noreft = { "steer.low_rank", "noreft" },

@@ -275,6 +275,27 @@ function M.affine(read, write, opts) return construct("affine", read, opts, writ
 -- @return an operation
 function M.replace(vector, scale, opts) return construct("replace", vector, opts, scale) end
 
+--- Replaces h at positions of a prompt: a list of operations, as in steer.spec{ [5] = steer.patch(states, {0, 3}) }.
+-- @param states [n, hidden] or a list of n vectors, such as lm:capture gives of another prompt
+-- @tparam table positions list of n positions, from 0, negative ones from the prompt's end; a spec has room for 64
+-- @tparam[opt] table opts when, at: `:help spec` has them
+-- @return a list of operations
+function M.patch(states, positions, opts)
+    opts = options.check("patch", opts, { when = "table", at = "string" })
+    local rows, n = operations.to_rows("patch", "states", states), check.list("patch", "positions", positions)
+    if rows.ndim == 1 then rows = rows:reshape(1, rows:numel()) end
+    if rows.ndim ~= 2 or rows:size(1) ~= n then
+        raise("shape_mismatch", "patch", "states: %d of them for %d positions", rows:size(1), n)
+    end
+    local list = {}
+    for i = 1, n do
+        list[i] = M.replace(rows:select(1, i), 1, {
+            where = { prompt_positions = { positions[i] } }, when = opts.when, at = opts.at,
+        })
+    end
+    return list
+end
+
 --- Gives h the norm that it had before the operations of its layer: what stands before this one turns h only.
 -- @tparam[opt] table opts where, exclude, when, at: `:help spec` has them
 -- @return an operation, which leaves a zero row as it is

@@ -212,6 +212,99 @@ describe("specs", function()
     end)
 end)
 
+describe("a constructor", function()
+    local n = 6
+    local function state(seed) return T.randn({ n }, { device = "cpu", seed = seed }) end
+    local function rows(k, seed) return T.randn({ k, n }, { device = "cpu", seed = seed }) end
+    -- What the operations make of two rows.
+    local function steered(ops, h, request)
+        request = request or {}
+        request.spec, request.tokens = steer.spec { [0] = ops }, 2
+        local out = h:to(B.device):clone()
+        steer.engine { hidden = n, device = B.device }:plan({ request }):apply(0, out)
+        return out:to("cpu")
+    end
+    local function near(a, b)
+        for r = 1, 2 do for i = 1, n do H.near(a:get(r, i), b:get(r, i), 1e-5) end end
+    end
+    local h = rows(2, 7)
+
+    it("of low rank is what it is called elsewhere", function()
+        local r, w, b, c = rows(3, 1), rows(3, 2), state(3):narrow(1, 1, 3), state(4):narrow(1, 1, 3)
+        local function through(weight, bias) return h:matmul(weight:transpose(1, 2)) + bias end
+        near(steered({ steer.loreft { rotate = r, weight = w, bias = b } }, h),
+            h + (through(w, b) - h:matmul(r:transpose(1, 2))):matmul(r))
+        near(steered({ steer.noreft { project = r, project_bias = c, weight = w, bias = b } }, h),
+            h + (through(w, b) - through(r, c)):matmul(r))
+        near(steered({ steer.noreft { project = r, project_bias = c, weight = w } }, h),
+            h + (through(w - r, c * -1)):matmul(r))
+        near(steered({ steer.direft { rotate = r, weight = w } }, h), h + h:matmul(w:transpose(1, 2)):matmul(r))
+        H.fails("shape_mismatch", "loreft: weight", steer.loreft, { rotate = r, weight = rows(2, 2) })
+        H.fails("invalid_argument", "loreft: rotate: missing", steer.loreft, { weight = w })
+        H.fails("invalid_argument", 'did you mean "weight"', steer.direft, { rotate = r, weigth = w })
+    end)
+
+    it("of a whole matrix finds its rank, and refuses one of more than 64", function()
+        local one = T.zeros({ n, n }, { device = "cpu" })
+        for i = 1, n do one:set(i, i, 1) end
+        local a, b = one + rows(2, 8):transpose(1, 2):matmul(rows(2, 9)), state(5)
+        near(steered({ steer.linear(a) }, h), h:matmul(a:transpose(1, 2)))
+        near(steered({ steer.linear(a, { bias = b }) }, h), h:matmul(a:transpose(1, 2)) + b)
+        near(steered({ steer.linear(one, { bias = b }) }, h), h + b)
+        near(steered({ steer.linear(one) }, h), h)
+        H.fails("unsupported", "rank above 64", steer.linear, T.randn({ 70, 70 }, { device = "cpu", seed = 1 }))
+        H.fails("shape_mismatch", "linear: matrix: [2, 6]", steer.linear, rows(2, 1))
+        H.fails("shape_mismatch", "linear: bias: 3", steer.linear, one, { bias = { 1, 2, 3 } })
+    end)
+
+    it("patches positions of a prompt", function()
+        local states = rows(2, 10)
+        local out = steered(steer.patch(states, { 1, -1 }), h, { prompt_tokens = 4, position = 1 })
+        assert.equal(B.bytes(states:select(1, 1)), B.bytes(out:select(1, 1):contiguous()))
+        assert.equal(B.bytes(h:select(1, 2):contiguous()), B.bytes(out:select(1, 2):contiguous()))
+        H.fails("shape_mismatch", "patch: states: 2 of them for 1", steer.patch, states, { 1 })
+    end)
+
+    it("names what is wrong with its arguments", function()
+        local v = state(1)
+        H.fails("invalid_argument", "set: target: missing", steer.set, v)
+        H.fails("invalid_argument", "target: expected a number, got a table: options come third", steer.set, v, {})
+        H.fails("invalid_argument", "map: points: missing", steer.map, v)
+        H.fails("invalid_argument", "map: points[2]: 1 numbers", steer.map, v, { { 1, 2 }, { 3 } })
+        H.fails("invalid_argument", "map: points: x is 1 after 1", steer.map, v, { { 1, 2 }, { 1, 3 } })
+        H.fails("invalid_argument", "rotate: vector: 1 vectors", steer.rotate, v, 3)
+        H.fails("invalid_argument", "in the span", steer.rotate, { v, v }, 3)
+        H.fails("shape_mismatch", "rotate: vector[2]: 3 elements", steer.rotate, { v, { 1, 2, 3 } }, 3)
+        H.fails("invalid_argument", "turn: degrees: 200", steer.turn, v, 200)
+        H.fails("invalid_argument", "sae: write: missing", steer.sae, v)
+        H.fails("invalid_argument", "sae: min, max: both missing", steer.sae, v, v)
+        H.fails("invalid_argument", "activation: \"tanh\", expected linear and relu", steer.sae, v, v,
+            { min = 1, activation = "tanh" })
+        H.fails("shape_mismatch", "affine: write: 2 rows", steer.affine, v, rows(2, 1))
+        H.fails("invalid_argument", "keep_norm: opts: unknown option", steer.keep_norm, { normalize = true })
+        H.fails("invalid_argument", "side: \"up\"", steer.ablate, v, 0, { side = "up" })
+        local seven = {}
+        for i = 1, 7 do seven[i] = { vector = v, above = i } end
+        H.fails("invalid_argument", "when: 7 comparisons, expected at most 6", steer.add, v, 1,
+            { when = { any = seven } })
+        H.fails("invalid_argument", "when: both all and none", steer.add, v, 1, { when = { all = seven, none = seven } })
+        H.fails("invalid_argument", "when.any: an empty list", steer.add, v, 1, { when = { any = {} } })
+        H.fails("unsupported", "layer 0: set has no strength, expected ablate, add, affine, rotate and turn",
+            function() return steer.spec { [0] = { steer.set(v, 1) } }:scaled(2) end)
+    end)
+
+    it("gives what can be made stronger", function()
+        local a, b = state(1), state(2)
+        near(steered({ steer.rotate({ a, b }, 60) }, h),
+            (function()
+                local spec = steer.spec { [0] = { steer.rotate({ a, b }, 20) } }:scaled(3)
+                local out = h:to(B.device):clone()
+                steer.engine { hidden = n, device = B.device }:plan({ { spec = spec, tokens = 2 } }):apply(0, out)
+                return out:to("cpu")
+            end)())
+    end)
+end)
+
 describe("over all of the above", function()
     it("results are the exact ones rounded, but for few", function()
         assert(totals.steered >= 0.3 * totals.rows, ("%d of %d rows are steered"):format(totals.steered, totals.rows))
