@@ -27,6 +27,7 @@ struct steer_block_args {
     int64_t residual_stride;
     int64_t rows;
     const steer_row *table; /* NULL: every row has `entry` */
+    uint64_t *notes;        /* a word a row */
     int32_t hidden_size;
     int32_t layer;
     int32_t row_floats; /* of a row in shared memory */
@@ -69,6 +70,7 @@ static inline steer_block_plan steer_block_plan_of(const steer_launch *launch, i
     args->residual_stride = launch->residual_stride;
     args->rows = launch->rows;
     args->table = launch->table;
+    args->notes = launch->notes;
     args->hidden_size = (int32_t)hidden;
     args->layer = launch->layer;
     args->row_floats = (int32_t)((hidden + 3) / 4 * 4);
@@ -314,15 +316,19 @@ __device__ __forceinline__ steer_block_pair read_pair(const char *image, const s
 /* Whether the condition holds for a row, whose dots stand R apart. */
 template <int R>
 __device__ __forceinline__ bool holds(const char *image, const steer_block_image &block, const float *p,
-                                      float norm) {
+                                      float norm, const uint64_t *notes) {
     int which = 0;
     for (int i = 0; i < block.atoms; i++) {
         const int4 words = __ldg((const int4 *)(image + block.atoms_at) + i);
         const steer_block_atom atom = *(const steer_block_atom *)&words;
+        const bool below = atom.flags & STEER_OP_IMAGE_BELOW;
+        if (i >= block.atoms - block.noted) {
+            if ((*notes >> atom.note & 1) != (below ? 1 : 0)) which |= 1 << i;
+            continue;
+        }
         float value = __fmul_rn(atom.inv, p[(block.reads + i) * R]);
         if (atom.flags & STEER_OP_IMAGE_COSINE) value = norm > 0 ? __fdiv_rn(value, norm) : 0.0f;
-        if (atom.flags & STEER_OP_IMAGE_BELOW ? value < atom.threshold : value > atom.threshold)
-            which |= 1 << i;
+        if (below ? value < atom.threshold : value > atom.threshold) which |= 1 << i;
     }
     return block.truth >> which & 1;
 }
@@ -407,7 +413,8 @@ __device__ __forceinline__ void find_changes(block_state<T> &s, const block_span
         if (thread >= R) return;
         float a, C;
         turn_toward(&a, &C, block, pair, projection(pair, s.p[thread]), s.rest[thread]);
-        const bool open = holds<R>(image, block, s.p + thread, s.norm[thread]);
+        const bool open =
+            holds<R>(image, block, s.p + thread, s.norm[thread], s.args.notes + span.first + thread);
         s.a[thread] = open ? a : 1;
         s.C[thread] = open ? C : 0;
         s.changed[thread] = open && (a != 1 || C != 0);
@@ -415,18 +422,21 @@ __device__ __forceinline__ void find_changes(block_state<T> &s, const block_span
     }
     __syncthreads();
     if (thread < R) {
-        float a = block.a;
+        uint64_t *notes = s.args.notes + span.first + thread;
+        const bool open = holds<R>(image, block, s.p + thread, s.norm[thread], notes);
+        float a = block.kind == STEER_BLOCK_RADIAL || block.kind == STEER_BLOCK_ANGLE ? 1 : block.a;
         if (block.kind == STEER_BLOCK_KEEP)
             a = s.norm[thread] > 0 ? __fdiv_rn(s.first[thread], s.norm[thread]) : 1;
-        if (block.kind == STEER_BLOCK_RADIAL || block.kind == STEER_BLOCK_ANGLE ||
-            !holds<R>(image, block, s.p + thread, s.norm[thread]))
-            a = 1;
+        if (block.kind == STEER_BLOCK_NOTE)
+            *notes = (*notes & ~((uint64_t)1 << block.note)) | (uint64_t)open << block.note;
+        if (!open) a = 1;
         s.a[thread] = a;
         if (a != 1) s.changed[thread] = 1;
     }
     for (int i = thread; i < R * block.writes; i += s.me.threads) {
         const int row = i % R, w = i / R;
-        const float C = holds<R>(image, block, s.p + row, s.norm[row])
+        const uint64_t *notes = s.args.notes + span.first + row;
+        const float C = holds<R>(image, block, s.p + row, s.norm[row], notes)
                             ? coefficient_of<R>(image, block, w, s.p + row)
                             : 0.0f;
         s.C[i] = C;
@@ -442,7 +452,7 @@ __device__ __forceinline__ void update_rows(block_state<T> &s, const block_span 
 #pragma unroll
     for (int i = 0; i < R; i++) any = any || s.changed[i];
     if (!any) return;
-    const unsigned long long *writes = (const unsigned long long *)addresses + block.reads + block.atoms;
+    const unsigned long long *writes = (const unsigned long long *)addresses + steer_block_dots(&block);
     for (int base = s.me.thread * 4; base < s.args.hidden_size; base += s.me.threads * 4) {
         float x[R][4];
 #pragma unroll
@@ -485,7 +495,7 @@ __device__ __forceinline__ void steer_span(block_state<T> &s, const block_span &
     for (int k = 0; k < head.x; k++) {
         const steer_block_image block = read_block(image, k);
         const uint64_t *addresses = (const uint64_t *)(image + block.addresses_at);
-        find_dots<T, R, RESIDUAL>(s, span, addresses, block.reads + block.atoms);
+        find_dots<T, R, RESIDUAL>(s, span, addresses, steer_block_dots(&block));
         if (block.norm) find_norms<T, R, RESIDUAL>(s, span, s.norm);
         __syncthreads();
         find_changes<T, R, RESIDUAL>(s, span, image, block, addresses);

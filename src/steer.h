@@ -353,7 +353,8 @@ typedef enum steer_op_kind {
     STEER_OP_AFFINE = 9,     /* h + scale * U'(M (V h) + bias): V `vector`, M `matrix`, U `write`, by rows */
     STEER_OP_REPLACE = 10,   /* scale*v */
     STEER_OP_KEEP_NORM = 11, /* h with the norm that it had before the operations of its layer */
-    STEER_OP_KIND_COUNT = 12
+    STEER_OP_NOTE = 12, /* h; notes per token whether its condition holds, for conditions of later layers */
+    STEER_OP_KIND_COUNT = 13
 } steer_op_kind;
 
 typedef enum steer_feature {
@@ -388,15 +389,18 @@ typedef enum steer_gate {
     STEER_GATE_BELOW = 2
 } steer_gate;
 
-/* A comparison of a row, read after the operations before this one, with a vector. */
+/* A comparison of a row, read after the operations before this one, with a vector; or, with `noted`, whether what note
+ * noted - 1 says of the row's token holds (ABOVE) or not (BELOW). Tokens that nothing noted it of: not. */
 typedef struct steer_condition {
     steer_tensor *vector; /* one-dimensional */
     double threshold;
     steer_gate gate;
     int32_t cosine; /* compare the cosine of h and the vector instead of their dot product */
+    int32_t noted;  /* 0: compare with the vector */
+    int32_t reserved;
 } steer_condition;
 
-enum { STEER_MAX_CONDITIONS = 6, STEER_MAX_RANK = 64 };
+enum { STEER_MAX_CONDITIONS = 6, STEER_MAX_RANK = 64, STEER_MAX_NOTES = 64 };
 
 /* Tensors are float ones on any device, whose values are copied. A kind ignores what is not said to be its own. */
 typedef struct steer_op_desc {
@@ -427,7 +431,7 @@ typedef struct steer_op_desc {
     /* Without a gate: the operation applies where bit b of `truth` is set, b the sum of 2^i over the conditions i
      * that hold; 0 conditions: everywhere. */
     int32_t condition_count;
-    int32_t reserved;
+    int32_t note; /* NOTE: which one, 0 to STEER_MAX_NOTES - 1; it needs a condition */
     uint64_t truth;
     const steer_condition *conditions;
 } steer_op_desc;

@@ -199,7 +199,8 @@ typedef enum steer_op_kind {
     STEER_OP_AFFINE = 9,
     STEER_OP_REPLACE = 10,
     STEER_OP_KEEP_NORM = 11,
-    STEER_OP_KIND_COUNT = 12
+    STEER_OP_NOTE = 12,
+    STEER_OP_KIND_COUNT = 13
 } steer_op_kind;
 typedef enum steer_feature {
     STEER_FEATURE_LINEAR = 0,
@@ -232,8 +233,10 @@ typedef struct steer_condition {
     double threshold;
     steer_gate gate;
     int32_t cosine;
+    int32_t noted;
+    int32_t reserved;
 } steer_condition;
-enum { STEER_MAX_CONDITIONS = 6, STEER_MAX_RANK = 64 };
+enum { STEER_MAX_CONDITIONS = 6, STEER_MAX_RANK = 64, STEER_MAX_NOTES = 64 };
 typedef struct steer_op_desc {
     uint32_t struct_size;
     steer_op_kind kind;
@@ -259,7 +262,7 @@ typedef struct steer_op_desc {
     int32_t point_count;
     const double *points;
     int32_t condition_count;
-    int32_t reserved;
+    int32_t note;
     uint64_t truth;
     const steer_condition *conditions;
 } steer_op_desc;

@@ -134,6 +134,29 @@ local function choice(numbers)
     }
 end
 
+local MOST_NOTES = tonumber(C.STEER_MAX_NOTES)
+local notes, note_count = {}, 0 -- name -> number, in the order in which a process meets them
+
+--- The number of a note.
+function M.note_number(op, name, value)
+    check.type(op, name, value, "string", "the name of a note")
+    if not notes[value] then
+        if note_count == MOST_NOTES then
+            raise("unsupported", op, "%s: a process has room for %d names of notes", name, MOST_NOTES)
+        end
+        notes[value], note_count = note_count, note_count + 1
+    end
+    return notes[value]
+end
+
+TYPES.note = {
+    take = function(op, name, value)
+        M.note_number(op, name, value)
+        return value
+    end,
+    describe = function(desc, name, value, op) desc[name] = M.note_number(op, name, value) end,
+    text = function(value) return value end,
+}
 TYPES.side = choice { positive = 1, negative = -1 }
 TYPES.activation = choice { linear = C.STEER_FEATURE_LINEAR, relu = C.STEER_FEATURE_RELU }
 
@@ -194,6 +217,10 @@ M.KINDS = {
         number = C.STEER_OP_REPLACE, vector = "one", positional = { "scale" }, fields = { { "scale", "number", 1 } },
     },
     keep_norm = { number = C.STEER_OP_KEEP_NORM, vector = "none", fields = {} },
+    note = {
+        number = C.STEER_OP_NOTE, vector = "none", positional = { "note" },
+        fields = { { "note", "note", required = true } },
+    },
 }
 
 --- What a field is, by its type: take(op, name, value) checks a value and gives what is kept, describe(desc, name,

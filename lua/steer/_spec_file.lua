@@ -100,7 +100,7 @@ end
 -- What a field of a record is, as type() says.
 local function type_in_file(field)
     if field[2] == "number" then return "number" end
-    return field[2] == "points" and "table" or "string"
+    return field[2] == "points" and "table" or "string" -- the name of a tensor, or a word
 end
 
 -- Raises for keys of a record that its kind does not have.
@@ -127,7 +127,9 @@ local function condition_of(path, tensors, at, record)
             copy[key] = value
         end
     end
-    if not (copy.all or copy.any or copy.none) then copy.vector = tensor_named(path, tensors, at, record.vector) end
+    if not (copy.all or copy.any or copy.none or copy.noted) then
+        copy.vector = tensor_named(path, tensors, at, record.vector)
+    end
     return copy
 end
 

@@ -1,7 +1,8 @@
 --- Conditions of operations: checks `when` tables, turns them into what C reads, prints them.
 --
 -- A condition is a comparison, { vector = g, above = x } or { vector = g, below = x }, with cosine = true of the
--- cosine, or { all = { conditions } }, { any = { conditions } } or { none = { conditions } }.
+-- cosine; what an earlier operation noted, { noted = name }; or { all = { conditions } }, { any = { conditions } } or
+-- { none = { conditions } }.
 local bit = require "bit"
 local ffi = require "ffi"
 local c = require "steer._c"
@@ -16,7 +17,7 @@ local raise = require("steer._error").raise
 
 local M = {}
 
-local COMBINED = { all = true, any = true, none = true }
+local COMBINED, NOTED = { all = true, any = true, none = true }, { noted = "string" }
 local MOST = tonumber(C.STEER_MAX_CONDITIONS)
 
 -- The key by which a condition combines others, nil for a comparison.
@@ -38,6 +39,11 @@ function M.take(op, when, depth)
     check.type(op, "when", when, "table", "a condition such as {vector = g, above = 0.5}")
     local key = combination(op, when)
     if (depth or 0) > 16 then raise("invalid_argument", op, "when: conditions within conditions too deep") end
+    if when.noted ~= nil and not key then
+        options.check(op, when, NOTED, "when")
+        operations.note_number(op, "when.noted", when.noted)
+        return { noted = when.noted }
+    end
     if not key then
         scope.gate(op, when)
         local g = operations.to_vector(op, "when.vector", when.vector)
@@ -84,9 +90,13 @@ function M.describe(op, desc, when, keep)
     local array = ffi.new("steer_condition[?]", #list)
     for i, comparison in ipairs(list) do
         local to = array[i - 1]
-        to.vector = tensors.use(comparison.vector, op, "when.vector")
-        to.gate = comparison.above and C.STEER_GATE_ABOVE or C.STEER_GATE_BELOW
-        to.threshold, to.cosine = comparison.above or comparison.below, comparison.cosine and 1 or 0
+        to.gate = comparison.below and C.STEER_GATE_BELOW or C.STEER_GATE_ABOVE
+        if comparison.noted then
+            to.noted = operations.note_number(op, "when.noted", comparison.noted) + 1
+        else
+            to.vector = tensors.use(comparison.vector, op, "when.vector")
+            to.threshold, to.cosine = comparison.above or comparison.below, comparison.cosine and 1 or 0
+        end
     end
     local truth = 0ULL
     for bits = 0, 2 ^ #list - 1 do
@@ -96,7 +106,7 @@ function M.describe(op, desc, when, keep)
     desc.conditions, desc.condition_count, desc.truth = array, #list, truth
 end
 
---- The condition with what fn(comparison) gives in the place of each comparison.
+--- The condition with what fn(comparison) gives in the place of each comparison with a vector.
 function M.map(when, fn)
     for _, key in ipairs { "all", "any", "none" } do
         if when[key] then
@@ -105,7 +115,7 @@ function M.map(when, fn)
             return { [key] = list }
         end
     end
-    return fn(when)
+    return when.noted and { noted = when.noted } or fn(when)
 end
 
 --- Text of a condition for people.
@@ -117,6 +127,7 @@ function M.text(when)
             return key .. "(" .. table.concat(parts, ", ") .. ")"
         end
     end
+    if when.noted then return "noted " .. when.noted end
     return (when.cosine and "cosine" or "dot") .. (when.above and " above " or " below ")
         .. ("%.6g"):format(when.above or when.below)
 end

@@ -23,6 +23,7 @@ local rows = {
     replace = { "steer.spec", "replace" },
     patch = { "steer.spec", "patch" },
     keep_norm = { "steer.spec", "keep_norm" },
+    note = { "steer.spec", "note" },
     loreft = { "steer.low_rank", "loreft" },
     noreft = { "steer.low_rank", "noreft" },
     direft = { "steer.low_rank", "direft" },

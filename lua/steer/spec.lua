@@ -9,7 +9,8 @@
 --   exclude:   the same keys, beside `where` or in it: tokens taken away
 --   when:      per token: { vector = g, above = x } or { vector = g, below = x }: the operation acts where h.g (with
 --              cosine = true the cosine of h and g, 0 for h = 0) is beyond x. h is read as the operations before this
---              one left it. { all = { ... } }, { any = { ... } } and { none = { ... } } combine up to six comparisons
+--              one left it. { noted = name } acts where steer.note, before this operation at the same `at`, noted it;
+--              { all = { ... } }, { any = { ... } } and { none = { ... } } combine up to six comparisons
 --   at:        where a model is steered: "layer" (after the layer, the default; also "mlp"), "attention" (after its
 --              attention block was added) or "embed" (the embeddings, on layer 0); plans of an engine know only "layer"
 local ffi = require "ffi"
@@ -301,6 +302,13 @@ end
 -- @return an operation, which leaves a zero row as it is
 function M.keep_norm(opts) return construct("keep_norm", nil, opts) end
 
+--- Notes for each token whether a condition holds, for operations after it on this layer or later ones: those with
+-- when = {noted = name} act where it did.
+-- @tparam string name
+-- @tparam table opts when (required), where, exclude, at: `:help spec` has them; notes are of one `at`
+-- @return an operation, which changes nothing; tokens that it does not select are not noted
+function M.note(name, opts) return construct("note", nil, opts, name) end
+
 --- Frees the operation now; specs made of it keep what they need, its values for saving included.
 function Op:close()
     local fields = fields_of[self]
@@ -398,6 +406,25 @@ local function create(layers, by_layer, count, site)
     return c.own(spec_out[0], C.steer_spec_release)
 end
 
+-- Raises for a condition on what no operation before it, at the same site, notes.
+local function check_notes(layers, by_layer)
+    local noted = {}
+    for _, layer in ipairs(layers) do
+        for i, op in ipairs(by_layer[layer]) do
+            local site = op.at or "layer"
+            if op.when then
+                conditions.each(op.when, function(comparison)
+                    if comparison.noted and not noted[site .. " " .. comparison.noted] then
+                        raise("invalid_argument", "spec", 'layer %d: operation %d (%s): when.noted: no operation '
+                            .. 'before it at "%s" notes "%s"', layer, i, op.kind, site, comparison.noted)
+                    end
+                end)
+            end
+            if op.kind == "note" then noted[site .. " " .. op.note] = true end
+        end
+    end
+end
+
 -- Raises unless the vectors at all sites have one length.
 local function check_lengths(handles)
     local length = 0
@@ -438,6 +465,7 @@ function M.spec(layers)
         end
     end
     table.sort(sorted)
+    check_notes(sorted, by_layer)
     local handle = create(sorted, by_layer, count)
     local attention, embed = create(sorted, by_layer, count, "attention"), create(sorted, by_layer, count, "embed")
     return setmetatable({

@@ -10,6 +10,7 @@
  *     TOWARD  the row turned toward the unit vector of the one read, by the angle whose cosine and sine are a and b, at
  *             most up to it; from it where b is negative, at most up to its opposite
  *     KEEP    a = |h before the first block| / |h|, 1 where |h| is 0
+ *     NOTE    nothing, but bit `note` of the row's word of notes says whether the condition holds
  * Blocks run one after the other on a row that is held in f32 or more and rounded once at the end: no Gram matrix. */
 #ifndef STEER_BACKEND_BLOCK_H
 #define STEER_BACKEND_BLOCK_H
@@ -27,15 +28,16 @@ typedef enum steer_block_kind {
     STEER_BLOCK_RADIAL,
     STEER_BLOCK_ANGLE,
     STEER_BLOCK_TOWARD,
-    STEER_BLOCK_KEEP
+    STEER_BLOCK_KEEP,
+    STEER_BLOCK_NOTE
 } steer_block_kind;
 
-/* A comparison: inv (h.g), over |h| for a cosine, with a threshold. */
+/* A comparison: inv (h.g), over |h| for a cosine, with a threshold; or a bit of the row's word of notes. */
 typedef struct steer_block_atom {
     float inv;
     float threshold;
     uint32_t flags; /* STEER_OP_IMAGE_* */
-    int32_t reserved;
+    int32_t note;
 } steer_block_atom;
 
 /* A read and the write that goes with it; of PIECES without reads, a write. */
@@ -65,14 +67,21 @@ typedef struct steer_block_image {
     uint64_t
         truth;    /* bit b is set: the condition holds where the sum of 2^i over the atoms i that hold is b */
     int32_t norm; /* 1: |h| is needed, by a cosine or the kind */
-    uint32_t addresses_at; /* uint64_t[reads + atoms + writes] */
+    uint32_t addresses_at; /* uint64_t[reads + atoms - noted + writes] */
     uint32_t atoms_at;     /* steer_block_atom[atoms] */
     uint32_t pairs_at;     /* steer_block_pair[writes], all but MATRIX and KEEP */
     uint32_t matrix_at;    /* MATRIX: M [writes][reads], then b [writes] */
     float a;               /* PIECES, MATRIX: what the row is scaled by */
     float b;
-    int32_t reserved[3];
+    int32_t noted; /* how many of the atoms, the last ones, are bits of notes */
+    int32_t note;  /* NOTE */
+    int32_t reserved;
 } steer_block_image;
+
+/* Dots that it asks for. */
+STEER_IMAGE_FN int32_t steer_block_dots(const steer_block_image *block) {
+    return block->reads + block->atoms - block->noted;
+}
 
 /* A program: this, then its blocks. */
 typedef struct steer_blocks_image {

@@ -48,12 +48,33 @@ static void lay_out(steer_block *block, const steer_op *op, int32_t pieces) {
     block->size = at;
 }
 
-static int fill_atoms(steer_block *block, const steer_op *op) {
+/* The operation's comparisons with those that read notes last: which one comes as number i. */
+static void order_atoms(int32_t order[STEER_BLOCK_ATOMS], const steer_op *op) {
+    int32_t n = 0;
+    for (int pass = 0; pass < 2; pass++)
+        for (int32_t i = 0; i < op->atom_count; i++)
+            if ((op->atoms[i].vector == NULL) == pass) order[n++] = i;
+}
+
+/* The condition over the comparisons in that order. */
+static uint64_t reorder(uint64_t truth, const int32_t *order, int32_t count) {
+    uint64_t out = 0;
+    for (int b = 0; b < 1 << count; b++) {
+        int given = 0;
+        for (int32_t i = 0; i < count; i++) given |= (b >> i & 1) << order[i];
+        out |= (truth >> given & 1) << b;
+    }
+    return out;
+}
+
+static int fill_atoms(steer_block *block, const steer_op *op, const int32_t *order) {
     steer_block_atom *atoms = (void *)(block->data + block->head.atoms_at);
     for (int32_t i = 0; i < op->atom_count; i++) {
-        const steer_op_atom *atom = &op->atoms[i];
+        const steer_op_atom *atom = &op->atoms[order[i]];
         atoms[i].flags =
             (atom->cosine ? STEER_OP_IMAGE_COSINE : 0u) | (atom->below ? STEER_OP_IMAGE_BELOW : 0u);
+        atoms[i].note = atom->note;
+        if (!atom->vector) continue;
         STEER_TRY(put_number(&atoms[i].inv, steer_op_atom_scale(atom)));
         STEER_TRY(put_number(&atoms[i].threshold, atom->threshold));
     }
@@ -115,23 +136,28 @@ static int fill(steer_block *block, const steer_op *op) {
     steer_block_image *head = &block->head;
     steer_block_piece pieces[MOST_PIECES] = {{0}};
     const int32_t count = traits->pieces ? traits->pieces(op, pieces) : 0;
+    int32_t order[STEER_BLOCK_ATOMS];
     head->kind = (int32_t)(op->vectors.count > 1 ? traits->several : traits->block);
     head->reads = traits->reads || op->kind == STEER_OP_AFFINE ? op->vectors.count : 0;
-    head->writes = head->kind == STEER_BLOCK_KEEP ? 0 : writes->count;
+    head->writes = writes->count;
     head->atoms = op->atom_count;
-    head->truth = op->atom_count ? op->truth : 1;
+    order_atoms(order, op);
+    head->truth = op->atom_count ? reorder(op->truth, order, op->atom_count) : 1;
+    head->note = op->note;
+    for (int32_t i = 0; i < op->atom_count; i++) head->noted += !op->atoms[i].vector;
     head->norm = head->kind == STEER_BLOCK_KEEP;
     for (int32_t i = 0; i < op->atom_count; i++) head->norm |= op->atoms[i].cosine;
     fill_constants(head, op);
     block->vectors = calloc((size_t)(head->reads + head->atoms + head->writes) + 1, sizeof(steer_vector *));
     if (!block->vectors) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "op: no host memory");
     for (int32_t i = 0; i < head->reads; i++) block->vectors[block->vector_count++] = op->vectors.at[i];
-    for (int32_t i = 0; i < head->atoms; i++) block->vectors[block->vector_count++] = op->atoms[i].vector;
+    for (int32_t i = 0; i < head->atoms - head->noted; i++)
+        block->vectors[block->vector_count++] = op->atoms[order[i]].vector;
     for (int32_t i = 0; i < head->writes; i++) block->vectors[block->vector_count++] = writes->at[i];
     lay_out(block, op, count);
     block->data = calloc(1, block->size + 1);
     if (!block->data) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "op: no host memory");
-    STEER_TRY(fill_atoms(block, op));
+    STEER_TRY(fill_atoms(block, op, order));
     return head->kind == STEER_BLOCK_MATRIX ? fill_matrix(block, op) : fill_pairs(block, op, pieces, count);
 }
 
@@ -241,7 +267,15 @@ int steer_blocks_are_conditional(const steer_blocks *blocks) {
     const steer_blocks_image *head = (const void *)blocks->image;
     const steer_block_image *block = (const void *)(head + 1);
     for (int32_t i = 0; i < head->blocks; i++)
-        if (block[i].atoms) return 1;
+        if (block[i].atoms || block[i].kind == STEER_BLOCK_NOTE) return 1;
+    return 0;
+}
+
+int steer_blocks_note(const steer_blocks *blocks) {
+    const steer_blocks_image *head = (const void *)blocks->image;
+    const steer_block_image *block = (const void *)(head + 1);
+    for (int32_t i = 0; i < head->blocks; i++)
+        if (block[i].noted || block[i].kind == STEER_BLOCK_NOTE) return 1;
     return 0;
 }
 
@@ -262,7 +296,7 @@ int steer_blocks_equal(const steer_blocks *a, const steer_blocks *b) {
 
 void steer_blocks_set_address(char *image, const steer_blocks *blocks, int32_t i, uint64_t address) {
     for (const steer_block_image *head = heads_of(blocks);; head++) {
-        const int32_t count = head->reads + head->atoms + head->writes;
+        const int32_t count = steer_block_dots(head) + head->writes;
         if (i < count) {
             memcpy(image + head->addresses_at + (size_t)i * sizeof address, &address, sizeof address);
             return;

@@ -11,6 +11,13 @@ int steer_op_check_number(double value, const char *name) {
 }
 static int check_scale(const steer_op_desc *desc) { return steer_op_check_number(desc->scale, "scale"); }
 static int check_nothing(const steer_op_desc *desc) { return STEER_OK; }
+static int check_note(const steer_op_desc *desc) {
+    if (desc->note < 0 || desc->note >= STEER_MAX_NOTES)
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "note: %d, expected 0 to %d", desc->note,
+                          STEER_MAX_NOTES - 1);
+    if (desc->gate != STEER_GATE_NONE || desc->condition_count > 0) return STEER_OK;
+    return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "conditions: none, expected what is to be noted");
+}
 static int check_target(const steer_op_desc *desc) { return steer_op_check_number(desc->target, "target"); }
 static int check_degrees(const steer_op_desc *desc) {
     return steer_op_check_number(desc->degrees, "degrees");
@@ -179,15 +186,23 @@ const steer_op_traits steer_op_table[STEER_OP_KIND_COUNT] = {
                           check_scale, never_noop, NULL, replace_pieces},
     [STEER_OP_KEEP_NORM] = {"keep_norm", 0, 0, 0, 0, STEER_WRITE_NONE, STEER_BLOCK_KEEP, STEER_BLOCK_KEEP,
                             check_nothing, never_noop, NULL, NULL},
+    [STEER_OP_NOTE] = {"note", 0, 0, 0, 0, STEER_WRITE_NONE, STEER_BLOCK_NOTE, STEER_BLOCK_NOTE, check_note,
+                       never_noop, NULL, NULL},
 };
 
 double steer_vector_scale(const steer_vector *vector, int normalize) {
     return normalize ? 1 / vector->norm : ldexp(1, vector->exponent);
 }
 
-int64_t steer_op_hidden(const steer_op *op) { return op->vectors.count ? op->vectors.at[0]->length : 0; }
+int64_t steer_op_hidden(const steer_op *op) {
+    if (op->vectors.count) return op->vectors.at[0]->length;
+    for (int32_t i = 0; i < op->atom_count; i++)
+        if (op->atoms[i].vector) return op->atoms[i].vector->length;
+    return 0;
+}
 
 int steer_op_is_plain(const steer_op *op) {
     return steer_op_table[op->kind].coefficients && op->vectors.count == 1 && op->write.count == 0 &&
-           op->side == 0 && op->atom_count <= 1 && op->truth == 2;
+           op->side == 0 && op->truth == 2 &&
+           (op->atom_count == 0 || (op->atom_count == 1 && op->atoms[0].vector));
 }

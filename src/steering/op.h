@@ -13,7 +13,8 @@ typedef struct steer_vectors {
 
 /* A comparison of its condition. */
 typedef struct steer_op_atom {
-    steer_vector *vector; /* retained */
+    steer_vector *vector; /* retained; NULL: a note is read */
+    int32_t note;
     double threshold;
     int below, cosine;
 } steer_op_atom;
@@ -25,6 +26,7 @@ struct steer_op {
     double min, max;
     double target, degrees, threshold;
     int normalize, side;
+    int32_t note;
     steer_feature activation;
     steer_vectors vectors; /* v, orthonormal where the kind says so; none: KEEP_NORM */
     steer_vectors write;   /* w; none: v itself */
@@ -69,7 +71,7 @@ extern const steer_op_traits steer_op_table[STEER_OP_KIND_COUNT];
 int steer_op_check_number(double value, const char *name);
 /* 1 if it is in the formula of image.h: one vector, one comparison at most. Programs of others are of blocks. */
 int steer_op_is_plain(const struct steer_op *op);
-/* Length of its vectors, 0 if it has none. */
+/* Length of its vectors, those of its condition included; 0 if it has none. */
 int64_t steer_op_hidden(const struct steer_op *op);
 /* What multiplies h.m to give the formula's p (and m to give its v): 1/|m| for a normalised vector, else 2^exponent. */
 double steer_vector_scale(const steer_vector *vector, int normalize);

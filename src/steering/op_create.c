@@ -21,7 +21,7 @@ static int check_range(const steer_op *op) {
         if (!(steer_vector_scale(op->write.at[i], 0) <= FLT_MAX))
             return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "write: its magnitude is beyond the range of f32");
     for (int32_t i = 0; i < op->atom_count; i++)
-        if (!(steer_op_atom_scale(&op->atoms[i]) <= FLT_MAX))
+        if (op->atoms[i].vector && !(steer_op_atom_scale(&op->atoms[i]) <= FLT_MAX))
             return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
                               "gate_vector: its magnitude is beyond the range of f32");
     return STEER_OK;
@@ -45,7 +45,11 @@ static int check_conditions(const steer_op_desc *desc) {
         if (desc->conditions[i].gate != STEER_GATE_ABOVE && desc->conditions[i].gate != STEER_GATE_BELOW)
             return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "conditions: gate %d of %d, expected above or below",
                               (int)desc->conditions[i].gate, i);
-        STEER_TRY(steer_op_check_number(desc->conditions[i].threshold, "gate_threshold"));
+        if (desc->conditions[i].noted < 0 || desc->conditions[i].noted > STEER_MAX_NOTES)
+            return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "conditions: noted %d of %d, expected 0 to %d",
+                              desc->conditions[i].noted, i, STEER_MAX_NOTES);
+        if (!desc->conditions[i].noted)
+            STEER_TRY(steer_op_check_number(desc->conditions[i].threshold, "gate_threshold"));
     }
     return STEER_OK;
 }
@@ -172,16 +176,17 @@ static int read_write(steer_op *op, const steer_op_desc *desc) {
 
 static int read_atom(steer_op *op, steer_tensor *vector, double threshold, int below, int cosine) {
     steer_op_atom *atom = &op->atoms[op->atom_count];
+    const int64_t hidden = steer_op_hidden(op); /* of what was read so far */
     STEER_TRY(steer_vector_from_tensor(&atom->vector, vector, "gate_vector"));
     op->atom_count++;
     atom->threshold = threshold;
     atom->below = below;
     atom->cosine = cosine != 0;
     STEER_TRY(steer_vector_check_direction(atom->vector, "gate_vector"));
-    if (op->vectors.count && atom->vector->length != op->vectors.at[0]->length)
+    if (hidden > 0 && atom->vector->length != hidden)
         return STEER_FAIL(STEER_E_SHAPE_MISMATCH,
                           "gate_vector: %lld elements, the operation's vector has %lld",
-                          (long long)atom->vector->length, (long long)op->vectors.at[0]->length);
+                          (long long)atom->vector->length, (long long)hidden);
     return STEER_OK;
 }
 
@@ -193,7 +198,11 @@ static int read_conditions(steer_op *op, const steer_op_desc *desc) {
                          desc->gate_cosine);
     for (int32_t i = 0; i < desc->condition_count; i++) {
         const steer_condition *c = &desc->conditions[i];
-        STEER_TRY(read_atom(op, c->vector, c->threshold, c->gate == STEER_GATE_BELOW, c->cosine));
+        if (c->noted)
+            op->atoms[op->atom_count++] =
+                (steer_op_atom){.note = c->noted - 1, .below = c->gate == STEER_GATE_BELOW};
+        else
+            STEER_TRY(read_atom(op, c->vector, c->threshold, c->gate == STEER_GATE_BELOW, c->cosine));
     }
     if (desc->condition_count) op->truth = desc->truth;
     return STEER_OK;
@@ -268,6 +277,7 @@ int steer_op_create(steer_op **out, const steer_op_desc *desc) {
     op->threshold = desc->threshold;
     op->activation = desc->activation;
     op->side = desc->side;
+    op->note = desc->note;
     op->normalize = desc->normalize != 0 && desc->kind != STEER_OP_SAE && desc->kind != STEER_OP_AFFINE;
     int status = fill(op, desc);
     if (status != STEER_OK) {

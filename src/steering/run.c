@@ -65,6 +65,7 @@ static int launch_rows(steer_plan *plan, const steer_launch *base, int64_t first
         launch.residual =
             row_address((void *)(uintptr_t)base->residual, first, base->residual_stride, base->dtype);
     launch.rows = rows;
+    launch.notes += first;
     launch.uniform = &program->entry;
     launch.max_vectors = steer_program_width(program);
     launch.max_image_bytes = steer_program_is_plain(program) ? (int64_t)program->image_bytes : 0;
@@ -126,7 +127,8 @@ static steer_launch base_launch(const steer_plan *plan, int32_t layer, const ste
                           .residual_stride = residual ? residual->view.stride[0] : 0,
                           .hidden_size = plan->engine->hidden,
                           .dtype = plan->engine->dtype,
-                          .layer = layer};
+                          .layer = layer,
+                          .notes = plan->notes};
 }
 
 int steer_plan_check_apply(const steer_plan *plan, int32_t layer, const steer_tensor *hidden,

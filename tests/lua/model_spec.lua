@@ -186,8 +186,10 @@ describe("steered sequences", function()
                 steer.affine(v(3), v(3), { bias = { 0.1, 0, -0.1 }, at = "embed" }), steer.keep_norm { at = "embed" },
                 steer.sae(v(2), v(2), { min = 0.2, max = 0.4, bias = { 0.1, 0 }, at = "attention" }),
                 steer.rotate(v(2), 20), steer.cap(v(3), { max = bound }), steer.keep_norm(),
+                steer.note("mood", { when = { vector = v(), above = 0 } }),
             },
             [lm.layers - 1] = {
+                steer.add(v(), 1, { when = { noted = "mood" } }),
                 steer.set(v(), bound, { write = v(), when = { any = { { vector = v(), above = 0 },
                     { none = { { vector = v(), above = 0.1, cosine = true } } } } } }),
                 steer.map(v(), { { -1, 0 }, { 1, bound } }, { at = "attention" }), steer.turn(v(), 10),

@@ -6,7 +6,7 @@
 --   a, terms, margin, moved: h becomes a h + sum of c w over terms {c, w, size}; size is what rounding in f32 can move
 --   c by, in units of it; margin says how far the row is from where the operation jumps, in units of what rounding
 --   can move it by (nil: it does not jump); moved is to a as size is to c (nil: |a|).
--- op.vs are the vectors as double[], op.ws those of `write`; op.fields are the arguments as steer.spec's make takes them.
+-- op.vs are the vectors as double[], op.ws those of `write`; op.fields the arguments as steer.spec's make takes them.
 local M = {}
 
 local abs, sqrt = math.abs, math.sqrt
@@ -100,6 +100,7 @@ local function interpolate(points, x)
     return points[#points][2]
 end
 
+-- steer.note, which changes nothing, and conditions on what it notes have tests of their own.
 M.rows = {
     add = {
         vectors = "one", random = function(op, _, t) op.fields.scale = t.randn() end,

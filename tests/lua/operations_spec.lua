@@ -109,6 +109,91 @@ describe("batches of all operations", function()
     end)
 end)
 
+describe("what is noted on a layer", function()
+    local n, rows = 24, 40
+    local g, v = T.randn({ n }, { device = "cpu", seed = 1 }), T.randn({ n }, { device = "cpu", seed = 2 })
+    local function engine(dtype) return steer.engine { hidden = n, dtype = dtype, device = B.device } end
+    -- Where h.g is above 0.
+    local function noted(h)
+        local values = h:to("cpu", "f32"):matmul(g:reshape(n, 1)):reshape(rows):totable()
+        for i, x in ipairs(values) do values[i] = x > 0 end
+        return values
+    end
+    local function differ(a, b)
+        local list = {}
+        for i = 1, rows do list[i] = B.bytes(a:select(1, i):contiguous()) ~= B.bytes(b:select(1, i):contiguous()) end
+        return list
+    end
+
+    it("opens conditions of later layers, alone and combined, on every path", function()
+        for _, dtype in ipairs(B.dtypes) do
+            for _, path in ipairs { "auto", "mixed", "loop" } do
+                local spec = steer.spec {
+                    [2] = { steer.note("g", { when = { vector = g, above = 0 } }) },
+                    [5] = { steer.add(v, 3, { when = { noted = "g" } }) },
+                    [6] = { steer.add(v, 3, { when = { none = { { noted = "g" } } } }) },
+                    [7] = { steer.set(v, 3, { when = { all = { { noted = "g" }, { vector = v, above = -1e30 },
+                        { none = { { vector = v, above = 1e30 } } } } } }) },
+                }
+                local requests = { { tokens = 3 }, { spec = spec, tokens = rows - 3 } }
+                local plan = engine(dtype):plan(requests, { path = path })
+                local h = B.hidden(rows, n, dtype)
+                local wanted, after = noted(h), h:clone()
+                for i = 1, 3 do wanted[i] = false end
+                plan:apply(2, after)
+                assert.equal(B.bytes(h), B.bytes(after))
+                local other = h:clone()
+                other:mul_(-1)
+                for layer, expected in pairs { [5] = true, [6] = false, [7] = true } do
+                    local out = other:clone()
+                    plan:apply(layer, out)
+                    for i, differs in ipairs(differ(other, out)) do
+                        assert.equal(i > 3 and wanted[i] == expected, differs, ("row %d, layer %d"):format(i, layer))
+                    end
+                end
+            end
+        end
+    end)
+
+    it("is forgotten at an update, and of tokens that it did not select it is not", function()
+        local only = { prompt_positions = { 0, 1 } }
+        local spec = steer.spec {
+            [0] = { steer.note("all", { where = only, when = { vector = g, above = -1e30 } }) },
+            [1] = { steer.add(v, 3, { when = { noted = "all" } }) },
+        }
+        local plan = engine("f32"):plan { { spec = spec, tokens = rows, position = 0, prompt_tokens = rows } }
+        local h = B.hidden(rows, n, "f32")
+        plan:apply(0, h)
+        local out = h:clone()
+        plan:apply(1, out)
+        for i, differs in ipairs(differ(h, out)) do assert.equal(i <= 2, differs) end
+        plan:update { { spec = spec, tokens = rows, position = 2, prompt_tokens = rows + 2 } }
+        out:copy_(h)
+        plan:apply(1, out)
+        assert.equal(B.bytes(h), B.bytes(out))
+    end)
+
+    it("must be noted before, at the same site, and is saved", function()
+        local note = steer.note("x", { when = { vector = g, above = 0 } })
+        local add = steer.add(v, 1, { when = { any = { { noted = "x" }, { vector = v, below = 0 } } } })
+        for _, layers in ipairs { { [0] = { add } }, { [0] = { add, note } }, { [3] = { note }, [1] = { add } },
+            { [0] = { steer.note("x", { when = { vector = g, above = 0 }, at = "attention" }), add } } } do
+            H.fails("invalid_argument", 'at "layer" notes "x"', steer.spec, layers)
+        end
+        H.fails("invalid_argument", "note: conditions: none", steer.note, "x")
+        H.fails("invalid_argument", "note: note: missing", steer.note)
+        H.fails("shape_mismatch", "when.vector: 3 elements", steer.note, "x",
+            { when = { all = { { vector = g, above = 0 }, { vector = { 1, 2, 3 }, above = 0 } } } })
+        local short = steer.keep_norm { when = { vector = { 1, 2, 3 }, above = 0 } }
+        H.fails("shape_mismatch", "a vector of 3", steer.spec, { [0] = { steer.add(v), short } })
+        local spec, path = steer.spec { [0] = { note, add } }, os.tmpname() .. ".safetensors"
+        spec:save(path)
+        assert.equal(tostring(spec), tostring(steer.load_spec(path)))
+        os.remove(path)
+        assert.truthy(tostring(spec):find("any(noted x, dot below 0)", 1, true))
+    end)
+end)
+
 describe("the bits of a row", function()
     local function spec_of(n, i)
         return B.spec(i % 4 == 0 and B.random_ops(n, 2) or B.random_all(n, 1 + i % 3, { gates = 0.3 }))
@@ -287,7 +372,8 @@ describe("a constructor", function()
         for i = 1, 7 do seven[i] = { vector = v, above = i } end
         H.fails("invalid_argument", "when: 7 comparisons, expected at most 6", steer.add, v, 1,
             { when = { any = seven } })
-        H.fails("invalid_argument", "when: both all and none", steer.add, v, 1, { when = { all = seven, none = seven } })
+        H.fails("invalid_argument", "when: both all and none", steer.add, v, 1,
+            { when = { all = seven, none = seven } })
         H.fails("invalid_argument", "when.any: an empty list", steer.add, v, 1, { when = { any = {} } })
         H.fails("unsupported", "layer 0: set has no strength, expected ablate, add, affine, rotate and turn",
             function() return steer.spec { [0] = { steer.set(v, 1) } }:scaled(2) end)

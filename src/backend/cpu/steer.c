@@ -288,7 +288,7 @@ static void steer_row_at(const steer_launch *launch, int64_t row, size_t element
     if (steer_entry_blocks(entry)) {
         const char *r = launch->residual;
         if (r) r += (size_t)row * (size_t)launch->residual_stride * element;
-        steer_cpu_steer_blocks(h, r, steer_entry_blocks(entry), launch->dtype, n);
+        steer_cpu_steer_blocks(h, r, steer_entry_blocks(entry), launch->notes + row, launch->dtype, n);
         return;
     }
     if (!launch->residual && !entry->image && !(entry->u && entry->vectors)) {

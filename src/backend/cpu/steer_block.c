@@ -17,6 +17,7 @@ typedef struct block_row {
     double *h;       /* what is steered: the row, or the delta */
     const double *r; /* its residual, or NULL: blocks see h + r */
     double first;    /* |h + r| before the first block */
+    uint64_t *notes;
 } block_row;
 
 /* What a block does to the row: h = a h + sum of C_w m_w. */
@@ -55,14 +56,20 @@ static double norm_beside(const block_row *row, double p, const float *m) {
 
 /* ---- What a block does --------------------------------------------------------------------------------------- */
 
-static int holds(const char *image, const steer_block_image *block, const double *p, double norm) {
+static int holds(const char *image, const steer_block_image *block, const double *p, double norm,
+                 uint64_t notes) {
     const steer_block_atom *atoms = (const void *)(image + block->atoms_at);
     int which = 0;
     for (int32_t i = 0; i < block->atoms; i++) {
+        const int below = (atoms[i].flags & STEER_OP_IMAGE_BELOW) != 0;
+        if (i >= block->atoms - block->noted) {
+            which |= ((int)(notes >> atoms[i].note & 1) ^ below) << i;
+            continue;
+        }
         double value = (double)atoms[i].inv * p[block->reads + i], threshold = (double)atoms[i].threshold;
         if (atoms[i].flags & STEER_OP_IMAGE_COSINE)
             value = norm > 0 ? value / norm : 0; /* of a zero row: 0 */
-        if (atoms[i].flags & STEER_OP_IMAGE_BELOW ? value < threshold : value > threshold) which |= 1 << i;
+        if (below ? value < threshold : value > threshold) which |= 1 << i;
     }
     return block->truth >> which & 1;
 }
@@ -136,9 +143,12 @@ static block_change find_change(const block_row *row, const char *image, const s
     const uint64_t *addresses = (const void *)(image + block->addresses_at);
     double p[STEER_BLOCK_MOST + STEER_BLOCK_ATOMS];
     block_change out = {.a = 1};
-    for (int32_t i = 0; i < block->reads + block->atoms; i++) p[i] = seen_dot(row, addresses[i]);
+    for (int32_t i = 0; i < steer_block_dots(block); i++) p[i] = seen_dot(row, addresses[i]);
     const double norm = block->norm ? norm_beside(row, 0, NULL) : 0;
-    if (!holds(image, block, p, norm)) return out;
+    const int open = holds(image, block, p, norm, *row->notes);
+    if (block->kind == STEER_BLOCK_NOTE)
+        *row->notes = (*row->notes & ~(UINT64_C(1) << block->note)) | (uint64_t)open << block->note;
+    if (!open) return out;
     switch ((steer_block_kind)block->kind) {
     case STEER_BLOCK_PIECES:
         pieces(&out, image, block, p);
@@ -157,6 +167,8 @@ static block_change find_change(const block_row *row, const char *image, const s
         break;
     case STEER_BLOCK_KEEP:
         if (norm > 0) out.a = row->first / norm;
+        break;
+    case STEER_BLOCK_NOTE:
         break;
     }
     return out;
@@ -203,12 +215,13 @@ static void store(void *row, const double *x, steer_dtype dtype, int64_t n) {
     }
 }
 
-void steer_cpu_steer_blocks(void *h, const void *r, uint64_t address, steer_dtype dtype, int64_t n) {
+void steer_cpu_steer_blocks(void *h, const void *r, uint64_t address, uint64_t *notes, steer_dtype dtype,
+                            int64_t n) {
     static _Thread_local double x[STEER_MAX_HIDDEN], residual[STEER_MAX_HIDDEN];
     const char *image = (const char *)(uintptr_t)address;
     const steer_blocks_image *program = (const void *)image;
     const steer_block_image *blocks = (const void *)(image + sizeof *program);
-    block_row row = {.n = n, .h = x, .r = r ? residual : NULL};
+    block_row row = {.n = n, .h = x, .r = r ? residual : NULL, .notes = notes};
     int changed = 0;
     load(x, h, dtype, n);
     if (r) load(residual, r, dtype, n);
@@ -216,7 +229,7 @@ void steer_cpu_steer_blocks(void *h, const void *r, uint64_t address, steer_dtyp
     for (int32_t k = 0; k < program->blocks; k++) {
         const uint64_t *addresses = (const void *)(image + blocks[k].addresses_at);
         const block_change change = find_change(&row, image, &blocks[k]);
-        changed |= change_row(&row, &change, &blocks[k], addresses + blocks[k].reads + blocks[k].atoms);
+        changed |= change_row(&row, &change, &blocks[k], addresses + steer_block_dots(&blocks[k]));
     }
     if (changed) store(h, x, dtype, n);
 }
