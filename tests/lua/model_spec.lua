@@ -273,7 +273,8 @@ describe("steered sequences", function()
             local threshold = (sorted[place] + sorted[place + 1]) / 2
             local when = { vector = gate, above = threshold }
             for _, operations in ipairs { { steer.add(v, 1, { when = when }) },
-                { steer.add(v, 1, { when = when }), steer.ablate(v, 0, { when = when, where = { prompt_window = { 0, 10 } } }) } } do
+                { steer.add(v, 1, { when = when }),
+                    steer.ablate(v, 0, { when = when, where = { prompt_window = { 0, 10 } } }) } } do
                 local spec = steer.spec { [1] = operations, [0] = { steer.add(v, 0) } }
                 local session, list = run(lm, { sequences = 1, tokens = 256, rows = 16 },
                     { { tokens = ids, spec = spec, max_tokens = 0 }, { tokens = ids, spec = spec, max_tokens = 0 } })
