@@ -136,8 +136,10 @@ static void test_effects(void) {
 
 static void test_lists(void) {
     steer_op_desc add = desc_of(STEER_OP_ADD), keep = desc_of(STEER_OP_KEEP_NORM);
-    steer_condition conditions[2] = {{VECTOR(1, 0, 0, 0), 0.5, STEER_GATE_ABOVE, 0},
-                                     {VECTOR(0, 1, 0, 0), 0.5, STEER_GATE_BELOW, 1}};
+    steer_condition conditions[2] = {
+        {.vector = VECTOR(1, 0, 0, 0), .threshold = 0.5, .gate = STEER_GATE_ABOVE},
+        {.vector = VECTOR(0, 1, 0, 0), .threshold = 0.5, .gate = STEER_GATE_BELOW}};
+    conditions[1].cosine = 1;
     steer_op *ops[2] = {NULL, NULL};
     double out[HIDDEN], size = 0;
     add.vector = VECTOR(1, 1, 1, 1);
@@ -193,6 +195,10 @@ static void test_refused(void) {
           (desc.vector = VECTOR(1, 0), desc.write = VECTOR(0, 1), desc.bias = VECTOR(INFINITY)), bad,
           "affine: bias");
     FAILS(STEER_OP_ABLATE, (desc.vector = VECTOR(1, 0), desc.side = 2), bad, "side");
+    const steer_condition far = {.noted = 65, .gate = STEER_GATE_ABOVE};
+    FAILS(STEER_OP_NOTE, (desc.note = 0), bad, "conditions: none");
+    FAILS(STEER_OP_NOTE, (desc.note = 64), bad, "note: 64, expected 0 to 63");
+    FAILS(STEER_OP_KEEP_NORM, (desc.conditions = &far, desc.condition_count = 1), bad, "noted 65");
     FAILS(STEER_OP_ADD, (desc.vector = VECTOR(1, 0), desc.condition_count = 7), bad, "condition_count: 7");
 }
 
