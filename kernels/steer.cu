@@ -533,9 +533,13 @@ int steer_cuda_steer(void *device, const steer_launch *launch) {
     steer_rows_plan plan;
     STEER_CUDA_CHECK(steer_cuda_enter(gpu));
     if (launch->rows == 0) return STEER_OK;
-    STEER_CUDA_CHECK(steer_cuda_plan_rows(&plan, launch, gpu));
-    return steer_cuda_launch_rows(gpu, steer_rows_select(launch->dtype, plan.variant), plan.args, plan.blocks,
-                                  plan.threads, plan.shared, plan.cluster);
+    if (launch->plain) {
+        STEER_CUDA_CHECK(steer_cuda_plan_rows(&plan, launch, gpu));
+        STEER_CUDA_CHECK(steer_cuda_launch_rows(gpu, steer_rows_select(launch->dtype, plan.variant),
+                                                plan.args, plan.blocks, plan.threads, plan.shared,
+                                                plan.cluster));
+    }
+    return launch->blocks ? steer_cuda_steer_blocks(gpu, launch) : STEER_OK;
 }
 
 /* For tests, on machines without a device: how a launch would be served on one with so much of the two. `args` and

@@ -168,6 +168,9 @@ struct steer_rows_plan {
 };
 int steer_cuda_plan_rows(steer_rows_plan *plan, const steer_launch *launch, const steer_cuda_device *gpu);
 
+/* steer_block.cu: serves the rows of a launch whose programs have blocks. */
+int steer_cuda_steer_blocks(steer_cuda_device *gpu, const steer_launch *launch);
+
 int steer_cuda_allow_most(const void *kernel, const steer_cuda_device *gpu);
 
 /* Launches a steering kernel, which may start before the kernel ahead of it has ended. cluster: blocks of one, 1 for none. */

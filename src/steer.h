@@ -338,13 +338,30 @@ void steer_file_release(steer_file *file);
 typedef struct steer_op steer_op;
 typedef struct steer_spec steer_spec;
 
-/* h is a row of the hidden states, v the vector, p = h.v */
+/* h is a row of the hidden states, v the vector, p = h.v, and w is `write`, or v without one. The part of h is its
+ * projection onto the span of several vectors. */
 typedef enum steer_op_kind {
-    STEER_OP_ADD = 0,    /* h + scale*v */
-    STEER_OP_CAP = 1,    /* h + (clamp(p, min, max) - p)*v */
-    STEER_OP_ABLATE = 2, /* h + (scale - 1)*p*v */
-    STEER_OP_KIND_COUNT = 3
+    STEER_OP_ADD = 0,        /* h + scale*v */
+    STEER_OP_CAP = 1,        /* h + (clamp(p, min, max) - p)*w; several: the part's length is clamped */
+    STEER_OP_ABLATE = 2,     /* h + (scale - 1)*p*w; several: the part is scaled */
+    STEER_OP_SET = 3,        /* h + (target - p)*w */
+    STEER_OP_MAP = 4,        /* h + (f(p) - p)*w, f piecewise linear through `points`, constant beyond */
+    STEER_OP_ROTATE = 5,     /* the part in the plane of two turned by `degrees`, from first to second */
+    STEER_OP_ANGLE = 6,      /* the part in that plane at `degrees` from the first (Vu and Nguyen 2025) */
+    STEER_OP_TURN = 7,       /* h turned by `degrees` toward v, at most up to it; negative: away from it */
+    STEER_OP_SAE = 8,        /* h + (clamp(scale*z, min, max) - z)*w, z = activation(h.v + bias) (SAEs) */
+    STEER_OP_AFFINE = 9,     /* h + scale * U'(M (V h) + bias): V `vector`, M `matrix`, U `write`, by rows */
+    STEER_OP_REPLACE = 10,   /* scale*v */
+    STEER_OP_KEEP_NORM = 11, /* h with the norm that it had before the operations of its layer */
+    STEER_OP_NOTE = 12, /* h; notes per token whether its condition holds, for conditions of later layers */
+    STEER_OP_KIND_COUNT = 13
 } steer_op_kind;
+
+typedef enum steer_feature {
+    STEER_FEATURE_LINEAR = 0,
+    STEER_FEATURE_RELU = 1, /* x where x > threshold, else 0 (JumpReLU); threshold is 0 or more */
+    STEER_FEATURE_COUNT = 2
+} steer_feature;
 
 typedef enum steer_phase { STEER_PROMPT = 0, STEER_GENERATION = 1 } steer_phase;
 
@@ -372,21 +389,51 @@ typedef enum steer_gate {
     STEER_GATE_BELOW = 2
 } steer_gate;
 
+/* A comparison of a row, read after the operations before this one, with a vector; or, with `noted`, whether what note
+ * noted - 1 says of the row's token holds (ABOVE) or not (BELOW). Tokens that nothing noted it of: not. */
+typedef struct steer_condition {
+    steer_tensor *vector; /* one-dimensional */
+    double threshold;
+    steer_gate gate;
+    int32_t cosine; /* compare the cosine of h and the vector instead of their dot product */
+    int32_t noted;  /* 0: compare with the vector */
+    int32_t reserved;
+} steer_condition;
+
+enum { STEER_MAX_CONDITIONS = 6, STEER_MAX_RANK = 64, STEER_MAX_NOTES = 64 };
+
+/* Tensors are float ones on any device, whose values are copied. A kind ignores what is not said to be its own. */
 typedef struct steer_op_desc {
     uint32_t struct_size;
     steer_op_kind kind;
-    steer_tensor *vector; /* one-dimensional float tensor on any device; its values are copied */
-    double scale;         /* ADD, ABLATE */
-    double min;           /* CAP; -INFINITY for none */
-    double max;           /* CAP; +INFINITY for none */
-    int32_t normalize;    /* divide v by its norm (in f64) first */
+    steer_tensor *vector; /* v: [hidden]; of kinds that take several also [n, hidden], n to STEER_MAX_RANK */
+    double scale;         /* ADD, ABLATE, SAE, AFFINE, REPLACE */
+    double min;           /* CAP, SAE; -INFINITY for none */
+    double max;           /* CAP, SAE; +INFINITY for none */
+    int32_t normalize;    /* divide v by its norm (in f64) first; several become orthonormal in any case, but
+                             those of SAE and AFFINE stay as they are */
     steer_gate gate;      /* condition per token, read after the operations before this one */
     steer_tensor *gate_vector;
     double gate_threshold;
     int32_t gate_cosine; /* compare the cosine of h and the gate vector instead of their dot product */
-    int32_t reserved;
+    int32_t side;        /* ABLATE of one vector: 1 only where p > 0, -1 only where p < 0, 0 everywhere */
     const steer_selector *where;   /* NULL: every token */
     const steer_selector *exclude; /* NULL: none */
+    steer_tensor *write; /* w, taken as it is: CAP, ABLATE, SET, MAP of one vector; SAE; AFFINE [k, hidden] */
+    steer_tensor *matrix;     /* AFFINE: [k, n]; NULL: the identity */
+    steer_tensor *bias;       /* AFFINE: [k], SAE: [n]; NULL: zeros */
+    double target;            /* SET */
+    double degrees;           /* ROTATE, ANGLE; TURN: -180 to 180 */
+    double threshold;         /* SAE with RELU */
+    steer_feature activation; /* SAE */
+    int32_t point_count;      /* MAP: 1 to STEER_MAX_RANK */
+    const double *points;     /* x and y of each, x ascending */
+    /* Without a gate: the operation applies where bit b of `truth` is set, b the sum of 2^i over the conditions i
+     * that hold; 0 conditions: everywhere. */
+    int32_t condition_count;
+    int32_t note; /* NOTE: which one, 0 to STEER_MAX_NOTES - 1; it needs a condition */
+    uint64_t truth;
+    const steer_condition *conditions;
 } steer_op_desc;
 
 /* Checks and copies: NaN, infinite or not one-dimensional vectors, missing or crossed bounds are INVALID_ARGUMENT, and so

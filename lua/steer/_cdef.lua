@@ -190,8 +190,23 @@ typedef enum steer_op_kind {
     STEER_OP_ADD = 0,
     STEER_OP_CAP = 1,
     STEER_OP_ABLATE = 2,
-    STEER_OP_KIND_COUNT = 3
+    STEER_OP_SET = 3,
+    STEER_OP_MAP = 4,
+    STEER_OP_ROTATE = 5,
+    STEER_OP_ANGLE = 6,
+    STEER_OP_TURN = 7,
+    STEER_OP_SAE = 8,
+    STEER_OP_AFFINE = 9,
+    STEER_OP_REPLACE = 10,
+    STEER_OP_KEEP_NORM = 11,
+    STEER_OP_NOTE = 12,
+    STEER_OP_KIND_COUNT = 13
 } steer_op_kind;
+typedef enum steer_feature {
+    STEER_FEATURE_LINEAR = 0,
+    STEER_FEATURE_RELU = 1,
+    STEER_FEATURE_COUNT = 2
+} steer_feature;
 typedef enum steer_phase { STEER_PROMPT = 0, STEER_GENERATION = 1 } steer_phase;
 typedef struct steer_selector {
     uint32_t struct_size;
@@ -213,6 +228,15 @@ typedef enum steer_gate {
     STEER_GATE_ABOVE = 1,
     STEER_GATE_BELOW = 2
 } steer_gate;
+typedef struct steer_condition {
+    steer_tensor *vector;
+    double threshold;
+    steer_gate gate;
+    int32_t cosine;
+    int32_t noted;
+    int32_t reserved;
+} steer_condition;
+enum { STEER_MAX_CONDITIONS = 6, STEER_MAX_RANK = 64, STEER_MAX_NOTES = 64 };
 typedef struct steer_op_desc {
     uint32_t struct_size;
     steer_op_kind kind;
@@ -225,9 +249,22 @@ typedef struct steer_op_desc {
     steer_tensor *gate_vector;
     double gate_threshold;
     int32_t gate_cosine;
-    int32_t reserved;
+    int32_t side;
     const steer_selector *where;
     const steer_selector *exclude;
+    steer_tensor *write;
+    steer_tensor *matrix;
+    steer_tensor *bias;
+    double target;
+    double degrees;
+    double threshold;
+    steer_feature activation;
+    int32_t point_count;
+    const double *points;
+    int32_t condition_count;
+    int32_t note;
+    uint64_t truth;
+    const steer_condition *conditions;
 } steer_op_desc;
 int steer_op_create(steer_op **out, const steer_op_desc *desc);
 steer_op *steer_op_retain(steer_op *op);

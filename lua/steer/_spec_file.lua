@@ -1,13 +1,18 @@
 --- Specs in safetensors files: vectors as tensors, operations as a JSON list in the metadata.
 --
 -- Metadata: steer.kind = "spec", steer.version = "1", steer.operations = a list in order of layers, each
---   {"layer":5, "op":"cap", "vector":"1.vector", "normalize":true, "min":, "max":, "scale":, "where":{}, "exclude":{},
+--   {"layer":5, "op":"cap", "vector":"1.vector", "normalize":true, "min":, "max":, "where":{}, "exclude":{}, "at":,
 --    "when":{"vector":"1.gate", "above":|"below":, "cosine":true}}
--- Numbers have 17 digits, so they read back equal; a bound that is absent is no bound.
+-- with the fields of its kind in _operations.lua; those that are tensors are named, "1.write". A condition may also be
+-- {"all":|"any":|"none":[conditions]}, whose vectors are 1.gate, 1.gate2, and so on. Numbers have 17
+-- digits, so they read back equal; a bound that is absent is no bound.
 local json = require "dkjson"
 local check = require "steer._check"
+local conditions = require "steer._when"
 local error_object = require "steer._error"
 local io = require "steer.io"
+local operations = require "steer._operations"
+local options = require "steer._options"
 local walk = require "steer._walk"
 local raise = error_object.raise
 
@@ -33,6 +38,30 @@ local function encode(value)
     return "{" .. table.concat(parts, ",") .. "}"
 end
 
+-- What the file says of an operation, whose tensors go to `tensors` under names that begin with `at`.
+local function record_of(op, at, tensors)
+    local record = { op = op.kind, normalize = op.normalize, where = op.where, exclude = op.exclude, at = op.at }
+    local function put(name, tensor)
+        tensors[at .. "." .. name] = tensor
+        return at .. "." .. name
+    end
+    if op.vector then record.vector = put("vector", op.vector) end
+    for _, field in ipairs(operations.KINDS[op.kind].fields) do
+        local value = op[field[1]]
+        if value ~= nil and operations.type_of(field).is_tensor then value = put(field[1], value) end
+        record[field[1]] = value
+    end
+    local gates = 0
+    record.when = op.when and conditions.map(op.when, function(comparison)
+        gates = gates + 1
+        return {
+            vector = put("gate" .. (gates > 1 and gates or ""), comparison.vector), above = comparison.above,
+            below = comparison.below, cosine = comparison.cosine,
+        }
+    end)
+    return record
+end
+
 --- Writes the operations of the layers `sorted` to `path`.
 function M.save(path, sorted, by_layer)
     check.type("spec_save", "path", path, "string", "a file name")
@@ -43,18 +72,8 @@ function M.save(path, sorted, by_layer)
     for _, layer in ipairs(sorted) do
         for _, op in ipairs(by_layer[layer]) do
             local at = #records + 1
-            local record = {
-                layer = layer, op = op.kind, vector = at .. ".vector", normalize = op.normalize, scale = op.scale,
-                min = op.min, max = op.max, where = op.where, exclude = op.exclude,
-                at = op.at,
-            }
-            tensors[record.vector] = op.vector
-            if op.when then
-                record.when = {
-                    vector = at .. ".gate", above = op.when.above, below = op.when.below, cosine = op.when.cosine,
-                }
-                tensors[record.when.vector] = op.when.vector
-            end
+            local record = record_of(op, at, tensors)
+            record.layer = layer
             records[at] = record
         end
     end
@@ -68,8 +87,8 @@ end
 local function bad(path, format, ...) raise("format", "load_spec", "%s: " .. format, path, ...) end
 
 local FIELDS = {
-    layer = "number", op = "string", vector = "string", normalize = "boolean", scale = "number", min = "number",
-    max = "number", where = "table", exclude = "table", when = "table", at = "string",
+    layer = "number", op = "string", normalize = "boolean", where = "table", exclude = "table", when = "table",
+    at = "string",
 }
 
 local function tensor_named(path, tensors, at, name)
@@ -78,26 +97,62 @@ local function tensor_named(path, tensors, at, name)
     return tensor
 end
 
+-- What a field of a record is, as type() says.
+local function type_in_file(field)
+    if field[2] == "number" then return "number" end
+    return field[2] == "points" and "table" or "string" -- the name of a tensor, or a word
+end
+
+-- Raises for keys of a record that its kind does not have.
+local function check_record(path, at, record, row)
+    local known = { vector = row.vector ~= "none" and "string" or nil }
+    for _, field in ipairs(row.fields) do known[field[1]] = type_in_file(field) end
+    for _, key in ipairs(walk.keys(record)) do
+        if (FIELDS[key] or known[key]) ~= type(record[key]) then
+            bad(path, "operation %d: %s: not expected here", at, tostring(key))
+        end
+    end
+end
+
+-- A condition of a file with its tensors; what is wrong with it otherwise, the constructors say.
+local function condition_of(path, tensors, at, record)
+    local copy = {}
+    if type(record) ~= "table" then bad(path, "operation %d: when: expected an object", at) end
+    for _, key in ipairs(walk.keys(record)) do
+        local value = record[key]
+        if (key == "all" or key == "any" or key == "none") and type(value) == "table" then
+            copy[key] = {}
+            for i, part in ipairs(value) do copy[key][i] = condition_of(path, tensors, at, part) end
+        else
+            copy[key] = value
+        end
+    end
+    if not (copy.all or copy.any or copy.none or copy.noted) then
+        copy.vector = tensor_named(path, tensors, at, record.vector)
+    end
+    return copy
+end
+
 local function make(path, tensors, spec, at, record)
     if type(record) ~= "table" then bad(path, "operation %d: expected an object", at) end
     if record.layer == nil then bad(path, "operation %d: layer: missing", at) end
-    for _, key in ipairs(walk.keys(record)) do
-        if FIELDS[key] ~= type(record[key]) then bad(path, "operation %d: %s: not expected here", at, tostring(key)) end
+    local row = operations.KINDS[record.op]
+    if not row then
+        bad(path, "operation %d: op: expected %s, found %s", at, options.list(operations.KINDS),
+            check.describe(record.op))
     end
-    local vector = tensor_named(path, tensors, at, record.vector)
+    check_record(path, at, record, row)
+    local vector = row.vector ~= "none" and tensor_named(path, tensors, at, record.vector) or nil
     local opts = { normalize = record.normalize, where = record.where, exclude = record.exclude, at = record.at }
-    if record.when then
-        opts.when = {}
-        for _, key in ipairs(walk.keys(record.when)) do opts.when[key] = record.when[key] end
-        opts.when.vector = tensor_named(path, tensors, at, record.when.vector)
+    for _, field in ipairs(row.fields) do
+        local value = record[field[1]]
+        if value ~= nil and operations.type_of(field).is_tensor then
+            value = tensor_named(path, tensors, at, value)
+        end
+        opts[field[1]] = value
     end
-    if record.op == "cap" then
-        opts.min, opts.max = record.min, record.max
-        return spec.cap(vector, opts)
-    elseif record.op == "add" or record.op == "ablate" then
-        return spec[record.op](vector, record.scale, opts)
-    end
-    return bad(path, "operation %d: op: expected add, cap or ablate, found %s", at, check.describe(record.op))
+    if record.when then opts.when = condition_of(path, tensors, at, record.when) end
+    return spec.make(record.op, vector, opts)
 end
 
 -- What the constructors refuse in a file is a fault of the file.

@@ -1,7 +1,7 @@
 --- Steering operations and specs: what is done to the hidden states of each layer, checked when it is written down.
 --
 -- h is one hidden-state row, v the vector, p = h.v. Operations of a layer run in the order given. Options of each:
---   normalize: divide v by its norm, in float64: the default of cap and ablate; add takes v as it is
+--   normalize: divide v by its norm, in float64: the default of cap, ablate, set and map; add takes v as it is
 --   where:     which tokens: { prompt = "all", generation = "all", prompt_positions = { 0, -1 },
 --              prompt_window = { a, b }, generation_positions = { 0 }, generation_window = { 0, 8 },
 --              token_ids = { ... } }; selectors add up. Positions count from 0, in a prompt negative ones from its
@@ -9,21 +9,24 @@
 --   exclude:   the same keys, beside `where` or in it: tokens taken away
 --   when:      per token: { vector = g, above = x } or { vector = g, below = x }: the operation acts where h.g (with
 --              cosine = true the cosine of h and g, 0 for h = 0) is beyond x. h is read as the operations before this
---              one left it
+--              one left it. { noted = name } acts where steer.note, before this operation at the same `at`, noted it;
+--              { all = { ... } }, { any = { ... } } and { none = { ... } } combine up to six comparisons
 --   at:        where a model is steered: "layer" (after the layer, the default; also "mlp"), "attention" (after its
 --              attention block was added) or "embed" (the embeddings, on layer 0); plans of an engine know only "layer"
 local ffi = require "ffi"
 local c = require "steer._c"
 local check = require "steer._check"
+local conditions = require "steer._when"
 local error_object = require "steer._error"
+local operations = require "steer._operations"
 local options = require "steer._options"
 local scope = require "steer._scope"
-local T = require "steer.tensor"
 local tensors = require "steer._tensor"
 local walk = require "steer._walk"
 
 local C = c.C
 local raise = error_object.raise
+local KINDS = operations.KINDS
 
 local M = {}
 
@@ -46,13 +49,6 @@ end
 
 local op_out = ffi.new("steer_op *[1]")
 
--- Per operation: its number in C, whether the vector is normalised unless the options say otherwise.
-local KINDS = {
-    add = { number = C.STEER_OP_ADD, normalize = false },
-    cap = { number = C.STEER_OP_CAP, normalize = true },
-    ablate = { number = C.STEER_OP_ABLATE, normalize = true },
-}
-
 local SHARED_OPTIONS = { normalize = "boolean", where = true, exclude = true, when = "table", at = "string" }
 
 -- Sites of a model where an operation may act, and what each is kept as: nil is after the layer, the default.
@@ -65,20 +61,18 @@ local function site_of(kind, at)
     end
     return SITES[at] or nil
 end
-local CAP_OPTIONS = { min = "number", max = "number" }
-for key, kind in pairs(SHARED_OPTIONS) do CAP_OPTIONS[key] = kind end
 
--- A steer tensor of a vector given as a tensor or as a Lua list of numbers.
-local function to_vector(op, name, value)
-    if tensors.is(value) then return value end
-    local expected = "a one-dimensional tensor or a list of numbers"
-    if type(value) == "table" and getmetatable(value) then
-        raise("invalid_argument", op, "%s: expected %s, got %s", name, expected, check.describe(value))
+-- The options that the constructor of each kind knows.
+local OPTIONS = {}
+for kind, row in pairs(KINDS) do
+    local known, positional = {}, {}
+    for _, name in ipairs(row.positional or {}) do positional[name] = true end
+    for _, key in ipairs(walk.keys(SHARED_OPTIONS)) do known[key] = SHARED_OPTIONS[key] end
+    if row.normalize == nil then known.normalize = nil end
+    for _, field in ipairs(row.fields) do
+        if not positional[field[1]] then known[field[1]] = field[2] == "number" and "number" or true end
     end
-    local n = check.list(op, name, value, expected)
-    if n == 0 then raise("invalid_argument", op, "%s: the list is empty", name) end
-    for i = 1, n do check.number(op, name .. "[" .. i .. "]", value[i]) end
-    return T.from(value, { dtype = "f32", device = "cpu" })
+    OPTIONS[kind] = known
 end
 
 -- Raises the library's last error as one of operation `op`; `names` has the user's for arguments of the library.
@@ -89,12 +83,6 @@ local function check_as(status, op, names)
     if message:sub(1, #op + 2) == op .. ": " then message = message:sub(#op + 3) end
     if names then message = message:gsub("^[%w_]+", names) end
     error(error_object.new(err.code, op, message, err.where), 0)
-end
-
--- The values as they are now, for saving: later changes of the tensor do not reach the operation.
-local function snapshot(vector)
-    if vector.device == "cpu" then return vector:clone() end
-    return vector:to("cpu")
 end
 
 -- The selectors of an operation; `exclude` may stand beside `where` or in it.
@@ -114,48 +102,88 @@ local function selectors(kind, opts)
     return scope.selector(kind, "where", where), scope.selector(kind, "exclude", exclude)
 end
 
-local function make_op(kind, vector, fields, opts)
-    local desc, keep = c.descriptor("steer_op_desc"), {}
-    local v = to_vector(kind, "vector", vector)
+-- Takes the fields of an operation into `self` and its descriptor. Returns the tensors to be kept, by name.
+local function take_fields(self, desc, kind, opts, keep)
+    local given = {}
+    for _, field in ipairs(KINDS[kind].fields) do
+        local name, value, how = field[1], opts[field[1]], operations.type_of(field)
+        if value == nil then value = field[3] end
+        if value ~= nil then
+            value = how.take(kind, name, value)
+            how.describe(desc, name, value, kind, keep)
+            if how.is_tensor then given[name] = value end
+            self[name] = value
+        elseif field.required then
+            raise("invalid_argument", kind, "%s: missing", name)
+        end
+    end
+    return given
+end
+
+-- The user's names for what the library calls otherwise.
+local function names_of(when)
+    if not when then return nil end
+    local single = not (when.all or when.any or when.none)
+    return {
+        gate_vector = "when.vector",
+        gate_threshold = not single and "when" or when.above and "when.above" or "when.below",
+    }
+end
+
+--- Makes an operation of a kind of the table in _operations.lua, its arguments and options all in `opts`.
+function M.make(kind, vector, opts)
+    local row, desc, keep = KINDS[kind], c.descriptor("steer_op_desc"), {}
+    local v = operations.take_vector(kind, vector)
     local normalize = opts.normalize
-    if normalize == nil then normalize = KINDS[kind].normalize end
+    if normalize == nil then normalize = row.normalize end
     local where, exclude = selectors(kind, opts)
     local self = {
-        kind = kind, scale = fields.scale, min = fields.min, max = fields.max, normalize = normalize,
-        where = where, exclude = exclude, at = site_of(kind, opts.at),
+        kind = kind, normalize = normalize, where = where, exclude = exclude, at = site_of(kind, opts.at),
     }
-    desc.kind, desc.vector, desc.normalize = KINDS[kind].number, tensors.use(v, kind, "vector"), normalize and 1 or 0
-    desc.scale, desc.min, desc.max = fields.scale or 1, fields.min or -math.huge, fields.max or math.huge
+    desc.kind, desc.normalize = row.number, normalize and 1 or 0
+    desc.scale, desc.min, desc.max = 1, -math.huge, math.huge
+    if v then desc.vector = tensors.use(v, kind, "vector") end
+    local given = take_fields(self, desc, kind, opts, keep)
     desc.where, desc.exclude = scope.describe(self.where, keep), scope.describe(self.exclude, keep)
-    local when, g = scope.gate(kind, opts.when), nil
-    if when then
-        g = to_vector(kind, "when.vector", when.vector)
-        desc.gate_vector = tensors.use(g, kind, "when.vector")
-        desc.gate = when.above and C.STEER_GATE_ABOVE or C.STEER_GATE_BELOW
-        desc.gate_threshold, desc.gate_cosine = when.above or when.below, when.cosine and 1 or 0
-    end
-    check_as(C.steer_op_create(op_out, desc), kind, {
-        gate_vector = "when.vector", gate_threshold = when and (when.above and "when.above" or "when.below"),
-    })
+    local when = conditions.take(kind, opts.when)
+    if when then conditions.describe(kind, desc, when, keep) end
+    check_as(C.steer_op_create(op_out, desc), kind, names_of(when))
     self.handle = c.own(op_out[0], C.steer_op_release)
-    self.vector = snapshot(v)
+    self.vector = v and operations.snapshot(v)
+    for _, name in ipairs(walk.keys(given)) do self[name] = operations.snapshot(given[name]) end
     if self.min == -math.huge then self.min = nil end -- no bound
     if self.max == math.huge then self.max = nil end
-    if when then
-        self.when = { vector = snapshot(g), above = when.above, below = when.below, cosine = when.cosine or nil }
-    end
+    self.when = when and conditions.map(when, function(comparison)
+        return {
+            vector = operations.snapshot(comparison.vector), above = comparison.above, below = comparison.below,
+            cosine = comparison.cosine,
+        }
+    end)
     local op = setmetatable({}, op_metatable)
     fields_of[op] = self
     return op
 end
 
--- The scale, in whose place the options are easily given.
-local function check_scale(kind, scale)
-    if type(scale) == "table" then
-        raise("invalid_argument", kind, "scale: expected a number, got a table: options come third, as in "
-            .. "steer.%s(v, %d, {...})", kind, kind == "add" and 1 or 0)
+-- Raises for options in the place of a number, where they are easily given.
+local function refuse_options(kind, name, value)
+    for _, field in ipairs(KINDS[kind].fields) do
+        if field[1] == name and field[2] == "number" and type(value) == "table" then
+            raise("invalid_argument", kind, "%s: expected a number, got a table: options come third, as in "
+                .. "steer.%s(v, %g, {...})", name, kind, field[3] or 1)
+        end
     end
-    if scale ~= nil then check.number(kind, "scale", scale) end
+end
+
+-- Makes an operation from the arguments of its constructor: those of the table, then the options.
+local function construct(kind, vector, opts, ...)
+    local merged = {}
+    for i, name in ipairs(KINDS[kind].positional or {}) do
+        merged[name] = select(i, ...)
+        refuse_options(kind, name, merged[name])
+    end
+    opts = options.check(kind, opts, OPTIONS[kind])
+    for _, key in ipairs(walk.keys(opts)) do merged[key] = opts[key] end
+    return M.make(kind, vector, merged)
 end
 
 --- Adds a vector: h + scale*v.
@@ -165,30 +193,121 @@ end
 -- at: `:help spec` has them
 -- @return an operation, which does nothing where the scale or all of v is 0 (specs that steer nothing are idle_specs of
 -- plan:explain); invalid_argument for NaN, infinite or not one-dimensional vectors and non-finite scales
-function M.add(vector, scale, opts)
-    check_scale("add", scale)
-    return make_op("add", vector, { scale = scale or 1 }, options.check("add", opts, SHARED_OPTIONS))
-end
+function M.add(vector, scale, opts) return construct("add", vector, opts, scale) end
 
---- Caps the projection: h + (clamp(p, min, max) - p)*v.
--- @param vector one-dimensional float tensor on any device, or a list of numbers; its values are copied
--- @tparam table opts min, max (at least one, min <= max), normalize (default true, in float64), where, exclude, when,
--- at: `:help spec` has them
+--- Caps the projection: h + (clamp(p, min, max) - p)*v. Of several vectors it caps the length of the part of h in their
+-- span.
+-- @param vector one-dimensional float tensor on any device, or a list of numbers; or several, as [n, hidden] or a list
+-- of vectors, which are made orthonormal in float64; their values are copied
+-- @tparam table opts min, max (at least one, min <= max), normalize (default true, in float64), write (the vector that
+-- is added instead of v, as it is), where, exclude, when, at: `:help spec` has them
 -- @return an operation; invalid_argument for bad vectors and for missing, crossed or NaN bounds
-function M.cap(vector, opts)
-    opts = options.check("cap", opts, CAP_OPTIONS)
-    return make_op("cap", vector, { min = opts.min, max = opts.max }, opts)
+function M.cap(vector, opts) return construct("cap", vector, opts) end
+
+--- Ablates a direction: h + (scale - 1)*p*v; scale 0 removes the projection, 1 keeps it. Of several vectors it scales
+-- the part of h in their span.
+-- @param vector one-dimensional float tensor on any device, or a list of numbers; or several, as [n, hidden] or a list
+-- of vectors, which are made orthonormal in float64; their values are copied
+-- @tparam[opt=0] number scale
+-- @tparam[opt] table opts side ("positive" or "negative": only where p is), write (the vector that is added instead of
+-- v, as it is), normalize (default true, in float64), where, exclude, when, at: `:help spec` has them
+-- @return an operation; invalid_argument for NaN, infinite, zero or not one-dimensional vectors and non-finite scales
+function M.ablate(vector, scale, opts) return construct("ablate", vector, opts, scale) end
+
+--- Sets the projection: h + (target - p)*v.
+-- @param vector one-dimensional float tensor on any device, or a list of numbers; its values are copied
+-- @tparam number target what p becomes; a one-sided set is a cap with one bound
+-- @tparam[opt] table opts write (the vector that is added instead of v, as it is), normalize (default true), where,
+-- exclude, when, at: `:help spec` has them
+-- @return an operation; invalid_argument for bad vectors and targets that are no finite f32 numbers
+function M.set(vector, target, opts) return construct("set", vector, opts, target) end
+
+--- Maps the projection: h + (f(p) - p)*v, f piecewise linear through points, constant beyond the first and the last.
+-- @param vector one-dimensional float tensor on any device, or a list of numbers; its values are copied
+-- @tparam table points list of {x, y}, x ascending, 1 to 64 of them
+-- @tparam[opt] table opts write (the vector that is added instead of v, as it is), normalize (default true), where,
+-- exclude, when, at: `:help spec` has them
+-- @return an operation; invalid_argument for bad vectors and points
+function M.map(vector, points, opts) return construct("map", vector, opts, points) end
+
+--- Rotates the part of h in the plane of two vectors, from the first toward the second.
+-- @param vectors two, as [2, hidden] or a list; made orthonormal in float64, the first keeps its direction
+-- @tparam number degrees
+-- @tparam[opt] table opts where, exclude, when, at: `:help spec` has them
+-- @return an operation; invalid_argument for vectors of one direction
+function M.rotate(vectors, degrees, opts) return construct("rotate", vectors, opts, degrees) end
+
+--- Sets the angle of the part of h in the plane of two vectors, which keeps its length: Angular Steering (Vu and
+-- Nguyen 2025). Its adaptive form, which acts on states along the first vector a, is when = {vector = a, above = 0}.
+-- @param vectors two, as [2, hidden] or a list; made orthonormal in float64, the first keeps its direction
+-- @tparam number degrees from the first vector; 90 is along the second
+-- @tparam[opt] table opts where, exclude, when, at: `:help spec` has them
+-- @return an operation; invalid_argument for vectors of one direction
+function M.angle(vectors, degrees, opts) return construct("angle", vectors, opts, degrees) end
+
+--- Turns h toward a direction by an angle, at most up to it, and away from it where the angle is negative; |h| stays.
+-- @param vector one-dimensional float tensor on any device, or a list of numbers; normalised in float64
+-- @tparam number degrees -180 to 180
+-- @tparam[opt] table opts where, exclude, when, at: `:help spec` has them
+-- @return an operation, which leaves h along the direction or its opposite as it is
+function M.turn(vector, degrees, opts) return construct("turn", vector, opts, degrees) end
+
+--- Clamps features of a sparse autoencoder: h + (clamp(scale*z, min, max) - z)*w, z = activation(h.v + bias).
+-- @param encode the row v of the encoder, or several as [n, hidden] or a list; taken as it is
+-- @param decode the row w of the decoder, or as many
+-- @tparam table opts min, max (both: z becomes that), scale (default 1, 0 or more), activation ("relu", the default, or
+-- "linear"), threshold (z is 0 up to it, default 0: JumpReLU), bias (a number, or one each: the encoder's, less v.b of
+-- what the autoencoder subtracts from h), where, exclude, when, at: `:help spec` has them
+-- @return an operation; the features of one operation see h as it was before all of them
+function M.sae(encode, decode, opts) return construct("sae", encode, opts, decode) end
+
+--- Adds an affine map of low rank: h + scale * U'(M (V h) + bias).
+-- @param read V: [n, hidden] or a list of vectors, n at most 64; taken as they are
+-- @param write U: [k, hidden] or a list of vectors, k at most 64
+-- @tparam[opt] table opts matrix (M, [k, n], default the identity), bias (k numbers, default 0), scale (default 1),
+-- where, exclude, when, at: `:help spec` has them
+-- @return an operation; shape_mismatch for what does not fit together
+function M.affine(read, write, opts) return construct("affine", read, opts, write) end
+
+--- Replaces h: scale*v, such as an activation recorded elsewhere (activation patching).
+-- @param vector one-dimensional float tensor on any device, or a list of numbers; its values are copied
+-- @tparam[opt=1] number scale
+-- @tparam[opt] table opts where, exclude, when, at: `:help spec` has them
+-- @return an operation
+function M.replace(vector, scale, opts) return construct("replace", vector, opts, scale) end
+
+--- Replaces h at positions of a prompt: a list of operations, as in steer.spec{ [5] = steer.patch(states, {0, 3}) }.
+-- @param states [n, hidden] or a list of n vectors, such as lm:capture gives of another prompt
+-- @tparam table positions list of n positions, from 0, negative ones from the prompt's end; a spec has room for 64
+-- @tparam[opt] table opts when, at: `:help spec` has them
+-- @return a list of operations
+function M.patch(states, positions, opts)
+    opts = options.check("patch", opts, { when = "table", at = "string" })
+    local rows, n = operations.to_rows("patch", "states", states), check.list("patch", "positions", positions)
+    if rows.ndim == 1 then rows = rows:reshape(1, rows:numel()) end
+    if rows.ndim ~= 2 or rows:size(1) ~= n then
+        raise("shape_mismatch", "patch", "states: %d of them for %d positions", rows:size(1), n)
+    end
+    local list = {}
+    for i = 1, n do
+        list[i] = M.replace(rows:select(1, i), 1, {
+            where = { prompt_positions = { positions[i] } }, when = opts.when, at = opts.at,
+        })
+    end
+    return list
 end
 
---- Ablates a direction: h + (scale - 1)*p*v; scale 0 removes the projection, 1 keeps it.
--- @param vector one-dimensional float tensor on any device, or a list of numbers; its values are copied
--- @tparam[opt=0] number scale
--- @tparam[opt] table opts normalize (default true, in float64), where, exclude, when, at: `:help spec` has them
--- @return an operation; invalid_argument for NaN, infinite, zero or not one-dimensional vectors and non-finite scales
-function M.ablate(vector, scale, opts)
-    check_scale("ablate", scale)
-    return make_op("ablate", vector, { scale = scale or 0 }, options.check("ablate", opts, SHARED_OPTIONS))
-end
+--- Gives h the norm that it had before the operations of its layer: what stands before this one turns h only.
+-- @tparam[opt] table opts where, exclude, when, at: `:help spec` has them
+-- @return an operation, which leaves a zero row as it is
+function M.keep_norm(opts) return construct("keep_norm", nil, opts) end
+
+--- Notes for each token whether a condition holds, for operations after it on this layer or later ones: those with
+-- when = {noted = name} act where it did.
+-- @tparam string name
+-- @tparam table opts when (required), where, exclude, at: `:help spec` has them; notes are of one `at`
+-- @return an operation, which changes nothing; tokens that it does not select are not noted
+function M.note(name, opts) return construct("note", nil, opts, name) end
 
 --- Frees the operation now; specs made of it keep what they need, its values for saving included.
 function Op:close()
@@ -201,13 +320,14 @@ function Op:close()
     fields.handle = nil
 end
 
-local function number_text(x) return ("%.6g"):format(x) end
-
 -- Columns of an operation in a table: kind, arguments, where, exclude and when.
 local function op_columns(op)
     local arguments = {}
-    for _, key in ipairs { "scale", "min", "max" } do
-        if op[key] then arguments[#arguments + 1] = key .. "=" .. number_text(op[key]) end
+    for _, field in ipairs(KINDS[op.kind].fields) do
+        local value, default = op[field[1]], field[3]
+        if value ~= nil and (value ~= default or field[1] == "scale") then
+            arguments[#arguments + 1] = field[1] .. "=" .. operations.type_of(field).text(value)
+        end
     end
     if op.at then arguments[#arguments + 1] = "at=" .. op.at end
     if op.normalize ~= KINDS[op.kind].normalize then
@@ -215,18 +335,17 @@ local function op_columns(op)
     end
     local where = scope.text(op.where)
     if op.exclude then where = where .. (where == "" and "all but " or " but ") .. scope.text(op.exclude) end
-    local when = ""
-    if op.when then
-        when = (op.when.cosine and "cosine" or "dot") .. (op.when.above and " above " or " below ")
-            .. number_text(op.when.above or op.when.below)
-    end
+    local when = op.when and conditions.text(op.when) or ""
     return op.kind, table.concat(arguments, " "), where == "" and "all" or where, when == "" and "always" or when
 end
 
 function op_metatable:__tostring()
     if self.handle == nil then return self.kind .. " (closed)" end
     local kind, arguments, where, when = op_columns(self)
-    return ("%s %s, vector of %d, where %s, when %s"):format(kind, arguments, self.vector:numel(), where, when)
+    local v = self.vector
+    local vectors = not v and "" or v.ndim == 1 and (", vector of %d"):format(v:numel())
+        or (", %d vectors of %d"):format(v:size(1), v:size(2))
+    return ("%s%s%s, where %s, when %s"):format(kind, arguments == "" and "" or " " .. arguments, vectors, where, when)
 end
 
 -- ---- Specs ---------------------------------------------------------------------------------------------------------
@@ -257,8 +376,8 @@ local function check_layer(layer, ops)
     for i = 1, check.list("spec", name, ops, "a list of operations") do
         local op = ops[i]
         if getmetatable(op) ~= op_metatable then
-            raise("invalid_argument", "spec", "%s: operation %d: expected what steer.add, steer.cap or steer.ablate "
-                .. "makes, got %s", name, i, check.describe(op))
+            raise("invalid_argument", "spec", "%s: operation %d: expected what steer.add, steer.cap and others "
+                .. "make, got %s", name, i, check.describe(op))
         end
         if op.handle == nil then raise("closed", "spec", "%s: operation %d (%s) is closed", name, i, op.kind) end
         if op.at == "embed" and layer ~= 0 then
@@ -285,6 +404,25 @@ local function create(layers, by_layer, count, site)
     if site and at == 0 then return nil end
     check_as(C.steer_spec_create(spec_out, at, numbers, handles), "spec")
     return c.own(spec_out[0], C.steer_spec_release)
+end
+
+-- Raises for a condition on what no operation before it, at the same site, notes.
+local function check_notes(layers, by_layer)
+    local noted = {}
+    for _, layer in ipairs(layers) do
+        for i, op in ipairs(by_layer[layer]) do
+            local site = op.at or "layer"
+            if op.when then
+                conditions.each(op.when, function(comparison)
+                    if comparison.noted and not noted[site .. " " .. comparison.noted] then
+                        raise("invalid_argument", "spec", 'layer %d: operation %d (%s): when.noted: no operation '
+                            .. 'before it at "%s" notes "%s"', layer, i, op.kind, site, comparison.noted)
+                    end
+                end)
+            end
+            if op.kind == "note" then noted[site .. " " .. op.note] = true end
+        end
+    end
 end
 
 -- Raises unless the vectors at all sites have one length.
@@ -327,6 +465,7 @@ function M.spec(layers)
         end
     end
     table.sort(sorted)
+    check_notes(sorted, by_layer)
     local handle = create(sorted, by_layer, count)
     local attention, embed = create(sorted, by_layer, count, "attention"), create(sorted, by_layer, count, "embed")
     return setmetatable({
@@ -360,10 +499,15 @@ function Spec:is_empty() return alive(self, "spec_is_empty").count == 0 end
 function Spec:hidden() return alive(self, "spec_hidden").length end
 
 local function scaled_op(layer, op, by)
+    local row = KINDS[op.kind]
+    if not row.scaled then
+        raise("unsupported", "spec_scaled", "layer %d: %s has no strength, expected %s", layer, op.kind,
+            operations.with_strength())
+    end
     local opts = { normalize = op.normalize, where = op.where, exclude = op.exclude, when = op.when, at = op.at }
-    if op.kind == "add" then return M.add(op.vector, op.scale * by, opts) end
-    if op.kind == "ablate" then return M.ablate(op.vector, 1 + by * (op.scale - 1), opts) end
-    return raise("unsupported", "spec_scaled", "layer %d: %s has no strength, expected add and ablate", layer, op.kind)
+    for _, field in ipairs(row.fields) do opts[field[1]] = op[field[1]] end
+    row.scaled(opts, by)
+    return M.make(op.kind, op.vector, opts)
 end
 
 --- Gives a spec of another strength: what operations add is multiplied, what they take away of a projection too.

@@ -7,6 +7,7 @@
 #ifndef STEER_BACKEND_H
 #define STEER_BACKEND_H
 
+#include "backend/block.h"
 #include "backend/image.h"
 #include "backend/model_ops.h"
 #include "steer.h"
@@ -15,7 +16,7 @@
 extern "C" {
 #endif
 
-enum { STEER_BACKEND_ABI = 10 };
+enum { STEER_BACKEND_ABI = 11 };
 
 /* Where the elements of a tensor are. Strides in elements, 0 for a broadcast dimension. */
 typedef struct steer_view {
@@ -51,6 +52,9 @@ typedef struct steer_launch {
     int32_t norm;             /* 1 if one of those programs has a cosine */
     int32_t rows_per_program; /* about how many neighbours share a program: chooses the geometry only */
     int32_t usual_vectors; /* of a program, on average as max_vectors counts them: chooses the kernel only */
+    int32_t plain;         /* 1 if some row may have a program without blocks: what is above is about those */
+    int32_t blocks;        /* 1 if some row may have one with blocks */
+    uint64_t *notes;       /* device memory, a word for each row; read and written by programs with blocks */
 } steer_launch;
 
 /* What all programs of a launch have in common; -1 where they differ. A row without a program may be among the rows. */

@@ -88,7 +88,8 @@ typedef struct steer_entry {
     uint64_t u;     /* folded adds: h += u_coef * u; 0: none */
     uint64_t image; /* steer_program_image, when vectors > 1 or the operation is conditional; else 0 */
     float u_coef;
-    int32_t vectors; /* as the image has them. u == 0 and vectors == 0: unsteered */
+    int32_t
+        vectors; /* as the image has them. u == 0 and vectors == 0: unsteered, or m[0] says more: see block.h */
     int32_t updated;
     int32_t ops;
     int32_t norm;

@@ -48,8 +48,10 @@ static int acts(const steer_spec *spec, int32_t start, int32_t count, uint64_t s
     for (int32_t i = start; i < start + count && found < MAY_ACT; i++) {
         const steer_op *op = spec->ops[i];
         if (steer_op_table[op->kind].is_noop(op)) continue;
+        if (op->kind == STEER_OP_NOTE || (op->kind == STEER_OP_KEEP_NORM && found == LEAVES))
+            continue; /* nothing is changed, or to be undone */
         if (spec->op_scope[i] < 0 || (scopes >> spec->op_scope[i] & 1))
-            found = op->gate_vector ? MAY_ACT : ACTS;
+            found = op->atom_count ? MAY_ACT : ACTS;
     }
     return found;
 }

@@ -25,7 +25,7 @@ int steer_fired_prepare(steer_session *session, steer_spec *const *specs) {
     int conditional = 0;
     for (int site = 0; site < STEER_SITE_COUNT; site++)
         for (int32_t i = 0; specs[site] && i < specs[site]->op_count; i++)
-            conditional |= specs[site]->ops[i]->gate_vector != NULL;
+            conditional |= specs[site]->ops[i]->atom_count > 0;
     if (!conditional || fired->before) return STEER_OK;
     const size_t places = places_of(session), rows = (size_t)session->scratch.rows;
     int32_t *place = calloc(places, sizeof *place);

@@ -61,7 +61,7 @@ static int check_specs(const steer_model *model, steer_spec *const *specs) {
     for (int site = 0; site < STEER_SITE_COUNT; site++) {
         const steer_spec *spec = specs[site];
         if (!spec || spec->op_count == 0) continue;
-        if (spec->hidden != model->hidden)
+        if (spec->hidden != 0 && spec->hidden != model->hidden)
             return STEER_FAIL(STEER_E_SHAPE_MISMATCH,
                               "spec: vectors of %lld elements, the model's hidden size is %lld",
                               (long long)spec->hidden, (long long)model->hidden);

@@ -56,11 +56,12 @@ typedef struct layer_request {
     int same_shape, same_values;
 } layer_request;
 
-/* Beyond STEER_SHAPE_OPS operations nothing is unrolled, and what is left to gain was measured to be nothing. */
+/* Beyond STEER_SHAPE_OPS operations nothing is unrolled, and what is left to gain was measured to be nothing. Programs of
+ * blocks have a kernel of their own. */
 static int has_long_program(const steer_plan *plan, int32_t layer) {
     for (int32_t i = 0; i < plan->batch.held_count; i++) {
         const steer_program *program = steer_compiled_program(plan->batch.helds[i], layer);
-        if (program && program->entry.ops > STEER_SHAPE_OPS) return 1;
+        if (program && (program->entry.ops > STEER_SHAPE_OPS || !steer_program_is_plain(program))) return 1;
     }
     return 0;
 }
@@ -193,7 +194,8 @@ static steer_kernel *add_kernel(const steer_plan *plan, const layer_request *req
                                     .both = choice->needs.both,
                                     .norm = choice->needs.norm,
                                     .rows_per_program = uniform ? rows : choice->rows_per_program,
-                                    .usual_vectors = choice->usual_vectors};
+                                    .usual_vectors = choice->usual_vectors,
+                                    .plain = 1};
     kernel->residual = residual;
     kernel->uniform = uniform;
     kernel->programs = request->programs;
@@ -296,7 +298,8 @@ static void say_why_none(char *why, size_t size, const steer_plan *plan, int32_t
     else if (plan->choices[layer].path == STEER_PATH_NONE)
         snprintf(why, size, "%s", plan->choices[layer].why);
     else if (has_long_program(plan, layer))
-        snprintf(why, size, "kernels are specialised for at most %d operations of a program",
+        snprintf(why, size,
+                 "kernels are specialised for programs of add, cap and ablate, at most %d operations",
                  STEER_SHAPE_OPS);
     else
         snprintf(why, size, "nothing was built for this batch");

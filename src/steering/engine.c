@@ -75,7 +75,11 @@ static int compile(steer_compiled *compiled, steer_engine *engine, steer_spec *s
     compiled->count = count;
     STEER_TRY(acquire_programs(compiled, engine, spec, mask));
     int steers = 0;
-    for (int32_t i = 0; i < count; i++) steers |= compiled->programs[i] != NULL;
+    for (int32_t i = 0; i < count; i++) {
+        const steer_program *program = compiled->programs[i];
+        steers |= program != NULL;
+        compiled->notes |= program && program->blocks && steer_blocks_note(program->blocks);
+    }
     if (steers) return upload_entries(compiled, engine);
     compiled->count = 0;
     return STEER_OK;

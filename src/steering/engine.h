@@ -15,6 +15,7 @@ typedef struct steer_compiled {
     steer_life *life; /* of the spec */
     int64_t plans;    /* plans that hold it */
     uint64_t stamp;   /* the plan update that saw it last */
+    int notes;        /* some program reads or writes notes */
     int32_t first;
     int32_t count;            /* 0: steers nothing */
     steer_program **programs; /* [count], NULL where a layer is not steered */

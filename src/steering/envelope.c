@@ -20,6 +20,8 @@ void steer_envelope_widen(steer_envelope *envelope, const steer_envelope *needs,
         envelope->max_image_bytes = needs->max_image_bytes;
     envelope->both |= needs->both;
     envelope->norm |= needs->norm;
+    envelope->plain |= needs->plain || !needs->blocks; /* of an unsteered layer too */
+    envelope->blocks |= needs->blocks;
 }
 
 void steer_envelope_compare(char *why, size_t size, int32_t layer, const steer_envelope *needs,
@@ -37,4 +39,8 @@ void steer_envelope_compare(char *why, size_t size, int32_t layer, const steer_e
         snprintf(why, size, "layer %d: a program both adds and projects", layer);
     else if (needs->norm > envelope->norm)
         snprintf(why, size, "layer %d: a program needs a cosine", layer);
+    else if (needs->plain > envelope->plain)
+        snprintf(why, size, "layer %d: a program of no blocks", layer);
+    else if (needs->blocks > envelope->blocks)
+        snprintf(why, size, "layer %d: a program of blocks", layer);
 }

@@ -105,8 +105,9 @@ static int count_costs(steer_explain *out, const steer_plan *plan, int32_t layer
     steer_program **programs;
     STEER_TRY(distinct_programs(&programs, &out->programs, plan, layer));
     for (int32_t i = 0; i < out->programs; i++) {
-        out->ops += programs[i]->entry.ops + (programs[i]->entry.u ? 1 : 0);
-        if (programs[i]->entry.ops > out->max_ops) out->max_ops = programs[i]->entry.ops;
+        const int32_t ops = steer_program_ops(programs[i]);
+        out->ops += ops + (programs[i]->entry.u ? 1 : 0);
+        if (ops > out->max_ops) out->max_ops = ops;
         out->bytes += program_bytes(programs[i], plan->engine->hidden);
     }
     free(programs);
@@ -189,7 +190,7 @@ int steer_plan_group(steer_group *out, steer_plan *plan, int32_t layer, int32_t 
                              .rows = walk.rows,
                              .request = segment->request,
                              .adds = walk.program->entry.u != 0,
-                             .projections = walk.program->entry.ops,
+                             .projections = steer_program_ops(walk.program),
                              .source_ops = segment->compiled->source_ops[layer - segment->compiled->first]};
         return STEER_OK;
     }

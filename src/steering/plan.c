@@ -44,6 +44,7 @@ static int hold(steer_batch *batch, steer_compiled *compiled, uint64_t epoch) {
     ROOM(batch, held);
     compiled->stamp = epoch;
     compiled->plans++;
+    batch->notes |= compiled->notes;
     batch->helds[batch->held_count++] = compiled;
     return STEER_OK;
 }
@@ -128,7 +129,7 @@ static int check_request(const steer_plan *plan, const steer_request *request) {
     const steer_spec *spec = request->spec;
     STEER_TRY(check_place(request));
     if (!spec || spec->op_count == 0) return STEER_OK;
-    if (spec->hidden != plan->engine->hidden)
+    if (spec->hidden != 0 && spec->hidden != plan->engine->hidden)
         return STEER_FAIL(STEER_E_SHAPE_MISMATCH,
                           "spec: vectors of %lld elements, the engine's hidden size is %lld",
                           (long long)spec->hidden, (long long)plan->engine->hidden);
@@ -139,6 +140,7 @@ static int check_request(const steer_plan *plan, const steer_request *request) {
 static void batch_reset(steer_batch *batch) {
     for (int32_t i = 0; i < batch->held_count; i++) batch->helds[i]->plans--;
     batch->total = batch->steered_rows = 0;
+    batch->notes = 0;
     batch->segment_count = batch->held_count = batch->idle_count = batch->has_unsteered = 0;
 }
 
@@ -217,6 +219,12 @@ static void choose_auto(steer_layer_choice *choice, const steer_batch *batch, in
         }
         if (program != first) programs++;
         if (!first) first = program;
+        conditional |= program->conditional;
+        if (!steer_program_is_plain(program)) {
+            needs.blocks = 1;
+            continue;
+        }
+        needs.plain = 1;
         const int32_t width = steer_program_width(program);
         vectors += width;
         found++;
@@ -225,7 +233,6 @@ static void choose_auto(steer_layer_choice *choice, const steer_batch *batch, in
             needs.max_image_bytes = (int64_t)program->image_bytes;
         needs.both |= steer_program_has_both(program);
         needs.norm |= program->entry.norm;
-        conditional |= program->conditional;
     }
     choice->needs = needs;
     choice->program = first;
@@ -274,6 +281,13 @@ static void put_row(steer_row **row, steer_row *record) {
     *--*row = *record;
 }
 
+/* Nothing is noted of any row. */
+static int clear_notes(const steer_plan *plan) {
+    const steer_device *device = plan->engine->device;
+    const steer_view view = {plan->notes, STEER_F32, 1, {2 * plan->rows}, {1}};
+    return device->backend->fill(device->state, &view, 0);
+}
+
 /* Writes the row table and sends it to the device in stream order. */
 static int send_table(steer_plan *plan) {
     const steer_batch *batch = &plan->batch;
@@ -293,7 +307,7 @@ static int send_table(steer_plan *plan) {
     const size_t bytes = steer_rows_find_inner(inner_runs, plan->stage, plan->rows);
     STEER_TRY(device->backend->upload(device->state, plan->table, plan->stage, bytes));
     memcpy(plan->inner_runs, inner_runs, sizeof inner_runs);
-    return STEER_OK;
+    return batch->notes ? clear_notes(plan) : STEER_OK;
 }
 
 static void swap_batches(steer_plan *plan) {
@@ -449,6 +463,8 @@ static void free_plan(steer_plan *plan, int listed) {
     batch_free(&plan->batch);
     batch_free(&plan->spare);
     pthread_mutex_unlock(&plan->engine->lock);
+    if (plan->notes)
+        steer_device_deallocate(plan->engine->device, plan->notes, (size_t)plan->rows * sizeof(uint64_t));
     if (plan->table) steer_device_deallocate(plan->engine->device, plan->table, steer_rows_room(plan->rows));
     free(plan->stage);
     free(plan->choices);
@@ -479,6 +495,9 @@ int steer_plan_create(steer_plan **out, steer_engine *engine, const steer_plan_d
     if (status == STEER_OK)
         status =
             steer_device_allocate(engine->device, &plan->table, steer_rows_room(rows), "plan's row table");
+    if (status == STEER_OK && rows > 0)
+        status = steer_device_allocate(engine->device, &plan->notes, (size_t)rows * sizeof(uint64_t),
+                                       "plan's notes");
     if (status == STEER_OK) status = update(plan, desc->request_count, desc->requests);
     if (status != STEER_OK) {
         free_plan(plan, 0);

@@ -16,6 +16,7 @@ typedef struct steer_batch {
     int64_t total;        /* rows of the requests, padding not counted */
     int64_t steered_rows; /* on any layer */
     int has_unsteered;    /* some row of a request has no compiled spec */
+    int notes;            /* some program reads or writes notes */
     int32_t segment_count, segment_capacity;
     steer_segment *segments; /* in row order */
     int32_t held_count, held_capacity;
@@ -31,6 +32,7 @@ typedef struct steer_envelope {
     int64_t max_image_bytes;
     int32_t both;
     int32_t norm;
+    int32_t plain, blocks;
 } steer_envelope;
 
 /* Widens an envelope to what is needed, its rows to at most `most_rows`. */
@@ -76,6 +78,7 @@ struct steer_plan {
     struct steer_kernels *kernels; /* specialised ones of its layers, see compile.h */
     int64_t rows;                  /* padded */
     void *table;                   /* device memory, a row table, see rows.h; its address never changes */
+    void *notes;                   /* device memory, a word for each row; 0 at each update that needs them */
     steer_row *stage;              /* the same on the host */
     int32_t inner_runs[STEER_INNER_TILES]; /* as in steer_launch */
     steer_batch batch, spare;              /* in force, and the memory that the next update builds in */

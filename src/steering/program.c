@@ -14,16 +14,16 @@
 
 static void source_fill(steer_source *source, const steer_op *op) {
     memset(source, 0, sizeof *source); /* padding too: sources are compared as bytes */
-    source->vector = steer_vector_retain(op->vector);
+    source->vector = steer_vector_retain(op->vectors.at[0]);
     source->inv = steer_op_vector_scale(op);
     steer_op_table[op->kind].coefficients(op, &source->gain, &source->offset, &source->lo, &source->hi);
-    source->is_add = op->kind == STEER_OP_ADD && op->gate == STEER_GATE_NONE;
-    if (op->gate == STEER_GATE_NONE) return;
-    source->gate_vector = steer_vector_retain(op->gate_vector);
-    source->gate_inv = steer_op_gate_scale(op);
-    source->threshold = op->gate_threshold;
-    source->flags = (op->gate_cosine ? STEER_OP_IMAGE_COSINE : 0u) |
-                    (op->gate == STEER_GATE_BELOW ? STEER_OP_IMAGE_BELOW : 0u);
+    source->is_add = op->kind == STEER_OP_ADD && op->atom_count == 0;
+    if (op->atom_count == 0) return;
+    const steer_op_atom *gate = &op->atoms[0];
+    source->gate_vector = steer_vector_retain(gate->vector);
+    source->gate_inv = steer_op_atom_scale(gate);
+    source->threshold = gate->threshold;
+    source->flags = (gate->cosine ? STEER_OP_IMAGE_COSINE : 0u) | (gate->below ? STEER_OP_IMAGE_BELOW : 0u);
 }
 
 static void source_release(steer_source *source, int32_t count) {
@@ -273,39 +273,87 @@ static void free_program(steer_engine *engine, steer_program *program) {
     free(program->ops);
     if (program->image) steer_device_deallocate(engine->device, program->image, program->image_bytes);
     source_release(program->source, program->source_count);
+    steer_blocks_free(program->blocks);
     free(program);
 }
 
+/* 1 if the program was compiled of the same content, which is in `source` or in `blocks`. */
+static int has_content(const steer_program *program, const steer_source *source, int32_t count,
+                       const steer_blocks *blocks) {
+    if (program->blocks || blocks)
+        return program->blocks && blocks && steer_blocks_equal(program->blocks, blocks);
+    return program->source_count == count && source_equal(program->source, source, count);
+}
+
 static steer_program *find(const steer_engine *engine, steer_hash hash, const steer_source *source,
-                           int32_t count) {
+                           int32_t count, const steer_blocks *blocks) {
     steer_node *node = steer_table_find(&engine->programs, hash.lo);
     for (; node; node = steer_table_next(node->next, hash.lo)) {
         steer_program *program = STEER_OWNER(node, steer_program);
-        if (program->source_count == count && steer_hash_equal(program->hash, hash) &&
-            source_equal(program->source, source, count))
+        if (steer_hash_equal(program->hash, hash) && has_content(program, source, count, blocks))
             return program;
     }
     return NULL;
 }
 
-/* Compiles `source`, which the program takes over, also on failure. */
+/* ---- Programs of blocks ------------------------------------------------------------------------------------- */
+
+static int load_blocks(steer_program *program, steer_engine *engine) {
+    const steer_blocks *blocks = program->blocks;
+    steer_device *device = engine->device;
+    program->residents = calloc((size_t)blocks->vector_count + 1, sizeof(steer_resident *));
+    char *image = malloc(blocks->size);
+    int status = STEER_OK;
+    if (!program->residents || !image)
+        status = STEER_FAIL(STEER_E_OUT_OF_MEMORY, "program: no host memory");
+    else
+        memcpy(image, blocks->image, blocks->size);
+    for (int32_t i = 0; i < blocks->vector_count && status == STEER_OK; i++) {
+        status = steer_bank_acquire(&program->residents[i], &engine->bank, blocks->vectors[i]);
+        if (status != STEER_OK) break;
+        program->resident_count++;
+        steer_blocks_set_address(image, blocks, i, address(program->residents[i]->data));
+    }
+    program->image_bytes = blocks->size;
+    if (status == STEER_OK)
+        status = steer_device_allocate(device, &program->image, blocks->size, "compiled program");
+    if (status == STEER_OK)
+        status = device->backend->upload(device->state, program->image, image, blocks->size);
+    free(image);
+    program->entry.program = engine->next_program++;
+    program->entry.m[0] = address(program->image);
+    return status;
+}
+
+/* ---- Programs by content ------------------------------------------------------------------------------------ */
+
+static int compile(steer_program *program, steer_engine *engine) {
+    if (program->blocks) return load_blocks(program, engine);
+    draft d = {.hidden = engine->hidden};
+    int status = draft_compile(&d, program->source, program->source_count);
+    if (status == STEER_OK) status = load(program, engine, &d);
+    draft_free(&d);
+    return status;
+}
+
+/* Compiles `source` or `blocks`, which the program takes over, also on failure. */
 static int create(steer_program **out, steer_engine *engine, steer_hash hash, steer_source *source,
-                  int32_t count) {
+                  int32_t count, steer_blocks *blocks) {
     steer_program *program = calloc(1, sizeof *program);
     if (!program) {
         source_release(source, count);
+        steer_blocks_free(blocks);
         return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "program: no host memory");
     }
     program->hash = hash;
     program->source = source;
     program->source_count = count;
     for (int32_t i = 0; i < count; i++) program->conditional |= source[i].gate_vector != NULL;
-    draft d = {.hidden = engine->hidden};
-    int status = draft_compile(&d, source, count);
-    if (status == STEER_OK) status = load(program, engine, &d);
+    if (blocks) program->conditional = steer_blocks_are_conditional(blocks);
+    program->blocks = blocks;
+    int status = compile(program, engine);
     if (status == STEER_OK && !steer_table_reserve(&engine->programs))
         status = STEER_FAIL(STEER_E_OUT_OF_MEMORY, "program: no host memory");
-    draft_free(&d);
     if (status != STEER_OK) {
         free_program(engine, program);
         return status;
@@ -315,28 +363,43 @@ static int create(steer_program **out, steer_engine *engine, steer_hash hash, st
     return STEER_OK;
 }
 
-int steer_program_acquire(steer_program **out, steer_engine *engine, int32_t count, steer_op *const *ops) {
-    *out = NULL;
-    steer_source *source = calloc(count > 0 ? (size_t)count : 1, sizeof *source);
-    if (!source) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "program: no host memory");
-    int32_t kept = 0;
-    for (int32_t i = 0; i < count; i++)
-        if (!steer_op_table[ops[i]->kind].is_noop(ops[i])) source_fill(&source[kept++], ops[i]);
-    if (kept == 0) {
-        source_release(source, 0);
-        return STEER_OK;
-    }
-    steer_hash hash = source_hash(source, kept);
-    steer_program *program = find(engine, hash, source, kept);
+/* The program of the content, which it takes over, with one more user. */
+static int acquire(steer_program **out, steer_engine *engine, steer_hash hash, steer_source *source,
+                   int32_t count, steer_blocks *blocks) {
+    steer_program *program = find(engine, hash, source, count, blocks);
     if (program) {
-        source_release(source, kept);
+        source_release(source, count);
+        steer_blocks_free(blocks);
         engine->stats.program_hits++;
     } else {
-        STEER_TRY(create(&program, engine, hash, source, kept));
+        STEER_TRY(create(&program, engine, hash, source, count, blocks));
     }
     program->users++;
     *out = program;
     return STEER_OK;
+}
+
+static int acquire_blocks(steer_program **out, steer_engine *engine, int32_t count, steer_op *const *ops) {
+    steer_blocks *blocks;
+    STEER_TRY(steer_blocks_create(&blocks, count, ops));
+    return blocks ? acquire(out, engine, steer_blocks_hash(blocks), NULL, 0, blocks) : STEER_OK;
+}
+
+int steer_program_acquire(steer_program **out, steer_engine *engine, int32_t count, steer_op *const *ops) {
+    *out = NULL;
+    int32_t kept = 0;
+    for (int32_t i = 0; i < count; i++) {
+        if (steer_op_table[ops[i]->kind].is_noop(ops[i])) continue;
+        if (!steer_op_is_plain(ops[i])) return acquire_blocks(out, engine, count, ops);
+        kept++;
+    }
+    if (kept == 0) return STEER_OK;
+    steer_source *source = calloc((size_t)kept, sizeof *source);
+    if (!source) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "program: no host memory");
+    kept = 0;
+    for (int32_t i = 0; i < count; i++)
+        if (!steer_op_table[ops[i]->kind].is_noop(ops[i])) source_fill(&source[kept++], ops[i]);
+    return acquire(out, engine, source_hash(source, kept), source, kept, NULL);
 }
 
 void steer_program_release(steer_engine *engine, steer_program *program) {

@@ -3,7 +3,7 @@
 #define STEER_STEERING_PROGRAM_H
 
 #include "steering/bank.h"
-#include "steering/op.h"
+#include "steering/block.h"
 
 #include <float.h>
 
@@ -28,6 +28,7 @@ typedef struct steer_program {
     int conditional;      /* some operation depends on what the row is: it may leave the row alone */
     int32_t source_count; /* operations, no-ops dropped */
     steer_source *source;
+    steer_blocks *blocks; /* of a program of blocks, which has no source; else NULL */
     int32_t resident_count;
     steer_resident **residents; /* what it uses of the bank */
     void *image;                /* device memory, NULL if the entry says it all */
@@ -41,6 +42,15 @@ typedef struct steer_program {
 /* As steer_launch.max_vectors counts it. */
 static inline int32_t steer_program_width(const steer_program *program) {
     return program->image && program->entry.vectors < 2 ? 2 : program->entry.vectors;
+}
+
+/* 1 if it has no blocks. */
+static inline int steer_program_is_plain(const steer_program *program) { return program->blocks == NULL; }
+
+/* Its operations on the device, after folding. */
+static inline int32_t steer_program_ops(const steer_program *program) {
+    return program->blocks ? ((const steer_blocks_image *)(const void *)program->blocks->image)->blocks
+                           : program->entry.ops;
 }
 
 /* As steer_launch.both tells it. */

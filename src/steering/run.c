@@ -65,11 +65,14 @@ static int launch_rows(steer_plan *plan, const steer_launch *base, int64_t first
         launch.residual =
             row_address((void *)(uintptr_t)base->residual, first, base->residual_stride, base->dtype);
     launch.rows = rows;
+    launch.notes += first;
     launch.uniform = &program->entry;
     launch.max_vectors = steer_program_width(program);
-    launch.max_image_bytes = (int64_t)program->image_bytes;
+    launch.max_image_bytes = steer_program_is_plain(program) ? (int64_t)program->image_bytes : 0;
     launch.both = steer_program_has_both(program);
     launch.norm = program->entry.norm;
+    launch.plain = steer_program_is_plain(program);
+    launch.blocks = !launch.plain;
     launch.rows_per_program = rows > INT32_MAX ? INT32_MAX : (int32_t)rows;
     launch.usual_vectors = launch.max_vectors;
     return start(plan, &launch, kernel);
@@ -100,6 +103,8 @@ static int launch_table(steer_plan *plan, const steer_launch *base, const steer_
     launch.max_image_bytes = envelope->max_image_bytes;
     launch.both = envelope->both;
     launch.norm = envelope->norm;
+    launch.plain = envelope->plain;
+    launch.blocks = envelope->blocks;
     launch.rows_per_program = choice->rows_per_program;
     launch.usual_vectors = choice->usual_vectors;
     return start(plan, &launch, kernel);
@@ -122,7 +127,8 @@ static steer_launch base_launch(const steer_plan *plan, int32_t layer, const ste
                           .residual_stride = residual ? residual->view.stride[0] : 0,
                           .hidden_size = plan->engine->hidden,
                           .dtype = plan->engine->dtype,
-                          .layer = layer};
+                          .layer = layer,
+                          .notes = plan->notes};
 }
 
 int steer_plan_check_apply(const steer_plan *plan, int32_t layer, const steer_tensor *hidden,
@@ -151,7 +157,10 @@ static int run_mixed(steer_plan *plan, const steer_launch *base, const steer_lay
                      int capturing) {
     steer_envelope envelope = choice->needs;
     envelope.rows = plan->rows;
-    if (capturing && plan->forced == STEER_PATH_AUTO) envelope.max_vectors = -1;
+    if (capturing && plan->forced == STEER_PATH_AUTO) {
+        envelope.max_vectors = -1;
+        envelope.plain = envelope.blocks = 1;
+    }
     STEER_TRY(launch_table(plan, base, &envelope, choice, NULL, capturing));
     steer_plan_count(plan, STEER_COUNT_MIXED);
     return STEER_OK;

@@ -7,12 +7,14 @@ void steer_life_release(steer_life *life) {
     if (life && steer_refs_drop(&life->refs)) free(life);
 }
 
-static int check_input(int32_t count, const int32_t *layers, steer_op *const *ops) {
+/* *out: length of the vectors. */
+static int check_input(int64_t *out, int32_t count, const int32_t *layers, steer_op *const *ops) {
     if (count < 0) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "count: %d, expected 0 or more", count);
     if (count > 0 && (!layers || !ops)) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "layers, ops: NULL");
     int32_t *per_layer = calloc(STEER_MAX_LAYERS, sizeof *per_layer);
     if (!per_layer) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "spec: no host memory");
     int status = STEER_OK;
+    int64_t hidden = 0;
     for (int32_t i = 0; i < count && status == STEER_OK; i++) {
         if (layers[i] < 0 || layers[i] >= STEER_MAX_LAYERS)
             status = STEER_FAIL(STEER_E_INVALID_ARGUMENT, "layer %d: expected 0 to %d", layers[i],
@@ -23,13 +25,16 @@ static int check_input(int32_t count, const int32_t *layers, steer_op *const *op
         else if (++per_layer[layers[i]] > STEER_MAX_OPS)
             status = STEER_FAIL(STEER_E_INVALID_ARGUMENT, "layer %d: more than %d operations", layers[i],
                                 STEER_MAX_OPS);
-        else if (ops[i]->vector->length != ops[0]->vector->length)
+        else if (hidden == 0 || steer_op_hidden(ops[i]) == 0)
+            hidden += steer_op_hidden(ops[i]);
+        else if (steer_op_hidden(ops[i]) != hidden)
             status = STEER_FAIL(STEER_E_SHAPE_MISMATCH,
                                 "layer %d: operation %d (%s): a vector of %lld elements, others have %lld",
                                 layers[i], per_layer[layers[i]] - 1, steer_op_table[ops[i]->kind].name,
-                                (long long)ops[i]->vector->length, (long long)ops[0]->vector->length);
+                                (long long)steer_op_hidden(ops[i]), (long long)hidden);
     }
     free(per_layer);
+    *out = hidden;
     return status;
 }
 
@@ -106,7 +111,8 @@ static int allocate(steer_spec **out, int32_t count) {
 int steer_spec_create(steer_spec **out, int32_t count, const int32_t *layers, steer_op *const *ops) {
     STEER_ENTER("spec_create");
     if (!out) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "out: NULL");
-    STEER_TRY(check_input(count, layers, ops));
+    int64_t hidden;
+    STEER_TRY(check_input(&hidden, count, layers, ops));
     steer_spec *spec;
     STEER_TRY(allocate(&spec, count));
     int status = fill(spec, count, layers, ops);
@@ -114,7 +120,7 @@ int steer_spec_create(steer_spec **out, int32_t count, const int32_t *layers, st
         free_spec(spec);
         return status;
     }
-    spec->hidden = count > 0 ? ops[0]->vector->length : 0;
+    spec->hidden = hidden;
     *out = spec;
     return STEER_OK;
 }

@@ -51,6 +51,8 @@ static const steer_entry *entry_of(const steer_launch *launch, int64_t row) {
 
 /* Whether a kernel that is chosen by the launch's bounds can run the program. */
 static int is_within(const steer_launch *launch, const steer_entry *entry) {
+    if (steer_entry_blocks(entry)) return launch->blocks;
+    if ((entry->u || entry->vectors) && !launch->plain) return 0;
     if (launch->max_vectors < 0) return 1;
     if (entry->u && entry->vectors && !launch->both) return 0;
     if (!entry->image) return entry->vectors <= launch->max_vectors;
@@ -70,7 +72,11 @@ static int run_launch(void *device, const steer_launch *launch, void *kernel) {
                               launch->layer, (long long)row);
     }
 #ifdef EMULATE
-    return emulate_steer(launch);
+    if (getenv("STEER_EMULATE_MODULE")) return emulate_steer(launch);
+    steer_launch plain = *launch; /* without the module only the kernel for blocks can be launched */
+    plain.blocks = 0;
+    if (launch->plain) STEER_TRY(steer_backend_cpu()->steer(device, &plain));
+    return emulate_blocks(launch);
 #else
     return steer_backend_cpu()->steer(device, launch);
 #endif

@@ -61,7 +61,7 @@ static const char *const mode_names[] = {"nothing", "a host allocation", "host a
                                          "a device allocation"};
 
 static steer_device *device, *cpu;
-static steer_tensor *vectors[4], *hidden;
+static steer_tensor *vectors[4], *pair, *square, *hidden;
 static int failures; /* calls that failed in this round */
 
 static void arm(mode what, int64_t n) {
@@ -93,6 +93,17 @@ static steer_op *make_op(int index) {
         desc.gate = STEER_GATE_ABOVE;
         desc.gate_vector = vectors[0];
         desc.gate_cosine = index > 4;
+    }
+    if (index == 1) { /* programs of blocks */
+        desc.kind = STEER_OP_AFFINE;
+        desc.vector = desc.write = pair;
+        desc.matrix = square;
+        desc.bias = NULL;
+    } else if (index == 3) {
+        desc.kind = STEER_OP_KEEP_NORM;
+    } else if (index == 4) {
+        desc.kind = STEER_OP_ABLATE;
+        desc.vector = pair;
     }
     if (index % 3 == 2) desc.where = &where;
     steer_op *op = NULL;
@@ -200,6 +211,10 @@ int main(void) {
         CHECK_OK(steer_tensor_create(&vectors[i], cpu, STEER_F32, 1, (int64_t[]){HIDDEN}));
         CHECK_OK(steer_tensor_random(vectors[i], STEER_NORMAL, (uint64_t)i + 1));
     }
+    CHECK_OK(steer_tensor_create(&pair, cpu, STEER_F32, 2, (int64_t[]){2, HIDDEN}));
+    CHECK_OK(steer_tensor_random(pair, STEER_NORMAL, 7));
+    CHECK_OK(steer_tensor_create(&square, cpu, STEER_F32, 2, (int64_t[]){2, 2}));
+    CHECK_OK(steer_tensor_random(square, STEER_NORMAL, 8));
     CHECK_OK(steer_tensor_create(&hidden, device, STEER_F32, 2, (int64_t[]){ROWS, HIDDEN}));
     work(); /* what is made once per process */
     int64_t host = host_allocations, on_device = memory().total_allocations;
@@ -211,6 +226,8 @@ int main(void) {
     fail_each(HOST_FROM, host, expected);
     fail_each(DEVICE_ONCE, on_device, expected);
     for (int i = 0; i < 4; i++) steer_tensor_release(vectors[i]);
+    steer_tensor_release(pair);
+    steer_tensor_release(square);
     steer_tensor_release(hidden);
     steer_device_release(cpu);
     steer_device_release(device);

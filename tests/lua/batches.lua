@@ -6,6 +6,7 @@
 
 local ffi = require "ffi"
 local oracle = require "oracle"
+local table_of = require "operation_table"
 local steer = require "steer"
 
 local M = {}
@@ -112,7 +113,12 @@ local ARGUMENTS = {
     end,
 }
 
-local function random_gate(n)
+local random_gate
+function random_gate(n, depth)
+    if depth and chance(0.6) then
+        local parts = { random_gate(n, depth - 1 > 0 and depth - 1 or nil), random_gate(n) }
+        return { [M.choose { "all", "any", "none" }] = parts }
+    end
     local gate = { cosine = chance(0.4) or nil }
     gate.tensor, gate.v = vector(n, 1 + random())
     local threshold = M.randn() * (gate.cosine and 0.5 / math.sqrt(n) or 0.7)
@@ -151,6 +157,63 @@ function M.random_op(n, options, previous)
     return op
 end
 
+-- What the rows of operation_table.lua make random operations with.
+local function tools(n)
+    return {
+        randn = M.randn, chance = chance, choose = M.choose,
+        -- A number of f32.
+        round = function(x) return tonumber(ffi.cast("float", x)) end,
+        -- `count` vectors of about the given length, as the library gets them and as a list of double[].
+        vectors = function(count, length)
+            local doubles, host = {}, T.empty({ count, n }, { device = "cpu" })
+            for k = 1, count do
+                local tensor
+                tensor, doubles[k] = vector(n, length)
+                host:select(1, k):copy_(tensor)
+            end
+            if count == 1 then host = host:reshape(n) end
+            return host:to(chance(0.5) and "cpu" or M.device), doubles
+        end,
+    }
+end
+
+--- A random operation of any kind of operation_table.lua; `options` as for random_op, gates may be combined ones.
+function M.random_any(n, options)
+    options = options or {}
+    local kind, t = options.kind or M.choose(table_of.kinds), tools(n)
+    local row = table_of.rows[kind]
+    if row.vectors == "two" and n < 2 then return M.random_any(n, options) end
+    local count = row.vectors == "one" and 1 or row.vectors == "two" and 2 or row.vectors == "none" and 0
+        or options.count or M.choose { 1, 1, 2, 3, 5, 9 }
+    local op = { kind = kind, fields = {}, vs = {} }
+    -- More vectors than dimensions cannot be independent, and as many leave rounding no room.
+    if kind == "cap" or kind == "ablate" then count = math.min(count, math.ceil(n / 2)) end
+    if count > 0 then op.tensor, op.vs = t.vectors(count, 1) end
+    row.random(op, n, t)
+    if chance(options.gates or 0) then op.gate = random_gate(n, 2) end
+    if chance(options.scopes or 0) then op.where = random_selector() end
+    if chance((options.scopes or 0) / 2) then op.exclude = random_selector() end
+    return op
+end
+
+--- A list of `count` random operations of any kind.
+function M.random_all(n, count, options)
+    local ops = {}
+    for i = 1, count do ops[i] = M.random_any(n, options) end
+    return ops
+end
+
+local function build_gate(gate)
+    for _, key in ipairs { "all", "any", "none" } do
+        if gate[key] then
+            local parts = {}
+            for i, part in ipairs(gate[key]) do parts[i] = build_gate(part) end
+            return { [key] = parts }
+        end
+    end
+    return { vector = gate.tensor, above = gate.above, below = gate.below, cosine = gate.cosine }
+end
+
 --- A list of `count` random operations.
 function M.random_ops(n, count, options)
     local ops = {}
@@ -161,9 +224,10 @@ end
 --- The library's operation of an oracle's one.
 function M.build(op)
     local opts = { normalize = op.normalize, where = op.where, exclude = op.exclude }
-    local gate = op.gate
-    if gate then
-        opts.when = { vector = gate.tensor, above = gate.above, below = gate.below, cosine = gate.cosine }
+    if op.gate then opts.when = build_gate(op.gate) end
+    if op.vs then
+        for key, value in pairs(op.fields) do opts[key] = value end
+        return require("steer.spec").make(op.kind, op.tensor, opts)
     end
     if op.kind == "cap" then
         opts.min, opts.max = op.min, op.max

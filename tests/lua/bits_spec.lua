@@ -173,6 +173,7 @@ describe("the bits of a row", function()
         local function vector(seed) return T.randn({ n }, { device = "cpu", seed = seed }) end
         specs[6] = steer.spec { [0] = { steer.add(vector(1)) } }
         specs[7] = steer.spec { [0] = { steer.add(vector(2)), steer.cap(vector(3), { max = 0.1 }) } }
+        specs[8], specs[9] = B.spec(B.random_all(n, 2)), B.spec(B.random_all(n, 3, { gates = 0.3 }))
         local plan, input = engine(dtype, n):plan({}, { rows = rows }), B.hidden(rows, n, dtype)
         local residual = with_residual and B.hidden(rows, n, dtype) or nil
         local h = input:clone()
@@ -186,6 +187,8 @@ describe("the bits of a row", function()
             { { spec = specs[5], tokens = 1 }, { spec = specs[2], tokens = 20 }, { spec = specs[1], tokens = 7 } },
             { { spec = specs[6], tokens = 4 }, { spec = specs[7], tokens = 6 },
                 { spec = specs[3], tokens = rows - 10 } },
+            { { spec = specs[8], tokens = rows } },
+            { { spec = specs[9], tokens = 2 }, { spec = specs[8], tokens = 9 } },
             all,
         } do
             plan:update(batch)

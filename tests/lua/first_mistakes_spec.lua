@@ -95,7 +95,7 @@ describe("a first mistake", function()
             assert.truthy(docs.describe(topic, 80):find("model:" .. topic, 1, true))
         end
         for _, kind in ipairs { "add", "cap", "ablate" } do
-            assert.truthy(docs.describe(kind, 80):find("exclude,%s+when,%s+at: `:help spec` has them"), kind)
+            assert.truthy(docs.describe(kind, 80):find("exclude,%s+when,%s+at:%s+`:help%s+spec`%s+has%s+them"), kind)
         end
     end)
 end)

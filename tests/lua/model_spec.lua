@@ -173,6 +173,58 @@ describe("steered sequences", function()
         end)
     end
 
+    -- A spec of every kind of operation over the sites of a model.
+    local function every_kind(lm, seed)
+        local n = 0
+        local function v(count)
+            n = n + 1
+            return T.randn(count and { count, lm.hidden } or { lm.hidden }, { seed = 100 * seed + n }):mul_(0.3)
+        end
+        local bound = 0.1 * seed
+        return steer.spec {
+            [0] = {
+                steer.affine(v(3), v(3), { bias = { 0.1, 0, -0.1 }, at = "embed" }), steer.keep_norm { at = "embed" },
+                steer.sae(v(2), v(2), { min = 0.2, max = 0.4, bias = { 0.1, 0 }, at = "attention" }),
+                steer.rotate(v(2), 20), steer.cap(v(3), { max = bound }), steer.keep_norm(),
+                steer.note("mood", { when = { vector = v(), above = 0 } }),
+            },
+            [lm.layers - 1] = {
+                steer.add(v(), 1, { when = { noted = "mood" } }),
+                steer.set(v(), bound, { write = v(), when = { any = { { vector = v(), above = 0 },
+                    { none = { { vector = v(), above = 0.1, cosine = true } } } } } }),
+                steer.map(v(), { { -1, 0 }, { 1, bound } }, { at = "attention" }), steer.turn(v(), 10),
+                steer.angle(v(2), 45, { where = { generation = "all" } }),
+                steer.replace(v(), 1, { where = { prompt_positions = { 1 } } }),
+                steer.ablate(v(), 0, { side = "positive", where = { prompt_window = { 0, 9 } } }),
+            },
+        }
+    end
+
+    it("give the same under operations of every kind, alone, in a batch, in chunks, from the cache", function()
+        local lm = open "llama"
+        local a, b, plain = every_kind(lm, 1), every_kind(lm, 2), spec_for(lm, 1)
+        local requests, expected = mixed(lm), {}
+        for i, request in ipairs(requests) do request.spec = ({ a, b, plain })[i % 3 + 1] end
+        for i, request in ipairs(requests) do
+            local session, ids = run(lm, { sequences = 1, tokens = 80, sharing = false }, { request })
+            local tokens, logprobs = session:tokens(ids[1])
+            expected[i] = {
+                tokens = tokens, logprobs = logprobs, logits = session:logits(ids[1]):clone(),
+                steered = session:steered(ids[1]),
+            }
+            session:close()
+        end
+        for _, opts in ipairs {
+            { sequences = 9, tokens = 9 * 80, rows = 256 }, { sequences = 2, tokens = 160, rows = 7 },
+            { sequences = 3, tokens = 160, rows = 3, sharing = false },
+        } do
+            local session, ids = run(lm, opts, requests)
+            same(expected, session, ids, requests)
+            session:close()
+        end
+        lm:close()
+    end)
+
     it("equal the engine's plan on the hidden states of each site", function()
         local lm = open "llama"
         local v = T.randn({ lm.hidden }, { seed = 3, device = "cpu" })

@@ -3,10 +3,13 @@
 -- Nothing here uses the library's steering code: operations are plain tables
 --   {kind = "add"|"cap"|"ablate", v = double[], scale =, min =, max =, normalize =,
 --    gate = {v = double[], above =|below =, cosine =}, where = selector, exclude = selector}
+-- or, of every kind that there is, {kind =, vs = {double[], ...}, ws =, fields =} as operation_table.lua has them,
+-- whose gates may be combined, {all = {...}}, {any = {...}} or {none = {...}};
 -- whose vectors hold the values that the library was given, and requests are the tables given to engine:plan.
 
 local ffi = require "ffi"
 local bit = require "bit"
+local rows = require("operation_table").rows
 
 local oracle = {}
 
@@ -114,17 +117,29 @@ local COEFFICIENT = {
 -- Norms of an operation's vectors do not change from row to row.
 local function prepare(op, n)
     if op.prepared == n then return end
+    op.prepared = n
+    if op.vs then return end
     local length = norm(op.v, n)
     local normalize = op.normalize
     if normalize == nil then normalize = op.kind ~= "add" end
     op.factor = normalize and 1 / length or 1
     op.length = length * op.factor
-    if op.gate then op.gate.length = norm(op.gate.v, n) end
-    op.prepared = n
 end
 
 -- Whether the gate is open, and how far its value is from the threshold in units of what rounding can move it.
-local function gate_open(gate, h, n)
+local gate_open
+function gate_open(gate, h, n)
+    local list = gate.all or gate.any or gate.none
+    if list then
+        local every, some, least = true, false, math.huge
+        for _, part in ipairs(list) do
+            local open, margin = gate_open(part, h, n)
+            every, some, least = every and open, some or open, math.min(least, margin)
+        end
+        if gate.all then return every, least end
+        return (gate.any ~= nil) == some, least
+    end
+    gate.length = gate.length or norm(gate.v, n)
     local size = norm(h, n)
     local value, unit = dot(h, gate.v, n), size * gate.length
     if gate.cosine then
@@ -136,10 +151,24 @@ local function gate_open(gate, h, n)
     return open, abs(value - threshold) / (unit + abs(threshold) + 1e-300)
 end
 
+-- Does to h and scale what operation_table.lua says of the operation; gives how far h is from where it jumps.
+local function change(op, h, n, scale, first)
+    local a, terms, margin, moved = rows[op.kind].change(op, h, n, first)
+    for i = 0, n - 1 do
+        h[i], scale[i] = a * h[i], (moved or abs(a)) * scale[i]
+        for _, term in ipairs(terms) do
+            h[i] = h[i] + term[1] * term[2][i]
+            scale[i] = scale[i] + term[3] * abs(term[2][i])
+        end
+    end
+    return margin or math.huge
+end
+
 --- Steers one row in place. h: double[n]; scale: double[n], receives per element the sum of the magnitudes that a
 -- computation in f32 rounds. Returns true if an operation's scope covers the row, and the smallest gate margin.
 function oracle.row(ops, h, n, scale, request, index)
     local covered, margin = false, math.huge
+    local first = norm(h, n)
     for i = 0, n - 1 do scale[i] = abs(h[i]) end
     for _, op in ipairs(ops) do
         prepare(op, n)
@@ -150,7 +179,9 @@ function oracle.row(ops, h, n, scale, request, index)
             open, m = gate_open(op.gate, h, n)
             if m < margin then margin = m end
         end
-        if open then
+        if open and op.vs then
+            margin = math.min(margin, change(op, h, n, scale, first))
+        elseif open then
             local v, factor = op.v, op.factor
             local p = op.kind == "add" and 0 or dot(h, v, n) * factor
             local c = COEFFICIENT[op.kind](op, p)

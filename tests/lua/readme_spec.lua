@@ -53,7 +53,7 @@ describe("README.md", function()
             local h4, h5, h6 = h(), h(), h()
             local _ = h4, h5, h6, g, happy, sad, other_happy, other_sad
         ]]
-        for _, heading in ipairs { "Tensors", "Finding a direction", "Which tokens, and when",
+        for _, heading in ipairs { "Tensors", "Finding a direction", "Operations", "Which tokens, and when",
             "Compile modes and graphs" } do
             local text = assert(readme:match("## " .. heading .. ".-\n```\n(.-)```"), heading)
             text = text:gsub("\nsteer%.", "\nlocal _ = steer."):gsub("^steer%.", "local _ = steer.")

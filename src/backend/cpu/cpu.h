@@ -75,6 +75,9 @@ int steer_cpu_matmul(void *device, const steer_view *dst, const steer_view *a, c
 int steer_cpu_steer(void *device, const steer_launch *launch);
 /* steer_exact.c: steers h, a finite row as f32, by the program of an entry that sees `seen`: h, or h + residual. */
 void steer_cpu_steer_exactly(float *h, const float *seen, const steer_entry *entry, int64_t n);
+/* steer_block.c: steers a row of `dtype` by the program of blocks at `image`; r: its residual, or NULL; notes: its word. */
+void steer_cpu_steer_blocks(void *h, const void *r, uint64_t image, uint64_t *notes, steer_dtype dtype,
+                            int64_t n);
 
 /* model/model.c */
 extern const steer_model_ops steer_cpu_model_ops;

@@ -242,7 +242,8 @@ static const steer_entry *entry_of(const steer_launch *launch, int64_t row) {
     int32_t at = launch->layer - record->first;
     if (at < 0 || at >= record->count) return NULL;
     const steer_entry *entry = (const steer_entry *)(uintptr_t)record->entries + at;
-    return entry->u || entry->vectors ? entry : NULL;
+    const int has_blocks = launch->blocks && steer_entry_blocks(entry);
+    return entry->u || entry->vectors || has_blocks ? entry : NULL;
 }
 
 /* Steers a row whose sums f32 cannot hold; 0 if they cannot be held at all: it is not finite. */
@@ -284,6 +285,12 @@ static void steer_row_at(const steer_launch *launch, int64_t row, size_t element
     const row_functions *functions = &row_table[launch->dtype];
     char *h = (char *)launch->hidden + (size_t)row * (size_t)launch->hidden_stride * element;
     int64_t n = launch->hidden_size;
+    if (steer_entry_blocks(entry)) {
+        const char *r = launch->residual;
+        if (r) r += (size_t)row * (size_t)launch->residual_stride * element;
+        steer_cpu_steer_blocks(h, r, steer_entry_blocks(entry), launch->notes + row, launch->dtype, n);
+        return;
+    }
     if (!launch->residual && !entry->image && !(entry->u && entry->vectors)) {
         steer_one_vector(h, entry, launch->dtype, n);
         return;

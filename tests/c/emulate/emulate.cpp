@@ -16,6 +16,7 @@ alignas(128) char others_bytes
 } // namespace
 
 #include "steer_any.cuh"
+#include "steer_block.cuh"
 #include "steer_general.cuh"
 #include "steer_many.cuh"
 #include "steer_pair.cuh"
@@ -69,6 +70,8 @@ unsigned in_place; /* block of a pair whose shared memory is where the kernel lo
 int pair_bytes;    /* of that memory */
 steer_rows_kernel kernel;
 steer_rows_args arguments;
+steer_block_kernel block_kernel; /* instead, if not NULL */
+steer_block_args block_arguments;
 
 [[noreturn]] void stop(const char *what, int a, int b) {
     fprintf(stderr, "emulated kernel: block %u: ", blockIdx.x);
@@ -96,7 +99,10 @@ void leave(fiber_state state) {
 [[noreturn]] void run_fiber() {
     leave(ENDED);
     for (;;) {
-        kernel(arguments);
+        if (block_kernel)
+            block_kernel(block_arguments);
+        else
+            kernel(arguments);
         leave(ENDED);
     }
 }
@@ -251,23 +257,21 @@ void emulated_wait(int most) {
     }
 }
 
-/* A device of few multiprocessors, so that few rows make large tiles. STEER_EMULATE_SHARED: kilobytes of shared memory. */
-extern "C" int emulate_steer(const steer_launch *launch) {
-    static const trial_plan plan = find_plan();
+namespace {
+enum { MULTIPROCESSORS = 4 }; /* few, so that few rows make large tiles */
+
+/* STEER_EMULATE_SHARED: kilobytes of shared memory. */
+int device_bytes() {
     const char *kilobytes = getenv("STEER_EMULATE_SHARED");
-    steer_rows_variant variant;
-    unsigned blocks;
-    int threads, bytes;
-    if (launch->rows == 0) return STEER_OK;
-    int status = plan(&arguments, &variant, &blocks, &threads, &bytes, launch, 4,
-                      (kilobytes ? atoi(kilobytes) : 227) * 1024);
-    if (status != STEER_OK) return status;
+    return (kilobytes ? atoi(kilobytes) : 227) * 1024;
+}
+
+/* Runs the kernel that is set, `together` blocks at once. */
+void run_grid(unsigned blocks, int threads, int bytes, unsigned together) {
     if (!begun) fill_shared(SHARED_BYTES);
-    kernel = steer_rows_select(launch->dtype, variant);
     gridDim.x = blocks;
     blockDim.x = (unsigned)threads;
     pair_bytes = bytes;
-    const unsigned together = variant.family == STEER_ROWS_PAIR ? 2 : 1;
     for (unsigned block = 0; block < blocks; block += together) {
         blockIdx.x = block;
         in_place = 0;
@@ -276,5 +280,40 @@ extern "C" int emulate_steer(const steer_launch *launch) {
     }
     check_beyond(bytes);
     fill_shared(bytes);
+}
+
+int run_plain(const steer_launch *launch) {
+    static const trial_plan plan = find_plan();
+    steer_rows_variant variant;
+    unsigned blocks;
+    int threads, bytes;
+    int status = plan(&arguments, &variant, &blocks, &threads, &bytes, launch, MULTIPROCESSORS, device_bytes());
+    if (status != STEER_OK) return status;
+    kernel = steer_rows_select(launch->dtype, variant);
+    run_grid(blocks, threads, bytes, variant.family == STEER_ROWS_PAIR ? 2 : 1);
     return STEER_OK;
+}
+
+int run_with_blocks(const steer_launch *launch) {
+    const steer_block_plan plan = steer_block_plan_of(launch, MULTIPROCESSORS, device_bytes());
+    const bool residual = launch->residual != nullptr;
+    block_arguments = plan.args;
+    block_kernel = launch->dtype == STEER_F32   ? steer_block_select<float>(plan.rows, residual)
+                   : launch->dtype == STEER_F16 ? steer_block_select<steer_f16>(plan.rows, residual)
+                                                : steer_block_select<steer_bf16>(plan.rows, residual);
+    run_grid(plan.blocks, plan.threads, (int)plan.shared, 1);
+    block_kernel = nullptr;
+    return STEER_OK;
+}
+} // namespace
+
+extern "C" int emulate_steer(const steer_launch *launch) {
+    if (launch->rows == 0) return STEER_OK;
+    const int status = launch->plain ? run_plain(launch) : STEER_OK;
+    return status == STEER_OK && launch->blocks ? run_with_blocks(launch) : status;
+}
+
+/* The blocks of a launch alone, for machines without the CUDA module. */
+extern "C" int emulate_blocks(const steer_launch *launch) {
+    return launch->rows && launch->blocks ? run_with_blocks(launch) : STEER_OK;
 }
