@@ -284,7 +284,7 @@ end
 -- go on with the same numbers, so that under the same spec both choose the same tokens, and under another one only the
 -- spec makes the difference. For other draws add the tokens with another seed.
 -- @tparam number id
--- @tparam number max_tokens how many it generates
+-- @tparam number max_tokens how many it generates; of 0 a twin has nothing to judge, so such a fork has none
 -- @treturn number id of the new sequence
 function Session:fork(id, max_tokens)
     local handle = use_id(self, "session_fork", id)

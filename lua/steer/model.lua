@@ -100,10 +100,10 @@ end
 -- @tparam string path
 -- @tparam[opt] table opts device (default steer.device()), dtype ("f32", "f16" or "bf16"; default as the config says,
 -- for GGUF "bf16" on a GPU and "f32" on the CPU), progress (default true: a bar on a terminal while it loads),
--- weights ("random": none are read, so the folder needs only a config.json; they are drawn on the device, norms 1, all
--- others normal with deviation 0.02; for measuring a model's speed), seed (of random weights, default 0),
--- reproducible (default false: the last bits of a request may depend on how many others run beside it; true: no bit
--- does, at a price that the README states)
+-- weights ("random": none are read, so a folder needs only a config.json, and a GGUF file only what describes its
+-- tensors; they are drawn on the device, norms 1, all others normal with deviation 0.02; for measuring a model's
+-- speed), seed (of random weights, default 0), reproducible (default false: the last bits of a request may depend on
+-- how many others run beside it; true: no bit does, at a price that the README states)
 -- @return a model; not_found, format and unsupported name the file, field and tensor at fault; out_of_memory says how
 -- much the model needs and what is free
 function M.model(path, opts)

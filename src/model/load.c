@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 struct steer_loader {
     steer_model *model;
@@ -71,8 +72,19 @@ static int read_ids(steer_model *model, const steer_json *root, const steer_json
                                  steer_json_get(root, "eos_token_id")};
     STEER_TRY(steer_fields_ids(&count, &model->bos, 1, said[0] ? said[0] : bos, name, "bos_token_id"));
     STEER_TRY(steer_fields_ids(&count, &model->pad, 1, said[1] ? said[1] : pad, name, "pad_token_id"));
-    return steer_fields_ids(&model->eos_count, model->eos, STEER_MAX_EOS, said[2] ? said[2] : eos, name,
-                            "eos_token_id");
+    STEER_TRY(steer_fields_ids(&model->eos_count, model->eos, STEER_MAX_EOS, said[2] ? said[2] : eos, name,
+                               "eos_token_id"));
+    /* No token has an id beyond the vocabulary: such a text would begin with nothing, or never end. */
+    if (model->bos >= model->vocab)
+        return STEER_FAIL(STEER_E_FORMAT,
+                          "%s: bos_token_id: %d, expected an id below %lld, the vocabulary's size", name,
+                          model->bos, (long long)model->vocab);
+    for (int32_t i = 0; i < model->eos_count; i++)
+        if (model->eos[i] >= model->vocab)
+            return STEER_FAIL(STEER_E_FORMAT,
+                              "%s: eos_token_id: %d, expected an id below %lld, the vocabulary's size", name,
+                              model->eos[i], (long long)model->vocab);
+    return STEER_OK;
 }
 
 static int read_generation(steer_model *model, const steer_config *config) {
@@ -161,9 +173,21 @@ static int take_memory(steer_loader *loader) {
     return STEER_OK;
 }
 
+/* Random weights need a config alone; of a GGUF file it is the metadata, and which tensors there are. */
+static int open_weights(steer_loader *loader, const steer_model_desc *desc) {
+    const char *path = loader->model->path;
+    struct stat info;
+    if (desc->random && stat(path, &info) == 0 && S_ISDIR(info.st_mode)) return STEER_OK;
+    STEER_TRY(steer_weights_open(&loader->weights, path));
+    if (desc->random && !loader->weights->gguf)
+        return STEER_FAIL(STEER_E_UNSUPPORTED,
+                          "%s: random weights: expected a folder with a config.json or a GGUF file", path);
+    return STEER_OK;
+}
+
 static int open_all(steer_loader *loader, const steer_model_desc *desc) {
     steer_model *model = loader->model;
-    if (!desc->random) STEER_TRY(steer_weights_open(&loader->weights, model->path));
+    STEER_TRY(open_weights(loader, desc));
     loader->seed = desc->seed;
     STEER_TRY(read_config(loader));
     model->dtype = choose_dtype(loader, desc->dtype);
@@ -177,6 +201,10 @@ static int open_all(steer_loader *loader, const steer_model_desc *desc) {
         STEER_TRY(read_generation(model, &loader->config));
     }
     STEER_TRY(steer_layout_build(&loader->layout, model, &loader->config, loader->weights, model->path));
+    if (desc->random) { /* they are drawn */
+        steer_weights_close(loader->weights);
+        loader->weights = NULL;
+    }
     return take_memory(loader);
 }
 

@@ -243,6 +243,8 @@ static const damage weights[] = {
      "c_attn.weight: shape [96, 32], expected [32, 96]"},
     {"llama", "generation_config.json", "\"eos_token_id\": 2", "\"eos_token_id\": 1.5", BAD,
      "generation_config.json: eos_token_id"},
+    {"llama", "generation_config.json", "\"eos_token_id\": 2", "\"eos_token_id\": [2, 999]", BAD,
+     "generation_config.json: eos_token_id: 999, expected an id below"},
     {"llama", "generation_config.json", "{", "[", BAD, "generation_config.json"},
 };
 

@@ -147,6 +147,16 @@ describe("a config", function()
         local _, last = bytes:find("tokenizer.ggml.eos_token_id", 1, true)
         fails("format", "tokenizer.ggml.eos_token_id: expected a token id", open, files.put("x.gguf",
             bytes:sub(1, last) .. "\6\0\0\0" .. bytes:sub(last + 5)))
+        fails("format", "eos_token_id: 65535, expected an id below", open, files.put("x.gguf",
+            bytes:sub(1, last + 4) .. "\255\255\0\0" .. bytes:sub(last + 9)))
+    end)
+
+    it("names no token that the vocabulary lacks", function()
+        for _, key in ipairs { "bos", "eos" } do
+            local entry = '"' .. key .. '_token_id": '
+            local path = broken("config.json", with(entry .. "0", entry .. "786"))
+            fails("format", ("config.json: %s_token_id: 786, expected an id below 786"):format(key), open, path)
+        end
     end)
 end)
 

@@ -53,6 +53,23 @@ describe("random weights", function()
         lm:close()
     end)
 
+    it("make the model that a GGUF file describes", function()
+        for name in io.popen("ls tests/fixtures/gguf"):lines() do
+            local path = "tests/fixtures/gguf/" .. name .. "/model.gguf"
+            local lm, stored = open(path, 1), steer.model(path, { device = helper.device, dtype = "f32" })
+            assert.are.same({ stored.bytes, stored.layers, stored.hidden }, { lm.bytes, lm.layers, lm.hidden })
+            local rows = logits(lm)
+            assert.are_not.same(logits(stored), rows)
+            for _, row in ipairs(rows) do
+                for _, x in ipairs(row) do assert(x == x and math.abs(x) < 1e4, name) end
+            end
+            lm:close()
+            stored:close()
+        end
+        fails("unsupported", "a folder with a config.json or a GGUF file", open, MODELS .. "llama/model.safetensors", 1)
+        fails("not_found", "nowhere", open, "/nowhere/x.gguf", 1)
+    end)
+
     it("depend on the seed alone", function()
         local a, b, other = open("bench/shapes/tiny", 1), open("bench/shapes/tiny", 1), open("bench/shapes/tiny", 2)
         local first = logits(a)

@@ -135,6 +135,11 @@ describe("twins", function()
         while session:step() > 0 do end
         local longer = concat(all, (session:tokens(b)))
         agrees(oracle(longer, #all, spec_of(2, 1), 30), session:twin(b))
+        local none = session:fork(b, 0) -- generates nothing that a twin could judge
+        assert.equals(0, session:step())
+        assert.same({ 0, #longer }, { session:status(none).generated, session:status(none).given })
+        fails("invalid_argument", "twin", session.twin, session, none)
+        session:drop(none)
         local d = session:add { tokens = tokens, spec = spec_of(1), twin = true, max_tokens = 50, ignore_eos = true }
         repeat session:step() until session:status(d).generated == 1 -- the one that is behind catches up first
         session:stop(d)
