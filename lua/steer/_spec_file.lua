@@ -166,9 +166,6 @@ local function checked(path, at, fn, ...)
 end
 
 local function records_of(path, metadata)
-    if metadata["steer.kind"] ~= "spec" then
-        bad(path, "the file holds no steering spec: its metadata has no steer.kind = spec")
-    end
     if metadata["steer.version"] ~= VERSION then
         bad(path, "version %s of the spec format, expected %s", check.describe(metadata["steer.version"]), VERSION)
     end
@@ -180,20 +177,15 @@ local function records_of(path, metadata)
     return records
 end
 
---- Reads a spec from `path`; `spec` is the module with the constructors.
-function M.load(path, spec)
-    check.type("load_spec", "path", path, "string", "a file name")
-    if not path:find("%.safetensors$") then
-        raise("invalid_argument", "load_spec", "path: %s does not end in .safetensors", path)
-    end
-    local tensors, metadata = io.load(path)
+--- Makes the spec of a file that was read from `path`; `spec` is the module with the constructors.
+function M.make(path, tensors, metadata, spec)
     local layers = {}
     for at, record in ipairs(records_of(path, metadata)) do
         local op = checked(path, ("operation %d: "):format(at), make, path, tensors, spec, at, record)
         layers[record.layer] = layers[record.layer] or {}
         table.insert(layers[record.layer], op)
     end
-    return checked(path, "", spec.spec, layers)
+    return checked(path, "", spec.make_spec, layers)
 end
 
 return M

@@ -1,5 +1,6 @@
 --- Steering as people write it on a command line, FILE [SCALE] [@LAYERS], and the spec that it means for a model.
 local check = require "steer._check"
+local formats = require "steer.formats.open"
 local io_module = require "steer.io"
 local specs = require "steer.spec"
 local tensors = require "steer._tensor"
@@ -105,18 +106,18 @@ local function checked(lm, given, spec)
     return spec
 end
 
---- The spec that adds what a file holds, or the spec that it is.
+--- The spec of what a file of steering does, or that adds the vectors that another one holds.
 -- @param lm model
 -- @tparam table given what M.parse gives
 function M.spec(lm, given)
-    local loaded, metadata = io_module.load(given.path)
-    if metadata and metadata["steer.kind"] == "spec" then
-        if given.layers or given.scale ~= 1 then
-            raise("invalid_argument", "steer", "%s: it is a spec, which has its own layers and scales", given.path)
-        end
-        return checked(lm, given, specs.load_spec(given.path))
+    local kind = formats.kind(given.path)
+    if kind == "spec" and (given.layers or given.scale ~= 1) then
+        raise("invalid_argument", "steer", "%s: it is a spec, which has its own layers and scales", given.path)
+    elseif kind then
+        local opts = { layers = given.layers, scale = given.scale ~= 1 and given.scale or nil }
+        return checked(lm, given, specs.load_spec(given.path, opts))
     end
-    local vectors, layers = by_layer(lm, given, loaded), {}
+    local vectors, layers = by_layer(lm, given, (io_module.load(given.path))), {}
     for _, layer in ipairs(given.layers or walk.keys(vectors)) do
         local vector = vectors[layer]
         if not vector then
@@ -124,7 +125,7 @@ function M.spec(lm, given)
         end
         layers[layer] = { specs.add(vector, given.scale) }
     end
-    return checked(lm, given, specs.spec(layers))
+    return checked(lm, given, specs.make_spec(layers))
 end
 
 return M

@@ -63,14 +63,25 @@ M.out = out --- cell for a new tensor's handle, read at once by own()
 
 -- Tensor over foreign memory -> object that keeps the memory alive. Most programs have none and skip the look-up.
 local foreign, any_foreign = setmetatable({}, { __mode = "k" }), false
+-- Tensor -> where its values come from, for those of files that say what they may be used for; copies have it too.
+local origins, any_origin = setmetatable({}, { __mode = "k" }), false
 
 --- Wraps the handle in `out`; a view of `base` keeps alive what `base` keeps alive.
 local function own(base)
     local tensor = Tensor(out[0])
     if any_foreign and base ~= nil then foreign[tensor] = foreign[base] end
+    if any_origin and base ~= nil then origins[tensor] = origins[base] end
     return tensor
 end
 M.own = own
+
+--- Says where the values of `tensor` come from; its views and copies come from there, what is computed of it does not.
+function M.set_origin(tensor, origin)
+    origins[tensor], any_origin = origin, true
+end
+
+--- Gives what set_origin said, or nil.
+function M.origin(tensor) return any_origin and origins[tensor] or nil end
 
 --- Keeps `object` alive as long as `tensor` or a view of it.
 function M.keep(tensor, object)
@@ -346,7 +357,9 @@ end
 local function converted(self, handle, device, code)
     local ndim = C.steer_tensor_ndim(handle)
     for i = 0, ndim - 1 do dims[i] = C.steer_tensor_size(handle, i) end
-    return create(device, code, ndim):copy_(self)
+    local copy = create(device, code, ndim):copy_(self)
+    if any_origin then origins[copy] = origins[self] end
+    return copy
 end
 
 --- Copies to a new contiguous tensor of the same dtype and device.

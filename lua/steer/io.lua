@@ -19,13 +19,14 @@ local formats = {
         load = { device = true, only = "table", layer_offset = "number" },
         save = { layer_offset = "number" },
     },
+    glp = { module = "steer.io.gguf", content = "gguf", load = { device = true, only = "table" } },
     svec = { module = "steer.io.svec", load = { device = true, only = "table" } },
     pt = pytorch, pth = pytorch, bin = pytorch, ckpt = pytorch, pkl = pytorch, pickle = pytorch,
 }
 for name, format in pairs(formats) do format.content = format.content or name end
 
 local KNOWN = {
-    load = ".safetensors, .npy, .npz, .gguf, .svec or .pt", save = ".safetensors, .npy or .gguf",
+    load = ".safetensors, .npy, .npz, .gguf, .glp, .svec or .pt", save = ".safetensors, .npy or .gguf",
 }
 local PICKLE_ADVICE = "looks like a pickle outside of PyTorch's archives (joblib, or PyTorch before 1.6): it can run "
     .. "code when it is read, so Steer does not; convert it in Python: "
@@ -42,8 +43,10 @@ local imposters = {
     { "^%s*<html", "is a web page, not the file itself; download the raw file" },
 }
 
--- What the content says it is; nil if it says nothing.
-local function content_kind(map)
+--- Says what the content of a mapped file is: "safetensors", "gguf", "npy", "zip", "pickle" or "svec" (an object of
+-- JSON); nil if it says nothing.
+-- @raise format for what people have in place of a file (a Git LFS pointer, a web page)
+function M.content_kind(map)
     local start = map:bytes(0, math.min(map.size, 64), "start")
     local text = start:gsub("^\239\187\191", ""):lower()
     for _, imposter in ipairs(imposters) do
@@ -64,7 +67,7 @@ end
 
 -- The format of a mapped file, when name and content agree.
 local function detect(map)
-    local ext, kind = extension(map.path), content_kind(map)
+    local ext, kind = extension(map.path), M.content_kind(map)
     local format = formats[ext]
     if kind == "pickle" or format == pytorch and not kind and map.size > 0 then map:refuse("%s", PICKLE_ADVICE) end
     if not format then refuse_extension("load", map.path, ext) end
@@ -101,7 +104,8 @@ end
 --   .safetensors: returns name -> tensor, and the metadata (string -> string)
 --   .npy:         returns a tensor
 --   .npz:         returns name -> tensor
---   .gguf:        control vectors: returns layer -> tensor, and the metadata
+--   .gguf (.glp): control vectors: returns layer -> tensor ([rank, hidden] where a GLP file has several directions of
+--                 a layer), and the metadata; steer.add refuses what a GLP file projects
 --   .svec:        vectors of IBM's activation-steering: returns layer -> tensor, and {model_type, explained_variances}
 --   .pt (.pth, .bin, .ckpt): what torch.save wrote: tensors, dictionaries and lists of them and plain values, as
 --                 tensors, tables and values; lists count from 1, None is nil. Nothing in the file is run: what is no
@@ -136,7 +140,7 @@ function M.save(path, value, metadata, opts)
     local format = formats[ext]
     if not format then refuse_extension("save", path, ext) end
     if not format.save then
-        raise("unsupported", "save", "%s: Steer writes no pickles or archives, use .safetensors", path)
+        raise("unsupported", "save", "%s: files of .%s are only read, use %s", path, ext, KNOWN.save)
     end
     if metadata ~= nil then check.type("save", "metadata", metadata, "table", "a table of strings") end
     opts = check_options("save", opts, format.save)

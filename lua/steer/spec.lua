@@ -23,6 +23,7 @@ local options = require "steer._options"
 local scope = require "steer._scope"
 local tensors = require "steer._tensor"
 local walk = require "steer._walk"
+local warn = require "steer._warn"
 
 local C = c.C
 local raise = error_object.raise
@@ -186,6 +187,16 @@ local function construct(kind, vector, opts, ...)
     return M.make(kind, vector, merged)
 end
 
+-- Directions of a file that projects them away look like any others, and added they do the opposite.
+local function check_additive(vector)
+    local origin = tensors.is(vector) and tensors.origin(vector)
+    if origin and origin.mode == "project" then
+        raise("invalid_argument", "add", "vector: it is a direction of %s, which projects it away: h - alpha*(h.d)*d. "
+            .. "Added, it would push along what it removes; use steer.load_spec, which does what the file says, or "
+            .. "steer.ablate", origin.path)
+    end
+end
+
 --- Adds a vector: h + scale*v.
 -- @param vector one-dimensional float tensor on any device, or a list of numbers; its values are copied
 -- @tparam[opt=1] number scale
@@ -193,7 +204,10 @@ end
 -- at: `:help spec` has them
 -- @return an operation, which does nothing where the scale or all of v is 0 (specs that steer nothing are idle_specs of
 -- plan:explain); invalid_argument for NaN, infinite or not one-dimensional vectors and non-finite scales
-function M.add(vector, scale, opts) return construct("add", vector, opts, scale) end
+function M.add(vector, scale, opts)
+    check_additive(vector)
+    return construct("add", vector, opts, scale)
+end
 
 --- Caps the projection: h + (clamp(p, min, max) - p)*v. Of several vectors it caps the length of the part of h in their
 -- span.
@@ -448,10 +462,8 @@ local function is_generation_only(layers, by_layer)
     return true
 end
 
---- Makes an immutable spec: for each layer (from 0) the operations on it, in order.
--- @tparam table layers { [layer] = { operation, ... }, ... }; empty steers nothing
--- @return a spec; invalid_argument names layer and operation, shape_mismatch if the vectors differ in length
-function M.spec(layers)
+--- Makes a spec as M.spec does, for other modules.
+function M.make_spec(layers)
     local class = getmetatable(layers)
     if type(layers) ~= "table" or class == op_metatable or class == Spec then
         local given = class == op_metatable and "an operation" or class == Spec and "a spec" or check.describe(layers)
@@ -473,6 +485,30 @@ function M.spec(layers)
         length = check_lengths { layer = handle, attention = attention, embed = embed },
         generation_only = count > 0 and is_generation_only(sorted, by_layer),
     }, Spec)
+end
+
+local named_layers = false -- whether some spec of this process had other layers than those of a list
+
+-- To Lua { {op} } and { [1] = {op} } are one table, which is layer 1; who writes the first one mostly means layer 0.
+local function warn_of_list(spec)
+    local n = #spec.sorted
+    if n == 0 or named_layers then return end
+    if spec.sorted[1] ~= 1 or spec.sorted[n] ~= n then
+        named_layers = true
+        return
+    end
+    warn.once("list of layers", "a spec for layer%s: if it was written as a list, steer.spec{ {op} }, write "
+        .. "steer.spec{ [layer] = {op} }; layers count from 0", n == 1 and " 1" or "s 1 to " .. n)
+end
+
+--- Makes an immutable spec: for each layer (from 0) the operations on it, in order.
+-- @tparam table layers { [layer] = { operation, ... }, ... }; empty steers nothing. A list without [layer] = is layers
+-- 1 to n, as everywhere in Lua, and is warned of once
+-- @return a spec; invalid_argument names layer and operation, shape_mismatch if the vectors differ in length
+function M.spec(layers)
+    local made = M.make_spec(layers)
+    warn_of_list(made)
+    return made
 end
 
 local function alive(self, op)
@@ -521,7 +557,7 @@ function Spec:scaled(by)
         layers[layer] = {}
         for i, op in ipairs(self.by_layer[layer]) do layers[layer][i] = scaled_op(layer, op, by) end
     end
-    return M.spec(layers)
+    return M.make_spec(layers)
 end
 
 --- Gives the library's specs by site, for sessions of models.
@@ -541,10 +577,16 @@ function Spec:save(path)
     require("steer._spec_file").save(path, self.sorted, self.by_layer)
 end
 
---- Reads a spec that spec:save wrote: equal content, so the same programs.
+--- Reads what a file of steering does, whatever its name ends in: what spec:save wrote (equal content, so the same
+-- programs), GGUF control vectors (llama.cpp, repeng, saklas, EasySteer), GLP, .svec of activation-steering, saklas
+-- profiles. print(spec) and spec:describe() say what it does and what was assumed where the file is silent.
 -- @tparam string path
--- @return a spec; format if the file holds no spec
-function M.load_spec(path) return require("steer._spec_file").load(path, M) end
+-- @tparam[opt] table opts for all but specs of Steer: scale (times the strength that the file says), layers (a list: of
+-- these alone), layer_offset (added to the layers that control vectors and .svec name), op ("add" or "ablate", for
+-- files that name no operation), where, exclude, when (`:help spec`)
+-- @return a spec; format (damaged), unsupported (whole, but nothing that Steer does: the message names it), not_found,
+-- io, invalid_argument
+function M.load_spec(path, opts) return require("steer.formats.open").load(path, opts, M) end
 
 --- Frees the spec now; plans that use it keep what they need.
 function Spec:close()
@@ -557,15 +599,41 @@ function Spec:close()
     self.by_layer = nil
 end
 
+local function number_text(x) return ("%.6g"):format(x) end
+
+-- The norms of an operation's vectors: one number, or the least and the greatest.
+local function norm_text(op)
+    if not op.vector then return "" end
+    local v = op.vector:to "f32"
+    if v.ndim == 1 then return number_text(v:norm()) end
+    local norms = v:norm(2)
+    local least, greatest = number_text(norms:min()), number_text(norms:max())
+    return least == greatest and least or least .. " to " .. greatest
+end
+
+-- A column of norms behind the arguments.
+local function add_norms(self, rows)
+    local at = 1
+    table.insert(rows[1], 4, "norm")
+    for _, layer in ipairs(self.sorted) do
+        for _, op in ipairs(self.by_layer[layer]) do
+            at = at + 1
+            table.insert(rows[at], 4, norm_text(op))
+        end
+    end
+end
+
 local function plural(n, noun) return n .. " " .. noun .. (n == 1 and "" or "s") end
 
-function Spec:__tostring()
+-- The spec as a table, and what it says of the file that it comes from.
+local function table_text(self, with_norms)
     if self.handle == nil then return "spec (closed)" end
     if self.count == 0 then return "spec: empty, steers nothing" end
     local rows, widest = { { "layer", "op", "arguments", "where", "when" } }, {}
     for _, layer in ipairs(self.sorted) do
         for _, op in ipairs(self.by_layer[layer]) do rows[#rows + 1] = { tostring(layer), op_columns(op) } end
     end
+    if with_norms then add_norms(self, rows) end
     for _, row in ipairs(rows) do
         for column, text in ipairs(row) do widest[column] = math.max(widest[column] or 0, #text) end
     end
@@ -575,7 +643,17 @@ function Spec:__tostring()
         for column, text in ipairs(row) do row[column] = text .. (" "):rep(widest[column] - #text) end
         lines[#lines + 1] = "  " .. table.concat(row, "  "):gsub(" +$", "")
     end
+    for _, line in ipairs(self.source or {}) do lines[#lines + 1] = line end
     return table.concat(lines, "\n")
+end
+
+function Spec:__tostring() return table_text(self) end
+
+--- Describes the spec: what print shows, and the norm of each vector.
+-- @treturn string
+function Spec:describe()
+    if getmetatable(self) ~= Spec then alive(self, "spec_describe") end
+    return table_text(self, true)
 end
 
 --- The class of specs, for engine.lua.

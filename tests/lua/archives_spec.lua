@@ -297,7 +297,7 @@ describe("svec", function()
         fails("lists of 1 and 2 numbers", '{"directions": {"1": [[1], [2, 3]]}}')
         fails("the layer is there twice", '{"directions": {"1": [1], "01": [2]}}')
         files.fails("not_found", "only: has no layer 7", load_svec, '{"directions": {"1": [1]}}', { only = { 7 } })
-        files.fails("unsupported", "Steer writes no pickles or archives", steer.save, files.path "a.svec",
+        files.fails("unsupported", "are only read", steer.save, files.path "a.svec",
             { T.zeros({ 1 }) })
     end)
 end)

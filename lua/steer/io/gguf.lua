@@ -3,10 +3,14 @@
 -- direction.N is read as the vector of layer N. Most files do not say how their maker counted layers; the option
 -- layer_offset shifts them. llama.cpp's own generator writes the output of layer L as direction.(L + 1), so its files
 -- want {layer_offset = -1}. Files written here state their offset in steer.layer_offset, and reading undoes it.
+-- What GLP says in addition is read by glp.lua.
 local bit = require "bit"
 local raise = require("steer._error").raise
+local base = require "steer._tensor"
 local check = require "steer._check"
 local file = require "steer.io._file"
+local glp = require "steer.io.glp"
+local tensors = require "steer.tensor"
 local walk = require "steer._walk"
 
 local M = {}
@@ -90,11 +94,12 @@ function Cursor:metadata(count)
     return metadata
 end
 
--- One tensor's description: {layer=, dtype=, length=, offset=, what=}.
+-- One tensor's description: {layer=, index=, dtype=, length=, offset=, what=}; index is J of direction.N.J, else 0.
 function Cursor:info()
     local name = self:string "tensor name"
     local what = "tensor " .. file.quote(name)
-    local digits = name:match "^direction%.(%d+)$"
+    local digits, index = name:match "^direction%.(%d+)$", "0"
+    if not digits then digits, index = name:match "^direction%.(%d+)%.([1-9]%d?)$" end
     if not digits then self.map:fail("%s is not a control vector, expected direction.N", what) end
     if #digits > 6 then self.map:fail("%s: the layer is too large", what) end
     local ndim = self:number("u32", what)
@@ -105,7 +110,8 @@ function Cursor:info()
     if not kind then
         self.map:refuse("%s: tensor type %.0f is not one that Steer has (0 F32, 1 F16 or 30 BF16)", what, number)
     end
-    return { layer = tonumber(digits), dtype = kind, length = length, offset = offset, what = what }
+    return { layer = tonumber(digits), index = tonumber(index), dtype = kind, length = length, offset = offset,
+        what = what }
 end
 
 local function check_start(map, cursor)
@@ -172,45 +178,86 @@ local function layer_shift(map, metadata, asked)
     return -stated
 end
 
---- Reads a mapped file: layer -> tensor (views of the file) and the metadata, key -> number, string, boolean or list.
+-- The directions of a layer as one tensor: a vector, or [rank, hidden] of several.
+local function layer_tensor(map, directions, start)
+    local rows = {}
+    for j, info in ipairs(directions) do
+        rows[j] = map:tensor(info.dtype, { info.length }, start + info.offset, info.what)
+    end
+    if #rows == 1 then return rows[1] end
+    local all = tensors.empty({ #rows, directions[1].length }, { dtype = "f32", device = "cpu" })
+    for j, row in ipairs(rows) do all:select(1, j):copy_(row) end
+    return all
+end
+
+-- Layer -> tensor, restricted to the layers in `only`.
+local function layer_tensors(map, layers, start, shift, only)
+    local wanted, found = {}, {}
+    for _, layer in ipairs(only or {}) do wanted[layer] = true end
+    for _, number in ipairs(walk.keys(layers)) do
+        local layer, directions = number + shift, layers[number]
+        if layer < 0 or layer > MAX_LAYER then
+            map:fail("%s with layer_offset %d is layer %d, expected 0 to %d", directions[1].what, shift, layer,
+                MAX_LAYER)
+        end
+        if not only or wanted[layer] then found[layer] = layer_tensor(map, directions, start) end
+    end
+    for _, layer in ipairs(only or {}) do
+        if not found[layer] then
+            raise("not_found", "load", "%s: only: has no layer %s", map.path, tostring(layer))
+        end
+    end
+    return found
+end
+
+-- The descriptions of the tensors by the number of their layer and their index.
+local function by_layer(map, infos)
+    local layers = {}
+    for _, info in ipairs(infos) do
+        local directions = layers[info.layer] or {}
+        if directions[info.index + 1] then map:fail("%s: the layer is there twice", info.what) end
+        directions[info.index + 1], layers[info.layer] = info, directions
+    end
+    return layers
+end
+
+-- What GLP says of the file; without it, and without an option, layers are those of the tensors' names.
+local function read_glp(map, metadata, infos, asked)
+    local stated = glp.check(map, metadata, infos)
+    for _, info in ipairs(infos) do
+        if not stated and info.index > 0 then
+            map:fail("%s is not a control vector, expected direction.N", info.what)
+        end
+    end
+    if stated and asked and asked ~= 0 then
+        raise("invalid_argument", "load", "opts.layer_offset: %d, expected none: %s is a GLP file, in which "
+            .. "direction.N is layer N", asked, map.path)
+    end
+    return stated
+end
+
+--- Reads a mapped file: layer -> tensor (views of the file; [rank, hidden] where a layer has several directions) and
+-- the metadata, key -> number, string, boolean or list. Directions of GLP's mode "project" are refused by steer.add.
 -- @param map from _file.open
 -- @tparam table opts layer_offset: added to N of direction.N, instead of what the file says; only: list of layers
+-- @return the vectors, the metadata, what GLP says of them (nil if nothing)
 function M.read(map, opts)
     local cursor = setmetatable({ map = map, at = 0 }, Cursor)
     check_start(map, cursor)
     local tensor_count, key_count = cursor:length "tensor count", cursor:length "metadata count"
     if tensor_count == 0 then map:fail("it has no tensors, expected direction.N") end
-    local metadata, infos, seen = cursor:metadata(key_count), {}, {}
+    local metadata, infos = cursor:metadata(key_count), {}
     local alignment = check_metadata(map, metadata)
-    for i = 1, tensor_count do
-        local info = cursor:info()
-        if seen[info.layer] then map:fail("%s: the layer is there twice", info.what) end
-        infos[i], seen[info.layer] = info, info
-    end
+    for i = 1, tensor_count do infos[i] = cursor:info() end
+    local layers = by_layer(map, infos)
+    local stated = read_glp(map, metadata, infos, opts.layer_offset)
     local start = align(cursor.at, alignment)
     check_data(map, infos, start, alignment)
-    return M.vectors(map, infos, start, layer_shift(map, metadata, opts.layer_offset), opts.only), metadata
-end
-
--- Layer -> tensor, restricted to the layers in `only`.
-function M.vectors(map, infos, start, shift, only)
-    local wanted, tensors = {}, {}
-    for _, layer in ipairs(only or {}) do wanted[layer] = true end
-    for _, info in ipairs(infos) do
-        local layer = info.layer + shift
-        if layer < 0 or layer > MAX_LAYER then
-            map:fail("%s with layer_offset %d is layer %d, expected 0 to %d", info.what, shift, layer, MAX_LAYER)
-        end
-        if not only or wanted[layer] then
-            tensors[layer] = map:tensor(info.dtype, { info.length }, start + info.offset, info.what)
-        end
+    local found = layer_tensors(map, layers, start, layer_shift(map, metadata, opts.layer_offset), opts.only)
+    for _, layer in ipairs(stated and stated.mode == "project" and walk.keys(found) or {}) do
+        base.set_origin(found[layer], { mode = "project", path = map.path })
     end
-    for _, layer in ipairs(only or {}) do
-        if not tensors[layer] then
-            raise("not_found", "load", "%s: only: has no layer %s", map.path, tostring(layer))
-        end
-    end
-    return tensors
+    return found, metadata, stated
 end
 
 -- ---- Writing -------------------------------------------------------------------------------------------------------

@@ -41,11 +41,11 @@ local function check_numbers(map, what, list, nested)
     end
 end
 
-local function parse(map)
+--- Reads the JSON of a mapped file, an object.
+function M.decode(map)
     if map.size > MAX_BYTES then map:fail("%.0f bytes are above the limit of %d", map.size, MAX_BYTES) end
     local value, problem = json.decode(map:bytes(0, map.size, "the text"))
     if type(value) ~= "table" then map:fail("not JSON: %s", problem or "expected an object") end
-    check_object(map, "directions", value.directions)
     return value
 end
 
@@ -67,8 +67,11 @@ end
 --- Reads a mapped file: layer -> tensor (f32, each number rounded once), and {model_type =, explained_variances =}.
 -- @param map from _file.open
 -- @tparam table opts only: list of layers
-function M.read(map, opts)
-    local value, vectors, wanted = parse(map), {}, {}
+-- @tparam[opt] table value what M.decode gives
+function M.read(map, opts, value)
+    local vectors, wanted = {}, {}
+    value = value or M.decode(map)
+    check_object(map, "directions", value.directions)
     for _, layer in ipairs(opts.only or {}) do wanted[layer] = true end
     for _, key in ipairs(walk.keys(value.directions)) do
         local layer, what = read_layer(map, "directions", key), "directions " .. file.quote(tostring(key))
