@@ -117,6 +117,7 @@ def write_easysteer(folder):
     w, b, p, q = (numbers.standard_normal(s).astype(np.float32) for s in ((RANK, HIDDEN), RANK, (HIDDEN, RANK),
                                                                           (HIDDEN, RANK)))
     h1, h2, h = (numbers.standard_normal(s).astype(np.float32) for s in (HIDDEN, HIDDEN, (3, HIDDEN)))
+    a = (2 * np.eye(HIDDEN) + 0.5 * p @ q.T).astype(np.float32)
     simple = [
         {"source": "easysteer.gguf", "algorithm": "direct", "scale": 2.0, "layers": [1, 2], "name": "happy",
          "apply": {"prompt_positions": [-1], "prompt_window": [-5, None], "generation_tokens": [7],
@@ -131,6 +132,8 @@ def write_easysteer(folder):
         {"data": pair, "algorithm": "concept_replace", "normalize": True, "apply": everywhere},
         {"data": payload("lowrank", {"projector1": p, "projector2": q}), "algorithm": "lm_steer", "scale": -2.0,
          "layers": [0], "apply": everywhere},
+        {"data": payload("linear", {"weight": a, "bias": h2}), "algorithm": "linear", "scale": 0.5, "layers": [4],
+         "apply": everywhere},
         {"data": payload("direction", {"layer.3": h1}), "algorithm": "replace", "scale": 3.0, "apply": everywhere},
     ]
     (folder / "easysteer_maps.json").write_text(json.dumps({"vectors": maps}))
@@ -141,7 +144,7 @@ def write_easysteer(folder):
     replaced *= (np.linalg.norm(h, axis=1) / np.linalg.norm(replaced, axis=1))[:, None]
     save_file({"in": torch.from_numpy(h), **{f"out.{i}": torch.from_numpy(np.ascontiguousarray(x, "f4")) for i, x in (
         (0, h - 2 * h @ p @ q.T), (1, h + 0.5 * (h @ w.T + b - h @ r) @ r.T), (2, replaced),
-        (3, np.tile(3 * h1, (3, 1))))}}, str(folder / "easysteer_golden.safetensors"))
+        (3, np.tile(3 * h1, (3, 1))), (4, 0.5 * (h @ a.T + h2)))}}, str(folder / "easysteer_golden.safetensors"))
 
 
 def write_pyreft(folder):

@@ -4,7 +4,8 @@
 -- h is a row, v the vector, s the scale:
 --   direct           h + s*v                       erase    h - (h.v/|v|^2)*v
 --   replace          s*v                           loreft   h + s*R'(W h + b - R h)
---   lm_steer         h + s*P2 P1'h                 concept_replace  h + (h.h1/|h1|^2)*(h2 - h1)
+--   lm_steer         h + s*P2 P1'h                 linear   s*(W h + b), W less the identity of rank 64 at most
+--   concept_replace  h + (h.h1/|h1|^2)*(h2 - h1)
 -- normalize gives the row the norm that it had. source is a GGUF file of control vectors, data the tensors themselves.
 local check = require "steer._check"
 local error_object = require "steer._error"
@@ -31,9 +32,11 @@ local algorithms = {
     end },
     replace = { "direction", function(data, scale) return { op = "replace", vector = data.vector, scale = scale } end },
     loreft = { "reft", function(data, scale)
-        local r = data.rotate_layer:transpose(1, 2):contiguous()
-        return { op = "affine", read = data.learned_source_weight - r, bias = data.learned_source_bias, write = r,
-            scale = scale }
+        return { op = "loreft", rotate = data.rotate_layer:transpose(1, 2):contiguous(), scale = scale,
+            weight = data.learned_source_weight, bias = data.learned_source_bias }
+    end },
+    linear = { "linear", function(data, scale)
+        return { op = "linear", matrix = data.weight * scale, bias = data.bias and data.bias * scale }
     end },
     lm_steer = { "lowrank", function(data, scale)
         return { op = "affine", read = data.projector1:transpose(1, 2):contiguous(),
@@ -43,11 +46,6 @@ local algorithms = {
         local h1, n = data.h1, data.h1:numel()
         return { op = "affine", read = (h1 / h1:dot(h1)):reshape(1, n), write = (data.h2 - h1):reshape(1, n) }
     end },
-}
-
--- Algorithms that nothing here does, and why.
-local others = {
-    linear = "a matrix over all of the hidden state", moe_router = "it chooses experts, not hidden states",
 }
 
 local function present(value) -- null is read as NaN
@@ -115,8 +113,8 @@ end
 local function read_vector(map, what, value)
     local vector = fields(map, what, value, FIELDS)
     vector.algorithm = vector.algorithm or "direct"
-    if others[vector.algorithm] then
-        map:refuse("%s: algorithm %s: Steer has nothing like it: %s", what, vector.algorithm, others[vector.algorithm])
+    if vector.algorithm == "moe_router" then
+        map:refuse("%s: algorithm moe_router chooses experts, not hidden states: Steer has nothing like it", what)
     end
     local algorithm = algorithms[vector.algorithm]
     if not algorithm then map:fail("%s: algorithm %s is not known", what, file.quote(vector.algorithm)) end

@@ -55,6 +55,7 @@ local kinds = {
     concept_pair = { { "^h1%.layer%.(%d+)$", "h1", 1 }, { "^h2%.layer%.(%d+)$", "h2", 1 } },
     reft = { { "^rotate_layer$", "rotate_layer", 2 }, { "^learned_source_weight$", "learned_source_weight", 2 },
         { "^learned_source_bias$", "learned_source_bias", 1, optional = true } },
+    linear = { { "^weight$", "weight", 2 }, { "^bias$", "bias", 1, optional = true } },
     lowrank = { { "^projector1$", "projector1", 2 }, { "^projector2$", "projector2", 2 } },
 }
 
@@ -77,6 +78,9 @@ local function check_payload(map, what, kind, payload)
     elseif kind == "lowrank" then
         local p, q = payload.projector1, payload.projector2
         fits = p:size(1) == q:size(1) and p:size(2) == q:size(2)
+    elseif kind == "linear" then
+        w, b = payload.weight, payload.bias
+        fits = w:size(1) == w:size(2) and (not b or b:size(1) == w:size(1))
     elseif kind == "concept_pair" then
         fits = payload.h1:size(1) == payload.h2:size(1) and payload.h1:norm() > 0
     end

@@ -8,6 +8,7 @@ local error_object = require "steer._error"
 local exists = require("steer._append").exists
 local file = require "steer.io._file"
 local io = require "steer.io"
+local low_rank = require "steer.low_rank"
 local options = require "steer._options"
 local scope = require "steer._scope"
 local walk = require "steer._walk"
@@ -36,7 +37,19 @@ local makers = {
         opts.bias, opts.scale = record.bias, record.scale
         return spec.affine(record.read, record.write, opts)
     end,
+    linear = function(_, record, opts)
+        opts.bias = record.bias
+        return low_rank.linear(record.matrix, opts)
+    end,
 }
+for _, name in ipairs { "loreft", "noreft", "direft" } do
+    makers[name] = function(_, record, opts)
+        for _, key in ipairs { "rotate", "project", "project_bias", "weight", "bias", "scale" } do
+            opts[key] = record[key]
+        end
+        return low_rank[name](opts)
+    end
+end
 
 -- ---- Formats -------------------------------------------------------------------------------------------------------
 

@@ -69,25 +69,21 @@ function State:source(rank, hidden)
     return self:get(prefix .. "weight", rank, hidden), bias
 end
 
-local function affine(read, bias, write)
-    return { op = "affine", read = read, bias = bias, write = write }
-end
-
 -- Interventions by the name of their class: what they are called, what they do, and a record of a file's tensors.
 local classes = {
     LoreftIntervention = { "LoReFT", "h + R'(W h + b - R h)", function(state)
         local r = state:rotation()
         local w, b = state:source(r:size(1), r:size(2))
-        return affine(w - r, b, r)
+        return { op = "loreft", rotate = r, weight = w, bias = b }
     end },
     DireftIntervention = { "DiReFT", "h + R'(W h + b)", function(state)
         local r = state:rotation()
         local w, b = state:source(r:size(1), r:size(2))
-        return affine(w, b, r)
+        return { op = "direft", rotate = r, weight = w, bias = b }
     end },
     ConsreftIntervention = { "ConsReFT", "h + R'(b - R h)", function(state)
         local r = state:rotation()
-        return affine(-r, state:get("learned_source", r:size(1)), r)
+        return { op = "affine", read = -r, bias = state:get("learned_source", r:size(1)), write = r }
     end },
     LobireftIntervention = { "LobiReFT", "h + R'b", function(state)
         local r = state:rotation()
@@ -96,16 +92,13 @@ local classes = {
     NoreftIntervention = { "NoReFT", "h + P'(W h + b - P h - c)", function(state)
         local p = state:get("proj_layer.weight", 0, 0)
         local w, b = state:source(p:size(1), p:size(2))
-        if state:has "proj_layer.bias" then
-            local c = state:get("proj_layer.bias", p:size(1))
-            b = b and b - c or -c
-        end
-        return affine(w - p, b, p)
+        local c = state:has "proj_layer.bias" and state:get("proj_layer.bias", p:size(1)) or nil
+        return { op = "noreft", project = p, project_bias = c, weight = w, bias = b }
     end },
     NodireftIntervention = { "NodiReFT", "h + P'(W h + b)", function(state)
         local p = state:get("proj_layer.weight", 0, 0)
         local w, b = state:source(p:size(1), p:size(2))
-        return affine(w, b, p)
+        return { op = "direft", rotate = p, weight = w, bias = b }
     end },
     BiasIntervention = { "bias", "h + b", function(state) return { op = "add", vector = state:get("bias", 0) } end },
 }
@@ -184,8 +177,9 @@ local function read_intervention(folder, map, row, class, at, seen)
     local layer, site = place(map, what, row)
     local state = read_state(folder .. "/" .. file_name(map, what, row, seen), class)
     local record = classes[class][3](state)
-    if record.write and record.write:size(1) > MAX_RANK then
-        state.map:refuse("rank %d, at most %d is supported", record.write:size(1), MAX_RANK)
+    local rows = record.rotate or record.project or record.write
+    if rows and rows:size(1) > MAX_RANK then
+        state.map:refuse("rank %d, at most %d is supported", rows:size(1), MAX_RANK)
     end
     record.layer, record.at = layer, site
     return record
