@@ -579,8 +579,9 @@ end
 
 --- Reads what a file of steering does, whatever its name ends in: what spec:save wrote (equal content, so the same
 -- programs), GGUF control vectors (llama.cpp, repeng, saklas, EasySteer), GLP, .svec of activation-steering, saklas
--- profiles. print(spec) and spec:describe() say what it does and what was assumed where the file is silent.
--- @tparam string path
+-- profiles, folders of pyreft, EasySteer's specs in JSON, vectors and LM-Steer's projectors of PyTorch. print(spec) and
+-- spec:describe() say what it does and what was assumed where the file is silent.
+-- @tparam string path of a file or of a folder
 -- @tparam[opt] table opts for all but specs of Steer: scale (times the strength that the file says), layers (a list: of
 -- these alone), layer_offset (added to the layers that control vectors and .svec name), op ("add" or "ablate", for
 -- files that name no operation), where, exclude, when (`:help spec`)

@@ -17,6 +17,7 @@ local function read_sidecar(path)
         if map.code == "not_found" then return nil, sidecar end
         error(map, 0)
     end
+    require("steer.io").content_kind(map) -- names what is no file at all
     if map.size > MAX_SIDECAR then map:fail("%.0f bytes are above the limit of %d", map.size, MAX_SIDECAR) end
     local value, problem = json.decode(map:bytes(0, map.size, "the text"))
     if type(value) ~= "table" then map:fail("not JSON: %s", problem or "expected an object") end

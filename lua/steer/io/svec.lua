@@ -29,7 +29,9 @@ end
 
 -- Numbers, or (where there is a vector per position) lists of as many numbers.
 local function check_numbers(map, what, list, nested)
-    if type(list) ~= "table" or #list == 0 then map:fail("%s: expected a list of numbers", what) end
+    if type(list) ~= "table" or #list == 0 or not walk.is_list(list, #list) then
+        map:fail("%s: expected a list of numbers", what)
+    end
     local inner = nested and type(list[1]) == "table" and list[1]
     for i, item in ipairs(list) do
         if inner then
