@@ -225,9 +225,9 @@ describe("other files", function()
 
     it("of Steer say all of it themselves", function()
         local path = files.path "own.safetensors"
-        steer.spec({ [1] = { steer.add { 1, 2 } } }):save(path)
+        steer.spec({ [4] = { steer.add { 1, 2 } } }):save(path)
         fails("invalid_argument", "opts.scale", path, { scale = 2 })
-        assert.same({ 1 }, steer.load_spec(files.put("own", files.get(path))):layers())
+        assert.same({ 4 }, steer.load_spec(files.put("own", files.get(path))):layers())
     end)
 end)
 
