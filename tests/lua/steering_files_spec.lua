@@ -384,4 +384,26 @@ describe("pyreft", function()
     end)
 end)
 
+describe("steering of the command line", function()
+    local steering = require "steer._steering"
+    local lm = { hidden = 8, layers = 4 }
+
+    local function given(text) return steering.spec(lm, steering.parse(text)) end
+
+    it("does what a file says, at a share of its strength and on some of its layers", function()
+        assert.same({ "3 ablate scale=-1" }, ops(given(FOLDER .. "glp.gguf 0.5 @3")))
+        assert.same({ "2 add scale=-1" }, ops(given(FOLDER .. "saklas.safetensors -1 @2")))
+        assert.same({ 1, 3 }, given(FOLDER .. "pyreft/loreft 0.5"):layers())
+        files.fails("not_found", "layer 2", given, FOLDER .. "glp.gguf 1 @2")
+        files.fails("invalid_argument", "layer 4, the model has 4", given, FOLDER .. "easysteer_maps.json")
+        files.fails("unsupported", "what the mlp writes", given, FOLDER .. "glp_writer.gguf")
+    end)
+
+    it("adds vectors that say nothing", function()
+        local path = files.path "plain.safetensors"
+        steer.save(path, { ["layer.2"] = T.ones { 8 } })
+        assert.same({ "2 add scale=3" }, ops(given(path .. " 3")))
+    end)
+end)
+
 teardown(files.done)
