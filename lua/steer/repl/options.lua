@@ -11,7 +11,7 @@ local M = {}
 -- part, + [set].
 local SETS = {
     condition = [[
-when  {when}  acts where a condition of the token holds; also {noted = name}, or {all = {...}}, {any =}, {none =} of such
+when  {when}  where a condition of the token holds; also {noted = name}, or {all = {...}}, {any =}, {none =} of such
 at    "layer" "mlp" "attention" "embed"  after the layer (either name), after its attention, or the embeddings
 ]],
     scope = [[
