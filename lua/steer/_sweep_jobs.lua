@@ -17,9 +17,10 @@ local walk = require "steer._walk"
 local M = {}
 
 local OP = "sweep_start"
-local SHARE = 4     -- lists that each worker gets of what is left, if all take equally long
-local ATTEMPTS = 2  -- times that a case may end its worker
-local POLL_MS = 200 -- between looks for Ctrl-C
+local SHARE = 4      -- lists that each worker gets of what is left, if all take equally long
+local LONGEST = 1000 -- cases of a list
+local ATTEMPTS = 2   -- times that a case may end its worker
+local POLL_MS = 200  -- between looks for Ctrl-C
 
 -- ---- Workers, in processes of their own ----------------------------------------------------------------------------
 
@@ -54,8 +55,8 @@ end
 
 -- ---- The parent process --------------------------------------------------------------------------------------------
 
--- The devices that workers get in turn: the one that was asked for, else all GPUs, else the CPU.
-local function devices_for(opts)
+--- Lists the devices that workers get in turn: the one that was asked for, else all GPUs, else the CPU.
+function M.devices_for(opts)
     local named = opts.device or os.getenv "STEER_DEVICE"
     if named and named ~= "" then return { named } end
     local list = {}
@@ -88,10 +89,17 @@ function Pool:start(worker)
     worker.fields, worker.cases, worker.at, worker.done, worker.part = nil, nil, nil, 0, 0
 end
 
+-- Appends list[first], ..., list[last] to another list.
+local function append(to, list, first, last)
+    for i = first, math.min(last, #list) do to[#to + 1] = list[i] end
+    return to
+end
+
 -- The first cases of those that are left.
 function Pool:deal(worker)
-    local count = math.max(1, math.floor((#self.cases - self.next + 1) / (SHARE * #self.workers)))
-    local list = { unpack(self.cases, self.next, self.next + count - 1) }
+    local count = math.floor((#self.cases - self.next + 1) / (SHARE * #self.workers))
+    count = math.max(1, math.min(LONGEST, count))
+    local list = append({}, self.cases, self.next, self.next + count - 1)
     if #list == 0 then
         worker.cases = nil
         return
@@ -160,7 +168,7 @@ function Pool:replace(worker)
     if not worker.fields then
         raise("io", OP, "a worker on %s ended before its first case, with %s", worker.device, how)
     end
-    local rest = { unpack(worker.cases or {}, worker.done + 1) }
+    local rest = append({}, worker.cases or {}, worker.done + 1, math.huge)
     if at and rest[1] then
         local key = record.key(rest[1])
         self.ends[key] = (self.ends[key] or 0) + 1
@@ -170,9 +178,7 @@ function Pool:replace(worker)
             self.job.bar:note(("a worker ended with %s; again: %s"):format(how, record.text(rest[1], self.job.order)))
         end
     end
-    local list = { unpack(rest) }
-    for i = self.next, #self.cases do list[#list + 1] = self.cases[i] end
-    self.cases, self.next = list, 1
+    self.cases, self.next = append(rest, self.cases, self.next, math.huge), 1
     if self.left > 0 then self:start(worker) end
 end
 
@@ -211,7 +217,7 @@ end
 --- Measures cases with opts.workers = {count =, words = (of a worker's command, without its device)}.
 -- @raise io, interrupted
 function M.run(job, cases)
-    local list, count = devices_for(job.opts), math.min(job.opts.workers.count, #cases)
+    local list, count = M.devices_for(job.opts), math.min(job.opts.workers.count, #cases)
     share_cores(list, count)
     processes.survive_children()
     local pool = setmetatable({ job = job, cases = cases, next = 1, left = #cases, workers = {}, ends = {} }, Pool)

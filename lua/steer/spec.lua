@@ -366,7 +366,8 @@ end
 
 local Spec = {}
 Spec.__topic, Spec.__name = "spec", "a spec"
-require("steer._class").strict(Spec, "a spec", { handle = true, attention = true, embed = true, by_layer = true })
+require("steer._class").strict(Spec, "a spec",
+    { handle = true, attention = true, embed = true, by_layer = true, source = true })
 
 function Spec.__newindex(_, key)
     raise("invalid_argument", "spec", "%s: a spec does not change, make a new one", tostring(key))

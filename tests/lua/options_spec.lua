@@ -32,6 +32,9 @@ describe("the options that are known", function()
         local function nothing() end
         local calls = {
             operation = function(t) steer.add(v, 1, t) end, cap = function(t) steer.cap(v, t) end,
+            written = function(t) steer.set(v, 1, t) end, ablate = function(t) steer.ablate(v, 0, t) end,
+            scope = function(t) steer.turn(v, 1, t) end, condition = function(t) steer.patch({ v }, { 0 }, t) end,
+            sae = function(t) steer.sae(v, v, t) end, affine = function(t) steer.affine({ v }, { v }, t) end,
             where = function(t) steer.add(v, 1, { where = t }) end,
             selector = function(t) steer.add(v, 1, { exclude = t }) end,
             when = function(t) steer.add(v, 1, { when = t }) end,
@@ -85,7 +88,7 @@ describe("the options that are known", function()
 
     it("are explained wherever they stand", function()
         local where = options.describe("where", 80)
-        for _, part in ipairs { "an option of lm:grid, steer.ablate, steer.add, steer.cap", "prompt_window",
+        for _, part in ipairs { "an option of lm:grid,", "steer.ablate, steer.add", "prompt_window",
             "token_ids",
             "exclude" } do
             assert.truthy(where:find(part, 1, true), part .. "\nnot in\n" .. where)

@@ -204,16 +204,15 @@ describe("help", function()
 
     it("of a function holds what the head of its file says", function()
         assert_found(docs.describe("spec", 80), "\n    exclude: the same keys")
-        assert_found(docs.describe("compare", 80), "\n    AMBIGUOUS: anything else")
     end)
 
     it("finds the topics that mention a word", function()
         assert.same({ "plan:apply", "plan:graph" }, docs.mentions "residual")
         assert.same({}, docs.mentions "no such word")
-        local output = pipe ":help activation\n"
-        for _, topic in ipairs(docs.mentions "activation") do assert_found(output, topic) end
+        local output = pipe ":help Turner\n"
+        for _, topic in ipairs(docs.mentions "Turner") do assert_found(output, topic) end
         assert.is_true(#docs.mentions "direction" > 2)
-        assert_found(pipe ":help exclude\n", "an option of lm:grid, steer.ablate, steer.add, steer.cap")
+        assert_found(pipe ":help exclude\n", "an option of lm:grid")
         assert_found(pipe ":help add\n", "Adds a vector")
     end)
 

@@ -492,6 +492,22 @@ describe("steer sweep", function()
         end
     end)
 
+    it("deals all GPUs out to its jobs, unless a device is named", function()
+        local jobs, devices = require "steer._sweep_jobs", require "steer.device"
+        local backends = devices.backends
+        devices.backends = function()
+            return { { name = "cpu", devices = 1 }, { name = "cuda", devices = 3 } }
+        end
+        local ok, err = pcall(function()
+            if not os.getenv "STEER_DEVICE" then
+                assert.same({ "cuda:0", "cuda:1", "cuda:2" }, jobs.devices_for {})
+            end
+            assert.same({ "cuda:1" }, jobs.devices_for { device = "cuda:1" })
+        end)
+        devices.backends = backends
+        if not ok then error(err, 0) end
+    end)
+
     it("refuses wrong usage with status 2", function()
         for arguments, message in pairs {
             [""] = "which file?", ["a.lua b.lua"] = "unexpected argument 'b.lua'",

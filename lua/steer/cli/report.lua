@@ -10,7 +10,7 @@ Writes one HTML page with the best cases and a Pareto front, plots, tables of th
 with their reasons, and the environment. It opens in a browser without a network and may be printed. The plots are drawn
 with gnuplot; without it the page says so.
 
-  --out FILE          the page (default: RESULTS with .html)
+  -o, --out FILE      the page (default: RESULTS with .html)
   --metric NAME,...   only these metrics
   --better WHICH      higher or lower for all metrics, or NAME=higher,NAME=lower: the first two are those of the Pareto
                       front (default: what the names tell)

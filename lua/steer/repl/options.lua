@@ -10,17 +10,46 @@ local M = {}
 -- the keys of that set. The first row may include other sets, + set set, or say that tables of a set stand in the list
 -- part, + [set].
 local SETS = {
+    condition = [[
+when  {when}  where a condition of the token holds; also {noted = name}, or {all = {...}}, {any =}, {none =} of such
+at    "layer" "mlp" "attention" "embed"  after the layer (either name), after its attention, or the embeddings
+]],
+    scope = [[
++ condition
+where    {where}     which tokens the operation acts on; default: every token
+exclude  {selector}  tokens taken away from those of where
+]],
     operation = [[
-normalize  boolean     divide the vector by its norm, in float64: the default of cap and ablate; add takes it as it is
-where      {where}     which tokens the operation acts on; default: every token
-exclude    {selector}  tokens taken away from those of where
-when       {when}      a condition for each token: the operation acts where it holds
-at         "layer" "mlp" "attention" "embed"  after the layer (either name), after its attention, or the embeddings
++ scope
+normalize  boolean  divide the vector by its norm, in float64: the default of all but add, which takes it as it is
+]],
+    written = [[
++ operation
+write  tensor  the vector that is added instead of the one that is read, as it is
 ]],
     cap = [[
-+ operation
++ written
 min  number  least projection
 max  number  greatest projection
+]],
+    ablate = [[
++ written
+side  "positive" "negative"  only where the projection is
+]],
+    sae = [[
++ scope
+min         number  least value of a feature
+max         number  greatest value of a feature; with min the same: its value
+scale       number  of features (default 1)
+activation  "relu" "linear"  of the encoder
+threshold   number  a feature is 0 up to it (default 0)
+bias        number  of the encoder; also a list, one each
+]],
+    affine = [[
++ scope
+matrix  table   M, [k, n]; default the identity
+bias    list    of k numbers (default 0)
+scale   number  (default 1)
 ]],
     selector = [[
 prompt                "all"   every token of the prompt
@@ -317,7 +346,10 @@ content  text      what else results of one file have in common
 
 -- Topic of a call -> the set of each argument, by its number.
 local CALLS = {
-    add = { [3] = "operation" }, ablate = { [3] = "operation" }, cap = { [2] = "cap" },
+    add = { [3] = "operation" }, ablate = { [3] = "ablate" }, cap = { [2] = "cap" }, set = { [3] = "written" },
+    map = { [3] = "written" }, rotate = { [3] = "scope" }, angle = { [3] = "scope" }, turn = { [3] = "scope" },
+    sae = { [3] = "sae" }, affine = { [3] = "affine" }, replace = { [3] = "scope" }, patch = { [3] = "condition" },
+    keep_norm = { "scope" }, note = { [2] = "scope" },
     model = { [2] = "model" }, engine = { "engine" }, sweep = { "sweep" },
     ["model:generate"] = { "requests" }, ["model:forward"] = { "forward" }, ["model:score"] = { "score" },
     ["model:perplexity"] = { [2] = "perplexity" }, ["model:capture"] = { "read_requests", "capture" },

@@ -73,7 +73,8 @@ end
 -- @tparam table points list of {effect, cost}, of which higher is better, and lower
 -- @treturn table list of those on the front, by cost; of equal ones the first
 function M.front(points)
-    local sorted, front, best = { unpack(points) }, {}, -math.huge
+    local sorted, front, best = {}, {}, -math.huge
+    for i = 1, #points do sorted[i] = points[i] end
     for i, point in ipairs(sorted) do point.number = i end
     table.sort(sorted, function(a, b)
         if a.cost ~= b.cost then return a.cost < b.cost end
