@@ -645,7 +645,7 @@ local function table_text(self, with_norms)
         for column, text in ipairs(row) do row[column] = text .. (" "):rep(widest[column] - #text) end
         lines[#lines + 1] = "  " .. table.concat(row, "  "):gsub(" +$", "")
     end
-    for _, line in ipairs(self.source or {}) do lines[#lines + 1] = line end
+    for _, line in ipairs(rawget(self, "source") or {}) do lines[#lines + 1] = line end
     return table.concat(lines, "\n")
 end
 

@@ -319,8 +319,8 @@ static int logits(const run *r) {
 int steer_forward(const steer_model *model, const steer_scratch *scratch, const steer_step *step) {
     run r = {model, model->ops, model->device->state, scratch, step, step->rows->rows, 0};
     r.fused = fuses(&r);
-    STEER_TRY(step->start < 0 ? embed(&r) : resume(&r));
-    for (int32_t l = step->start + 1; l < model->layers; l++) {
+    STEER_TRY(step->states ? resume(&r) : embed(&r));
+    for (int32_t l = step->states ? step->start + 1 : 0; l < model->layers; l++) {
         if (step->stops && steer_interrupt_take()) return STEER_FAIL(STEER_E_INTERRUPTED, "interrupted");
         STEER_TRY(run_layer(&r, l));
     }

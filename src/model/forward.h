@@ -40,11 +40,11 @@ typedef struct steer_step {
     const steer_sites *sites; /* NULL: nobody looks at the residual stream */
     void *context;            /* of its functions */
     int stops;                /* 1: an interrupt ends it between layers; it can be run again */
-    int32_t start;            /* -1; or the layer after which the rows begin, from states */
-    const float *states;      /* [any, hidden] with a start */
-    const int32_t *origin;    /* [rows] device memory, rows of states */
-    int64_t outputs;          /* rows that yield logits */
-    const int32_t *output;    /* [outputs] device memory, their indices; -1: padding */
+    const float *states;   /* NULL; or states [any, hidden] with which the rows begin after layer `start` */
+    const int32_t *origin; /* [rows] device memory, their rows of states */
+    int32_t start;
+    int64_t outputs;       /* rows that yield logits */
+    const int32_t *output; /* [outputs] device memory, their indices; -1: padding */
 } steer_step;
 
 /* `sequences`: most in a step; `context`: most positions of one. */

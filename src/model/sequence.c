@@ -292,7 +292,8 @@ int steer_session_fork(int32_t *id, steer_session *session, int32_t from, int64_
                                 .logprobs_from = -1,
                                 .logits_from = -1,
                                 .from = -1,
-                                .twin = sequence->twin && max_tokens != 0}; /* else it has nothing to compare */
+                                .twin =
+                                    sequence->twin && max_tokens != 0}; /* else it has nothing to compare */
     memcpy(desc.specs, sequence->specs, sizeof desc.specs);
     const int64_t drawn = sequence->how.draw + sequence->count - sequence->given;
     STEER_TRY(add(id, session, &desc));

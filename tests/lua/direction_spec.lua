@@ -360,7 +360,7 @@ describe("lm:direction", function()
         fails("invalid_argument", "layers[1]", f, { positive = two, negative = two, layers = { 8 } })
         fails("invalid_argument", "layer 0: positive: its mean is that of negative", f,
             { positive = two, negative = two })
-        fails("shape_mismatch", "one row for each row of positive", f,
+        fails("invalid_argument", "negative: 2 prompts, and 96 positive ones: pca takes pairs", f,
             { positive = happy, negative = two, method = "pca" })
         fails("invalid_argument", "fold 1 of 2: layer 0: positive: neither set varies", f,
             { positive = two, negative = { "e f", "g h" }, method = "lda" })
