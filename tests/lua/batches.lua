@@ -1,8 +1,8 @@
 -- batches.lua: random operations, specs and batches for the steering tests, run on the library and held to the oracle.
 --
 -- STEER_TEST_DEVICE names the device, STEER_TEST_SEED repeats one random case, STEER_TEST_ROUNDS scales their number.
--- STEER_TEST_ROWS thins batches that are only large to be many rows for a GPU, which the suite does where rows are steered one by
--- one; with STEER_TEST_ROUNDS they are full.
+-- STEER_TEST_ROWS thins batches that are only large to be many rows for a GPU, which the suite does where rows are
+-- steered one by one; with STEER_TEST_ROUNDS they are full.
 
 local ffi = require "ffi"
 local oracle = require "oracle"
