@@ -140,6 +140,9 @@ int steer_cuda_allocate(void *device, void **out, size_t bytes);
 void steer_cuda_release(void *device, void *data);
 int steer_cuda_free_bytes(void *device, int64_t *out);
 int steer_cuda_upload(void *device, void *dst, const void *src, size_t bytes);
+int steer_cuda_pinned_allocate(void *device, void **out, size_t bytes);
+void steer_cuda_pinned_release(void *device, void *data);
+int steer_cuda_send(void *device, void *dst, const void *src, size_t bytes);
 int steer_cuda_download(void *device, void *dst, const void *src, size_t bytes);
 /* elementwise.cu */
 int steer_cuda_copy(void *device, const steer_view *dst, const steer_view *src);

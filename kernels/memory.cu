@@ -117,6 +117,32 @@ int steer_cuda_upload(void *handle, void *dst, const void *src, size_t bytes) {
     return STEER_OK;
 }
 
+int steer_cuda_pinned_allocate(void *handle, void **out, size_t bytes) {
+    auto *device = static_cast<steer_cuda_device *>(handle);
+    STEER_CUDA_CHECK(steer_cuda_enter(device));
+    const cudaError_t error = cudaHostAlloc(out, bytes, cudaHostAllocDefault);
+    if (error == cudaErrorMemoryAllocation) {
+        cudaGetLastError();
+        return STEER_E_OUT_OF_MEMORY;
+    }
+    STEER_CUDA_TRY(error);
+    return STEER_OK;
+}
+
+void steer_cuda_pinned_release(void *handle, void *data) {
+    auto *device = static_cast<steer_cuda_device *>(handle);
+    if (!data || steer_cuda_enter(device) != STEER_OK) return;
+    if (cudaFreeHost(data) != cudaSuccess) cudaGetLastError();
+}
+
+int steer_cuda_send(void *handle, void *dst, const void *src, size_t bytes) {
+    auto *device = static_cast<steer_cuda_device *>(handle);
+    STEER_CUDA_CHECK(steer_cuda_enter(device));
+    STEER_CUDA_CHECK(steer_cuda_refuse_capture(device, "copying to the device"));
+    STEER_CUDA_TRY(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice, steer_cuda_stream(device)));
+    return STEER_OK;
+}
+
 int steer_cuda_download(void *handle, void *dst, const void *src, size_t bytes) {
     auto *device = static_cast<steer_cuda_device *>(handle);
     if (bytes == 0) return STEER_OK;

@@ -43,6 +43,9 @@ steer_backend_entry(const steer_host *host) {
     backend.release = steer_cuda_release;
     backend.free_bytes = steer_cuda_free_bytes;
     backend.upload = steer_cuda_upload;
+    backend.pinned_allocate = steer_cuda_pinned_allocate;
+    backend.pinned_release = steer_cuda_pinned_release;
+    backend.send = steer_cuda_send;
     backend.download = steer_cuda_download;
     backend.synchronize = steer_cuda_synchronize;
     backend.set_stream = steer_cuda_set_stream;

@@ -88,6 +88,7 @@ configure_and_build() {
     mkdir -p "$build"
     local configure=(cmake -S "$root" -B "$build" -DSTEER_CUDA="$cuda" -DSTEER_BUILD_TESTS="$1"
         -DSTEER_WERROR="${STEER_WERROR:-OFF}")
+    [ -z "${STEER_CUDA_ARCHITECTURES:-}" ] || configure+=(-DCMAKE_CUDA_ARCHITECTURES="$STEER_CUDA_ARCHITECTURES")
     if ! {
         # What an earlier run found may be gone: a tree that was moved, a compiler that was removed.
         { "${configure[@]}" || { find "$build" -maxdepth 2 -name CMakeCache.txt -delete && "${configure[@]}"; }; } &&

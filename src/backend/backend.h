@@ -16,7 +16,7 @@
 extern "C" {
 #endif
 
-enum { STEER_BACKEND_ABI = 11 };
+enum { STEER_BACKEND_ABI = 12 };
 
 /* Where the elements of a tensor are. Strides in elements, 0 for a broadcast dimension. */
 typedef struct steer_view {
@@ -93,7 +93,12 @@ typedef struct steer_backend {
     int (*allocate)(void *device, void **out, size_t bytes);
     void (*release)(void *device, void *data);
     int (*free_bytes)(void *device, int64_t *out);
-    int (*upload)(void *device, void *dst, const void *src, size_t bytes);   /* src is reusable on return */
+    int (*upload)(void *device, void *dst, const void *src, size_t bytes); /* src is reusable on return */
+    /* (optional, together) Host memory that the device reads by itself, OUT_OF_MEMORY without a message; and a copy from it, whose
+     * `src` is reusable after synchronize(). */
+    int (*pinned_allocate)(void *device, void **out, size_t bytes);
+    void (*pinned_release)(void *device, void *data);
+    int (*send)(void *device, void *dst, const void *src, size_t bytes);
     int (*download)(void *device, void *dst, const void *src, size_t bytes); /* waits */
     int (*synchronize)(void *device);
     int (*set_stream)(void *device, void *stream); /* (optional) */

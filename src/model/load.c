@@ -21,7 +21,9 @@ struct steer_loader {
     int32_t target, piece; /* where loading stands: piece of the target, its row */
     int64_t row;
     size_t done;
-    void *staging; /* one step's worth, for devices that need it */
+    /* For devices that need it: room for a step twice, so that one is read while the other is on its way. */
+    char *staging;
+    int is_pinned, half;
 };
 
 enum { STEP = 32 << 20 }; /* bytes that a step loads, about */
@@ -168,7 +170,11 @@ static int take_memory(steer_loader *loader) {
     STEER_TRY(steer_device_allocate(model->device, &model->memory, bytes, "weights of the model"));
     model->bytes = (int64_t)bytes;
     if (steer_device_is_cpu(model->device)) return STEER_OK;
-    loader->staging = malloc(STEP);
+    const steer_backend *backend = model->device->backend;
+    void *pinned = NULL;
+    loader->is_pinned =
+        backend->send && backend->pinned_allocate(model->device->state, &pinned, 2 * STEP) == STEER_OK;
+    loader->staging = loader->is_pinned ? pinned : malloc(2 * STEP);
     if (!loader->staging) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "model: no host memory to load through");
     return STEER_OK;
 }
@@ -246,15 +252,28 @@ int steer_loader_create(steer_loader **out, const char *path, const steer_model_
     return STEER_OK;
 }
 
+/* Waits for what is on its way out of it. */
+static int free_staging(steer_loader *loader) {
+    if (!loader->staging) return STEER_OK;
+    const steer_device *device = loader->model->device;
+    const int status = device->backend->synchronize(device->state);
+    if (loader->is_pinned)
+        device->backend->pinned_release(device->state, loader->staging);
+    else
+        free(loader->staging);
+    loader->staging = NULL;
+    return status;
+}
+
 void steer_loader_release(steer_loader *loader) {
     if (!loader) return;
     steer_layout_free(&loader->layout);
     steer_config_free(&loader->config);
     if (loader->map) steer_map_drop(loader->map);
     steer_weights_close(loader->weights);
+    (void)free_staging(loader);
     steer_model_release(loader->model);
     free(loader->config_name);
-    free(loader->staging);
     free(loader);
 }
 
@@ -265,9 +284,20 @@ static int not_finite(const steer_weight *weight) {
                       weight->file, weight->name);
 }
 
+/* Where the next bytes for `to` are made. */
+static void *place_of(const steer_loader *loader, void *to) {
+    return loader->staging ? loader->staging + (size_t)loader->half * STEP : to;
+}
+
 static int put(steer_loader *loader, void *to, const void *from, size_t bytes) {
     const steer_device *device = loader->model->device;
-    return to == from ? STEER_OK : device->backend->upload(device->state, to, from, bytes);
+    if (to == from) return STEER_OK;
+    if (!loader->is_pinned || from != place_of(loader, to))
+        return device->backend->upload(device->state, to, from, bytes);
+    STEER_TRY(device->backend->synchronize(device->state)); /* the other half has arrived */
+    STEER_TRY(device->backend->send(device->state, to, from, bytes));
+    loader->half ^= 1;
+    return STEER_OK;
 }
 
 /* Some rows of a piece, as many as a step loads; *bytes of them. */
@@ -278,7 +308,7 @@ static int load_rows(steer_loader *loader, const steer_target *target, const ste
     int finite = 1;
     if (rows > piece->rows - loader->row) rows = piece->rows - loader->row;
     char *to = (char *)loader->model->memory + target->offset + (size_t)(piece->at + loader->row) * row_bytes;
-    void *at = loader->staging ? loader->staging : to;
+    void *at = place_of(loader, to);
     STEER_TRY(steer_weight_convert(piece->from, (piece->first + loader->row) * target->width,
                                    rows * target->width, target->dtype, at, &finite));
     if (!finite) return not_finite(piece->from);
@@ -324,7 +354,7 @@ static int load_table(steer_loader *loader, const steer_target *target, size_t *
     int64_t rows = (int64_t)(STEP / row_bytes);
     if (rows > target->rows - start) rows = target->rows - start;
     char *to = (char *)loader->model->memory + target->offset + (size_t)start * row_bytes;
-    float *at = loader->staging ? loader->staging : (float *)(void *)to;
+    float *at = place_of(loader, to);
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < rows; i++)
         for (int64_t j = 0; j < half; j++) {
@@ -418,6 +448,7 @@ int steer_loader_finish(steer_model **out, steer_loader *loader) {
                           "loader: not everything is loaded, expected steps until 1");
     steer_model *model = loader->model;
     if (!model->head.weight) model->head.weight = model->embed;
+    STEER_TRY(free_staging(loader));
     STEER_TRY(model->device->backend->synchronize(model->device->state));
     loader->model = NULL;
     *out = model;

@@ -186,12 +186,44 @@ static int replay_upload(void *device, void *dst, const void *src, size_t bytes)
     return steer_backend_cpu()->upload(device, dst, src, bytes);
 }
 
+/* What is sent arrives as late as it may: at the next call that waits. */
+static struct {
+    void *dst;
+    const void *src;
+    size_t bytes;
+} sent;
+
+static int replay_pinned_allocate(void *device, void **out, size_t bytes) {
+    *out = malloc(bytes);
+    return *out ? STEER_OK : STEER_E_OUT_OF_MEMORY;
+}
+
+static void replay_pinned_release(void *device, void *data) { free(data); }
+
+static int arrive(void *device) {
+    const size_t bytes = sent.bytes;
+    sent.bytes = 0;
+    return bytes ? steer_backend_cpu()->upload(device, sent.dst, sent.src, bytes) : STEER_OK;
+}
+
+static int replay_send(void *device, void *dst, const void *src, size_t bytes) {
+    STEER_TRY(refuse_capture("copying to the device"));
+    STEER_TRY(arrive(device));
+    sent.dst = dst;
+    sent.src = src;
+    sent.bytes = bytes;
+    return STEER_OK;
+}
+
 static int replay_download(void *device, void *dst, const void *src, size_t bytes) {
     STEER_TRY(refuse_capture("copying to the host"));
     return steer_backend_cpu()->download(device, dst, src, bytes);
 }
 
-static int replay_synchronize(void *device) { return refuse_capture("synchronize"); }
+static int replay_synchronize(void *device) {
+    STEER_TRY(refuse_capture("synchronize"));
+    return arrive(device);
+}
 
 __attribute__((visibility("default"))) const steer_backend *steer_backend_entry(const steer_host *given);
 
@@ -202,6 +234,9 @@ const steer_backend *steer_backend_entry(const steer_host *given) {
     backend.name = "cuda";
     backend.allocate = replay_allocate;
     backend.upload = replay_upload;
+    backend.pinned_allocate = replay_pinned_allocate;
+    backend.pinned_release = replay_pinned_release;
+    backend.send = replay_send;
     backend.download = replay_download;
     backend.synchronize = replay_synchronize;
     backend.is_capturing = is_capturing;

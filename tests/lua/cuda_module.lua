@@ -1,5 +1,5 @@
 --- Checks a built CUDA module: every symbol resolves without a driver, the entry point is exported, and the code
--- of the promised GPUs is inside. Usage: luajit cuda_module.lua PATH
+-- of the GPUs that it was built for is inside. Usage: luajit cuda_module.lua PATH 80-real 90-real 90-virtual ...
 local ffi = require "ffi"
 ffi.cdef "void *dlopen(const char *path, int flags); void *dlsym(void *handle, const char *name); char *dlerror(void);"
 local RTLD_NOW = 2
@@ -13,10 +13,12 @@ print(path .. ": loads, with its entry point")
 local cuobjdump = io.popen("cuobjdump --version 2>/dev/null"):read("*a")
 if cuobjdump ~= "" then
     local listing = io.popen(("cuobjdump --list-elf --list-ptx '%s'"):format(path)):read("*a")
-    for _, code in ipairs { "sm_80%.cubin", "sm_90%.cubin", "sm_90%.ptx" } do
-        assert(listing:find(code), "no code for " .. code .. " in:\n" .. listing)
+    for i = 2, #arg do
+        local number, kind = arg[i]:match("^(%w+)%-(%a+)$")
+        local code = ("sm_%s.%s"):format(assert(number, arg[i]), kind == "real" and "cubin" or "ptx")
+        assert(listing:find(code, 1, true), "no code for " .. code .. " in:\n" .. listing)
+        print("code for " .. code)
     end
-    print("code for sm_80 and sm_90, and PTX")
 else
     print("cuobjdump is not installed: the GPU code in it is not listed")
 end

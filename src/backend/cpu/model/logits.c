@@ -17,7 +17,7 @@ int steer_cpu_logits(void *device, const steer_logits *args) {
     return STEER_OK;
 }
 
-STEER_CPU_WIDE float steer_row_greatest(const float *x, int64_t n) {
+STEER_CPU_WIDE static float greatest_of(const float *x, int64_t n) {
     float lanes[16];
     for (int l = 0; l < 16; l++) lanes[l] = -INFINITY;
     int64_t i = 0;
@@ -27,6 +27,8 @@ STEER_CPU_WIDE float steer_row_greatest(const float *x, int64_t n) {
     for (int l = 1; l < 16; l++) lanes[0] = lanes[l] > lanes[0] ? lanes[l] : lanes[0];
     return lanes[0];
 }
+
+float steer_row_greatest(const float *x, int64_t n) { return greatest_of(x, n); }
 
 /* Sum of exp(x - most). */
 STEER_CPU_WIDE static double total_of(const float *x, float most, int64_t n) {

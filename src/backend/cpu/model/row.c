@@ -1,4 +1,4 @@
-/* row.c: rows of f32, f16 and bf16 widened, rounded and multiplied. */
+/* row.c: rows of f32, f16 and bf16 widened and rounded. */
 #include "backend/cpu/model/row.h"
 
 #if defined(__GNUC__) && !defined(__clang__)
@@ -46,15 +46,4 @@ STEER_CPU_WIDE static void round_f16(float *x, int64_t n) {
 void steer_row_round(steer_dtype dtype, float *x, int64_t n) {
     if (dtype == STEER_BF16) round_bf16(x, n);
     if (dtype == STEER_F16) round_f16(x, n);
-}
-
-STEER_CPU_WIDE float steer_row_dot(const float *a, const float *b, int64_t n) {
-    float lanes[16] = {0};
-    int64_t i = 0;
-    for (; i + 16 <= n; i += 16)
-        for (int l = 0; l < 16; l++) lanes[l] += a[i + l] * b[i + l];
-    for (int l = 0; i < n; i++, l++) lanes[l] += a[i] * b[i];
-    for (int half = 8; half > 0; half /= 2)
-        for (int l = 0; l < half; l++) lanes[l] += lanes[l + half];
-    return lanes[0];
 }

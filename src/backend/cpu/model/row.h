@@ -49,8 +49,6 @@ void steer_row_load(float *out, steer_dtype dtype, const void *row, int64_t n);
 void steer_row_store(steer_dtype dtype, void *row, const float *x, int64_t n);
 /* x[i] rounded to the dtype. */
 void steer_row_round(steer_dtype dtype, float *x, int64_t n);
-/* Sum of a[i] * b[i] in a fixed order: 16 lanes, added as a tree. */
-float steer_row_dot(const float *a, const float *b, int64_t n);
 
 /* product[r, c] = x[r] . w[c], row-major. (tile.c) */
 typedef struct steer_tile {
