@@ -177,7 +177,7 @@ end)
 
 describe("other files", function()
     it(".svec is added after the layer where it was measured", function()
-        local spec, vectors = steer.load_spec(FOLDER .. "ibm.svec"), steer.load(FOLDER .. "ibm.svec")
+        local spec, vectors = steer.load_spec(FOLDER .. "ibm.svec"), steer.load(FOLDER .. "ibm.svec", { device = "cpu" })
         assert.same({ 1, 2 }, spec:layers())
         near(h + vectors[2], steered(spec, 2, h))
         assert(spec:describe():find("adds it before layer N: layer_offset = -1", 1, true))
