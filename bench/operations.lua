@@ -27,7 +27,8 @@ local function affine(rank)
     return function(v, turn)
         local bias = {}
         for i = 1, rank do bias[i] = SIGNS[turn] end
-        return { steer.affine(v(rank), v(rank), { scale = 2 ^ -14, bias = bias }) }
+        local directions = v(rank) -- written against themselves: rows that are steered many times stay finite
+        return { steer.affine(directions, directions, { scale = -2 ^ -14, bias = bias }) }
     end
 end
 
@@ -37,7 +38,8 @@ local OPERATIONS = {
     caps8 = caps(8),
     ablate = function(v) return { steer.ablate(v(), -1) } end,
     cap_write = function(v, turn)
-        return { steer.cap(v(), { min = BOUNDS[turn].min, max = BOUNDS[turn].max, write = v() }) }
+        local read = v()
+        return { steer.cap(read, { min = BOUNDS[turn].min, max = BOUNDS[turn].max, write = read + v() }) }
     end,
     set = function(v, turn) return { steer.set(v(), BOUNDS[turn].min) } end,
     map = function(v, turn) return { steer.map(v(), { { -1, BOUNDS[turn].min }, { 1, BOUNDS[turn].max } }) } end,
@@ -45,7 +47,8 @@ local OPERATIONS = {
     angle = function(v, turn) return { steer.angle(v(2), turn * 90) } end,
     turn = function(v, turn) return { steer.turn(v(), turn == 1 and 5 or -5) } end,
     sae = function(v, turn)
-        return { steer.sae(v(), v(), { min = turn, max = turn, bias = 100, threshold = 1 }) }
+        local encode = v()
+        return { steer.sae(encode, encode + v(), { min = turn, max = turn, bias = 100, threshold = 1 }) }
     end,
     subspace8 = function(v) return { steer.ablate(v(8), -1) } end,
     affine1 = affine(1),
