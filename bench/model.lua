@@ -116,8 +116,8 @@ local function candidates(lm, kept, sequences, first)
     local list = { [bars.PLAIN] = false }
     for _, steered in ipairs(first and bars.STEERED or {}) do
         local n = steered.specs or sequences
-        local specs = kept[steered.name] or {}
-        if #specs < n then specs = timed.specs(lm, steered.kinds, n) end
+        local specs = steered.reproducible and "reproducible" or kept[steered.name] or {}
+        if not steered.reproducible and #specs < n then specs = timed.specs(lm, steered.kinds, n) end
         kept[steered.name], list[steered.name] = specs, specs
     end
     return list

@@ -26,6 +26,7 @@ M.STEERED = {
     { name = "add, own specs", kinds = { "add" }, bars = { [256] = { 1.03, 1.01 } } },
     { name = "add+cap+ablate, own specs", kinds = { "add", "cap", "ablate" },
         bars = { [1] = { 1.05, 1.02 }, [256] = { 1.05, 1.02 } } },
+    { name = "reproducible", reproducible = true }, -- unsteered too
 }
 M.PLAIN = "unsteered"
 M.CAPTURES = { last = "last token", mean = "mean" }

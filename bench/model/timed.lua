@@ -60,14 +60,17 @@ end
 -- ---- Decoding ------------------------------------------------------------------------------------------------------
 
 -- Sequences of a candidate: all generate when `begin` returns.
-local function make_run(lm, opts, specs)
+local function make_run(lm, opts, candidate)
+    local specs = candidate ~= "reproducible" and candidate
     local n, context = opts.sequences, opts.context
     local rows = opts.rows or (opts.device.id == "cpu" and 256 or 2048)
     local staggered = 2 * math.ceil(n * context / rows) -- steps that the first may be ahead of the last
     local room = M.BLOCK * (BLOCKS + 1) + staggered + 8
     local self = { ids = {}, prompts = {} }
     for i = 1, n do self.prompts[i] = M.ids(lm, context, i) end
-    local session = lm:session { sequences = n, tokens = n * round_up(context + room), rows = opts.rows }
+    local session = lm:session {
+        sequences = n, tokens = n * round_up(context + room), rows = opts.rows, reproducible = candidate == "reproducible",
+    }
     function self.begin()
         for i = 1, n do
             if self.ids[i] then session:drop(self.ids[i]) end
@@ -98,8 +101,8 @@ local function make_run(lm, opts, specs)
 end
 
 --- Times steps in which each sequence has its next token computed and sampled.
--- opts: sequences, context (tokens of a prompt), candidates (name -> list of specs, or false), seconds (of each),
--- passes (at most), temperature, rows, device
+-- opts: sequences, context (tokens of a prompt), candidates (name -> list of specs; unsteered: false, or "reproducible"
+-- in such a session), seconds (of each), passes (at most), temperature, rows, device
 -- @treturn table name -> {wall = statistics of the seconds of a step}
 function M.decode(lm, opts)
     local names, runs, samples = {}, {}, {}
