@@ -39,7 +39,8 @@ local OPERATIONS = {
     ablate = function(v) return { steer.ablate(v(), -1) } end,
     cap_write = function(v, turn)
         local read = v()
-        return { steer.cap(read, { min = BOUNDS[turn].min, max = BOUNDS[turn].max, write = read + v() }) }
+        local write = (read + v()) * (1 / read:norm())
+        return { steer.cap(read, { min = BOUNDS[turn].min, max = BOUNDS[turn].max, write = write }) }
     end,
     set = function(v, turn) return { steer.set(v(), BOUNDS[turn].min) } end,
     map = function(v, turn) return { steer.map(v(), { { -1, BOUNDS[turn].min }, { 1, BOUNDS[turn].max } }) } end,

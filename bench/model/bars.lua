@@ -80,7 +80,7 @@ local function decode_rows(add, shape, sequences, context, first)
         add(limits({ metric = ("%s / unsteered, %s"):format(steered.name, what), optional = not first,
             value = function(found)
                 return paired(of(found, section, steered.name), of(found, section, M.PLAIN), "steered", "unsteered")
-            end }, first and steered.bars[sequences]))
+            end }, first and steered.bars and steered.bars[sequences]))
     end
     add { metric = "tokens per second, " .. what, more = true, format = "%.0f", value = function(found)
         local s = of(found, section, M.PLAIN)

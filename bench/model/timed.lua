@@ -69,7 +69,8 @@ local function make_run(lm, opts, candidate)
     local self = { ids = {}, prompts = {} }
     for i = 1, n do self.prompts[i] = M.ids(lm, context, i) end
     local session = lm:session {
-        sequences = n, tokens = n * round_up(context + room), rows = opts.rows, reproducible = candidate == "reproducible",
+        sequences = n, tokens = n * round_up(context + room), rows = opts.rows,
+        reproducible = candidate == "reproducible",
     }
     function self.begin()
         for i = 1, n do
