@@ -91,8 +91,8 @@ __device__ __forceinline__ void stream_block(const steer_rows_args &args) {
             const slot_rows<T, RESIDUAL> now = {slot, R > 1 && rows > 1 ? (int)(ring.take() - slot) : 0,
                                                 bytes / 2};
             if (steers)
-                steer_held<T, R>(now, rows, x, args.hidden_stride, entry, vectors, span,
-                                 partial + turn * partial_size, stage, me);
+                steer_held<T, R>(args, now, rows, x, entry, vectors, span, partial + turn * partial_size,
+                                 stage, me);
             ring.fetch(span);
             if (R > 1 && rows > 1) ring.fetch(span);
             x += rows * args.hidden_stride;

@@ -90,14 +90,12 @@ __device__ __forceinline__ void tile_run(const T *r, T *x, Vectors &vectors, int
             vectors.fill_slots(span);
         }
         copies_wait<0>();
-        steer_held<T, R>(rows, count, x, args.hidden_stride, entry, vectors, span, memory.partial,
-                         memory.stage, me);
+        steer_held<T, R>(args, rows, count, x, entry, vectors, span, memory.partial, memory.stage, me);
     } else {
         register_rows<T, E, R, RESIDUAL> rows;
         rows.load(x, r, args, there, span);
         if (NV > 1) stage_image(memory.stage, entry, me); /* behind the rows: it waits for what it loads */
-        steer_held<T, R>(rows, count, x, args.hidden_stride, entry, vectors, span, memory.partial,
-                         memory.stage, me);
+        steer_held<T, R>(args, rows, count, x, entry, vectors, span, memory.partial, memory.stage, me);
     }
 }
 
