@@ -51,19 +51,6 @@ template <typename T> struct exact_row {
         const uint64_t *image = (const uint64_t *)(entry->image + steer_image_vectors_at());
         return (const float *)(entry->image ? image : entry->m)[j];
     }
-    __device__ __forceinline__ int ops() const { return entry->image ? entry->ops : 1; }
-    __device__ __forceinline__ steer_op_image op(int k) const {
-        if (entry->image)
-            return ((const steer_op_image *)(entry->image + steer_image_ops_at(entry->vectors)))[k];
-        steer_op_image only = {};
-        only.gate = -1;
-        only.inv = entry->inv;
-        only.bias = entry->bias;
-        only.gain = entry->gain;
-        only.lo = entry->lo;
-        only.hi = entry->hi;
-        return only;
-    }
 };
 
 /* ---- Coefficients ---------------------------------------------------------------------------------------------- */
@@ -86,9 +73,12 @@ __device__ __forceinline__ bool gate_open_exactly(const steer_op_image &op, doub
 
 /* ---- Rows ------------------------------------------------------------------------------------------------------ */
 
+/* The functions below are for cold paths of kernels that need their registers: they take few. */
+
 /* x + element i of all vectors; C[j / 32] of lane j % 32 is what vector j is scaled by. All lanes take part. */
 template <typename T>
 __device__ __forceinline__ double moved(double x, const double *C, const exact_row<T> &row, int i) {
+#pragma unroll 1
     for (int j = 0; j < row.entry->updated; j++) {
         const double c = __shfl_sync(0xffffffffu, C[j / 32], j % 32);
         if (c != 0) x = __fma_rn(c, (double)row.vector(j)[i], x);
@@ -96,48 +86,63 @@ __device__ __forceinline__ double moved(double x, const double *C, const exact_r
     return x;
 }
 
+/* The dot of the row, as the vectors so far left it, with m, or for NULL with itself. */
+template <typename T>
+__device__ __forceinline__ double exact_dot(const double *C, const exact_row<T> &row, const float *m) {
+    const int lane = (int)threadIdx.x % 32;
+    double sum = 0;
+#pragma unroll 1
+    for (int i = lane; i - lane < row.size; i += 32) {
+        const double x = moved(row.seen(i), C, row, i);
+        sum = __fma_rn(x, m ? (double)m[i] : x, sum);
+    }
+    return warp_sum(sum);
+}
+
 /* Steers a row in f64, and stores it; false, and nothing is stored, if it holds what is not finite. A whole warp calls it. */
 template <typename T>
 __device__ __noinline__ bool steer_row_exactly(const steer_rows_args &args, int64_t number) {
     const exact_row<T> row(args, number);
+    const steer_entry &entry = *row.entry;
     const int lane = (int)threadIdx.x % 32;
     bool finite = true;
+#pragma unroll 1
     for (int i = lane; i < row.size; i += 32) finite = finite && is_finite(row.seen(i));
     if (!__all_sync(0xffffffffu, finite)) return false;
+    steer_op_image only = {}; /* of an entry without an image */
+    only.gate = -1;
+    only.inv = entry.inv;
+    only.bias = entry.bias;
+    only.gain = entry.gain;
+    only.lo = entry.lo;
+    only.hi = entry.hi;
+    const steer_op_image *op =
+        entry.image ? (const steer_op_image *)(entry.image + steer_image_ops_at(entry.vectors)) : &only;
     double C[EXACT_VECTORS / 32] = {}, most = 0;
 #pragma unroll 1
-    for (int k = 0; k < row.ops(); k++) {
-        const steer_op_image op = row.op(k);
-        const float *m = row.vector(op.dot), *g = row.vector(op.gate >= 0 ? op.gate : op.dot);
-        double dot = 0, gate = 0, norm2 = 0;
-#pragma unroll 1
-        for (int i = lane; i - lane < row.size; i += 32) {
-            const double x = moved(row.seen(i), C, row, i);
-            dot = __fma_rn(x, m[i], dot);
-            gate = __fma_rn(x, g[i], gate);
-            norm2 = __fma_rn(x, x, norm2);
-        }
-        norm2 = warp_sum(norm2);
+    for (int left = entry.image ? entry.ops : 1; left > 0; left--, op++) {
+        const double norm2 = entry.norm ? exact_dot(C, row, nullptr) : 0;
         most = fmax(most, norm2);
-        if (op.gate >= 0 && !gate_open_exactly(op, warp_sum(gate), norm2, most)) continue;
-        const double c = coefficient_exactly(op, warp_sum(dot));
-        if (op.dot % 32 == lane) C[op.dot / 32] = __dadd_rn(C[op.dot / 32], c);
+        if (op->gate >= 0 && !gate_open_exactly(*op, exact_dot(C, row, row.vector(op->gate)), norm2, most))
+            continue;
+        const double c = coefficient_exactly(*op, exact_dot(C, row, row.vector(op->dot)));
+        if (op->dot % 32 == lane) C[op->dot / 32] = __dadd_rn(C[op->dot / 32], c);
     }
-    const float *u = (const float *)row.entry->u;
+    const float *u = (const float *)entry.u;
 #pragma unroll 1
     for (int i = lane; i - lane < row.size; i += 32) {
         double x = moved(i < row.size ? steer_to_f32(row.h[i]) : 0, C, row, i);
-        if (u) x = __fma_rn((double)row.entry->u_coef, (double)u[i], x);
+        if (u) x = __fma_rn((double)entry.u_coef, (double)u[i], x);
         if (i < row.size) row.h[i] = steer_from_f32<T>((float)x);
     }
     return true;
 }
 
-/* Does with a row of few vectors what the rows beside it have done with them in registers: it begins at `at`, lane j has in c what
- * vector j is scaled by. lost: f32 cannot hold some of that; the row is steered in f64 if it is finite. A whole warp calls it. */
+/* Steers a row of few vectors as those beside it are steered from registers: lane j has in c what vector j is scaled by. lost:
+ * f32 cannot hold some of that, and the row is steered in f64 if it is finite. A whole warp takes part. */
 template <typename T>
-__device__ __noinline__ void steer_row_again(const steer_rows_args &args, const T *at, float c, bool lost) {
-    const int64_t number = args.rows > 1 ? (at - (const T *)args.hidden) / args.hidden_stride : 0;
+__device__ __forceinline__ void steer_row_again(const steer_rows_args &args, int64_t number, float c,
+                                                bool lost) {
     if (lost && steer_row_exactly<T>(args, number)) return;
     const exact_row<T> row(args, number);
     const steer_entry &entry = *row.entry;
@@ -148,9 +153,24 @@ __device__ __noinline__ void steer_row_again(const steer_rows_args &args, const 
     for (int i = lane; i - lane < row.size; i += 32) {
         float h = i < row.size ? steer_to_f32(row.h[i]) : 0;
         if (u) h = __fmaf_rn(entry.u_coef, u[i], h);
+#pragma unroll 1
         for (int j = 0; j < entry.updated; j++)
             h = __fmaf_rn(__shfl_sync(0xffffffffu, c, j), row.vector(j)[i], h);
         if (i < row.size) row.h[i] = steer_from_f32<T>(h);
+    }
+}
+
+/* Steers `count` rows so, the first of which begins at lane 0's `at`. Lane i room + j has in c what
+ * vector j of row i is scaled by, and in `lost` its bit. A whole warp calls it. */
+template <typename T>
+__device__ __noinline__ void steer_rows_again(const steer_rows_args &args, const T *at, int count, float c,
+                                              unsigned lost, int room) {
+    int64_t first = args.rows > 1 ? (at - (const T *)args.hidden) / args.hidden_stride : 0;
+    first = __shfl_sync(0xffffffffu, first, 0);
+#pragma unroll 1
+    for (int i = 0; i < count; i++) {
+        const float its = __shfl_sync(0xffffffffu, c, i * room + (int)threadIdx.x % 32 % room);
+        steer_row_again<T>(args, first + i, its, lost >> i * room & (1u << room) - 1);
     }
 }
 

@@ -117,7 +117,8 @@ __device__ __forceinline__ void few_update(const many_state &s, const many_progr
 /* The same of a row whose dots or coefficients f32 cannot hold: its first warp does it. */
 template <typename T> __device__ __forceinline__ void few_again(const many_state &s, int row, float c) {
     if ((int)threadIdx.x % min(s.args.team, (int)blockDim.x) >= 32) return;
-    steer_row_again<T>(s.args, (const T *)s.args.hidden + (s.first + row) * s.args.hidden_stride, c, true);
+    const T *at = (const T *)s.args.hidden + (s.first + row) * s.args.hidden_stride;
+    steer_rows_again<T>(s.args, at, 1, c, ~0u, FEW_ROOM);
 }
 
 /* Teams of threads take some rows each. */

@@ -218,18 +218,6 @@ __device__ __forceinline__ float held_solve(unsigned *lost, const float *partial
     return C[0][0];
 }
 
-/* Steers `count` rows, the thread's first chunk of which is at `to`, where they lie, as some are lost: a warp serves a row, and lane i ROOM + j has in c what
- * vector j of row i is scaled by, in `lost` its bit. */
-template <typename T, int ROOM>
-__device__ __forceinline__ void held_again(const steer_rows_args &args, int count, const T *to, float c,
-                                           unsigned lost, const lane_info &me) {
-    to -= chunk_base<T>(me, 0);
-    for (int i = me.warp; i < count; i += me.warps)
-        steer_row_again<T>(args, to + i * args.hidden_stride,
-                           __shfl_sync(0xffffffffu, c, i * ROOM + me.lane % ROOM),
-                           lost >> i * ROOM & (1u << ROOM) - 1);
-}
-
 /* h += what a program adds to chunk c of rows side by side. */
 template <typename T, int SIDE, typename Vectors>
 __device__ __forceinline__ void held_update(float (&h)[SIDE][Vectors::N], int c, const steer_entry &entry,
@@ -252,9 +240,9 @@ __device__ __forceinline__ void held_update(float (&h)[SIDE][Vectors::N], int c,
 }
 
 /* Steers `count` of R rows by one program and stores them from `to` on; one that does not change keeps its
- * bits and saves the traffic. Every thread of the team takes part. */
+ * bits and saves the traffic. Every thread of the team takes part. True if some took another way. */
 template <typename T, int R, typename Rows, typename Vectors>
-__device__ __forceinline__ void steer_held(const steer_rows_args &args, const Rows &rows, int count, T *to,
+__device__ __forceinline__ bool steer_held(const steer_rows_args &args, const Rows &rows, int count, T *to,
                                            const steer_entry &entry, const Vectors &vectors,
                                            const column_span<T> &span, float *partial, const char *stage,
                                            const lane_info &me) {
@@ -268,7 +256,10 @@ __device__ __forceinline__ void steer_held(const steer_rows_args &args, const Ro
         team_barrier<Vectors::TEAMS>(me);
         if constexpr (NV > 1) solved = held_solve<R, ROOM>(&lost, partial, entry, stage, me);
     }
-    if (NV > 1 && lost) return held_again<T, ROOM>(args, count, to, solved, lost, me);
+    if (NV > 1 && lost) {
+        if (me.warp == 0) steer_rows_again<T>(args, to, count, solved, lost, ROOM);
+        return true;
+    }
     const unsigned any = NV > 1 ? __ballot_sync(0xffffffffu, solved != 0) : 0;
 #pragma unroll(Rows::TURNS)
     for (int first = 0; first < R; first += SIDE) {
@@ -292,8 +283,9 @@ __device__ __forceinline__ void steer_held(const steer_rows_args &args, const Ro
 #pragma unroll
             for (int i = 0; i < SIDE; i++) lost_here |= (unsigned)!is_finite(C[i][0]) << i;
             if (lost_here) {
-                held_again<T, 1>(args, min(SIDE, count - first), to, me.lane == 0 ? C[0][0] : C[SIDE - 1][0],
-                                 lost_here, me);
+                const float c = me.lane == 0 ? C[0][0] : C[SIDE - 1][0];
+                if (me.warp == 0) steer_rows_again<T>(args, to, min(SIDE, count - first), c, lost_here, 1);
+                if (R == SIDE) return true;
                 to += SIDE * stride;
                 continue;
             }
@@ -312,6 +304,7 @@ __device__ __forceinline__ void steer_held(const steer_rows_args &args, const Ro
         }
         to += SIDE * stride;
     }
+    return false;
 }
 
 } // namespace
