@@ -73,9 +73,10 @@ __device__ __forceinline__ void few_dots(const many_state &s, const many_program
     }
 }
 
-/* Every warp of the rows solves for itself, a lane to a row and vector. */
-__device__ __forceinline__ void few_solve(float (&c)[FEW_ROWS][STEER_FEW_VECTORS], const many_state &s,
-                                          const many_program &program, const float *partial) {
+/* Every warp of the rows solves for itself: lane i FEW_ROOM + j has vector j in row i, and `lost` its bit where f32 cannot hold
+ * that. */
+__device__ __forceinline__ float few_solve(unsigned *lost, const many_state &s, const many_program &program,
+                                           const float *partial) {
     const lane_info me = few_who(s, 0);
     const int j = me.lane % FEW_ROOM;
     const bool mine = me.lane < FEW_ROWS * FEW_ROOM && j < program.entry.vectors;
@@ -84,11 +85,8 @@ __device__ __forceinline__ void few_solve(float (&c)[FEW_ROWS][STEER_FEW_VECTORS
         solve_lanes<1, 1, false>(C, p, no_norm, program.parts, me.lane - j, j);
     else if (mine)
         C[0][0] = entry_coefficient(p[0][0], program.entry);
-#pragma unroll
-    for (int i = 0; i < FEW_ROWS; i++)
-#pragma unroll
-        for (int k = 0; k < STEER_FEW_VECTORS; k++)
-            c[i][k] = __shfl_sync(0xffffffffu, C[0][0], i * FEW_ROOM + k);
+    *lost = __ballot_sync(0xffffffffu, is_lost(p[0][0], C[0][0]));
+    return C[0][0];
 }
 
 template <typename T, bool ALIGNED>
@@ -116,6 +114,13 @@ __device__ __forceinline__ void few_update(const many_state &s, const many_progr
     }
 }
 
+/* The same of a row whose dots or coefficients f32 cannot hold: its first warp does it. */
+template <typename T> __device__ __forceinline__ void few_again(const many_state &s, int row, float c) {
+    if ((int)threadIdx.x % min(s.args.team, (int)blockDim.x) >= 32) return;
+    const T *at = (const T *)s.args.hidden + (s.first + row) * s.args.hidden_stride;
+    steer_rows_again<T>(s.args, at, 1, c, ~0u, FEW_ROOM);
+}
+
 /* Teams of threads take some rows each. */
 template <typename T, bool ALIGNED>
 __device__ __forceinline__ void few_run(const many_state &s, const many_program &program) {
@@ -124,19 +129,28 @@ __device__ __forceinline__ void few_run(const many_state &s, const many_program 
     const int each = FEW_ROWS * FEW_ROOM * block_stride(few_who(s, 0));
     for (int base = team, turn = 0; base - team < s.rows; base += FEW_ROWS * teams, turn ^= 1) {
         float *partial = s.partial() + (turn * teams + team) * each; /* two in turn: one barrier is enough */
-        float c[FEW_ROWS][STEER_FEW_VECTORS] = {};
+        float solved = 0;
+        unsigned lost = 0;
         if (program.entry.vectors) {
             few_dots<T, ALIGNED>(s, program, base, teams, partial);
             __syncthreads();
-            few_solve(c, s, program, partial);
+            solved = few_solve(&lost, s, program, partial);
         }
 #pragma unroll
         for (int i = 0; i < FEW_ROWS; i++) {
+            const int row = base + i * teams;
             bool changes = program.entry.u != 0;
+            float c[STEER_FEW_VECTORS];
 #pragma unroll
-            for (int j = 0; j < STEER_FEW_VECTORS; j++) changes = changes || c[i][j] != 0;
-            if (base + i * teams < s.rows && changes)
-                few_update<T, ALIGNED>(s, program, base + i * teams, c[i]);
+            for (int j = 0; j < STEER_FEW_VECTORS; j++) {
+                c[j] = __shfl_sync(0xffffffffu, solved, i * FEW_ROOM + j);
+                changes = changes || c[j] != 0;
+            }
+            if (row >= s.rows) continue;
+            if (lost >> i * FEW_ROOM & (1u << FEW_ROOM) - 1)
+                few_again<T>(s, row, __shfl_sync(0xffffffffu, solved, i * FEW_ROOM + s.lane() % FEW_ROOM));
+            else if (changes)
+                few_update<T, ALIGNED>(s, program, row, c);
         }
     }
     __syncthreads(); /* shared memory is free again */

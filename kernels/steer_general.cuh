@@ -168,7 +168,7 @@ __device__ __forceinline__ void update(const general_state<T> &s, int from, int6
         }
 #pragma unroll
         for (int i = 0; i < R; i++)
-            if (entry.u || s.solved.changed[i])
+            if (s.solved.changed[i])
                 store_chunk<T, ALIGNED>((T *)s.args.hidden + (first + i) * s.args.hidden_stride, base,
                                         s.args.hidden_size, x[i]);
     }
@@ -202,13 +202,8 @@ __device__ __forceinline__ void steer_rows(general_state<T> &s, int from, int64_
     if (program.norm) find_norms<T, R, RESIDUAL>(s, from);
     __syncthreads();
     const auto index = [](int row, int j) { return j * R + row; };
-    solve_rows<1>(s.solved, entry, program, R, s.me, index, solve_dots{s.solved});
-    solve_lost(s.solved, program, R, s.args.hidden_size, s.me, index, [&](int row, int i) {
-        const float h = steer_to_f32(((const T *)s.args.hidden)[(first + row) * s.args.hidden_stride + i]);
-        if (!RESIDUAL) return h;
-        const T *r = (const T *)s.args.residual + (first + row) * s.args.residual_stride;
-        return __fadd_rn(h, steer_to_f32(r[i]));
-    });
+    solve_rows<1>(s.solved, entry, program, R, s.me, index, solve_dots{s.solved},
+                  [&](int row) { return steer_row_exactly<T>(s.args, first + row); });
     __syncthreads();
     update<T, R, ALIGNED>(s, from, first, entry, program);
     __syncthreads(); /* p, C and the stage are free again */

@@ -202,10 +202,11 @@ __device__ __forceinline__ void held_dots(const Rows &rows, const Vectors &vecto
 }
 
 /* What vectors are scaled by, from the sums in `partial`, where programs may have several. Every warp runs the operations
- * for itself, so that no barrier is needed after it: lane i ROOM + j has vector j in row i. */
+ * for itself, so that no barrier is needed after it: lane i ROOM + j has vector j in row i, and `lost` its bit where f32 cannot
+ * hold that. */
 template <int R, int ROOM>
-__device__ __forceinline__ float held_solve(const float *partial, const steer_entry &entry, const char *stage,
-                                            const lane_info &me) {
+__device__ __forceinline__ float held_solve(unsigned *lost, const float *partial, const steer_entry &entry,
+                                            const char *stage, const lane_info &me) {
     const int j = me.lane % ROOM;
     const bool mine = me.lane < R * ROOM && j < entry.vectors;
     float p[1][1] = {{mine ? block_get(partial, me.lane, me) : 0}}, C[1][1] = {}, no_norm[1] = {};
@@ -213,6 +214,7 @@ __device__ __forceinline__ float held_solve(const float *partial, const steer_en
         solve_lanes<1, 1, false>(C, p, no_norm, parts_of(entry_head(entry), stage), me.lane - j, j);
     else if (mine)
         C[0][0] = entry_coefficient(p[0][0], entry);
+    *lost = __ballot_sync(0xffffffffu, is_lost(p[0][0], C[0][0]));
     return C[0][0];
 }
 
@@ -237,20 +239,26 @@ __device__ __forceinline__ void held_update(float (&h)[SIDE][Vectors::N], int c,
     }
 }
 
-/* Steers `count` of R rows by one program and stores them to `to` and `stride` elements on; one that does not change keeps its
- * bits and saves the traffic. Every thread of the team takes part. */
+/* Steers `count` of R rows by one program and stores them from `to` on; one that does not change keeps its
+ * bits and saves the traffic. Every thread of the team takes part. True if some took another way. */
 template <typename T, int R, typename Rows, typename Vectors>
-__device__ __forceinline__ void steer_held(const Rows &rows, int count, T *to, int64_t stride,
+__device__ __forceinline__ bool steer_held(const steer_rows_args &args, const Rows &rows, int count, T *to,
                                            const steer_entry &entry, const Vectors &vectors,
                                            const column_span<T> &span, float *partial, const char *stage,
                                            const lane_info &me) {
     constexpr int NV = Vectors::NV, SLOTS = Vectors::SLOTS, ROOM = Vectors::ROOM, SIDE = abreast<R>,
                   N = Vectors::N;
+    const int64_t stride = args.hidden_stride;
     float solved = 0;
+    unsigned lost = 0;
     if (entry.vectors) {
         held_dots<T, R>(rows, vectors, span, partial, me);
         team_barrier<Vectors::TEAMS>(me);
-        if constexpr (NV > 1) solved = held_solve<R, ROOM>(partial, entry, stage, me);
+        if constexpr (NV > 1) solved = held_solve<R, ROOM>(&lost, partial, entry, stage, me);
+    }
+    if (NV > 1 && lost) {
+        if (me.warp == 0) steer_rows_again<T>(args, to, count, solved, lost, ROOM);
+        return true;
     }
     const unsigned any = NV > 1 ? __ballot_sync(0xffffffffu, solved != 0) : 0;
 #pragma unroll(Rows::TURNS)
@@ -270,6 +278,18 @@ __device__ __forceinline__ void steer_held(const Rows &rows, int count, T *to, i
             }
             changes[i] = (changes[i] || entry.u) && first + i < count;
         }
+        if constexpr (NV < 2) { /* a coefficient is not finite where its dot is not */
+            unsigned lost_here = 0;
+#pragma unroll
+            for (int i = 0; i < SIDE; i++) lost_here |= (unsigned)!is_finite(C[i][0]) << i;
+            if (lost_here) {
+                const float c = me.lane == 0 ? C[0][0] : C[SIDE - 1][0];
+                if (me.warp == 0) steer_rows_again<T>(args, to, min(SIDE, count - first), c, lost_here, 1);
+                if (R == SIDE) return true;
+                to += SIDE * stride;
+                continue;
+            }
+        }
 #pragma unroll
         for (int c = 0; c < Vectors::CHUNKS; c++) {
             float h[SIDE][N];
@@ -284,6 +304,7 @@ __device__ __forceinline__ void steer_held(const Rows &rows, int count, T *to, i
         }
         to += SIDE * stride;
     }
+    return false;
 }
 
 } // namespace

@@ -269,13 +269,12 @@ template <typename T, bool ALIGNED, int ROWS> struct many_target {
     T *row[ROWS];
     int left[ROWS]; /* columns from the lane's first on */
 
-    __device__ __forceinline__ many_target(const many_state &s, const many_program &program,
-                                           const int *changed) {
+    __device__ __forceinline__ many_target(const many_state &s, const int *changed) {
         const int base = s.column() + s.place() * 8;
 #pragma unroll
         for (int i = 0; i < ROWS; i++) {
             const int k = s.group() + i * 8;
-            const bool changes = k < s.rows && (program.entry.u || changed[k]);
+            const bool changes = k < s.rows && changed[k];
             row[i] = (T *)s.args.hidden + (s.first + (k < s.rows ? k : 0)) * s.args.hidden_stride + base;
             left[i] = changes ? s.args.hidden_size - base : 0;
         }
@@ -310,7 +309,7 @@ __device__ __forceinline__ void many_update(const many_state &s, const many_prog
     const int steps = s.steps(), ahead = min(s.args.slots, steps);
     const int groups = many_groups(program.vectors);
     const float4 first = ((const float4 *)s.solved().C)[s.lane()];
-    const many_target<T, ALIGNED, ROWS> target(s, program, s.solved().changed);
+    const many_target<T, ALIGNED, ROWS> target(s, s.solved().changed);
     const bool again = steps > ahead; /* copies are needed, of steps that the slots do not hold */
     if (again) slots.move_rows(1 - ahead);
     if (again) slots.move_vectors(1 - ahead);
@@ -345,7 +344,7 @@ __device__ __forceinline__ void many_update_chunks(const many_state &s, const ma
                                                    many_slots<T, ALIGNED, GROUPS> &slots) {
     constexpr int ROOM = GROUPS * STEER_MANY_GROUP;
     const int chunks = program.chunks, items = s.steps() * chunks, ahead = min(s.args.slots, items);
-    const many_target<T, ALIGNED, ROWS> target(s, program, s.solved().changed);
+    const many_target<T, ALIGNED, ROWS> target(s, s.solved().changed);
     int step = 0, chunk = 0; /* of what is copied next */
     slots.take_rows(s, s.args.hidden, s.args.hidden_stride);
     const auto copy = [&](char *slot) {
@@ -500,13 +499,8 @@ __device__ __forceinline__ void many_block(const steer_rows_args &args, bool who
         const auto dot = [&](int row, int j) {
             return program.chunks == 1 ? many_dot(s, row, j) : solve_dots{solved}(row, j);
         };
-        solve_rows<2>(solved, program.entry, program.parts, s.rows, me, many_index, dot);
-        solve_lost(solved, program.parts, s.rows, args.hidden_size, me, many_index, [&](int row, int i) {
-            const float h = steer_to_f32(((const T *)args.hidden)[(s.first + row) * args.hidden_stride + i]);
-            if (!args.residual) return h;
-            const T *r = (const T *)args.residual + (s.first + row) * args.residual_stride;
-            return __fadd_rn(h, steer_to_f32(r[i]));
-        });
+        solve_rows<2>(solved, program.entry, program.parts, s.rows, me, many_index, dot,
+                      [&](int row) { return steer_row_exactly<T>(args, s.first + row); });
         __syncthreads();
         if (program.chunks == 1)
             many_update<T, ALIGNED, GROUPS, ROWS>(s, program, slots);

@@ -161,6 +161,7 @@ __device__ __forceinline__ void pair_dots(const pair_run &run, pair_items<T, GRO
 }
 
 /* Each block solves its own rows, and tells the other. */
+template <typename T>
 __device__ __forceinline__ void pair_solve(const pair_run &run, const many_program &program) {
     const many_state &s = run.own();
     const solve_state solved = s.solved();
@@ -171,8 +172,8 @@ __device__ __forceinline__ void pair_solve(const pair_run &run, const many_progr
     for (int i = thread; i < s.rows * s.args.vectors; i += threads)
         solved.p[i] = __fadd_rn(solved.p[i], run.received()[i]);
     __syncthreads();
-    solve_rows<2>(solved, program.entry, program.parts, max(s.rows, 0), who(), many_index,
-                  solve_dots{solved});
+    solve_rows<2>(solved, program.entry, program.parts, max(s.rows, 0), who(), many_index, solve_dots{solved},
+                  [&](int row) { return steer_row_exactly<T>(s.args, s.first + row); });
     __syncthreads();
     float4 *const C = of_other((float4 *)run.C(1));
     for (int i = thread; i < many_groups(program.vectors) * 32; i += threads)
@@ -207,8 +208,8 @@ __device__ __forceinline__ void pair_update(const pair_run &run, const many_prog
                                             pair_items<T, GROUPS> &items) {
     const many_state &s = run.own();
     const int groups = many_groups(program.vectors);
-    const many_target<T, true, 2> targets[PAIR_TILES] = {{run.tile[0], program, run.changed(0)},
-                                                         {run.tile[1], program, run.changed(1)}};
+    const many_target<T, true, 2> targets[PAIR_TILES] = {{run.tile[0], run.changed(0)},
+                                                         {run.tile[1], run.changed(1)}};
 #pragma unroll 1
     for (int step = 0; step < s.steps(); step++) {
         float d[PAIR_TILES][2][4][4] = {};
@@ -275,7 +276,7 @@ __global__ void __launch_bounds__(STEER_MANY_THREADS, 1)
         copies_wait<0>();
         __syncwarp();
         pair_dots(rows, items);
-        pair_solve(rows, program);
+        pair_solve<T>(rows, program);
         pair_update(rows, program, items);
     };
     const auto turned = [&] {

@@ -2,13 +2,11 @@
 #ifndef STEER_KERNELS_STEER_SOLVE_CUH
 #define STEER_KERNELS_STEER_SOLVE_CUH
 
-#include "steer_common.cuh"
+#include "steer_exact.cuh"
 
 #ifdef STEER_ROWS_IMPLEMENTATION
 
 namespace {
-
-constexpr float LARGEST = 3.402823466e+38f; /* finite number */
 
 /* ---- Coefficients -------------------------------------------------------------------------------------------- */
 
@@ -31,7 +29,7 @@ __device__ __forceinline__ bool gate_open(const steer_op_image &op, float p, flo
 }
 
 /* Makes NaN of the square of a norm that was once `most` and now is too little of it, or too near an end of f32, to be
- * divided by; it stays NaN, and solve_lost begins anew. */
+ * divided by; it stays NaN, and the row is steered in f64. */
 __device__ __forceinline__ float held_norm2(float norm2, float most) {
     const bool held = norm2 > __fmul_rn(0x1p-6f, most) && norm2 > 0x1p-96f && norm2 <= LARGEST;
     return held ? norm2 : __uint_as_float(0x7fffffffu);
@@ -187,14 +185,14 @@ struct solve_state {
     float *p;     /* [rows][stride]: the dots with each vector; used up where there are many */
     float *C;     /* what each vector is scaled by, 0 at first */
     float *norm2; /* [rows], where the program has a cosine */
-    int *changed; /* [rows]: not 0 if some coefficient is not; with SOLVE_LOST where a norm is lost */
+    int *
+        changed; /* [rows]: not 0 if the update is to store the row; of those steered in f64 it has nothing to do */
     int stride;
 };
 
-enum { SOLVE_LOST = 2 };
-__device__ __forceinline__ int lost_flag(const program_parts &program, float norm2) {
-    return program.norm && norm2 != norm2 ? SOLVE_LOST : 0;
-}
+/* Whether f32 cannot hold a dot, as the operations left it, or what its vector is scaled by. A dot that once was not finite
+ * never is again. */
+__device__ __forceinline__ bool is_lost(float p, float C) { return !is_finite(p) || !is_finite(C); }
 
 /* Dots that are added up already. */
 struct solve_dots {
@@ -202,10 +200,14 @@ struct solve_dots {
     __device__ __forceinline__ float operator()(int row, int j) const { return s.p[row * s.stride + j]; }
 };
 
+/* Below, adds: there are folded adds too; exactly(row), for a whole warp: steers it in f64, which nobody has stored yet, or says
+ * that it is not finite. */
+
 /* Up to 32 WIDE vectors: a warp serves 32 / width rows at once, and ROWS of them in turn. */
-template <int ROWS, int WIDE, typename At, typename Dot>
+template <int ROWS, int WIDE, typename At, typename Dot, typename Exactly>
 __device__ __forceinline__ void solve_few_vectors(const solve_state &s, const program_parts &program,
-                                                  int rows, const lane_info &me, At index, Dot dot) {
+                                                  int rows, const lane_info &me, bool adds, At index, Dot dot,
+                                                  Exactly exactly) {
     const int n = program.vectors;
     const int shift = WIDE > 1 || n > 16 ? 5 : n > 1 ? 32 - __clz(n - 1) : 0;
     const int width = 1 << shift, together = 32 >> shift;
@@ -223,29 +225,35 @@ __device__ __forceinline__ void solve_few_vectors(const solve_state &s, const pr
 #pragma unroll
         for (int i = 0; i < ROWS; i++) {
             const int row = (first + (me.lane >> shift)) * ROWS + i;
-            bool changes = false;
+            bool changes = false, lost = program.norm && norm2[i] != norm2[i];
 #pragma unroll
             for (int w = 0; w < WIDE; w++) {
                 const bool mine = row < rows && j + 32 * w < n;
                 if (mine) s.C[index(row, j + 32 * w)] = C[i][w];
                 changes = changes || (mine && C[i][w] != 0);
+                lost = lost || (mine && is_lost(p[i][w], C[i][w]));
             }
-            const unsigned any = __ballot_sync(0xffffffffu, changes) >> at;
-            if (row < rows && j == 0)
-                s.changed[row] = ((any & (0xffffffffu >> (32 - width))) != 0) | lost_flag(program, norm2[i]);
+            const unsigned its = 0xffffffffu >> (32 - width); /* lanes of a row */
+            changes = adds || (__ballot_sync(0xffffffffu, changes) >> at & its) != 0;
+            const unsigned any = __ballot_sync(0xffffffffu, lost && row < rows);
+            for (int first_lane = 0; any && first_lane < 32; first_lane += width)
+                if (any >> first_lane & its && exactly((first + (first_lane >> shift)) * ROWS + i))
+                    changes = changes && at != first_lane;
+            if (row < rows && j == 0) s.changed[row] = changes;
         }
     }
 }
 
 /* Any number of vectors: the dots stay in shared memory, a warp serves a row. */
-template <typename At>
+template <typename At, typename Exactly>
 __device__ __forceinline__ void solve_many_vectors(const solve_state &s, const program_parts &program,
-                                                   int rows, const lane_info &me, At index) {
+                                                   int rows, const lane_info &me, bool adds, At index,
+                                                   Exactly exactly) {
     const int n = program.vectors;
     for (int row = me.warp; row < rows; row += me.warps) {
         float *p = s.p + row * s.stride;
         float norm2 = program.norm ? s.norm2[row] : 0, most = norm2;
-        bool changed = false;
+        bool changed = adds;
         for (int j = me.lane; j < n; j += 32) s.C[index(row, j)] = 0;
         __syncwarp();
         STEER_UNROLL_BAKED
@@ -265,112 +273,47 @@ __device__ __forceinline__ void solve_many_vectors(const solve_state &s, const p
             if (me.lane == 0) s.C[index(row, op.dot)] = __fadd_rn(s.C[index(row, op.dot)], c);
             __syncwarp();
         }
-        if (me.lane == 0) s.changed[row] = changed | lost_flag(program, norm2);
+        bool lost = program.norm && norm2 != norm2;
+        for (int j = me.lane; j < n; j += 32) lost = lost || is_lost(p[j], s.C[index(row, j)]);
+        if (__ballot_sync(0xffffffffu, lost) && exactly(row)) changed = false;
+        if (me.lane == 0) s.changed[row] = changed;
     }
-}
-
-/* ---- Rows whose norm is lost ----------------------------------------------------------------------------------- */
-
-__device__ __forceinline__ double warp_sum(double sum) {
-    for (int bits = 16; bits > 0; bits /= 2) sum = __dadd_rn(sum, __shfl_xor_sync(0xffffffffu, sum, bits));
-    return sum;
-}
-
-/* What m is scaled by, from P. */
-__device__ __forceinline__ double coefficient_exactly(const steer_op_image &op, double p) {
-    const double inv = __dadd_rn(op.inv, op.inv_rest), s = __fma_rn(inv, p, op.bias);
-    const double c = fmin(fmax(__fma_rn(op.gain, s, op.offset), __dadd_rn(op.lo, -s)), __dadd_rn(op.hi, -s));
-    return __dmul_rn(c, inv);
-}
-
-/* most: the square of the greatest norm so far. What is left of it but the rounding of what was taken away is nothing. */
-__device__ __forceinline__ bool gate_open_exactly(const steer_op_image &op, double p, double norm2,
-                                                  double most) {
-    double value = __fma_rn(op.gate_inv, p, op.gate_bias);
-    if (op.flags & STEER_OP_IMAGE_COSINE)
-        value = norm2 > __dmul_rn(0x1p-84, most) ? __ddiv_rn(value, __dsqrt_rn(norm2)) : 0;
-    return op.flags & STEER_OP_IMAGE_BELOW ? value < op.threshold : value > op.threshold;
-}
-
-/* The coefficients of one row by a warp, in f64 and from the row itself, as steer_exact.c says: before each operation the row
- * is what it was, look(row, i), and the vectors so far. C and p are the two halves of a coefficient. */
-template <typename At, typename Look>
-__device__ __noinline__ void solve_exactly(const solve_state &s, const program_parts &program, int row,
-                                           int size, int lane, At index, Look look) {
-    float *rest = s.p + row * s.stride;
-    bool finite = true, changes = false;
-    for (int i = lane; i < size; i += 32) finite = finite && fabsf(look(row, i)) <= LARGEST;
-    if (!__all_sync(0xffffffffu, finite)) return;
-    for (int j = lane; j < program.vectors; j += 32) s.C[index(row, j)] = rest[j] = 0;
-    __syncwarp();
-    double most = 0;
-    for (int k = 0; k < program.ops; k++) {
-        const steer_op_image op = program.op[k];
-        const float *m = (const float *)program.addresses[op.dot];
-        const float *g = (const float *)program.addresses[op.gate >= 0 ? op.gate : op.dot];
-        double dot = 0, gate = 0, norm2 = 0;
-        for (int i = lane; i < size; i += 32) {
-            double x = look(row, i);
-            for (int j = 0; j < program.updated; j++) {
-                const float c = s.C[index(row, j)];
-                if (c == 0) continue;
-                const double v = ((const float *)program.addresses[j])[i];
-                x = __fma_rn(rest[j], v, __fma_rn(c, v, x));
-            }
-            dot = __fma_rn(x, m[i], dot);
-            gate = __fma_rn(x, g[i], gate);
-            norm2 = __fma_rn(x, x, norm2);
-        }
-        dot = warp_sum(dot);
-        gate = warp_sum(gate);
-        norm2 = warp_sum(norm2);
-        most = fmax(most, norm2);
-        if (op.gate >= 0 && !gate_open_exactly(op, gate, norm2, most)) continue;
-        __syncwarp();
-        if (lane == 0) {
-            float *C = &s.C[index(row, op.dot)];
-            const double c =
-                __dadd_rn(coefficient_exactly(op, dot), __dadd_rn((double)*C, (double)rest[op.dot]));
-            *C = (float)c;
-            rest[op.dot] = (float)__dadd_rn(c, -(double)*C);
-        }
-        __syncwarp();
-    }
-    for (int j = lane; j < program.vectors; j += 32) changes = changes || s.C[index(row, j)] != 0;
-    changes = __ballot_sync(0xffffffffu, changes) != 0;
-    if (lane == 0) s.changed[row] = changes;
-}
-
-/* Solves the rows again of which solve_rows lost the norm; every thread of the block takes part. */
-template <typename At, typename Look>
-__device__ __forceinline__ void solve_lost(const solve_state &s, const program_parts &program, int rows,
-                                           int size, const lane_info &me, At index, Look look) {
-    if (!program.norm) return;
-    __syncthreads();
-    for (int row = me.warp; row < rows; row += me.warps)
-        if (s.changed[row] & SOLVE_LOST) solve_exactly(s, program, row, size, me.lane, index, look);
 }
 
 /* ---- All rows -------------------------------------------------------------------------------------------------- */
 
-/* Coefficients of rows of one program; every thread of the block takes part. */
-template <int ROWS, typename At, typename Dot>
+/* The one coefficient of up to 32 rows, whose program the entry states. */
+template <typename At, typename Dot, typename Exactly>
+__device__ __forceinline__ void solve_entry(const solve_state &s, const steer_entry &entry, int rows,
+                                            int lane, At index, Dot dot, Exactly exactly) {
+    const bool mine = lane < rows;
+    const float c = mine && entry.vectors ? entry_coefficient(dot(lane, 0), entry) : 0;
+    bool changes = c != 0 || entry.u;
+    const unsigned lost = __ballot_sync(0xffffffffu, !is_finite(c)); /* as it is where the dot is not */
+    for (int row = 0; lost >> row; row++)
+        if (lost >> row & 1 && exactly(row)) changes = changes && row != lane;
+    if (!mine) return;
+    s.C[index(lane, 0)] = c;
+    s.changed[lane] = changes;
+}
+
+/* Coefficients of rows of one program, and those steered whose coefficients f32 cannot hold; every thread of the block takes
+ * part. */
+template <int ROWS, typename At, typename Dot, typename Exactly>
 __device__ __forceinline__ void solve_rows(const solve_state &s, const steer_entry &entry,
                                            const program_parts &program, int rows, const lane_info &me,
-                                           At index, Dot dot) {
+                                           At index, Dot dot, Exactly exactly) {
+    const bool adds = entry.u != 0;
     if (!entry.image) {
-        if (me.thread >= rows) return;
-        const float c = entry.vectors ? entry_coefficient(dot(me.thread, 0), entry) : 0;
-        s.C[index(me.thread, 0)] = c;
-        s.changed[me.thread] = c != 0;
+        if (me.warp == 0) solve_entry(s, entry, rows, me.lane, index, dot, exactly);
     } else if (program.vectors <= 16) {
-        solve_few_vectors<1, 1>(s, program, rows, me, index, dot);
+        solve_few_vectors<1, 1>(s, program, rows, me, adds, index, dot, exactly);
     } else if (program.vectors <= 32) {
-        solve_few_vectors<ROWS, 1>(s, program, rows, me, index, dot);
+        solve_few_vectors<ROWS, 1>(s, program, rows, me, adds, index, dot, exactly);
     } else if (program.vectors <= 64) {
-        solve_few_vectors<ROWS, 2>(s, program, rows, me, index, dot);
+        solve_few_vectors<ROWS, 2>(s, program, rows, me, adds, index, dot, exactly);
     } else {
-        solve_many_vectors(s, program, rows, me, index);
+        solve_many_vectors(s, program, rows, me, adds, index, exactly);
     }
 }
 

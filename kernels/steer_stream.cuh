@@ -39,15 +39,17 @@ template <typename T, int ROWS, bool RESIDUAL> struct row_ring {
     }
 };
 
+/* Steers the block's rows from the `from`-th on, as a rule all of them: up to those that took another way, behind which nothing
+ * is kept in registers. How many are done. */
 template <typename T, int R, int NV, bool RESIDUAL, bool WIDE>
-__device__ __forceinline__ void stream_block(const steer_rows_args &args) {
+__device__ __forceinline__ int stream_rows(const steer_rows_args &args, int from) {
     typedef held_vectors<T, 16, NV, true> held;
     constexpr int ROOM = held::ROOM, ROWS = steer_stream_ring(NV), MORE = steer_vector_slots(NV);
     extern __shared__ __align__(16) float shared_words[];
     const lane_info me = WIDE ? who_of_long((int)threadIdx.x, 1) : who();
     const column_span<T> span(me, args.hidden_size);
-    const int64_t first = (int64_t)blockIdx.x * args.turns;
-    const int count = (int)min((int64_t)args.turns, args.rows - first);
+    const int64_t first = (int64_t)blockIdx.x * args.turns + from;
+    const int count = (int)min((int64_t)args.turns - from, args.rows - first);
     const int bytes = slot_bytes<T>(me, RESIDUAL);
     char *const slots = (char *)shared_words + ROWS * bytes;
     float *partial = (float *)(slots + MORE * me.threads * 64);
@@ -90,9 +92,12 @@ __device__ __forceinline__ void stream_block(const steer_rows_args &args) {
             const char *slot = ring.take();
             const slot_rows<T, RESIDUAL> now = {slot, R > 1 && rows > 1 ? (int)(ring.take() - slot) : 0,
                                                 bytes / 2};
-            if (steers)
-                steer_held<T, R>(now, rows, x, args.hidden_stride, entry, vectors, span,
-                                 partial + turn * partial_size, stage, me);
+            if (steers && steer_held<T, R>(args, now, rows, x, entry, vectors, span,
+                                           partial + turn * partial_size, stage, me)) {
+                copies_wait<0>();
+                __syncthreads(); /* shared memory is free again */
+                return from + row - run + rows;
+            }
             ring.fetch(span);
             if (R > 1 && rows > 1) ring.fetch(span);
             x += rows * args.hidden_stride;
@@ -100,6 +105,12 @@ __device__ __forceinline__ void stream_block(const steer_rows_args &args) {
             run -= rows;
         }
     }
+    return args.turns;
+}
+
+template <typename T, int R, int NV, bool RESIDUAL, bool WIDE>
+__device__ __forceinline__ void stream_block(const steer_rows_args &args) {
+    for (int done = 0; done < args.turns;) done = stream_rows<T, R, NV, RESIDUAL, WIDE>(args, done);
 }
 
 template <typename T, int R, int NV, bool RESIDUAL>

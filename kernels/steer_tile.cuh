@@ -70,16 +70,16 @@ template <int R> struct tile_rows {
     }
 };
 
-/* Steers a run of `count` rows from x and r on, where there are `there`. */
+/* Steers a run of `count` rows from x and r on, where there are `there`. True if some took another way. */
 template <typename T, int E, int R, bool RESIDUAL, typename Vectors>
-__device__ __forceinline__ void tile_run(const T *r, T *x, Vectors &vectors, int there, int count,
+__device__ __forceinline__ bool tile_run(const T *r, T *x, Vectors &vectors, int there, int count,
                                          const steer_entry &entry, const tile_memory &memory,
                                          const steer_rows_args &args, const column_span<T> &span,
                                          const lane_info &me) {
     constexpr int NV = Vectors::NV;
     vectors.load(entry, span);
     wait_for_previous();
-    if (!entry.u && !entry.vectors) return;
+    if (!entry.u && !entry.vectors) return false;
     if constexpr (R > 2 && Vectors::IN_SLOTS) {
         stage_copy(memory.stage, entry, me);
         const slot_rows<T, RESIDUAL> rows =
@@ -90,53 +90,85 @@ __device__ __forceinline__ void tile_run(const T *r, T *x, Vectors &vectors, int
             vectors.fill_slots(span);
         }
         copies_wait<0>();
-        steer_held<T, R>(rows, count, x, args.hidden_stride, entry, vectors, span, memory.partial,
-                         memory.stage, me);
+        return steer_held<T, R>(args, rows, count, x, entry, vectors, span, memory.partial, memory.stage, me);
     } else {
         register_rows<T, E, R, RESIDUAL> rows;
         rows.load(x, r, args, there, span);
         if (NV > 1) stage_image(memory.stage, entry, me); /* behind the rows: it waits for what it loads */
-        steer_held<T, R>(rows, count, x, args.hidden_stride, entry, vectors, span, memory.partial,
-                         memory.stage, me);
+        return steer_held<T, R>(args, rows, count, x, entry, vectors, span, memory.partial, memory.stage, me);
     }
 }
 
 /* ADDS: programs are folded adds alone, so that teams wait for nobody. WIDE: blocks are wide. */
+template <typename T, int NV, int PARTS, bool ADDS>
+__device__ __forceinline__ lane_info tile_who(const steer_rows_args &args) {
+    return NV > 1 || ADDS ? who_in_team(thread_now(), args.team)
+           : PARTS        ? who_of_long(thread_now(), PARTS)
+                          : who(thread_now());
+}
+
+/* Rows of the run that begins with the team's `at`-th. */
+template <int R>
+__device__ __forceinline__ int tile_run_length(const steer_rows_args &args, const tile_rows<R> &here) {
+    if (R == 1 || !args.table) return here.count;
+    return (int)min((uint32_t)here.count, load_row(args.table + here.first).run);
+}
+
+/* Steers that run; false if the team serves none behind it. */
 template <typename T, int E, int R, int NV, bool RESIDUAL, bool ADDS, bool WIDE>
-__device__ __forceinline__ void tile_block(const steer_rows_args &args) {
+__device__ __forceinline__ bool tile_serve(const steer_rows_args &args, int at, bool *again) {
     typedef held_vectors<T, E, NV, steer_tile_has_slots(R, NV) && steer_held_vectors(NV) < NV> held;
     extern __shared__ __align__(16) float partial[];
-    let_next_start();
     constexpr int PARTS = sizeof(T) > 2 ? 0 : E > 16 ? E / 16 : WIDE; /* of sums, a warp's */
-    for (int at = 0;;) {                                              /* as a rule once */
-        const lane_info me = NV > 1 || ADDS ? who_in_team(thread_now(), args.team)
-                             : PARTS        ? who_of_long(thread_now(), PARTS)
-                                            : who(thread_now());
+    const lane_info me = tile_who<T, NV, PARTS, ADDS>(args);
+    const tile_rows<R> here(args, me, at);
+    if (here.count == 0) return false;
+    float *mine = partial + me.team * (args.tile_bytes / (int)sizeof(float));
+    char *stage = (char *)(mine + R * held::ROOM * block_stride(me));
+    const column_span<T> span(me, args.hidden_size);
+    steer_entry entry = args.entry;
+    int count = here.count;
+    if (args.table) {
+        const steer_row record = load_row(args.table + here.first);
+        if (R > 1) count = (int)min((uint32_t)count, record.run);
+        entry = load_entry(record, args.layer);
+    }
+    if (ADDS) entry.vectors = 0;
+    T *x = (T *)args.hidden + here.first * args.hidden_stride + span.first;
+    const T *r =
+        RESIDUAL ? (const T *)args.residual + here.first * args.residual_stride + span.first : nullptr;
+    if (R != 2) know(x); /* two rows have no register to spare */
+    if (R != 2 && RESIDUAL) know(r);
+    held vectors;
+    *again = tile_run<T, E, R, RESIDUAL>(r, x, vectors, here.count, count, entry,
+                                         {mine, stage, stage + args.stage_bytes}, args, span, me);
+    return *again || here.are_more(args, me, count);
+}
+
+/* Serves the runs behind the first of a tile one after the other. By itself: what it keeps in registers would cost those that never
+ * come here. */
+template <typename T, int E, int R, int NV, bool RESIDUAL, bool ADDS, bool WIDE>
+__device__ __noinline__ void tile_others(const steer_rows_args &args) {
+    typedef held_vectors<T, E, NV, steer_tile_has_slots(R, NV) && steer_held_vectors(NV) < NV> held;
+    constexpr int PARTS = sizeof(T) > 2 ? 0 : E > 16 ? E / 16 : WIDE;
+    for (int at = 0;;) {
+        const lane_info me = tile_who<T, NV, PARTS, ADDS>(args);
         const tile_rows<R> here(args, me, at);
-        if (here.count == 0) return;
-        float *mine = partial + me.team * (args.tile_bytes / (int)sizeof(float));
-        char *stage = (char *)(mine + R * held::ROOM * block_stride(me));
-        const column_span<T> span(me, args.hidden_size);
-        steer_entry entry = args.entry;
-        int count = here.count;
-        if (args.table) {
-            const steer_row record = load_row(args.table + here.first);
-            if (R > 1) count = (int)min((uint32_t)count, record.run);
-            entry = load_entry(record, args.layer);
-        }
-        if (ADDS) entry.vectors = 0;
-        T *x = (T *)args.hidden + here.first * args.hidden_stride + span.first;
-        const T *r =
-            RESIDUAL ? (const T *)args.residual + here.first * args.residual_stride + span.first : nullptr;
-        if (R != 2) know(x); /* two rows have no register to spare */
-        if (R != 2 && RESIDUAL) know(r);
-        held vectors;
-        tile_run<T, E, R, RESIDUAL>(r, x, vectors, here.count, count, entry,
-                                    {mine, stage, stage + args.stage_bytes}, args, span, me);
-        if (!here.are_more(args, me, count)) return;
+        const int count = tile_run_length<R>(args, here);
+        if (here.count == 0 || !here.are_more(args, me, count)) return;
         at += count;
         if (!ADDS) team_barrier<held::TEAMS>(me); /* these rows are done with shared memory */
+        bool again;
+        tile_serve<T, E, R, NV, RESIDUAL, ADDS, WIDE>(args, at, &again);
     }
+}
+
+template <typename T, int E, int R, int NV, bool RESIDUAL, bool ADDS, bool WIDE>
+__device__ __forceinline__ void tile_block(const steer_rows_args &args) {
+    let_next_start();
+    bool again;
+    if (tile_serve<T, E, R, NV, RESIDUAL, ADDS, WIDE>(args, 0, &again) && R > 1)
+        tile_others<T, E, R, NV, RESIDUAL, ADDS, WIDE>(args);
 }
 
 template <typename T, int E, int R, int NV, bool RESIDUAL, bool ADDS>

@@ -129,28 +129,111 @@ describe("a cosine gate", function()
     end)
 end)
 
+-- A layer of `count` operations on vectors of their own, each of which takes half of an element away, and then `last`,
+-- whose vector is all ones; what it makes of a row, in f64.
+local function long_layer(n, count, size, last)
+    local ops = {}
+    for i = 1, count do ops[i] = steer.cap(unit(n, i + 1), { max = size / 2 }) end
+    for _, op in ipairs(last.ops) do ops[#ops + 1] = op end
+    return steer.spec { [0] = ops }, function(row)
+        local x, sum = {}, 0
+        for i = 1, n do x[i] = i > 1 and i <= count + 1 and math.min(row[i], size / 2) or row[i] end
+        for i = 1, n do sum = sum + x[i] end
+        local c = last.change(sum / math.sqrt(n))
+        for i = 1, n do x[i] = x[i] + c / math.sqrt(n) end
+        return x
+    end
+end
+
+-- What the last operations do to the dot with ones / sqrt(n), which may be beyond f32, or a norm that they take away.
+local function beyond(n, size)
+    local function cap(options)
+        local function change(s) return math.min(options.max, s) - s end
+        return { ops = { steer.cap(ones(n), options) }, change = change }
+    end
+    local gate = { vector = ones(n), above = 0.5, cosine = true } -- stays closed
+    local lost = { ops = { steer.ablate(ones(n)), steer.add(unit(n, 1), size / 4, { when = gate }) },
+        change = function(s) return -s end }
+    local added = { ops = { steer.add(ones(n), size / 64), steer.ablate(ones(n), 0.25) },
+        change = function(s) return (s + size / 64 * math.sqrt(n)) / 4 - s end }
+    return size > 1e30 and { cap { max = size }, added, lost, cap { max = size, min = -1 } } or { lost }
+end
+
 describe("a dot", function()
-    it("may be beyond f32", function()
-        if H.device ~= "cpu" then return end -- kernels do not hold such rows
-        local n = 64
-        for _, dtype in ipairs { "f32", "bf16" } do
-            for _, size in ipairs { 1e25, 3e37, 3e38 } do
-                for _, layer in ipairs {
-                    { steer.cap(ones(n), { max = size }) }, { steer.cap(ones(n), { max = size, min = -1 }) },
-                    { steer.add(unit(n, 1), 1), steer.cap(ones(n), { max = size }) },
-                    { steer.ablate(ones(n), size / (math.sqrt(n) * T.full({ 1 }, size, H.on(dtype)):item())) },
-                } do
-                    local h, residual = T.full({ 3, n }, size, H.on(dtype)), T.full({ 3, n }, size / 2, H.on(dtype))
-                    local e = steer.engine { hidden = n, dtype = dtype, device = H.device }
-                    local plan = e:plan { { spec = steer.spec { [0] = layer }, tokens = 3 } }
-                    plan:apply(0, h)
-                    local delta = residual:clone()
-                    plan:apply(0, delta, { residual = residual })
-                    for _, x in ipairs { h, delta + residual } do
-                        for _, at in ipairs { 1, 2, n } do
-                            H.near(x:get(3, at), size / math.sqrt(n), size * 0.01, "size " .. size)
+    local function numbers(h, n)
+        local list = {}
+        for i = 1, n do list[i] = h:get(1, i) end
+        return list
+    end
+
+    it("may be beyond f32, in every batch with the same bits", function()
+        local function check(dtype, n, size, count, last)
+            local what = ("%s, hidden %d, size %g, %d before"):format(dtype, n, size, count)
+            local spec, oracle = long_layer(n, count, size, last)
+            local other = steer.spec { [0] = { steer.add(unit(n, 1), 1), steer.ablate(unit(n, 2)) } }
+            local e = steer.engine { hidden = n, dtype = dtype, device = H.device }
+            local function rows(of) return T.full({ of, n }, size, H.on(dtype)) end
+            local alone = rows(1)
+            local want = oracle(numbers(alone, n))
+            e:plan({ { spec = spec, tokens = 1 } }):apply(0, alone)
+            local got, error_of = H.bytes(alone), size * math.max(1e-5, 2 * H.unit(dtype))
+            H.near_lists(numbers(alone, n), want, setmetatable({}, { __index = function() return error_of end }), what)
+            local function same(plan, of, from, to, residual, note)
+                local h = rows(of)
+                plan:apply(0, h, residual and { residual = T.zeros({ of, n }, H.on(dtype)) } or nil)
+                for row = from, to, math.max(1, to - from) do
+                    assert(got == H.bytes(h:narrow(1, row, 1)), what .. ": row " .. row .. note)
+                end
+            end
+            for _, path in ipairs { "mixed", "loop" } do
+                same(e:plan({ { spec = spec, tokens = 1 } }, { path = path }), 1, 1, 1, false, " " .. path)
+            end
+            for _, residual in ipairs { false, true } do
+                local note = residual and " with a residual" or ""
+                for _, of in ipairs(thin and { count < 9 and 5 or 33 } or { 5, 40 }) do
+                    same(e:plan { { spec = spec, tokens = of } }, of, 1, of, residual, " of a uniform batch" .. note)
+                    local mixed = { { tokens = 1 }, { spec = other, tokens = 1 }, { spec = spec, tokens = of - 2 } }
+                    same(e:plan(mixed), of, 3, of, residual, " of a mixed batch" .. note)
+                end
+            end
+            -- The sum of both is steered, and what is added goes to the delta.
+            local delta, residual = T.full({ 3, n }, size / 2, H.on(dtype)), T.full({ 3, n }, size / 2, H.on(dtype))
+            e:plan({ { spec = spec, tokens = 3 } }):apply(0, delta, { residual = residual })
+            for i = 1, n do
+                H.near(delta:get(3, i) + residual:get(3, i), want[i], 2 * error_of, what .. ": with a residual")
+            end
+        end
+        local counts = thin and { 0, 4, 9, 70 }
+            or { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 20, 31, 40, 64, 70 }
+        local turn = 0
+        for _, dtype in ipairs(H.floats) do
+            for _, count in ipairs(counts) do
+                turn = turn + 1
+                for _, n in ipairs(thin and { turn % 3 > 0 and 96 or 99 } or { 96, 99 }) do
+                    local sizes = thin and { 3e38 } or { 3e37, 3e38 }
+                    for _, size in ipairs(dtype == "f16" and { 1024 } or sizes) do
+                        local kinds = beyond(n, size)
+                        for i, last in ipairs(kinds) do
+                            if not thin or i == turn % #kinds + 1 then check(dtype, n, size, count, last) end
                         end
                     end
+                end
+            end
+        end
+    end)
+
+    it("leaves a row that is not finite to its fate", function()
+        local n = 96
+        for _, dtype in ipairs(H.floats) do
+            for _, count in ipairs(thin and { 0, 3 } or { 0, 3, 20 }) do
+                for _, x in ipairs { 1 / 0, 0 / 0 } do
+                    local h = T.full({ 3, n }, 1, H.on(dtype))
+                    h:select(1, 2):fill_(x)
+                    local e = steer.engine { hidden = n, dtype = dtype, device = H.device }
+                    local spec = long_layer(n, count, 2, { ops = { steer.ablate(ones(n)) } })
+                    e:plan({ { spec = spec, tokens = 3 } }):apply(0, h)
+                    assert(h:get(2, n) ~= h:get(2, n) or math.abs(h:get(2, n)) == 1 / 0)
+                    for _, row in ipairs { 1, 3 } do H.near(h:get(row, n), 0, 0.01, "beside it") end
                 end
             end
         end
