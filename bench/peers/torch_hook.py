@@ -25,7 +25,11 @@ class OpDesc(ct.Structure):
     _fields_ = [("struct_size", ct.c_uint32), ("kind", ct.c_int), ("vector", ct.c_void_p), ("scale", ct.c_double),
                 ("min", ct.c_double), ("max", ct.c_double), ("normalize", ct.c_int32), ("gate", ct.c_int),
                 ("gate_vector", ct.c_void_p), ("gate_threshold", ct.c_double), ("gate_cosine", ct.c_int32),
-                ("reserved", ct.c_int32), ("where", ct.c_void_p), ("exclude", ct.c_void_p)]
+                ("side", ct.c_int32), ("where", ct.c_void_p), ("exclude", ct.c_void_p), ("write", ct.c_void_p),
+                ("matrix", ct.c_void_p), ("bias", ct.c_void_p), ("target", ct.c_double), ("degrees", ct.c_double),
+                ("threshold", ct.c_double), ("activation", ct.c_int), ("point_count", ct.c_int32),
+                ("points", ct.c_void_p), ("condition_count", ct.c_int32), ("note", ct.c_int32),
+                ("truth", ct.c_uint64), ("conditions", ct.c_void_p)]
 
 
 class EngineDesc(ct.Structure):

@@ -231,7 +231,7 @@ end
 
 -- Measures cases on the prompts of a part.
 local function run_part(grid, part, cases, how)
-    local view = setmetatable({ prompts = { unpack(grid.prompts, part.first, part.last) }, before = part.first - 1 },
+    local view = setmetatable({ prompts = walk.slice(grid.prompts, part.first, part.last), before = part.first - 1 },
         { __index = grid })
     local all_at_once = #grid.parts == 1
     local own = grid.kept or begin(view, how.count, how.each, part.room)
@@ -290,7 +290,7 @@ end
 local function batch_of(case, cases, count)
     local from = 1
     while key_of(cases[from]) ~= key_of(case) do from = from + 1 end
-    return { unpack(cases, from, math.min(#cases, from + count - 1)) }
+    return walk.slice(cases, from, math.min(#cases, from + count - 1))
 end
 
 --- Measures a case of a sweep, and those after it in the same batch, whose results it remembers.

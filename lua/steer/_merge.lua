@@ -8,7 +8,7 @@ local M = {}
 local OP = "merge"
 
 local function sorted(list)
-    local out = { unpack(list) }
+    local out = require("steer._walk").slice(list)
     table.sort(out)
     return table.concat(out, " ")
 end

@@ -258,9 +258,10 @@ function Session:logits(id)
     return tensors.own()
 end
 
---- Counts the rows of a sequence that operations of its spec selected (conditions by `when` are not counted).
--- @treturn table { [layer] = rows }, and under "embed" a number and under "attention" a table like it where there are
--- some
+--- Counts the rows of a sequence that operations of its spec selected or, where one of them has a `when`, those of
+-- them that changed.
+-- @treturn table { [layer] = rows }, layers without such rows left out, and under "embed" a number and under
+-- "attention" a table like it where there are some
 function Session:steered(id)
     local handle, layers = use_id(self, "session_steered", id), self.model.layers
     local counts = ffi.new("int64_t[?]", 3 * layers)

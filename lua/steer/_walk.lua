@@ -29,6 +29,13 @@ function M.is_list(t, n)
     return count == n
 end
 
+--- Copies entries `from` to `to` (default: all) of a list, however long it is: unpack() has room for some 8000.
+function M.slice(list, from, to)
+    local out = {}
+    for i = from or 1, to or #list do out[#out + 1] = list[i] end
+    return out
+end
+
 jit.off(M.first)
 jit.off(M.is_list)
 jit.off(M.keys)

@@ -18,6 +18,9 @@ local raise = require("steer._error").raise
 local M = {}
 
 local COMBINED, NOTED = { all = true, any = true, none = true }, { noted = "string" }
+local KNOWN = { -- of a condition, whatever it is; what goes together is asked for after that
+    vector = true, above = true, below = true, cosine = true, noted = true, all = true, any = true, none = true,
+}
 local MOST = tonumber(C.STEER_MAX_CONDITIONS)
 
 -- The key by which a condition combines others, nil for a comparison.
@@ -37,6 +40,7 @@ end
 function M.take(op, when, depth)
     if when == nil then return nil end
     check.type(op, "when", when, "table", "a condition such as {vector = g, above = 0.5}")
+    options.check(op, when, KNOWN, "when")
     local key = combination(op, when)
     if (depth or 0) > 16 then raise("invalid_argument", op, "when: conditions within conditions too deep") end
     if when.noted ~= nil and not key then

@@ -87,7 +87,7 @@ end
 local function without_end(lm, ids, finish)
     if finish ~= "stop" or #ids == 0 then return ids end
     for _, eos in ipairs(lm.eos) do
-        if ids[#ids] == eos then return { unpack(ids, 1, #ids - 1) } end
+        if ids[#ids] == eos then return walk.slice(ids, 1, #ids - 1) end
     end
     return ids
 end
@@ -120,7 +120,7 @@ end
 
 -- An answer so far stands behind the prompt and is no part of it.
 local function append_response(passed, response)
-    local ids, n = { unpack(passed.tokens) }, #passed.tokens
+    local ids, n = walk.slice(passed.tokens), #passed.tokens
     for k, id in ipairs(response) do ids[n + k] = id end
     passed.tokens, passed.prompt_tokens = ids, n
 end

@@ -61,8 +61,8 @@ end
 local function axes_text(found)
     local words = {}
     for i, name in ipairs(found.axes) do
-        local values = { unpack(found.values[name]) }
-        local sorted = results.sort { unpack(values) }
+        local values = walk.slice(found.values[name])
+        local sorted = results.sort(walk.slice(values))
         if #values > 4 and type(sorted[1]) == "number" and type(sorted[#sorted]) == "number" then
             words[i] = ("%s, %d values from %s to %s"):format(name, #values, results.text(sorted[1]),
                 results.text(sorted[#sorted]))

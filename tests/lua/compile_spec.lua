@@ -32,8 +32,8 @@ local function engine(opts)
     return steer.engine(opts)
 end
 
-local _, problem = pcall(engine, { hidden = 16 })
-local MISSING = type(problem) == "table" and problem.message
+local made, problem = pcall(engine, { hidden = 16 })
+local MISSING = not made and problem.message
 
 describe("mode default without a compiler", function()
     after_each(restore)

@@ -80,7 +80,7 @@ describe("bench/model.lua", function()
             if entry.wall then assert.are.equal(entry.wall.n, #entry.wall.samples) end
         end
         assert.are.same({
-            open = 1, stream = 1, ["b 1, context 16"] = 4, ["b 4, context 16"] = 4, ["b 1, context 48"] = 1,
+            open = 1, stream = 1, ["b 1, context 16"] = 5, ["b 4, context 16"] = 5, ["b 1, context 48"] = 1,
             ["b 4, context 48"] = 1, prefill = 3, load = 1,
         }, found)
         studies.says(page, { "3.08M parameters", "| tiny | step, 4 sequences, context 48 | ",

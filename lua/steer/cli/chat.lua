@@ -20,6 +20,7 @@ and keeps what there is; Ctrl-D leaves; Alt-Enter begins a new line. A line that
   /compare                       the last answer again, steered and not, side by side
   /undo                          forgets the last turn; /reset forgets all
   /save FILE                     writes the conversation as JSON
+  /quit                          leaves, as Ctrl-D does
   /help                          this list
 
 Steering holds for the whole conversation: what comes next is as if it had been there from the start.
@@ -115,7 +116,7 @@ function Chat:answer(turn, seed)
     local result = results and results[1] or { text = turn.text or "", tokens = {}, finish = "interrupted" }
     if not turn.ids then show(result.text:sub(written + 1)) end -- what Ctrl-C held back
     write "\n"
-    local ids = { unpack(turn.ids or {}) }
+    local ids = require("steer._walk").slice(turn.ids or {})
     for _, id in ipairs(result.tokens) do ids[#ids + 1] = id end
     turn.ids, turn.text, turn.finish = ids, result.text, result.finish
     self:note_end(turn, request)
@@ -246,6 +247,9 @@ function commands.save(self, path)
     write(path .. "\n")
 end
 
+function commands.quit(self) self.over = true end
+commands.exit, commands.q = commands.quit, commands.quit -- what people try
+
 function commands.help() write(M.usage:match "A line that.-\n\n(.-)\n\n" .. "\n") end
 
 -- A line of input; errors of the library are said and end nothing.
@@ -293,7 +297,9 @@ local function reader()
             local list = {}
             local word = before:match "^/(%w*)$"
             if word then
-                for _, name in ipairs { "compare", "continue", "help", "off", "reset", "save", "steer", "undo" } do
+                for _, name in ipairs {
+                    "compare", "continue", "help", "off", "quit", "reset", "save", "steer", "undo",
+                } do
                     if name:sub(1, #word) == word then list[#list + 1] = name end
                 end
                 return word, list
@@ -330,6 +336,7 @@ local function work(given)
     for line in next_line do
         c.C.steer_interrupt_clear()
         if line:find "%S" then chat:input(line) end
+        if chat.over then return end
         if chat.interrupted and not terminal.is_terminal(0) then
             raise("interrupted", "chat", "stopped by Ctrl-C")
         end

@@ -69,6 +69,10 @@ vector  tensor   what the hidden state h is compared with
 above   number   acts where h·vector is greater
 below   number   acts where h·vector is less
 cosine  boolean  compares the cosine of h and vector instead of h·vector
+noted   text     in place of these: holds where the operation steer.note of that name did
+all     list     of conditions that all hold
+any     list     of conditions of which one holds
+none    list     of conditions of which none holds
 ]],
     text = [[
 prompt    text    that is continued or read
