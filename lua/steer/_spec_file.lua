@@ -185,7 +185,7 @@ function M.make(path, tensors, metadata, spec)
         layers[record.layer] = layers[record.layer] or {}
         table.insert(layers[record.layer], op)
     end
-    return checked(path, "", spec.make_spec, layers)
+    return checked(path, "", spec.spec, layers)
 end
 
 return M

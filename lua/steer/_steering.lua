@@ -125,7 +125,7 @@ function M.spec(lm, given)
         end
         layers[layer] = { specs.add(vector, given.scale) }
     end
-    return checked(lm, given, specs.make_spec(layers))
+    return checked(lm, given, specs.spec(layers))
 end
 
 return M

@@ -23,7 +23,6 @@ local options = require "steer._options"
 local scope = require "steer._scope"
 local tensors = require "steer._tensor"
 local walk = require "steer._walk"
-local warn = require "steer._warn"
 
 local C = c.C
 local raise = error_object.raise
@@ -463,8 +462,11 @@ local function is_generation_only(layers, by_layer)
     return true
 end
 
---- Makes a spec as M.spec does, for other modules.
-function M.make_spec(layers)
+--- Makes an immutable spec: for each layer (from 0) the operations on it, in order.
+-- @tparam table layers { [layer] = { operation, ... }, ... }; empty steers nothing. A list without [layer] = is layers
+-- 1 to n, as everywhere in Lua
+-- @return a spec; invalid_argument names layer and operation, shape_mismatch if the vectors differ in length
+function M.spec(layers)
     local class = getmetatable(layers)
     if type(layers) ~= "table" or class == op_metatable or class == Spec then
         local given = class == op_metatable and "an operation" or class == Spec and "a spec" or check.describe(layers)
@@ -486,30 +488,6 @@ function M.make_spec(layers)
         length = check_lengths { layer = handle, attention = attention, embed = embed },
         generation_only = count > 0 and is_generation_only(sorted, by_layer),
     }, Spec)
-end
-
-local named_layers = false -- whether some spec of this process had other layers than those of a list
-
--- To Lua { {op} } and { [1] = {op} } are one table, which is layer 1; who writes the first one mostly means layer 0.
-local function warn_of_list(spec)
-    local n = #spec.sorted
-    if n == 0 or named_layers then return end
-    if spec.sorted[1] ~= 1 or spec.sorted[n] ~= n then
-        named_layers = true
-        return
-    end
-    warn.once("list of layers", "a spec for layer%s: if it was written as a list, steer.spec{ {op} }, write "
-        .. "steer.spec{ [layer] = {op} }; layers count from 0", n == 1 and " 1" or "s 1 to " .. n)
-end
-
---- Makes an immutable spec: for each layer (from 0) the operations on it, in order.
--- @tparam table layers { [layer] = { operation, ... }, ... }; empty steers nothing. A list without [layer] = is layers
--- 1 to n, as everywhere in Lua, and is warned of once
--- @return a spec; invalid_argument names layer and operation, shape_mismatch if the vectors differ in length
-function M.spec(layers)
-    local made = M.make_spec(layers)
-    warn_of_list(made)
-    return made
 end
 
 local function alive(self, op)
@@ -558,7 +536,7 @@ function Spec:scaled(by)
         layers[layer] = {}
         for i, op in ipairs(self.by_layer[layer]) do layers[layer][i] = scaled_op(layer, op, by) end
     end
-    return M.make_spec(layers)
+    return M.spec(layers)
 end
 
 --- Gives the library's specs by site, for sessions of models.

@@ -33,16 +33,6 @@ local function add(where) return steer.add({ 1, 1 }, 1, { where = where }) end
 local function rows(n) return T.zeros({ n, 2 }, { device = "cpu" }) end
 
 describe("a warning", function()
-    it("says once that a list without layers is layers from 1, unless other specs have others", function()
-        local start = 'local steer = require "steer" local op = steer.add { 1, 2 } '
-        local list = files.script(start .. "steer.spec { { op } } steer.spec { { op }, { op } }")
-        assert.equal(1, count(list, "write steer.spec{ %[layer%] = {op} }"))
-        assert.truthy(list:find("a spec for layer 1: if", 1, true))
-        assert.truthy(files.script(start .. "steer.spec { { op }, { op } }"):find("layers 1 to 2: if", 1, true))
-        assert.equal("", files.script(start .. "for layer = 0, 2 do steer.spec { [layer] = { op } } end"))
-        assert.equal("", files.script(start .. "steer.spec { [2] = { op } } steer.spec { [1] = { op } } steer.spec {}"))
-    end)
-
     it("says once that a spec of generated tokens has a request without a phase", function()
         local spec = steer.spec { [0] = { add { generation = "all" }, add { generation_positions = { 0 } } } }
         local text = said(function()

@@ -183,7 +183,7 @@ local function make_spec(path, records, opts, spec)
         layers[record.layer] = layers[record.layer] or {}
         table.insert(layers[record.layer], op)
     end
-    return of_file(path, "", spec.make_spec, layers)
+    return of_file(path, "", spec.spec, layers)
 end
 
 -- What the spec says of where it comes from.
