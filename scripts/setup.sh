@@ -83,7 +83,7 @@ configure_and_build() {
         [ "$cuda" != ON ] || die "STEER_CUDA=ON, but no CUDA compiler was found: put nvcc on PATH or set CUDA_HOME"
         say "CUDA compiler not found: building the CPU runtime"
     else
-        say "CUDA compiler found: building the CPU runtime and the CUDA module"
+        say "CUDA compiler found: building the CPU runtime and the CUDA module (minutes; STEER_CUDA=OFF goes without it; $log has the output)"
     fi
     mkdir -p "$build"
     local configure=(cmake -S "$root" -B "$build" -DSTEER_CUDA="$cuda" -DSTEER_BUILD_TESTS="$1"

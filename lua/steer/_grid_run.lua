@@ -271,6 +271,7 @@ end
 local function measure(grid, cases, how)
     local ok, all = pcall(run_parts, grid, cases, how)
     if not ok and require("steer._error").is_interrupt(all) then error(all, 0) end
+    if not ok and all == nil then all = "an error without a message" end
     if ok or #cases == 1 then
         for i, case in ipairs(cases) do
             grid.known[key_of(case)] = { metrics = ok and all[i], err = not ok and all or nil }

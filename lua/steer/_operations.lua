@@ -30,6 +30,10 @@ function M.to_vector(op, name, value)
     if type(value) == "table" and getmetatable(value) then
         raise("invalid_argument", op, "%s: expected %s, got %s", name, expected, check.describe(value))
     end
+    if type(value) == "table" and (tensors.is(value[0]) or tensors.is(value[1])) then
+        raise("invalid_argument", op, "%s: expected %s, got a table of tensors; of directions by layer take one, as in "
+            .. "directions[5]", name, expected)
+    end
     local n = check.list(op, name, value, expected)
     if n == 0 then raise("invalid_argument", op, "%s: the list is empty", name) end
     for i = 1, n do check.number(op, name .. "[" .. i .. "]", value[i]) end

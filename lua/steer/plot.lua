@@ -115,6 +115,8 @@ end
 -- @tparam[opt] colours true or 256 for colours, 24 for those of 24 bits
 function Chart:text(columns, rows, colours)
     check_self("chart_text", self)
+    if columns ~= nil then check.number("chart_text", "columns", columns) end
+    if rows ~= nil then check.number("chart_text", "rows", rows) end
     return M.terminal(self.chart, columns, rows, colours)
 end
 

@@ -75,6 +75,9 @@ static int read_vectors(steer_vectors *out, steer_tensor *tensor, int32_t least,
                         const char *name) {
     const int several = tensor && tensor->view.ndim == 2 && most > 1;
     const int64_t count = several ? tensor->view.shape[0] : 1;
+    if (count != least && least == most)
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "%s: %lld vector%s, expected %d", name, (long long)count,
+                          count == 1 ? "" : "s", least);
     if (count < least || count > most)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "%s: %lld vectors, expected %d to %d", name,
                           (long long)count, least, most);

@@ -174,7 +174,7 @@ static void test_refused(void) {
     FAILS(STEER_OP_MAP, (desc.vector = VECTOR(1, 0)), bad, "points: 0");
     FAILS(STEER_OP_MAP, (desc.vector = VECTOR(1, 0), desc.points = descending, desc.point_count = 2), bad,
           "ascending");
-    FAILS(STEER_OP_ROTATE, (desc.vector = VECTOR(1, 0)), bad, "rotate: vector: 1 vectors, expected 2 to 2");
+    FAILS(STEER_OP_ROTATE, (desc.vector = VECTOR(1, 0)), bad, "rotate: vector: 1 vector, expected 2");
     FAILS(STEER_OP_ROTATE, (desc.vector = MATRIX(2, 1, 0, -3, 0), desc.degrees = 3), bad, "in the span");
     FAILS(STEER_OP_TURN, (desc.vector = VECTOR(1, 0), desc.degrees = 181), bad, "degrees: 181");
     FAILS(STEER_OP_TURN, (desc.vector = VECTOR(1, 0), desc.write = VECTOR(1, 0)), bad, "turn: write");
