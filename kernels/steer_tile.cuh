@@ -99,7 +99,6 @@ __device__ __forceinline__ bool tile_run(const T *r, T *x, Vectors &vectors, int
     }
 }
 
-/* ADDS: programs are folded adds alone, so that teams wait for nobody. WIDE: blocks are wide. */
 template <typename T, int NV, int PARTS, bool ADDS>
 __device__ __forceinline__ lane_info tile_who(const steer_rows_args &args) {
     return NV > 1 || ADDS ? who_in_team(thread_now(), args.team)
@@ -114,7 +113,8 @@ __device__ __forceinline__ int tile_run_length(const steer_rows_args &args, cons
     return (int)min((uint32_t)here.count, load_row(args.table + here.first).run);
 }
 
-/* Steers that run; false if the team serves none behind it. */
+/* Steers that run; false if the team serves none behind it. ADDS: programs are folded adds alone, so that teams wait for nobody. WIDE:
+ * blocks are wide. again: some rows took another way. */
 template <typename T, int E, int R, int NV, bool RESIDUAL, bool ADDS, bool WIDE>
 __device__ __forceinline__ bool tile_serve(const steer_rows_args &args, int at, bool *again) {
     typedef held_vectors<T, E, NV, steer_tile_has_slots(R, NV) && steer_held_vectors(NV) < NV> held;

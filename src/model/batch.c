@@ -145,6 +145,8 @@ static void write_outputs(steer_session *session, steer_sequence *sequence, int6
         at->output[n] = (int32_t)(row + i);
         at->output_slot[n] = chosen ? sequence->slot : -1;
         at->target[n] = output_target(sequence, position);
+        session->chooses |= chosen;
+        session->judges |= at->target[n] >= 0;
         at->how[n] = sequence->how;
         at->how[n].draw += sequence->count - sequence->given;
     }
@@ -263,6 +265,7 @@ int steer_session_batch(steer_session *session) {
             session->generating &= only_generates(session->slot[s]);
     steer_session_lay_out(session, session->generating);
     session->rows = session->outputs = 0;
+    session->chooses = session->judges = 0;
     for (int32_t s = 0; s < session->slots; s++) {
         steer_sequence *sequence = session->slot[s];
         session->at_host.first[s] = (int32_t)session->rows;

@@ -74,14 +74,11 @@ int steer_fired_plan(steer_session *session) {
     return STEER_OK;
 }
 
-int steer_fired_watches(const steer_session *session, int32_t layer, steer_site site) {
-    return session->fired.before && session->fired.place[site * session->model->layers + layer] >= 0;
-}
-
 int steer_fired_mark(steer_session *session, int32_t layer, steer_site site, int after) {
-    if (!steer_fired_watches(session, layer, site)) return STEER_OK;
     const steer_model *model = session->model;
+    if (!session->fired.before) return STEER_OK;
     const int64_t rows = session->shape.rows, place = session->fired.place[site * model->layers + layer];
+    if (place < 0) return STEER_OK;
     const steer_changed args = {.rows = rows,
                                 .hidden = model->hidden,
                                 .dtype = model->dtype,

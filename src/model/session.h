@@ -151,6 +151,7 @@ struct steer_session {
     } memory[10]; /* of the device */
     int32_t memory_count;
     int64_t rows, outputs; /* of this step */
+    int chooses, judges;   /* among its outputs are tokens to choose, and targets to judge */
     int64_t steps, rows_done;
     steer_twins twins;
     steer_fired fired;
@@ -230,7 +231,6 @@ void steer_twin_follow(steer_session *session);
 int steer_fired_prepare(steer_session *session, steer_spec *const *specs);
 void steer_fired_free(steer_session *session);
 int steer_fired_plan(steer_session *session);
-int steer_fired_watches(const steer_session *session, int32_t layer, steer_site site);
 /* Before a layer's operations, and after them. */
 int steer_fired_mark(steer_session *session, int32_t layer, steer_site site, int after);
 /* Waits for the step and adds to what its sequences count as steered. */

@@ -85,24 +85,13 @@ static int forward(steer_session *session) {
     return steer_forward(session->model, &session->scratch, &step);
 }
 
-/* Whether the step's outputs have tokens to choose, and targets to judge. */
-static void find_wishes(const steer_session *session, int *choose, int *judge) {
-    *choose = *judge = 0;
-    for (int64_t i = 0; i < session->outputs; i++) {
-        *choose |= session->at_host.output_slot[i] >= 0;
-        *judge |= session->at_host.target[i] >= 0;
-    }
-}
-
 /* Chooses tokens and takes log probabilities. */
 static int judge_outputs(steer_session *session) {
     const steer_model *model = session->model;
     const steer_step_arrays *at = &session->at_device;
     const int64_t count = session->shape.outputs;
     float *logprobs = (float *)session->results_device + count;
-    int choose, judge;
-    find_wishes(session, &choose, &judge);
-    if (judge) {
+    if (session->judges) {
         const steer_logprob args = {.count = count,
                                     .vocab = model->vocab,
                                     .logits = session->scratch.logits,
@@ -110,7 +99,7 @@ static int judge_outputs(steer_session *session) {
                                     .out = logprobs + count};
         STEER_TRY(model->ops->logprob(model->device->state, &args));
     }
-    if (!choose) return STEER_OK;
+    if (!session->chooses) return STEER_OK;
     const steer_sample args = {.count = count,
                                .vocab = model->vocab,
                                .logits = session->scratch.logits,
@@ -133,9 +122,7 @@ int steer_session_issue(steer_session *session) {
 /* Brings what was chosen and judged to the host. */
 static int fetch_results(steer_session *session) {
     const steer_device *device = session->model->device;
-    int choose, judge;
-    find_wishes(session, &choose, &judge);
-    const size_t parts = judge ? 3 : choose ? 2 : 0;
+    const size_t parts = session->judges ? 3 : session->chooses ? 2 : 0;
     return device->backend->download(device->state, session->results, session->results_device,
                                      parts * (size_t)session->shape.outputs * 4);
 }

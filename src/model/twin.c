@@ -89,15 +89,13 @@ int steer_twin_judge(steer_session *session) {
     const steer_twins *twins = &session->twins;
     void *device = model->device->state;
     const size_t bytes = (size_t)session->outputs * 4;
-    int choose = 0;
     if (!twins->live) return STEER_OK;
-    for (int64_t n = 0; n < session->outputs; n++) choose |= session->at_host.output_slot[n] >= 0;
     const steer_divergence args = {.count = session->outputs,
                                    .vocab = model->vocab,
                                    .logits = session->scratch.logits,
                                    .twin = session->at_device.twin,
                                    .target = session->at_device.target,
-                                   .chosen = choose ? session->results_device : NULL,
+                                   .chosen = session->chooses ? session->results_device : NULL,
                                    .kl = twins->kl_device,
                                    .logprob = twins->logprob_device,
                                    .top = twins->likeliest_device};

@@ -1,5 +1,6 @@
 --- steer compare: verdicts, matching, formats, exit status and bad input.
 local files = require "files"
+local helper = require "helper"
 local steer = require "steer"
 local sweeps = require "sweeps"
 
@@ -26,9 +27,7 @@ local function verdict(old, new, opts)
     return row.verdict, row.reason
 end
 
-local function assert_found(text, pattern)
-    assert(text:find(pattern), ("expected %q in:\n%s"):format(pattern, text))
-end
+local assert_found = helper.found
 
 describe("steer.compare", function()
     teardown(files.done)

@@ -43,6 +43,15 @@ function M.fails(code, fragment, fn, ...)
     return err
 end
 
+--- Asserts that a Lua pattern is, or is not, in a text.
+function M.found(text, pattern)
+    assert(text:find(pattern), ("expected %q in:\n%s"):format(pattern, text))
+end
+function M.absent(text, pattern)
+    local at = text:find(pattern)
+    assert(not at, ("unexpected %q at: %s"):format(pattern, text:sub(at or 1, (at or 1) + 200)))
+end
+
 -- ---- Rounding ------------------------------------------------------------------------------------------------------
 
 -- Significant bits and least exponent (of frexp) of the float dtypes; largest finite value.

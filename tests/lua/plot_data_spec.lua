@@ -1,18 +1,13 @@
 --- steer.plot of data: what it takes, each kind of chart in the script, the terminal and as a picture, and bad input.
 local files = require "files"
 local gnuplot = require "steer._gnuplot"
+local helper = require "helper"
 local steer = require "steer"
 
 local has_gnuplot = gnuplot.exists()
 local T = steer.tensor
 
-local function assert_found(text, pattern)
-    assert(text:find(pattern), ("expected %q in:\n%s"):format(pattern, text))
-end
-
-local function assert_absent(text, pattern)
-    assert(not text:find(pattern), ("%q is not to be in:\n%s"):format(pattern, text))
-end
+local assert_found, assert_absent = helper.found, helper.absent
 
 local function drawing(name, test)
     if has_gnuplot then it(name, test) else pending(name .. " (gnuplot is missing)") end

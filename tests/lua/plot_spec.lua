@@ -1,6 +1,7 @@
 --- steer plot: the pictures with data and script beside them, axes, groups, heatmaps, the terminal and bad input.
 local files = require "files"
 local gnuplot = require "steer._gnuplot"
+local helper = require "helper"
 local steer = require "steer"
 local sweeps = require "sweeps"
 
@@ -25,13 +26,7 @@ local function grid(name)
     return sweeps.write(name, { "hidden", "path", "requests" }, lines)
 end
 
-local function assert_found(text, pattern)
-    assert(text:find(pattern), ("expected %q in:\n%s"):format(pattern, text))
-end
-
-local function assert_absent(text, pattern)
-    assert(not text:find(pattern), ("%q is not to be in:\n%s"):format(pattern, text))
-end
+local assert_found, assert_absent = helper.found, helper.absent
 
 -- Runs a test where gnuplot is there, else reports it as pending.
 local function drawing(name, test)

@@ -1,19 +1,13 @@
 --- steer report: one page that holds everything, escapes what it shows and loads nothing.
 local files = require "files"
 local gnuplot = require "steer._gnuplot"
+local helper = require "helper"
 local steer = require "steer"
 local sweeps = require "sweeps"
 
 local samples, ok = sweeps.samples, sweeps.ok
 
-local function assert_found(text, pattern)
-    assert(text:find(pattern), ("expected %q in:\n%s"):format(pattern, text))
-end
-
-local function assert_absent(text, pattern)
-    local at = text:find(pattern)
-    assert(not at, ("unexpected %q at: %s"):format(pattern, text:sub(at or 1, (at or 1) + 200)))
-end
+local assert_found, assert_absent = helper.found, helper.absent
 
 -- hidden x path with a skipped and a failed case.
 local function grid(name)
