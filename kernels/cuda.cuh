@@ -143,6 +143,7 @@ int steer_cuda_upload(void *device, void *dst, const void *src, size_t bytes);
 int steer_cuda_pinned_allocate(void *device, void **out, size_t bytes);
 void steer_cuda_pinned_release(void *device, void *data);
 int steer_cuda_send(void *device, void *dst, const void *src, size_t bytes);
+int steer_cuda_receive(void *device, void *dst, const void *src, size_t bytes, void *event);
 int steer_cuda_download(void *device, void *dst, const void *src, size_t bytes);
 /* elementwise.cu */
 int steer_cuda_copy(void *device, const steer_view *dst, const steer_view *src);
@@ -186,6 +187,8 @@ int steer_cuda_reference(void *device, void *data, size_t bytes, steer_dtype dty
 int steer_cuda_event_create(void *device, void **out);
 void steer_cuda_event_release(void *device, void *event);
 int steer_cuda_event_record(void *device, void *event);
+int steer_cuda_event_wait(void *device, void *event);
+int steer_cuda_event_order(void *device, void *event);
 int steer_cuda_event_elapsed(void *device, double *seconds, void *start, void *stop);
 int steer_cuda_graph_begin(void *device);
 int steer_cuda_graph_end(void *device, void **out, int32_t *nodes);

@@ -106,6 +106,19 @@ int steer_cuda_event_record(void *handle, void *event) {
     return STEER_OK;
 }
 
+int steer_cuda_event_wait(void *handle, void *event) {
+    STEER_CUDA_CHECK(steer_cuda_enter(static_cast<steer_cuda_device *>(handle)));
+    STEER_CUDA_TRY(cudaEventSynchronize(static_cast<cudaEvent_t>(event)));
+    return STEER_OK;
+}
+
+int steer_cuda_event_order(void *handle, void *event) {
+    auto *device = static_cast<steer_cuda_device *>(handle);
+    STEER_CUDA_CHECK(steer_cuda_enter(device));
+    STEER_CUDA_TRY(cudaStreamWaitEvent(steer_cuda_stream(device), static_cast<cudaEvent_t>(event), 0));
+    return STEER_OK;
+}
+
 int steer_cuda_event_elapsed(void *handle, double *seconds, void *start, void *stop) {
     float ms;
     STEER_CUDA_CHECK(steer_cuda_enter(static_cast<steer_cuda_device *>(handle)));

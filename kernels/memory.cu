@@ -143,6 +143,16 @@ int steer_cuda_send(void *handle, void *dst, const void *src, size_t bytes) {
     return STEER_OK;
 }
 
+int steer_cuda_receive(void *handle, void *dst, const void *src, size_t bytes, void *event) {
+    auto *device = static_cast<steer_cuda_device *>(handle);
+    STEER_CUDA_CHECK(steer_cuda_enter(device));
+    STEER_CUDA_CHECK(steer_cuda_refuse_capture(device, "copying to the host"));
+    cudaStream_t stream = steer_cuda_stream(device);
+    STEER_CUDA_TRY(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, stream));
+    STEER_CUDA_TRY(cudaEventRecord(static_cast<cudaEvent_t>(event), stream));
+    return STEER_OK;
+}
+
 int steer_cuda_download(void *handle, void *dst, const void *src, size_t bytes) {
     auto *device = static_cast<steer_cuda_device *>(handle);
     if (bytes == 0) return STEER_OK;

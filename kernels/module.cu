@@ -46,6 +46,9 @@ steer_backend_entry(const steer_host *host) {
     backend.pinned_allocate = steer_cuda_pinned_allocate;
     backend.pinned_release = steer_cuda_pinned_release;
     backend.send = steer_cuda_send;
+    backend.receive = steer_cuda_receive;
+    backend.event_wait = steer_cuda_event_wait;
+    backend.event_order = steer_cuda_event_order;
     backend.download = steer_cuda_download;
     backend.synchronize = steer_cuda_synchronize;
     backend.set_stream = steer_cuda_set_stream;

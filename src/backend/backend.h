@@ -16,7 +16,7 @@
 extern "C" {
 #endif
 
-enum { STEER_BACKEND_ABI = 12 };
+enum { STEER_BACKEND_ABI = 13 };
 
 /* Where the elements of a tensor are. Strides in elements, 0 for a broadcast dimension. */
 typedef struct steer_view {
@@ -76,6 +76,10 @@ typedef struct steer_shape {
 typedef struct steer_host {
     uint32_t abi;
     int (*fail)(int code, const char *file, int line, const char *format, ...);
+    /* What was found out once and holds for later processes: bytes of a known size under a key, in the disk cache. get: 1 if it is
+     * there; put: what cannot be stored is found out again. */
+    int (*cache_get)(void *out, size_t size, const void *key, size_t key_size);
+    void (*cache_put)(const void *data, size_t size, const void *key, size_t key_size);
 } steer_host;
 
 /* `device` below is what open() made. Entries marked (optional) may be NULL: UNSUPPORTED. */
@@ -99,6 +103,11 @@ typedef struct steer_backend {
     int (*pinned_allocate)(void *device, void **out, size_t bytes);
     void (*pinned_release)(void *device, void *data);
     int (*send)(void *device, void *dst, const void *src, size_t bytes);
+    /* (optional, together) A copy to such memory, after all work so far, and the event that it is there; the host waits for an event,
+     * or the current stream does. */
+    int (*receive)(void *device, void *dst, const void *src, size_t bytes, void *event);
+    int (*event_wait)(void *device, void *event);
+    int (*event_order)(void *device, void *event);
     int (*download)(void *device, void *dst, const void *src, size_t bytes); /* waits */
     int (*synchronize)(void *device);
     int (*set_stream)(void *device, void *stream); /* (optional) */

@@ -171,6 +171,7 @@ int steer_session_admit(steer_session *session) {
 void steer_session_retire(steer_session *session, steer_sequence *sequence) {
     if (sequence->slot >= 0) session->slot[sequence->slot] = NULL;
     sequence->slot = -1;
+    steer_ahead_leave(session, sequence);
     steer_kv_give_back(&session->kv, sequence->promised);
     sequence->promised = 0;
     if (sequence->hold && sequence->state > STEER_SEQUENCE_RUNNING) return;

@@ -11,6 +11,11 @@ static int is_before_choice(const steer_sequence *sequence, int64_t position) {
     return position + 1 == sequence->count && sequence->count < sequence->given + sequence->max_tokens;
 }
 
+/* 1 if the last token that it may generate is chosen, or being chosen. */
+static int is_full(const steer_sequence *sequence) {
+    return sequence->max_tokens > 0 && sequence->count == sequence->given + sequence->max_tokens;
+}
+
 /* A sequence or its twin: the one that is behind. */
 static steer_sequence *behind_of(steer_sequence *sequence) {
     steer_sequence *twin = sequence->twin;
@@ -105,7 +110,7 @@ static void choose_chunks(steer_session *session) {
     for (int pass = 0; pass < 2; pass++) {
         for (int32_t i = 0; i < session->all_count && rows > 0; i++) {
             steer_sequence *sequence = session->all[i];
-            if (!sequence || sequence->slot < 0 || sequence->leader) continue;
+            if (!sequence || sequence->slot < 0 || sequence->leader || is_full(sequence)) continue;
             if ((left_of(sequence) > 1) != pass || starts_elsewhere(session, sequence)) continue;
             if (!sequence->twin) {
                 choose_chunk(session, sequence, rows, outputs);
@@ -259,10 +264,11 @@ static void set_shape(steer_session *session) {
 int steer_session_batch(steer_session *session) {
     choose_start(session);
     choose_chunks(session);
-    session->generating = !session->no_graphs && session->start < 0;
+    session->only_generates = session->start < 0;
     for (int32_t s = 0; s < session->slots; s++)
         if (session->slot[s] && session->slot[s]->chunk)
-            session->generating &= only_generates(session->slot[s]);
+            session->only_generates &= only_generates(session->slot[s]);
+    session->generating = session->only_generates && !session->no_graphs;
     steer_session_lay_out(session, session->generating);
     session->rows = session->outputs = 0;
     session->chooses = session->judges = 0;

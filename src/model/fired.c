@@ -108,8 +108,9 @@ static void count_site(steer_session *session, int site) {
     const steer_batch *batch = &session->plans[site]->batch;
     for (int32_t i = 0; i < batch->segment_count; i++) {
         const steer_segment *segment = &batch->segments[i];
-        if (!segment->compiled) continue;
-        int64_t *steered = session->request_of[segment->request]->steered + (int64_t)site * layers;
+        steer_sequence *sequence = session->request_of[segment->request];
+        if (!segment->compiled || !sequence) continue;
+        int64_t *steered = sequence->steered + (int64_t)site * layers;
         for (int32_t layer = 0; layer < layers; layer++) {
             const steer_program *program = steer_compiled_program(segment->compiled, layer);
             if (program)

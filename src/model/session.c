@@ -96,6 +96,7 @@ void steer_session_release(steer_session *session) {
     for (int site = 0; site < STEER_SITE_COUNT; site++) steer_plan_release(session->plans[site]);
     steer_twin_free(session);
     steer_fired_free(session);
+    steer_ahead_free(session);
     steer_engine_release(session->engine);
     steer_tensor_release(session->x);
     for (int32_t i = 0; i < session->memory_count; i++)
@@ -156,6 +157,7 @@ static int build(steer_session *session, const steer_session_desc *desc) {
                                    outputs_of(model, desc, rows),
                                    (int64_t)session->blocks_stride * STEER_KV_BLOCK));
     STEER_TRY(make_arrays(session));
+    STEER_TRY(steer_ahead_create(session));
     const int64_t shape[2] = {rows, model->hidden};
     STEER_TRY(steer_tensor_adopt(&session->x, model->device, model->dtype, 2, shape, NULL, session->scratch.x,
                                  NULL, NULL));

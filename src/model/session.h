@@ -104,6 +104,18 @@ typedef struct steer_fired {
     uint8_t *flags_device;
 } steer_fired;
 
+/* Results of a step that only generates, and the event that they are there: [2, shape.outputs] tokens and log probabilities. */
+typedef struct steer_arrival {
+    void *results, *event;
+} steer_arrival;
+
+/* A sequence whose next token is being chosen, and which output it is. */
+typedef struct steer_awaited {
+    steer_sequence *sequence;
+    int64_t output;
+} steer_awaited;
+
+enum { STEER_TOKEN_CHOSEN = -1 }; /* a token that the device has chosen and the host does not know yet */
 enum { STEER_STEP_CAPTURES = 8 }; /* captures that one step can serve */
 
 struct steer_session {
@@ -125,16 +137,17 @@ struct steer_session {
     steer_planned
         *planned[STEER_SITE_COUNT]; /* [2 * slots] the batch of the plan, if planned_count is not -1 */
     int32_t planned_count[STEER_SITE_COUNT];
-    steer_request *requests; /* [2 * slots] of this step */
-    steer_sequence **request_of;
+    steer_request *requests;     /* [2 * slots] of this step */
+    steer_sequence **request_of; /* NULL: it has left since the step was issued */
     int32_t request_count;
     int64_t *wide_ids; /* [rows] ids of this step for plans */
 
     void *host, *device;
     steer_step_arrays at_host, at_device;
     steer_step_shape shape;
-    int generating; /* each row of this step is a sequence's last token, of which the next one is chosen and nothing else is wanted */
-    int32_t start;  /* -1; or the layer after which the rows of this step begin */
+    int only_generates; /* each row of this step is a sequence's last token, of which the next one is chosen and nothing else is wanted */
+    int generating;     /* and it is a graph */
+    int32_t start;      /* -1; or the layer after which the rows of this step begin */
     steer_capture *origin;                        /* from states in this capture */
     steer_capture *captures[STEER_STEP_CAPTURES]; /* of this step */
     int32_t capture_count;
@@ -156,6 +169,11 @@ struct steer_session {
     steer_twins twins;
     steer_fired fired;
 
+    int ahead;                 /* the step of these arrays is issued and belongs to the next call */
+    steer_arrival arrivals[2]; /* in turn */
+    int32_t arrival;           /* of this step, -1: its results are fetched */
+    steer_awaited *awaited;    /* [slots], NULL: no step is issued ahead */
+
     int no_graphs, reproducible;
     steer_step_graph **graphs; /* [graph_count] */
     char *live_layers;         /* [STEER_SITE_COUNT * layers] of this step, while its graph is looked for */
@@ -174,6 +192,22 @@ void steer_sequence_free(steer_sequence *sequence);
 int steer_session_only_adds(steer_session *session, int32_t layer, steer_site site);
 /* Launches a step of session->shape, whose arrays are on the device; waits for nothing. */
 int steer_session_issue(steer_session *session);
+
+/* ahead.c: what lets a step be issued before the results of the one before are known. */
+int steer_ahead_create(steer_session *session);
+void steer_ahead_free(steer_session *session);
+/* Has the results of the step that was issued come by themselves, if it only generates. */
+int steer_ahead_receive(steer_session *session);
+int steer_ahead_wait(const steer_session *session, int32_t arrival);
+/* Makes the step that was issued ahead the one of this call. */
+int steer_ahead_enter(steer_session *session);
+/* Whether the next step can be issued before the results of this one are known. */
+int steer_ahead_can(const steer_session *session);
+/* Lets sequences of this step have the tokens that are being chosen, whose outputs go to `awaited`: how many; and takes them back. */
+int32_t steer_ahead_assume(steer_session *session);
+void steer_ahead_forget(steer_session *session, int32_t count);
+/* Has the step that is ahead do without a sequence. */
+void steer_ahead_leave(steer_session *session, const steer_sequence *sequence);
 
 /* graph.c: issues a step that generates as a graph, if a step like it came before. */
 int steer_session_replay(steer_session *session);

@@ -1,4 +1,5 @@
 /* step.c: a step of a session: admit, batch, plan, forward, choose tokens, note what came of it. */
+#include "core/interrupt.h"
 #include "model/session.h"
 #include "tensor/tensor.h"
 
@@ -119,9 +120,14 @@ int steer_session_issue(steer_session *session) {
     return judge_outputs(session);
 }
 
+static const void *results_of(const steer_session *session) {
+    return session->arrival < 0 ? session->results : session->arrivals[session->arrival].results;
+}
+
 /* Brings what was chosen and judged to the host. */
 static int fetch_results(steer_session *session) {
     const steer_device *device = session->model->device;
+    if (session->arrival >= 0) return steer_ahead_wait(session, session->arrival);
     const size_t parts = session->judges ? 3 : session->chooses ? 2 : 0;
     return device->backend->download(device->state, session->results, session->results_device,
                                      parts * (size_t)session->shape.outputs * 4);
@@ -187,10 +193,11 @@ static int is_end(const steer_session *session, const steer_sequence *sequence, 
     return 0;
 }
 
-static void note_chosen(const steer_session *session, steer_sequence *sequence) {
-    const int64_t n = sequence->output + sequence->outputs - 1;
-    const int32_t token = ((const int32_t *)session->results)[n];
-    const float logprob = ((const float *)session->results)[session->shape.outputs + n];
+/* A token and its log probability as the step's sampling left them, of `outputs`. */
+static void note_chosen(const steer_session *session, steer_sequence *sequence, const void *results,
+                        int64_t outputs, int64_t n) {
+    const int32_t token = ((const int32_t *)results)[n];
+    const float logprob = ((const float *)results)[outputs + n];
     const int64_t at = sequence->count - sequence->given;
     if (!isfinite(logprob)) {
         sequence->state = STEER_SEQUENCE_FAILED;
@@ -219,13 +226,14 @@ static void note_issued(steer_session *session, steer_sequence *sequence) {
 
 static void note_results(steer_session *session, steer_sequence *sequence) {
     const int64_t start = sequence->computed - sequence->outputs;
-    const float *judged = (const float *)session->results + 2 * session->shape.outputs;
+    const float *judged = (const float *)results_of(session) + 2 * session->shape.outputs;
     for (int64_t i = 0; i < sequence->outputs; i++)
         if (session->at_host.target[sequence->output + i] >= 0)
             sequence->given_logprobs[start + i + 1 - sequence->logprobs_from] = judged[sequence->output + i];
     if (sequence->twin) steer_twin_note(session, sequence);
     if (sequence->outputs && session->at_host.output_slot[sequence->output + sequence->outputs - 1] >= 0)
-        note_chosen(session, sequence);
+        note_chosen(session, sequence, results_of(session), session->shape.outputs,
+                    sequence->output + sequence->outputs - 1);
     else if (sequence->computed == steer_sequence_end(sequence) && sequence->max_tokens == 0)
         sequence->state = STEER_SEQUENCE_LENGTH;
     if (sequence->state != STEER_SEQUENCE_RUNNING) steer_session_retire(session, sequence);
@@ -244,21 +252,61 @@ static int32_t count_open(const steer_session *session) {
     return open;
 }
 
-static int run(steer_session *session) {
+/* Chooses the rows of a step and plans them; session->rows is 0 if nothing runs. */
+static int prepare(steer_session *session) {
+    STEER_TRY(steer_session_admit(session));
+    return steer_session_batch(session);
+}
+
+/* Has the device run what was prepared. */
+static int launch(steer_session *session) {
     const steer_device *device = session->model->device;
     const steer_step_arrays *at = &session->at_host;
     const size_t groups = (size_t)session->capture_count * (size_t)session->scratch.rows * sizeof *at->group;
+    STEER_TRY(steer_session_plan(session));
     STEER_TRY(device->backend->upload(device->state, session->device, session->host,
                                       (size_t)(at->end - (char *)session->host) + groups));
     STEER_TRY(session->generating ? steer_session_replay(session) : steer_session_issue(session));
+    return steer_ahead_receive(session);
+}
+
+/* Issues the next step if it only generates too. */
+static int launch_ahead(steer_session *session) {
+    STEER_TRY(prepare(session));
+    if (session->rows == 0 || !session->only_generates) return STEER_OK;
+    STEER_TRY(launch(session));
+    session->ahead = 1;
+    return STEER_OK;
+}
+
+/* What goes wrong with the next step is said by the call that it belongs to, which tries again. */
+static int note_ahead(steer_session *session) {
+    const int32_t arrival = session->arrival, count = steer_ahead_assume(session);
+    const int64_t outputs = session->shape.outputs;
+    if (launch_ahead(session) == STEER_E_INTERRUPTED) steer_interrupt_raise();
+    steer_ahead_forget(session, count);
+    STEER_TRY(steer_ahead_wait(session, arrival));
+    for (int32_t i = 0; i < count; i++) {
+        steer_sequence *sequence = session->awaited[i].sequence;
+        note_chosen(session, sequence, session->arrivals[arrival].results, outputs,
+                    session->awaited[i].output);
+        if (sequence->state != STEER_SEQUENCE_RUNNING) steer_session_retire(session, sequence);
+    }
+    return STEER_OK;
+}
+
+/* Waits for the step that was launched and notes what came of it. */
+static int finish(steer_session *session) {
     for (int32_t s = 0; s < session->slots; s++)
         if (session->slot[s] && session->slot[s]->chunk) STEER_TRY(keep_logits(session, session->slot[s]));
     for_each(session, note_issued);
     session->steps++;
     session->rows_done += session->rows;
     STEER_TRY(steer_twin_judge(session));
-    STEER_TRY(fetch_results(session));
+    const int goes_ahead = steer_ahead_can(session);
+    if (!goes_ahead) STEER_TRY(fetch_results(session));
     STEER_TRY(steer_fired_count(session));
+    if (goes_ahead) return note_ahead(session);
     for_each(session, note_results);
     steer_twin_follow(session);
     return STEER_OK;
@@ -268,14 +316,17 @@ int steer_session_step(int32_t *running, steer_session *session) {
     STEER_ENTER("session_step");
     STEER_REQUIRE(running);
     STEER_REQUIRE(session);
-    STEER_TRY(steer_session_admit(session));
-    STEER_TRY(steer_session_batch(session));
-    if (session->rows > 0) {
-        STEER_TRY(steer_session_plan(session));
-        STEER_TRY(run(session));
+    int64_t rows = session->rows;
+    if (session->ahead) {
+        STEER_TRY(steer_ahead_enter(session));
+    } else {
+        STEER_TRY(prepare(session));
+        rows = session->rows;
+        if (rows > 0) STEER_TRY(launch(session));
     }
+    if (rows > 0) STEER_TRY(finish(session));
     *running = count_open(session);
-    if (session->rows == 0 && *running > 0)
+    if (rows == 0 && *running > 0)
         return STEER_FAIL(
             STEER_E_OUT_OF_MEMORY,
             "session: %d sequences wait and none runs: of %d blocks of the cache %d are free, the "

@@ -185,6 +185,10 @@ static int matches(const selector *s, const steer_request *request, int64_t row)
                                           : matches_generation(s, position - request->prompt_tokens);
 }
 
+int steer_scope_reads_ids(const steer_scope *scope) {
+    return scope->where.token_ids.count > 0 || scope->exclude.token_ids.count > 0;
+}
+
 int steer_scope_selects(const steer_scope *scope, const steer_request *request, int64_t row) {
     if (!scope->where.empty && !matches(&scope->where, request, row)) return 0;
     return scope->exclude.empty || !matches(&scope->exclude, request, row);

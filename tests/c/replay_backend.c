@@ -151,20 +151,31 @@ static void graph_release(void *device, void *graph) {
 
 /* ---- Events -------------------------------------------------------------------------------------------------- */
 
+/* What is received arrives when its event is waited for, as it was when it was asked for. */
+typedef struct replay_event {
+    double us;
+    void *dst, *copy;
+    size_t bytes;
+} replay_event;
+
 static int event_create(void *device, void **out) {
-    *out = calloc(1, sizeof(double));
+    *out = calloc(1, sizeof(replay_event));
     return *out ? STEER_OK : STEER_FAIL(STEER_E_OUT_OF_MEMORY, "event: no host memory");
 }
 
-static void event_release(void *device, void *event) { free(event); }
+static void event_release(void *device, void *at) {
+    replay_event *event = at;
+    if (event) free(event->copy);
+    free(event);
+}
 
 static int event_record(void *device, void *event) {
-    *(double *)event = clock_us;
+    ((replay_event *)event)->us = clock_us;
     return STEER_OK;
 }
 
 static int event_elapsed(void *device, double *seconds, void *start, void *stop) {
-    *seconds = (*(double *)stop - *(double *)start) * 1e-6;
+    *seconds = (((replay_event *)stop)->us - ((replay_event *)start)->us) * 1e-6;
     return STEER_OK;
 }
 
@@ -215,6 +226,23 @@ static int replay_send(void *device, void *dst, const void *src, size_t bytes) {
     return STEER_OK;
 }
 
+static int replay_receive(void *device, void *dst, const void *src, size_t bytes, void *at) {
+    replay_event *event = at;
+    STEER_TRY(refuse_capture("copying to the host"));
+    free(event->copy);
+    *event = (replay_event){.us = clock_us, .dst = dst, .copy = malloc(bytes), .bytes = bytes};
+    if (!event->copy) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "event: no host memory");
+    return steer_backend_cpu()->download(device, event->copy, src, bytes);
+}
+
+static int event_wait(void *device, void *at) {
+    replay_event *event = at;
+    if (event->copy) memcpy(event->dst, event->copy, event->bytes);
+    return STEER_OK;
+}
+
+static int event_order(void *device, void *event) { return refuse_capture("waiting for an event"); }
+
 static int replay_download(void *device, void *dst, const void *src, size_t bytes) {
     STEER_TRY(refuse_capture("copying to the host"));
     return steer_backend_cpu()->download(device, dst, src, bytes);
@@ -237,6 +265,9 @@ const steer_backend *steer_backend_entry(const steer_host *given) {
     backend.pinned_allocate = replay_pinned_allocate;
     backend.pinned_release = replay_pinned_release;
     backend.send = replay_send;
+    backend.receive = replay_receive;
+    backend.event_wait = event_wait;
+    backend.event_order = event_order;
     backend.download = replay_download;
     backend.synchronize = replay_synchronize;
     backend.is_capturing = is_capturing;
