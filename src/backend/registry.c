@@ -1,6 +1,8 @@
 /* registry.c: finds and loads the backends, once per process. */
 #define _GNU_SOURCE /* dladdr */
 #include "backend/registry.h"
+#include "core/cache.h"
+#include "core/interrupt.h"
 #include "core/status.h"
 
 #include <dlfcn.h>
@@ -15,7 +17,27 @@ enum { PATH_SIZE = 1024 };
 static steer_backend_slot slots[STEER_BACKEND_COUNT] = {{.name = "cpu"}, {.name = "cuda"}};
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static const steer_host host = {.abi = STEER_BACKEND_ABI, .fail = steer_fail};
+
+static steer_hash key_of(const void *key, size_t size) {
+    return steer_hash_bytes((steer_hash){0, 0}, key, size);
+}
+
+static int cache_get(void *out, size_t size, const void *key, size_t key_size) {
+    void *data = NULL;
+    size_t found;
+    if (steer_cache_get(&data, &found, key_of(key, key_size)) != STEER_OK) return 0;
+    if (found == size) memcpy(out, data, size);
+    free(data);
+    return found == size;
+}
+
+static void cache_put(const void *data, size_t size, const void *key, size_t key_size) {
+    if (steer_cache_put(key_of(key, key_size), data, size) == STEER_E_INTERRUPTED)
+        steer_interrupt_raise(); /* meant for the caller's next call */
+}
+
+static const steer_host host = {
+    .abi = STEER_BACKEND_ABI, .fail = steer_fail, .cache_get = cache_get, .cache_put = cache_put};
 
 /* Writes "<dir>/steer_<name>.so" to `path`; 1 if that file exists. */
 static int module_in(char *path, const char *dir, size_t dir_length, const char *name) {

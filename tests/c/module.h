@@ -20,7 +20,7 @@ static int record(int code, const char *file, int line, const char *format, ...)
 
 /* 1 if the module is open and the function `name` was found, whose address goes to `out`. */
 static int open_module(const char *path, const char *name, void *out) {
-    static const steer_host host = {STEER_BACKEND_ABI, record};
+    static const steer_host host = {.abi = STEER_BACKEND_ABI, .fail = record};
     void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!module) {
         fprintf(stderr, "%s\n", dlerror());
