@@ -53,7 +53,7 @@ typedef struct steer_launch {
     int32_t rows_per_program; /* about how many neighbours share a program: chooses the geometry only */
     int32_t usual_vectors; /* of a program, on average as max_vectors counts them: chooses the kernel only */
     int32_t plain;         /* 1 if some row may have a program without blocks: what is above is about those */
-    int32_t blocks;        /* 1 if some row may have one with blocks */
+    int32_t blocks;        /* STEER_BLOCKS_*: whether some row may have one with blocks */
     uint64_t *notes;       /* device memory, a word for each row; read and written by programs with blocks */
 } steer_launch;
 

@@ -18,9 +18,14 @@
 #include "backend/image.h"
 
 enum {
-    STEER_BLOCK_MOST = 64,
-    STEER_BLOCK_ATOMS = 6
-}; /* reads or writes of a block; comparisons of a condition */
+    STEER_BLOCK_MOST = 64,   /* reads or writes of a block */
+    STEER_BLOCK_ATOMS = 6,   /* comparisons of a condition */
+    STEER_BLOCK_FEW = 8,     /* dots, and writes, of the blocks of a program of few */
+    STEER_BLOCK_STAGE = 2048 /* bytes of the image of such a program at most */
+};
+
+/* Whether programs have blocks, and which: by rising demands. */
+enum { STEER_BLOCKS_NONE, STEER_BLOCKS_FEW, STEER_BLOCKS_ANY };
 
 typedef enum steer_block_kind {
     STEER_BLOCK_PIECES,
@@ -91,7 +96,8 @@ typedef struct steer_blocks_image {
 } steer_blocks_image;
 
 /* The address of the image of an entry whose program has blocks, 0 if it has none. To all that knows nothing of blocks,
- * such an entry is one without a program. */
+ * such an entry is one without a program. m[1] and m[2] are the first two addresses of its blocks, or 0; image_bytes
+ * is that of a program of few, else 0. */
 STEER_IMAGE_FN uint64_t steer_entry_blocks(const steer_entry *entry) {
     return entry->u == 0 && entry->vectors == 0 ? entry->m[0] : 0;
 }

@@ -271,6 +271,16 @@ int steer_blocks_are_conditional(const steer_blocks *blocks) {
     return 0;
 }
 
+int32_t steer_blocks_demand(const steer_blocks *blocks) {
+    const steer_blocks_image *head = (const void *)blocks->image;
+    const steer_block_image *block = (const void *)(head + 1);
+    if (blocks->size > STEER_BLOCK_STAGE) return STEER_BLOCKS_ANY;
+    for (int32_t i = 0; i < head->blocks; i++)
+        if (steer_block_dots(&block[i]) > STEER_BLOCK_FEW || block[i].writes > STEER_BLOCK_FEW)
+            return STEER_BLOCKS_ANY;
+    return STEER_BLOCKS_FEW;
+}
+
 int steer_blocks_note(const steer_blocks *blocks) {
     const steer_blocks_image *head = (const void *)blocks->image;
     const steer_block_image *block = (const void *)(head + 1);

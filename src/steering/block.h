@@ -30,6 +30,8 @@ int steer_blocks_create(steer_blocks **out, int32_t count, steer_op *const *ops)
 void steer_blocks_free(steer_blocks *blocks);
 /* 1 if some operation has a condition. */
 int steer_blocks_are_conditional(const steer_blocks *blocks);
+/* STEER_BLOCKS_FEW or _ANY. */
+int32_t steer_blocks_demand(const steer_blocks *blocks);
 /* 1 if some reads or writes notes. */
 int steer_blocks_note(const steer_blocks *blocks);
 steer_hash steer_blocks_hash(const steer_blocks *blocks);

@@ -21,7 +21,7 @@ void steer_envelope_widen(steer_envelope *envelope, const steer_envelope *needs,
     envelope->both |= needs->both;
     envelope->norm |= needs->norm;
     envelope->plain |= needs->plain || !needs->blocks; /* of an unsteered layer too */
-    envelope->blocks |= needs->blocks;
+    if (needs->blocks > envelope->blocks) envelope->blocks = needs->blocks;
 }
 
 void steer_envelope_compare(char *why, size_t size, int32_t layer, const steer_envelope *needs,
@@ -42,5 +42,6 @@ void steer_envelope_compare(char *why, size_t size, int32_t layer, const steer_e
     else if (needs->plain > envelope->plain)
         snprintf(why, size, "layer %d: a program of no blocks", layer);
     else if (needs->blocks > envelope->blocks)
-        snprintf(why, size, "layer %d: a program of blocks", layer);
+        snprintf(why, size, "layer %d: a program of %sblocks", layer,
+                 needs->blocks == STEER_BLOCKS_ANY ? "large " : "");
 }

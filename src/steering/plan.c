@@ -221,7 +221,8 @@ static void choose_auto(steer_layer_choice *choice, const steer_batch *batch, in
         if (!first) first = program;
         conditional |= program->conditional;
         if (!steer_program_is_plain(program)) {
-            needs.blocks = 1;
+            const int32_t demand = steer_blocks_demand(program->blocks);
+            if (demand > needs.blocks) needs.blocks = demand;
             continue;
         }
         needs.plain = 1;

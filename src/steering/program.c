@@ -313,6 +313,7 @@ static int load_blocks(steer_program *program, steer_engine *engine) {
         if (status != STEER_OK) break;
         program->resident_count++;
         steer_blocks_set_address(image, blocks, i, address(program->residents[i]->data));
+        if (i < 2) program->entry.m[1 + i] = address(program->residents[i]->data);
     }
     program->image_bytes = blocks->size;
     if (status == STEER_OK)
@@ -322,6 +323,8 @@ static int load_blocks(steer_program *program, steer_engine *engine) {
     free(image);
     program->entry.program = engine->next_program++;
     program->entry.m[0] = address(program->image);
+    if (steer_blocks_demand(blocks) == STEER_BLOCKS_FEW)
+        program->entry.image_bytes = (int32_t)program->image_bytes;
     return status;
 }
 

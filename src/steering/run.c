@@ -72,7 +72,7 @@ static int launch_rows(steer_plan *plan, const steer_launch *base, int64_t first
     launch.both = steer_program_has_both(program);
     launch.norm = program->entry.norm;
     launch.plain = steer_program_is_plain(program);
-    launch.blocks = !launch.plain;
+    launch.blocks = launch.plain ? STEER_BLOCKS_NONE : steer_blocks_demand(program->blocks);
     launch.rows_per_program = rows > INT32_MAX ? INT32_MAX : (int32_t)rows;
     launch.usual_vectors = launch.max_vectors;
     return start(plan, &launch, kernel);
@@ -159,7 +159,8 @@ static int run_mixed(steer_plan *plan, const steer_launch *base, const steer_lay
     envelope.rows = plan->rows;
     if (capturing && plan->forced == STEER_PATH_AUTO) {
         envelope.max_vectors = -1;
-        envelope.plain = envelope.blocks = 1;
+        envelope.plain = 1;
+        envelope.blocks = STEER_BLOCKS_ANY;
     }
     STEER_TRY(launch_table(plan, base, &envelope, choice, NULL, capturing));
     steer_plan_count(plan, STEER_COUNT_MIXED);

@@ -16,7 +16,7 @@ alignas(128) char others_bytes
 } // namespace
 
 #include "steer_any.cuh"
-#include "steer_block.cuh"
+#include "steer_block_select.cuh"
 #include "steer_general.cuh"
 #include "steer_many.cuh"
 #include "steer_pair.cuh"
@@ -287,7 +287,8 @@ int run_plain(const steer_launch *launch) {
     steer_rows_variant variant;
     unsigned blocks;
     int threads, bytes;
-    int status = plan(&arguments, &variant, &blocks, &threads, &bytes, launch, MULTIPROCESSORS, device_bytes());
+    int status =
+        plan(&arguments, &variant, &blocks, &threads, &bytes, launch, MULTIPROCESSORS, device_bytes());
     if (status != STEER_OK) return status;
     kernel = steer_rows_select(launch->dtype, variant);
     run_grid(blocks, threads, bytes, variant.family == STEER_ROWS_PAIR ? 2 : 1);
@@ -296,11 +297,8 @@ int run_plain(const steer_launch *launch) {
 
 int run_with_blocks(const steer_launch *launch) {
     const steer_block_plan plan = steer_block_plan_of(launch, MULTIPROCESSORS, device_bytes());
-    const bool residual = launch->residual != nullptr;
     block_arguments = plan.args;
-    block_kernel = launch->dtype == STEER_F32   ? steer_block_select<float>(plan.rows, residual)
-                   : launch->dtype == STEER_F16 ? steer_block_select<steer_f16>(plan.rows, residual)
-                                                : steer_block_select<steer_bf16>(plan.rows, residual);
+    block_kernel = steer_block_select(launch->dtype, plan);
     run_grid(plan.blocks, plan.threads, (int)plan.shared, 1);
     block_kernel = nullptr;
     return STEER_OK;
