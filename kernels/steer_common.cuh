@@ -155,18 +155,39 @@ template <typename T> steer_rows_kernel steer_rows_many(steer_rows_variant varia
 template <typename T> steer_rows_kernel steer_rows_any(steer_rows_variant variant);  /* steer_any.cuh */
 template <typename T> steer_rows_kernel steer_rows_pair(steer_rows_variant variant); /* steer_pair.cuh */
 
-#if !defined(__CUDACC_RTC__) && !defined(STEER_EMULATED)
+#ifndef __CUDACC_RTC__
 
-/* All that a launch is: how steer.cu serves it. */
+/* All that a launch is. */
 struct steer_rows_plan {
     steer_rows_variant variant;
     steer_rows_args args;
-    unsigned blocks;
+    int64_t blocks; /* more than INT32_MAX are beyond one launch */
     int threads;
-    int shared;  /* bytes */
-    int cluster; /* blocks of one */
+    int64_t shared; /* bytes, which may be more than the device has */
+    int cluster;    /* blocks of one */
 };
-int steer_cuda_plan_rows(steer_rows_plan *plan, const steer_launch *launch, const steer_cuda_device *gpu);
+
+struct steer_situation; /* steer_plan.cuh */
+
+/* A kernel and the launches that it serves: a row of the table in steer_plan.cuh. */
+struct steer_family {
+    steer_rows_family family;
+    const char *name;
+    bool (*serves)(const steer_situation &s);
+    void (*plan)(steer_rows_plan *plan, const steer_situation &s); /* with `variant` and `args` begun */
+    steer_rows_kernel (*kernel)(steer_dtype dtype, const steer_rows_variant &variant);
+    const char *source; /* of its specialised kernels; NULL: tensor cores take the time, or programs differ */
+    const char *why;
+};
+
+#endif
+#if !defined(__CUDACC_RTC__) && !defined(STEER_EMULATED)
+
+/* Plans a launch; UNSUPPORTED where the device cannot run it. */
+int steer_cuda_plan_rows(steer_rows_plan *plan, const steer_family **family, const steer_launch *launch,
+                         const steer_cuda_device *gpu);
+/* Launches a kernel as planned. */
+int steer_cuda_launch_plan(steer_cuda_device *gpu, steer_rows_kernel kernel, const steer_rows_plan &plan);
 
 /* steer_block.cu: serves the rows of a launch whose programs have blocks. */
 int steer_cuda_steer_blocks(steer_cuda_device *gpu, const steer_launch *launch);

@@ -20,7 +20,7 @@ alignas(128) char others_bytes
 #include "steer_general.cuh"
 #include "steer_many.cuh"
 #include "steer_pair.cuh"
-#include "steer_select.cuh"
+#include "steer_plan.cuh"
 #include "steer_stream.cuh"
 #include "steer_tile.cuh"
 
@@ -28,7 +28,6 @@ namespace {
 alignas(128) int4 shared[SHARED_BYTES / 16];
 }
 
-#include <dlfcn.h>
 #include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -192,23 +191,6 @@ void check_beyond(int bytes) {
     }
 }
 
-/* ---- Launches ------------------------------------------------------------------------------------------------- */
-
-typedef int (*trial_plan)(void *args, void *variant, unsigned *blocks, int *threads, int *shared,
-                          const steer_launch *launch, int multiprocessors, int shared_bytes);
-
-/* The CUDA module says how it would serve a launch; STEER_EMULATE_MODULE names its file. */
-trial_plan find_plan() {
-    const char *path = getenv("STEER_EMULATE_MODULE");
-    void *module = path ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : nullptr;
-    void *found = module ? dlsym(module, "steer_cuda_trial_plan") : nullptr;
-    if (!found) {
-        fprintf(stderr, "STEER_EMULATE_MODULE: %s\n", path ? dlerror() : "not set");
-        abort();
-    }
-    return (trial_plan)found;
-}
-
 } // namespace
 
 void emulated_warp_barrier() { leave(AT_WARP_BARRIER); }
@@ -258,7 +240,7 @@ void emulated_wait(int most) {
 }
 
 namespace {
-enum { MULTIPROCESSORS = 4 }; /* few, so that few rows make large tiles */
+enum { MULTIPROCESSORS = 4, CACHE_BYTES = 50 << 20 }; /* few, so that few rows make large tiles */
 
 /* STEER_EMULATE_SHARED: kilobytes of shared memory. */
 int device_bytes() {
@@ -283,14 +265,14 @@ void run_grid(unsigned blocks, int threads, int bytes, unsigned together) {
 }
 
 int run_plain(const steer_launch *launch) {
-    static const trial_plan plan = find_plan();
-    steer_rows_variant variant;
-    unsigned blocks;
-    int threads, bytes;
-    int status = plan(&arguments, &variant, &blocks, &threads, &bytes, launch, MULTIPROCESSORS, device_bytes());
-    if (status != STEER_OK) return status;
-    kernel = steer_rows_select(launch->dtype, variant);
-    run_grid(blocks, threads, bytes, variant.family == STEER_ROWS_PAIR ? 2 : 1);
+    const steer_plan_device device = {MULTIPROCESSORS, device_bytes(), CACHE_BYTES,
+                                      device_bytes() < LARGE_BLOCK_BYTES ? 8 : 9};
+    const steer_family *family;
+    steer_rows_plan plan;
+    if (!steer_plan_rows(&plan, &family, launch, &device)) return STEER_E_UNSUPPORTED;
+    arguments = plan.args;
+    kernel = family->kernel(launch->dtype, plan.variant);
+    run_grid((unsigned)plan.blocks, plan.threads, (int)plan.shared, plan.variant.family == STEER_ROWS_PAIR ? 2 : 1);
     return STEER_OK;
 }
 
@@ -311,9 +293,4 @@ extern "C" int emulate_steer(const steer_launch *launch) {
     if (launch->rows == 0) return STEER_OK;
     const int status = launch->plain ? run_plain(launch) : STEER_OK;
     return status == STEER_OK && launch->blocks ? run_with_blocks(launch) : status;
-}
-
-/* The blocks of a launch alone, for machines without the CUDA module. */
-extern "C" int emulate_blocks(const steer_launch *launch) {
-    return launch->rows && launch->blocks ? run_with_blocks(launch) : STEER_OK;
 }
