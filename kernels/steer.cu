@@ -2,6 +2,7 @@
 #include "steer_plan.cuh"
 
 #include <atomic>
+#include <stdlib.h>
 
 /* Lets a kernel use all the shared memory there is and clusters of any size, once per device. */
 int steer_cuda_allow_most(const void *kernel, const steer_cuda_device *gpu) {
@@ -21,11 +22,13 @@ int steer_cuda_allow_most(const void *kernel, const steer_cuda_device *gpu) {
     return STEER_OK;
 }
 
+/* STEER_KERNELS_WITHOUT: names of families that are passed over, to measure what they are worth. */
 int steer_cuda_plan_rows(steer_rows_plan *plan, const steer_family **family, const steer_launch *launch,
                          const steer_cuda_device *gpu) {
     const steer_plan_device device = {gpu->multiprocessors, gpu->shared_bytes, gpu->l2_bytes,
                                       gpu->compute_major};
-    if (steer_plan_rows(plan, family, launch, &device)) return STEER_OK;
+    static const char *const without = getenv("STEER_KERNELS_WITHOUT");
+    if (steer_plan_rows(plan, family, launch, &device, without)) return STEER_OK;
     if (plan->shared > gpu->shared_bytes)
         return STEER_CUDA_FAIL(
             STEER_E_UNSUPPORTED,

@@ -7,6 +7,7 @@
 #include "steer_common.cuh"
 
 #include <algorithm>
+#include <string.h>
 
 /* What plans depend on of a device: fields as in steer_cuda_device. */
 struct steer_plan_device {
@@ -61,8 +62,13 @@ bool rows_suffice(const steer_launch *launch, const steer_plan_device *gpu) {
 }
 
 steer_situation situation_of(const steer_launch *launch, const steer_plan_device *gpu) {
-    steer_situation s = {launch,       gpu,          launch->max_vectors,
-                         launch->both, launch->norm, launch->max_image_bytes};
+    steer_situation s = {};
+    s.launch = launch;
+    s.gpu = gpu;
+    s.max_vectors = launch->max_vectors;
+    s.max_image_bytes = launch->max_image_bytes;
+    s.both = launch->both;
+    s.norm = launch->norm;
     s.element = launch->dtype == STEER_F32 ? 4 : 2;
     const int most = s.element > 2 ? STEER_BLOCK_THREADS : STEER_WIDE_THREADS;
     s.team = 32;
@@ -519,17 +525,20 @@ const steer_family steer_families[] = {
      "steer_general.cuh", "f32 rows of many vectors, a cosine, or that registers do not hold"},
 };
 
-const steer_family &steer_family_of(const steer_situation &s) {
+/* The first that serves. without: names of families that are passed over, for measurements; NULL: none is. */
+const steer_family &steer_family_of(const steer_situation &s, const char *without) {
     const steer_family *family = steer_families;
-    while (!family->serves(s)) family++; /* the last two serve what is left */
-    return *family;
+    const auto is_out = [&] { return without && strstr(without, family->name); };
+    const steer_family *const last = steer_families + sizeof steer_families / sizeof *steer_families - 2;
+    while (family < last && (is_out() || !family->serves(s))) family++;
+    return family->serves(s) ? *family : family[1]; /* the last two serve what is left */
 }
 
 /* Plans a launch; false where the device cannot run it: too little shared memory, too many blocks. */
 bool steer_plan_rows(steer_rows_plan *plan, const steer_family **out, const steer_launch *launch,
-                     const steer_plan_device *gpu) {
+                     const steer_plan_device *gpu, const char *without = nullptr) {
     const steer_situation s = situation_of(launch, gpu);
-    const steer_family &family = steer_family_of(s);
+    const steer_family &family = steer_family_of(s, without);
     *plan = {};
     *out = &family;
     plan->cluster = 1;
