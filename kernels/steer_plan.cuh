@@ -42,7 +42,6 @@ enum {
     LEAST_SHARED_ROWS =
         4, /* neighbours of one program from which tiles of several pay: fewer leave most rows alone */
     LEAST_ROWS_EACH = 8,   /* rows of a multiprocessor from which they do: with fewer some have no work */
-    MOST_PAIRED = 4096,    /* largest hidden size of pair: at 5120 many alone took as long or less */
     STREAM_TURNS_ONE = 16, /* rows of a stream block with one vector a program, */
     STREAM_TURNS_MORE =
         64, /* and with several, which it loads once: C add+cap+ablate 957 us with 8 rows, 653 with 64 */
@@ -114,7 +113,6 @@ int64_t tiles_and_runs(const steer_launch *launch, int tile) {
 /* Threads of a multiprocessor that registers suffice for. */
 int threads_at_once(const steer_situation &s, const steer_rows_variant &v) {
     if (v.family == STEER_ROWS_ANY) return STEER_BLOCK_THREADS;
-    if (v.family == STEER_ROWS_PAIR) return STEER_MANY_THREADS;
     if (v.family == STEER_ROWS_MANY)
         return steer_many_shares(v.vectors) ? 2 * STEER_MANY_THREADS : STEER_MANY_THREADS;
     if (v.wide) return STEER_WIDE_THREADS;
@@ -351,19 +349,6 @@ int64_t steps_of(const steer_situation &s) {
     return (s.launch->hidden_size + STEER_MANY_STEP - 1) / STEER_MANY_STEP;
 }
 
-/* Lays out what the many and the pair kernel have in shared memory behind their sums, but for the slots; where it ends. */
-int64_t lay_out_programs(steer_rows_args *args, int64_t sums, int tiles, int warps) {
-    auto &at = args->at;
-    const int row = args->vectors * (int)sizeof(float);
-    at.C = (int32_t)sums;
-    at.p = at.C + tiles * STEER_MANY_ROWS * row;
-    at.norm2 = at.p + args->tile / tiles * row;
-    at.changed = at.norm2 + STEER_MANY_ROWS * (int)sizeof(float);
-    at.programs = at.changed + tiles * STEER_MANY_ROWS * (int)sizeof(int);
-    at.stage = at.programs + warps * STEER_MANY_PROGRAM;
-    return (at.stage + args->stage_bytes + 127) / 128 * 128;
-}
-
 /* Lays out the many kernel's shared memory; bytes of it: half of what there is, so that another block finds room, unless few steps
  * would be on their way then. */
 int64_t lay_out_many(steer_rows_args *args, const steer_situation &s, int threads, int tile,
@@ -380,9 +365,17 @@ int64_t lay_out_many(steer_rows_args *args, const steer_situation &s, int thread
     args->each = parts / warps;
     args->steps = (int32_t)((steps + parts - 1) / parts);
     args->parts = (int32_t)((steps + args->steps - 1) / args->steps);
-    args->at.norms = room * parts * STEER_MANY_ROWS * (int)sizeof(float); /* behind the sums of the parts */
-    const int sums = args->at.norms + parts * STEER_MANY_ROWS * (int)sizeof(float);
-    const int64_t beside = args->at.slots = (int32_t)lay_out_programs(args, sums, 1, warps);
+    auto &at = args->at;
+    const int row = args->vectors * (int)sizeof(float);
+    at.norms = room * parts * STEER_MANY_ROWS * (int)sizeof(float); /* behind the sums of the parts */
+    at.C = at.norms + parts * STEER_MANY_ROWS * (int)sizeof(float);
+    at.p = at.C + STEER_MANY_ROWS * row;
+    at.norm2 = at.p + args->tile * row;
+    at.changed = at.norm2 + STEER_MANY_ROWS * (int)sizeof(float);
+    at.programs = at.changed + STEER_MANY_ROWS * (int)sizeof(int);
+    at.stage = at.programs + warps * STEER_MANY_PROGRAM;
+    at.slots = (at.stage + args->stage_bytes + 127) / 128 * 128;
+    const int64_t beside = at.slots;
     const int64_t slot = steer_many_slot_bytes(room);
     const int64_t half = ((s.gpu->shared_bytes - 1024) / 2 - beside) / (warps * slot),
                   full = (s.gpu->shared_bytes - beside) / (warps * slot);
@@ -390,14 +383,6 @@ int64_t lay_out_many(steer_rows_args *args, const steer_situation &s, int thread
     const bool enough = v.family == STEER_ROWS_ANY || half >= std::min<int64_t>(wanted, 3);
     args->slots = (int32_t)std::max<int64_t>(1, std::min(wanted, enough ? half : full));
     return beside + warps * args->slots * slot;
-}
-
-/* Gives each block of the many and the pair kernel as many tiles as keep all that run at once busy to the end. */
-void set_turns(steer_rows_plan *plan, const steer_situation &s, int together) {
-    const int64_t tiles = (s.launch->rows + plan->variant.tile - 1) / plan->variant.tile;
-    const int64_t at_once = blocks_at_once(s, *plan) / together;
-    plan->args.turns = (int32_t)((tiles + at_once - 1) / at_once);
-    set_blocks(plan, s, (int64_t)plan->args.turns * plan->variant.tile);
 }
 
 bool serves_many(const steer_situation &s) { return s.element < 4; }
@@ -412,55 +397,12 @@ void plan_many(steer_rows_plan *plan, const steer_situation &s) {
     plan->threads = threads_of_many(s, v.elements > 16);
     plan->shared = lay_out_many(&plan->args, s, plan->threads, v.tile, v);
     if (plan->shared > s.gpu->shared_bytes) return;
-    set_turns(plan, s, 1);
+    const int64_t tiles = (s.launch->rows + v.tile - 1) / v.tile, at_once = blocks_at_once(s, *plan);
+    plan->args.turns =
+        (int32_t)((tiles + at_once - 1) / at_once); /* all that run at once are busy to the end */
+    set_blocks(plan, s, (int64_t)plan->args.turns * v.tile);
     if (s.launch->table && v.tile > 1 && steer_many_shares(v.vectors))
         plan->blocks += blocks_within(s, *plan, 1);
-}
-
-/* ---- pair: 16-bit rows of more vectors than many's slots have room for, two blocks together ------------------------------ */
-
-/* Shared memory of the pair kernel in bytes, with slots of `room` vectors, at least two of them a warp. */
-int64_t lay_out_pair(steer_rows_args *args, const steer_situation &s, int room) {
-    const int warps = STEER_MANY_THREADS / 32, vectors = most_of_many(s), most_slots = 5;
-    const int64_t slot = room / STEER_MANY_GROUP * STEER_PAIR_SLOT;
-    const int64_t group = STEER_PAIR_ROWS * STEER_MANY_GROUP * STEER_MANY_HALF * (int)sizeof(float);
-    args->tile = STEER_PAIR_ROWS;
-    args->vectors = (vectors + STEER_MANY_GROUP - 1) / STEER_MANY_GROUP * STEER_MANY_GROUP;
-    args->stage_bytes = s.max_image_bytes <= MAX_STAGE_BYTES ? (int32_t)s.max_image_bytes : 0;
-    args->each = 1;
-    args->steps = (int32_t)((steps_of(s) + STEER_MANY_PARTS - 1) / STEER_MANY_PARTS);
-    args->at.received = (int32_t)lay_out_programs(args, STEER_PAIR_GROUPS * group, 2, warps);
-    args->at.rows = args->at.received + STEER_MANY_ROWS * args->vectors * (int)sizeof(float);
-    args->at.slots = args->at.rows + warps * args->steps * STEER_PAIR_ROWS * STEER_MANY_STEP * 2;
-    const int64_t beside = args->at.slots, slots = (s.gpu->shared_bytes - beside) / (warps * slot);
-    args->slots = (int32_t)std::max<int64_t>(2, std::min<int64_t>(slots, most_slots));
-    return beside + warps * args->slots * slot;
-}
-
-/* Vectors of the larger slots that fit; 0 where its rows have no room. */
-int room_of_pair(const steer_situation &s) {
-    steer_rows_args args = {};
-    int room = STEER_PAIR_GROUPS * STEER_MANY_GROUP;
-    while (room > 0 && lay_out_pair(&args, s, room) > s.gpu->shared_bytes) room -= STEER_MANY_GROUP;
-    return room;
-}
-
-bool serves_pair(const steer_situation &s) {
-    const steer_launch *launch = s.launch;
-    return s.gpu->compute_major >= 9 && s.element < 4 && s.aligned && !launch->residual && !s.norm &&
-           launch->hidden_size >= STEER_MANY_SPLIT && launch->hidden_size <= MOST_PAIRED &&
-           s.max_vectors > STEER_MANY_ROOM && launch->rows_per_program >= STEER_PAIR_ROWS &&
-           launch->rows >= STEER_PAIR_ROWS / 2 * (s.gpu->multiprocessors / 2) && room_of_pair(s) > 0;
-}
-
-void plan_pair(steer_rows_plan *plan, const steer_situation &s) {
-    plan->variant.vectors = room_of_pair(s);
-    plan->variant.tile = STEER_PAIR_ROWS;
-    plan->threads = STEER_MANY_THREADS;
-    plan->shared = lay_out_pair(&plan->args, s, plan->variant.vectors);
-    plan->cluster = 2; /* blocks that share rows */
-    set_turns(plan, s, 2);
-    plan->blocks *= 2;
 }
 
 /* ---- any: 16-bit rows of a batch that has all kinds of programs, or may have after a capture ------------------------------- */
@@ -512,8 +454,6 @@ void plan_any(steer_rows_plan *plan, const steer_situation &s) {
 const steer_family steer_families[] = {
     {STEER_ROWS_ANY, "any", serves_any, plan_any, STEER_OF_DTYPE(steer_rows_any), nullptr,
      "programs of few vectors beside some of many, or whatever a later batch has"},
-    {STEER_ROWS_PAIR, "pair", serves_pair, plan_pair, STEER_OF_DTYPE(steer_rows_pair), nullptr,
-     "programs of more than 32 vectors, each of many neighbouring rows"},
     {STEER_ROWS_STREAM, "stream", serves_stream, plan_stream, STEER_OF_ANY_DTYPE(steer_rows_stream),
      "steer_stream.cuh", "programs of few vectors, more rows than the cache keeps"},
     {STEER_ROWS_TILE, "tile", serves_tile, plan_tile, STEER_OF_ANY_DTYPE(steer_rows_tile), "steer_tile.cuh",

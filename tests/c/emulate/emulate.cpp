@@ -1,6 +1,6 @@
 /* emulate.cpp: runs the steering kernels of kernels/ on the CPU, so that tests hold them to the oracle where there is no GPU.
- * The threads of a block, or of a cluster of two, are fibers that take turns at barriers. Shared memory begins as NaN; a kernel that writes more of
- * it than it was launched with, that leaves lanes of a warp at different barriers, or reads what has not arrived, fails. */
+ * The threads of a block are fibers that take turns at barriers. Shared memory begins as NaN; a kernel that writes more of it
+ * than it was launched with, that leaves lanes of a warp at different barriers, or reads what has not arrived, fails. */
 #include "cuda.h"
 
 #include "backend/backend.h"
@@ -11,15 +11,12 @@ enum { SHARED_BYTES = 256 * 1024 }; /* more than any device has */
 alignas(128) char shared_bytes[SHARED_BYTES];
 alignas(128) float partial[SHARED_BYTES / 4];
 alignas(128) float shared_words[SHARED_BYTES / 4];
-alignas(128) char others_bytes
-    [SHARED_BYTES]; /* shared_bytes of the other block of a pair, while it does not run */
 } // namespace
 
 #include "steer_any.cuh"
 #include "steer_block.cuh"
 #include "steer_general.cuh"
 #include "steer_many.cuh"
-#include "steer_pair.cuh"
 #include "steer_plan.cuh"
 #include "steer_stream.cuh"
 #include "steer_tile.cuh"
@@ -65,8 +62,6 @@ fiber fibers[MOST_THREADS];
 unsigned begun; /* fibers that have a stack and wait on it */
 jmp_buf scheduler;
 unsigned current;
-unsigned in_place; /* block of a pair whose shared memory is where the kernel looks for it */
-int pair_bytes;    /* of that memory */
 steer_rows_kernel kernel;
 steer_rows_args arguments;
 steer_block_kernel block_kernel; /* instead, if not NULL */
@@ -81,12 +76,7 @@ steer_block_args block_arguments;
 
 /* Makes a fiber the one that runs. */
 void enter(unsigned fiber) {
-    const unsigned block = fiber / blockDim.x;
-    if (block != in_place) std::swap_ranges(shared_bytes, shared_bytes + pair_bytes, others_bytes);
-    blockIdx.x += block - in_place;
-    in_place = block;
-    current = fiber;
-    threadIdx.x = fiber % blockDim.x;
+    current = threadIdx.x = fiber;
     if (!_setjmp(scheduler)) _longjmp(fibers[fiber].place, 1);
 }
 
@@ -155,8 +145,8 @@ void pass_barriers(unsigned threads) {
     }
 }
 
-/* Runs blocks of so many threads in all. */
-void run_blocks(unsigned threads) {
+/* Runs a block of so many threads. */
+void run_block(unsigned threads) {
     for (unsigned i = 0; i < threads; i++) {
         fiber &f = fibers[i];
         if (i == begun) begin_fiber();
@@ -172,7 +162,7 @@ void run_blocks(unsigned threads) {
 
 /* ---- Shared memory -------------------------------------------------------------------------------------------- */
 
-void *const memories[] = {shared_bytes, partial, shared_words, shared, others_bytes};
+void *const memories[] = {shared_bytes, partial, shared_words, shared};
 
 void fill_shared(int bytes) {
     for (void *memory : memories) memset(memory, 0xff, (size_t)bytes);
@@ -195,17 +185,11 @@ void check_beyond(int bytes) {
 
 void emulated_warp_barrier() { leave(AT_WARP_BARRIER); }
 void emulated_barrier(unsigned first, unsigned threads) {
-    fibers[current].first = first + current / blockDim.x * blockDim.x;
+    fibers[current].first = first;
     fibers[current].threads = threads;
     leave(AT_BARRIER);
 }
 
-int pair_rank() { return (int)(current / blockDim.x); }
-void pair_wait() {
-    fibers[current].first = 0;
-    fibers[current].threads = 2 * blockDim.x;
-    leave(AT_BARRIER);
-}
 /* Most of the time of long programs is spent here: where the CPU has fused multiply-adds, without a call for each. */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 __attribute__((target_clones("fma", "default")))
@@ -218,8 +202,6 @@ void emulated_product(float (&sums)[4], const float (*operands)[6], unsigned lan
                            operands[column * 4 + k % 4][4 + k / 4], sums[i]);
     }
 }
-
-void *emulated_other(void *here) { return others_bytes + ((char *)here - shared_bytes); }
 
 void emulated_copy(void *to, const void *from, int bytes) {
     fibers[current].open.push_back({to, from, bytes});
@@ -248,17 +230,14 @@ int device_bytes() {
     return (kilobytes ? atoi(kilobytes) : 227) * 1024;
 }
 
-/* Runs the kernel that is set, `together` blocks at once. */
-void run_grid(unsigned blocks, int threads, int bytes, unsigned together) {
+/* Runs the kernel that is set. */
+void run_grid(unsigned blocks, int threads, int bytes) {
     if (!begun) fill_shared(SHARED_BYTES);
     gridDim.x = blocks;
     blockDim.x = (unsigned)threads;
-    pair_bytes = bytes;
-    for (unsigned block = 0; block < blocks; block += together) {
-        blockIdx.x = block;
-        in_place = 0;
+    for (blockIdx.x = 0; blockIdx.x < blocks; blockIdx.x++) {
         fill_shared(bytes);
-        run_blocks(together * (unsigned)threads);
+        run_block((unsigned)threads);
     }
     check_beyond(bytes);
     fill_shared(bytes);
@@ -272,7 +251,7 @@ int run_plain(const steer_launch *launch) {
     if (!steer_plan_rows(&plan, &family, launch, &device)) return STEER_E_UNSUPPORTED;
     arguments = plan.args;
     kernel = family->kernel(launch->dtype, plan.variant);
-    run_grid((unsigned)plan.blocks, plan.threads, (int)plan.shared, plan.variant.family == STEER_ROWS_PAIR ? 2 : 1);
+    run_grid((unsigned)plan.blocks, plan.threads, (int)plan.shared);
     return STEER_OK;
 }
 
@@ -283,7 +262,7 @@ int run_with_blocks(const steer_launch *launch) {
     block_kernel = launch->dtype == STEER_F32   ? steer_block_select<float>(plan.rows, residual)
                    : launch->dtype == STEER_F16 ? steer_block_select<steer_f16>(plan.rows, residual)
                                                 : steer_block_select<steer_bf16>(plan.rows, residual);
-    run_grid(plan.blocks, plan.threads, (int)plan.shared, 1);
+    run_grid(plan.blocks, plan.threads, (int)plan.shared);
     block_kernel = nullptr;
     return STEER_OK;
 }
