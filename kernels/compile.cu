@@ -80,7 +80,8 @@ const char *type_name(steer_dtype dtype) {
 }
 
 /* The kernel itself, of as many registers as the ordinary one. */
-void append_kernel(std::string *text, const steer_launch *launch, const steer_rows_plan &plan) {
+void append_kernel(std::string *text, const steer_launch *launch, const steer_family &family,
+                   const steer_rows_plan &plan) {
     const steer_rows_variant &v = plan.variant;
     const char *type = type_name(launch->dtype), *residual = v.residual ? "true" : "false";
     const char *aligned = v.aligned ? "true" : "false", *wide = v.wide ? "true" : "false";
@@ -100,10 +101,7 @@ void append_kernel(std::string *text, const steer_launch *launch, const steer_ro
     }
     if (v.family != STEER_ROWS_GENERAL && !v.wide)
         blocks = steer_blocks_for(launch->dtype == STEER_F32 ? 4 : 2, v.elements, v.vectors, v.residual);
-    append(text, "#include \"%s\"\n",
-           v.family == STEER_ROWS_GENERAL  ? "steer_general.cuh"
-           : v.family == STEER_ROWS_STREAM ? "steer_stream.cuh"
-                                           : "steer_tile.cuh");
+    append(text, "#include \"%s\"\n", family.source);
     append(text,
            "extern \"C\" __global__ void __launch_bounds__(%d, %d)\n"
            "    steer_kernel(const __grid_constant__ steer_rows_args given) {\n"
@@ -117,7 +115,7 @@ void append_kernel(std::string *text, const steer_launch *launch, const steer_ro
 
 /* Options a line each, an empty line, the source. What else the code depends on stands in a comment. */
 std::string write_text(const steer_cuda_device *gpu, const steer_launch *launch, const steer_shape *shape,
-                       const steer_rows_plan &plan) {
+                       const steer_family &family, const steer_rows_plan &plan) {
     std::string text;
     const int version = steer_nvrtc_version();
     append(&text, "-arch=sm_%d%d\n-std=c++17\n--fmad=true\n-default-device\n", gpu->compute_major,
@@ -135,18 +133,18 @@ std::string write_text(const steer_cuda_device *gpu, const steer_launch *launch,
     append(&text, "#define STEER_BAKED_OPS %d\n#define STEER_BAKED_NORM %d\n", (int)shape->ops,
            (int)shape->norm);
     append_ops(&text, shape);
-    append_kernel(&text, launch, plan);
+    append_kernel(&text, launch, family, plan);
     return text;
 }
 
 int describe(char **out, const steer_cuda_device *gpu, const steer_launch *launch, const steer_shape *shape) {
+    const steer_family *family;
     steer_rows_plan plan;
     STEER_CUDA_CHECK(steer_nvrtc_load());
-    STEER_CUDA_CHECK(steer_cuda_plan_rows(&plan, launch, gpu));
+    STEER_CUDA_CHECK(steer_cuda_plan_rows(&plan, &family, launch, gpu));
     *out = nullptr;
-    if (plan.variant.family >= STEER_ROWS_MANY)
-        return STEER_OK; /* tensor cores take the time, or programs differ */
-    *out = strdup(write_text(gpu, launch, shape, plan).c_str());
+    if (!family->source) return STEER_OK;
+    *out = strdup(write_text(gpu, launch, shape, *family, plan).c_str());
     return *out ? STEER_OK : STEER_CUDA_FAIL(STEER_E_OUT_OF_MEMORY, "compile: no host memory");
 }
 
@@ -197,9 +195,10 @@ int steer_cuda_kernel_build(void *device, void **code, size_t *size, const char 
 int steer_cuda_kernel_load(void *device, void **out, const steer_launch *launch, const steer_shape *shape,
                            const void *code, size_t size) {
     steer_cuda_device *gpu = (steer_cuda_device *)device;
+    const steer_family *family;
     steer_rows_plan plan;
     STEER_CUDA_CHECK(steer_cuda_enter(gpu));
-    STEER_CUDA_CHECK(steer_cuda_plan_rows(&plan, launch, gpu));
+    STEER_CUDA_CHECK(steer_cuda_plan_rows(&plan, &family, launch, gpu));
     special_kernel loaded = {nullptr, plan.variant};
     STEER_CUDA_CHECK(load(&loaded, gpu, code));
     *out = new (std::nothrow) special_kernel(loaded);
@@ -209,13 +208,13 @@ int steer_cuda_kernel_load(void *device, void **out, const steer_launch *launch,
 int steer_cuda_kernel_launch(void *device, void *kernel, const steer_launch *launch, int *served) {
     steer_cuda_device *gpu = (steer_cuda_device *)device;
     const special_kernel *own = (const special_kernel *)kernel;
+    const steer_family *family;
     steer_rows_plan plan;
     STEER_CUDA_CHECK(steer_cuda_enter(gpu));
-    STEER_CUDA_CHECK(steer_cuda_plan_rows(&plan, launch, gpu));
+    STEER_CUDA_CHECK(steer_cuda_plan_rows(&plan, &family, launch, gpu));
     *served = launch->rows == 0 || same_variant(plan.variant, own->variant);
     if (!*served || launch->rows == 0) return STEER_OK;
-    return steer_cuda_launch_rows(gpu, own->kernel, plan.args, plan.blocks, plan.threads, plan.shared,
-                                  plan.cluster);
+    return steer_cuda_launch_plan(gpu, own->kernel, plan);
 }
 
 /* For tests and packagers, on machines without a device: compiles what an H200 with the given compute capability would

@@ -92,34 +92,6 @@ __device__ __forceinline__ void multiply(float (&d)[4], const float (&a)[4], flo
           "f"(c[1]), "f"(c[2]), "f"(c[3]));
 }
 
-/* Clusters of two blocks: which of them this one is; a barrier of both in two halves; where the other has its `here`. */
-__device__ __forceinline__ int pair_rank() {
-    int rank = 0;
-#if __CUDA_ARCH__ >= 900
-    asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-#endif
-    return rank;
-}
-__device__ __forceinline__ void pair_arrive() {
-#if __CUDA_ARCH__ >= 900
-    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
-#endif
-}
-__device__ __forceinline__ void pair_wait() {
-#if __CUDA_ARCH__ >= 900
-    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
-#endif
-}
-template <typename T> __device__ __forceinline__ T *of_other(T *here) {
-#if __CUDA_ARCH__ >= 900
-    T *there;
-    asm("mapa.u64 %0, %1, %2;" : "=l"(there) : "l"(here), "r"(pair_rank() ^ 1));
-    return there;
-#else
-    return here;
-#endif
-}
-
 /* A store without a branch, so that what leads to it is computed beside other work. */
 __device__ __forceinline__ void store_if(bool condition, void *to, const uint4 &words) {
     asm volatile("{ .reg .pred p; setp.ne.s32 p, %0, 0; @p st.global.v4.u32 [%1], {%2,%3,%4,%5}; }" ::"r"(

@@ -35,12 +35,9 @@ enum {
     STEER_MANY_HALF = 8,      /* parts whose sums are added up together */
     STEER_MANY_SPLIT = 2048,  /* hidden size from which there are so many; below, a warp of a block has one */
     STEER_MANY_LONG = 8192, /* hidden size from which those for eight vectors are large: fewer rows in work */
-    STEER_MANY_PROGRAM = 208,              /* bytes of what a warp knows of a program */
-    STEER_PAIR_ROWS = 2 * STEER_MANY_ROWS, /* of two blocks */
-    STEER_PAIR_GROUPS = 2,                 /* of vectors, whose sums have room together, and most of a slot */
-    STEER_PAIR_SLOT = STEER_MANY_GROUP * STEER_MANY_STEP * 4, /* bytes: eight vectors alone */
-    STEER_ANY_TEAMS = 4,                                      /* most of a block, unless each is a warp */
-    STEER_ANY_STAGE = 1024 /* bytes of a program image that a team has room for */
+    STEER_MANY_PROGRAM = 208, /* bytes of what a warp knows of a program */
+    STEER_ANY_TEAMS = 4,      /* most of a block, unless each is a warp */
+    STEER_ANY_STAGE = 1024    /* bytes of a program image that a team has room for */
 };
 
 /* Bytes of a slot of the many kernel: a step of 16-bit rows and of f32 vectors. */
@@ -113,26 +110,23 @@ struct steer_rows_args {
     int32_t each;          /* many: parts of a warp */
     int32_t steps;         /* many: of STEER_MANY_STEP columns of a part */
     int32_t slots;         /* many: of a warp */
-    uint32_t upper_mask;   /* many, pair: bits of a number's upper part */
+    uint32_t upper_mask;   /* many: bits of a number's upper part */
     struct {
         int32_t norms, C, p, norm2, changed, programs, stage, slots;
-        int32_t received, rows; /* pair */
-    } at;                       /* many, pair: offsets in shared memory */
+    } at; /* many: offsets in shared memory */
     steer_entry entry;
 };
 
 typedef void (*steer_rows_kernel)(const steer_rows_args);
 
-/* The variants. general (f32) and many (f16, bf16) serve everything; any (f16, bf16) rows of 16-byte multiples; pair (f16,
- * bf16) those, without residuals and cosines; the others those, and programs of few vectors. From many on there are no
- * specialised kernels. */
+/* The variants. general (f32) and many (f16, bf16) serve everything; any (f16, bf16) rows of 16-byte multiples; the others
+ * those, and programs of few vectors. From many on there are no specialised kernels. */
 enum steer_rows_family {
     STEER_ROWS_TILE,
     STEER_ROWS_STREAM,
     STEER_ROWS_GENERAL,
     STEER_ROWS_MANY,
-    STEER_ROWS_ANY,
-    STEER_ROWS_PAIR
+    STEER_ROWS_ANY
 };
 
 struct steer_rows_variant {
@@ -153,20 +147,40 @@ template <typename T>
 steer_rows_kernel steer_rows_general(steer_rows_variant variant);                    /* steer_general.cuh */
 template <typename T> steer_rows_kernel steer_rows_many(steer_rows_variant variant); /* steer_many.cuh */
 template <typename T> steer_rows_kernel steer_rows_any(steer_rows_variant variant);  /* steer_any.cuh */
-template <typename T> steer_rows_kernel steer_rows_pair(steer_rows_variant variant); /* steer_pair.cuh */
 
-#if !defined(__CUDACC_RTC__) && !defined(STEER_EMULATED)
+#ifndef __CUDACC_RTC__
 
-/* All that a launch is: how steer.cu serves it. */
+/* All that a launch is. */
 struct steer_rows_plan {
     steer_rows_variant variant;
     steer_rows_args args;
-    unsigned blocks;
+    int64_t blocks; /* more than INT32_MAX are beyond one launch */
     int threads;
-    int shared;  /* bytes */
-    int cluster; /* blocks of one */
+    int64_t shared; /* bytes, which may be more than the device has */
+    int cluster;    /* blocks of one */
 };
-int steer_cuda_plan_rows(steer_rows_plan *plan, const steer_launch *launch, const steer_cuda_device *gpu);
+
+struct steer_situation; /* steer_plan.cuh */
+
+/* A kernel and the launches that it serves: a row of the table in steer_plan.cuh. */
+struct steer_family {
+    steer_rows_family family;
+    const char *name;
+    bool (*serves)(const steer_situation &s);
+    void (*plan)(steer_rows_plan *plan, const steer_situation &s); /* with `variant` and `args` begun */
+    steer_rows_kernel (*kernel)(steer_dtype dtype, const steer_rows_variant &variant);
+    const char *source; /* of its specialised kernels; NULL: tensor cores take the time, or programs differ */
+    const char *why;
+};
+
+#endif
+#if !defined(__CUDACC_RTC__) && !defined(STEER_EMULATED)
+
+/* Plans a launch; UNSUPPORTED where the device cannot run it. */
+int steer_cuda_plan_rows(steer_rows_plan *plan, const steer_family **family, const steer_launch *launch,
+                         const steer_cuda_device *gpu);
+/* Launches a kernel as planned. */
+int steer_cuda_launch_plan(steer_cuda_device *gpu, steer_rows_kernel kernel, const steer_rows_plan &plan);
 
 /* steer_block.cu: serves the rows of a launch whose programs have blocks. */
 int steer_cuda_steer_blocks(steer_cuda_device *gpu, const steer_launch *launch);

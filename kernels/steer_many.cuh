@@ -29,52 +29,48 @@ template <int GROUPS> struct many_sums {
     float d[GROUPS][2][4] = {};
 };
 
-/* += the columns of a step of TILES of rows, one behind the other, times its vectors, in `groups` of eight. */
-template <typename T, int TILES, int GROUPS, int ROWS>
-__device__ __forceinline__ void many_step_dots(many_sums<GROUPS> (&sums)[TILES], const many_state &s,
-                                               const char *rows, const char *vectors, int groups) {
+/* += the columns of a step of the rows times its vectors, in `groups` of eight. */
+template <typename T, int GROUPS, int ROWS>
+__device__ __forceinline__ void many_step_dots(many_sums<GROUPS> &sums, const many_state &s, const char *slot,
+                                               int groups) {
+    const char *const vectors = slot + MANY_VECTORS_AT;
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         const int at = many_vector_at(s.group(), 2 * s.place()) + half * 128;
-        float h[TILES][2][8] = {};
+        float h[2][8] = {};
+        uint4 words[ROWS];
+        many_words<ROWS>(words, s, slot, half);
 #pragma unroll
-        for (int t = 0; t < TILES; t++) {
-            uint4 words[ROWS];
-            many_words<ROWS>(words, s, rows + t * MANY_VECTORS_AT, half);
-#pragma unroll
-            for (int i = 0; i < ROWS; i++) widen<T>(h[t][i], words[i]);
-        }
+        for (int i = 0; i < ROWS; i++) widen<T>(h[i], words[i]);
+        const float(&x)[8] = h[0], (&y)[8] = h[1];
 #pragma unroll
         for (int g = 0; g < GROUPS; g++) {
-            if (TILES == 1 && g > 0 && g >= groups) break; /* of several tiles the products go side by side */
+            if (g > 0 && g >= groups) break;
+            float(&d)[2][4] = sums.d[g];
 #pragma unroll
             for (int k = 0; k < 8; k += 4) {
                 const float4 v = *(const float4 *)(vectors + (k ? at ^ 16 : at) + g * 2048);
-#pragma unroll
-                for (int t = 0; t < TILES; t++) {
-                    float(&d)[2][4] = sums[t].d[g];
-                    const float(&x)[8] = h[t][0], (&y)[8] = h[t][1];
-                    const float a[4] = {x[k], y[k], x[k + 1], y[k + 1]};
-                    const float b[4] = {x[k + 2], y[k + 2], x[k + 3], y[k + 3]};
-                    multiply(d[0], a, upper_part(v.x), upper_part(v.y), d[0]);
-                    multiply(d[1], a, lower_part(v.x), lower_part(v.y), d[1]);
-                    multiply(d[0], b, upper_part(v.z), upper_part(v.w), d[0]);
-                    multiply(d[1], b, lower_part(v.z), lower_part(v.w), d[1]);
-                }
+                const float a[4] = {x[k], y[k], x[k + 1], y[k + 1]};
+                const float b[4] = {x[k + 2], y[k + 2], x[k + 3], y[k + 3]};
+                multiply(d[0], a, upper_part(v.x), upper_part(v.y), d[0]);
+                multiply(d[1], a, lower_part(v.x), lower_part(v.y), d[1]);
+                multiply(d[0], b, upper_part(v.z), upper_part(v.w), d[0]);
+                multiply(d[1], b, lower_part(v.z), lower_part(v.w), d[1]);
             }
         }
     }
 }
 
-/* Leaves a part's sums at `to_group`, each group's `apart` from the one before, or adds them to what is there. */
+/* Leaves a part's sums at `to_part`, each group's behind those of all parts of the one before, or adds them to what is there. */
 template <int GROUPS, int ROWS>
-__device__ __forceinline__ void many_put(const many_sums<GROUPS> &sums, const many_state &s, float *to_group,
-                                         int apart, int groups, bool add) {
+__device__ __forceinline__ void many_put(const many_sums<GROUPS> &sums, const many_state &s, float *to_part,
+                                         int groups, bool add) {
+    const int apart = s.args.parts * MANY_SUMS;
 #pragma unroll
     for (int g = 0; g < GROUPS; g++) {
         if (g > 0 && g >= groups) break;
         const float(&d)[2][4] = sums.d[g];
-        float2 *to = (float2 *)(to_group + g * apart) + s.lane();
+        float2 *to = (float2 *)(to_part + g * apart) + s.lane();
 #pragma unroll
         for (int i = 0; i < ROWS; i++) {
             const float2 before = add ? to[32 * i] : make_float2(0, 0);
@@ -99,11 +95,11 @@ __device__ __forceinline__ void many_pass(const many_state &s, many_slots<T, ALI
     bool others = j > 0 && !add; /* sums before these, which somebody may still read */
     slot = slots.at;
     for (int step = 0, to = 0, part = s.part(); step < steps; part++) {
-        many_sums<GROUPS> sums[1];
+        many_sums<GROUPS> sums;
 #pragma unroll 1
         for (const int end = min(step + s.args.steps, steps); step < end; step++) {
             many_wait(min(ahead, steps - step) - 1);
-            many_step_dots<T, 1, GROUPS, ROWS>(sums, s, slot, slot + MANY_VECTORS_AT, groups);
+            many_step_dots<T, GROUPS, ROWS>(sums, s, slot, groups);
             if (step + ahead < steps) {
                 __syncwarp(); /* all lanes have used the slot */
                 slots.template copy_vectors<1>(s, slot + MANY_VECTORS_AT);
@@ -115,8 +111,7 @@ __device__ __forceinline__ void many_pass(const many_state &s, many_slots<T, ALI
         }
         if (others) __syncthreads();
         others = false;
-        many_put<GROUPS, ROWS>(sums[0], s, s.partial() + part * MANY_SUMS, s.args.parts * MANY_SUMS, groups,
-                               add);
+        many_put<GROUPS, ROWS>(sums, s, s.partial() + part * MANY_SUMS, groups, add);
     }
     if (others) __syncthreads(); /* a warp without columns waits all the same */
     __syncwarp();
@@ -471,7 +466,7 @@ template <typename T, bool ALIGNED, int GROUPS, int ROWS, bool CHUNKS>
 __device__ __forceinline__ void many_block(const steer_rows_args &args, bool whole) {
     extern __shared__ __align__(16) char shared_bytes[];
     const lane_info me = who();
-    many_state s = {args, shared_bytes, 0, 0, 0};
+    many_state s = {args, shared_bytes, 0, 0};
     let_next_start();
     many_program &program = *s.program();
     many_slots<T, ALIGNED, GROUPS> slots(s);

@@ -2,7 +2,6 @@
 #define STEER_ROWS_IMPLEMENTATION 1
 #include "steer_any.cuh"
 #include "steer_many.cuh"
-#include "steer_pair.cuh"
 #include "steer_stream.cuh"
 #include "steer_tile.cuh"
 
@@ -10,4 +9,3 @@ template steer_rows_kernel steer_rows_tile<steer_f16>(steer_rows_variant variant
 template steer_rows_kernel steer_rows_many<steer_f16>(steer_rows_variant variant);
 template steer_rows_kernel steer_rows_stream<steer_f16>(steer_rows_variant variant);
 template steer_rows_kernel steer_rows_any<steer_f16>(steer_rows_variant variant);
-template steer_rows_kernel steer_rows_pair<steer_f16>(steer_rows_variant variant);

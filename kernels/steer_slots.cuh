@@ -33,7 +33,6 @@ struct many_state {
     char *shared;
     int64_t first; /* the run's first row, of `rows` with one program */
     int rows;
-    int rank; /* of the block among those that share rows, each with neighbouring columns */
 
     __device__ __forceinline__ int warp() const { return (int)threadIdx.x / 32; }
     __device__ __forceinline__ int lane() const { return (int)threadIdx.x % 32; }
@@ -51,7 +50,7 @@ struct many_state {
                 (float *)(shared + args.at.norm2), (int *)(shared + args.at.changed), args.vectors};
     }
     /* The warp's first part of the columns, its first column and its steps. */
-    __device__ __forceinline__ int part() const { return (rank * STEER_MANY_HALF + warp()) * args.each; }
+    __device__ __forceinline__ int part() const { return warp() * args.each; }
     __device__ __forceinline__ int column() const { return part() * args.steps * STEER_MANY_STEP; }
     __device__ __forceinline__ int steps() const {
         const int all = (args.hidden_size + STEER_MANY_STEP - 1) / STEER_MANY_STEP;

@@ -72,11 +72,10 @@ static int run_launch(void *device, const steer_launch *launch, void *kernel) {
                               launch->layer, (long long)row);
     }
 #ifdef EMULATE
-    if (getenv("STEER_EMULATE_MODULE")) return emulate_steer(launch);
-    steer_launch plain = *launch; /* without the module only the kernel for blocks can be launched */
-    plain.blocks = 0;
-    if (launch->plain) STEER_TRY(steer_backend_cpu()->steer(device, &plain));
-    return emulate_blocks(launch);
+    return emulate_steer(launch) == STEER_OK
+               ? STEER_OK
+               : STEER_FAIL(STEER_E_UNSUPPORTED, "programs of %d vectors find no room on the device",
+                            launch->max_vectors);
 #else
     return steer_backend_cpu()->steer(device, launch);
 #endif

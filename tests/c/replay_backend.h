@@ -23,6 +23,5 @@ double replay_kernel_us(void);
 
 /* Runs a launch with the CUDA kernels on the CPU. */
 int emulate_steer(const steer_launch *launch);
-int emulate_blocks(const steer_launch *launch);
 
 #endif

@@ -107,7 +107,7 @@ describe("the bits of a row", function()
         end
     end)
 
-    it("are the same where blocks share long rows of long programs", function()
+    it("are the same in long rows of long programs", function()
         B.rounds(2, function()
             same_among_many(B.choose { 2048, 2120, 3072, 4096 }, B.choose { "f16", "bf16" }, { 12, 24, 70 },
                 B.many(1100), 0)

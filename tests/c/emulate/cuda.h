@@ -148,13 +148,6 @@ inline void copy_async(uint4 *to, const void *from) { emulated_copy(to, from, 16
 inline void copy_or_zero(void *to, const void *from, int bytes) { emulated_copy(to, from, bytes); }
 template <int N> inline void copies_wait() { emulated_wait(N); }
 
-/* Pairs of blocks: their shared memories lie in the same place, and take turns there. */
-int pair_rank();
-inline void pair_arrive() {}
-void pair_wait();
-void *emulated_other(void *here);
-template <typename T> inline T *of_other(T *here) { return (T *)emulated_other(here); }
-
 inline void store_if(bool condition, void *to, const uint4 &words) {
     if (condition) *(uint4 *)to = words;
 }

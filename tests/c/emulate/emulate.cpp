@@ -1,6 +1,6 @@
 /* emulate.cpp: runs the steering kernels of kernels/ on the CPU, so that tests hold them to the oracle where there is no GPU.
- * The threads of a block, or of a cluster of two, are fibers that take turns at barriers. Shared memory begins as NaN; a kernel that writes more of
- * it than it was launched with, that leaves lanes of a warp at different barriers, or reads what has not arrived, fails. */
+ * The threads of a block are fibers that take turns at barriers. Shared memory begins as NaN; a kernel that writes more of it
+ * than it was launched with, that leaves lanes of a warp at different barriers, or reads what has not arrived, fails. */
 #include "cuda.h"
 
 #include "backend/backend.h"
@@ -11,16 +11,13 @@ enum { SHARED_BYTES = 256 * 1024 }; /* more than any device has */
 alignas(128) char shared_bytes[SHARED_BYTES];
 alignas(128) float partial[SHARED_BYTES / 4];
 alignas(128) float shared_words[SHARED_BYTES / 4];
-alignas(128) char others_bytes
-    [SHARED_BYTES]; /* shared_bytes of the other block of a pair, while it does not run */
 } // namespace
 
 #include "steer_any.cuh"
 #include "steer_block_select.cuh"
 #include "steer_general.cuh"
 #include "steer_many.cuh"
-#include "steer_pair.cuh"
-#include "steer_select.cuh"
+#include "steer_plan.cuh"
 #include "steer_stream.cuh"
 #include "steer_tile.cuh"
 
@@ -28,7 +25,6 @@ namespace {
 alignas(128) int4 shared[SHARED_BYTES / 16];
 }
 
-#include <dlfcn.h>
 #include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,8 +62,6 @@ fiber fibers[MOST_THREADS];
 unsigned begun; /* fibers that have a stack and wait on it */
 jmp_buf scheduler;
 unsigned current;
-unsigned in_place; /* block of a pair whose shared memory is where the kernel looks for it */
-int pair_bytes;    /* of that memory */
 steer_rows_kernel kernel;
 steer_rows_args arguments;
 steer_block_kernel block_kernel; /* instead, if not NULL */
@@ -82,12 +76,7 @@ steer_block_args block_arguments;
 
 /* Makes a fiber the one that runs. */
 void enter(unsigned fiber) {
-    const unsigned block = fiber / blockDim.x;
-    if (block != in_place) std::swap_ranges(shared_bytes, shared_bytes + pair_bytes, others_bytes);
-    blockIdx.x += block - in_place;
-    in_place = block;
-    current = fiber;
-    threadIdx.x = fiber % blockDim.x;
+    current = threadIdx.x = fiber;
     if (!_setjmp(scheduler)) _longjmp(fibers[fiber].place, 1);
 }
 
@@ -156,8 +145,8 @@ void pass_barriers(unsigned threads) {
     }
 }
 
-/* Runs blocks of so many threads in all. */
-void run_blocks(unsigned threads) {
+/* Runs a block of so many threads. */
+void run_block(unsigned threads) {
     for (unsigned i = 0; i < threads; i++) {
         fiber &f = fibers[i];
         if (i == begun) begin_fiber();
@@ -173,7 +162,7 @@ void run_blocks(unsigned threads) {
 
 /* ---- Shared memory -------------------------------------------------------------------------------------------- */
 
-void *const memories[] = {shared_bytes, partial, shared_words, shared, others_bytes};
+void *const memories[] = {shared_bytes, partial, shared_words, shared};
 
 void fill_shared(int bytes) {
     for (void *memory : memories) memset(memory, 0xff, (size_t)bytes);
@@ -192,38 +181,15 @@ void check_beyond(int bytes) {
     }
 }
 
-/* ---- Launches ------------------------------------------------------------------------------------------------- */
-
-typedef int (*trial_plan)(void *args, void *variant, unsigned *blocks, int *threads, int *shared,
-                          const steer_launch *launch, int multiprocessors, int shared_bytes);
-
-/* The CUDA module says how it would serve a launch; STEER_EMULATE_MODULE names its file. */
-trial_plan find_plan() {
-    const char *path = getenv("STEER_EMULATE_MODULE");
-    void *module = path ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : nullptr;
-    void *found = module ? dlsym(module, "steer_cuda_trial_plan") : nullptr;
-    if (!found) {
-        fprintf(stderr, "STEER_EMULATE_MODULE: %s\n", path ? dlerror() : "not set");
-        abort();
-    }
-    return (trial_plan)found;
-}
-
 } // namespace
 
 void emulated_warp_barrier() { leave(AT_WARP_BARRIER); }
 void emulated_barrier(unsigned first, unsigned threads) {
-    fibers[current].first = first + current / blockDim.x * blockDim.x;
+    fibers[current].first = first;
     fibers[current].threads = threads;
     leave(AT_BARRIER);
 }
 
-int pair_rank() { return (int)(current / blockDim.x); }
-void pair_wait() {
-    fibers[current].first = 0;
-    fibers[current].threads = 2 * blockDim.x;
-    leave(AT_BARRIER);
-}
 /* Most of the time of long programs is spent here: where the CPU has fused multiply-adds, without a call for each. */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 __attribute__((target_clones("fma", "default")))
@@ -236,8 +202,6 @@ void emulated_product(float (&sums)[4], const float (*operands)[6], unsigned lan
                            operands[column * 4 + k % 4][4 + k / 4], sums[i]);
     }
 }
-
-void *emulated_other(void *here) { return others_bytes + ((char *)here - shared_bytes); }
 
 void emulated_copy(void *to, const void *from, int bytes) {
     fibers[current].open.push_back({to, from, bytes});
@@ -258,7 +222,7 @@ void emulated_wait(int most) {
 }
 
 namespace {
-enum { MULTIPROCESSORS = 4 }; /* few, so that few rows make large tiles */
+enum { MULTIPROCESSORS = 4, CACHE_BYTES = 50 << 20 }; /* few, so that few rows make large tiles */
 
 /* STEER_EMULATE_SHARED: kilobytes of shared memory. */
 int device_bytes() {
@@ -266,32 +230,28 @@ int device_bytes() {
     return (kilobytes ? atoi(kilobytes) : 227) * 1024;
 }
 
-/* Runs the kernel that is set, `together` blocks at once. */
-void run_grid(unsigned blocks, int threads, int bytes, unsigned together) {
+/* Runs the kernel that is set. */
+void run_grid(unsigned blocks, int threads, int bytes) {
     if (!begun) fill_shared(SHARED_BYTES);
     gridDim.x = blocks;
     blockDim.x = (unsigned)threads;
-    pair_bytes = bytes;
-    for (unsigned block = 0; block < blocks; block += together) {
-        blockIdx.x = block;
-        in_place = 0;
+    for (blockIdx.x = 0; blockIdx.x < blocks; blockIdx.x++) {
         fill_shared(bytes);
-        run_blocks(together * (unsigned)threads);
+        run_block((unsigned)threads);
     }
     check_beyond(bytes);
     fill_shared(bytes);
 }
 
 int run_plain(const steer_launch *launch) {
-    static const trial_plan plan = find_plan();
-    steer_rows_variant variant;
-    unsigned blocks;
-    int threads, bytes;
-    int status =
-        plan(&arguments, &variant, &blocks, &threads, &bytes, launch, MULTIPROCESSORS, device_bytes());
-    if (status != STEER_OK) return status;
-    kernel = steer_rows_select(launch->dtype, variant);
-    run_grid(blocks, threads, bytes, variant.family == STEER_ROWS_PAIR ? 2 : 1);
+    const steer_plan_device device = {MULTIPROCESSORS, device_bytes(), CACHE_BYTES,
+                                      device_bytes() < LARGE_BLOCK_BYTES ? 8 : 9};
+    const steer_family *family;
+    steer_rows_plan plan;
+    if (!steer_plan_rows(&plan, &family, launch, &device)) return STEER_E_UNSUPPORTED;
+    arguments = plan.args;
+    kernel = family->kernel(launch->dtype, plan.variant);
+    run_grid((unsigned)plan.blocks, plan.threads, (int)plan.shared);
     return STEER_OK;
 }
 
@@ -299,7 +259,7 @@ int run_with_blocks(const steer_launch *launch) {
     const steer_block_plan plan = steer_block_plan_of(launch, MULTIPROCESSORS, device_bytes());
     block_arguments = plan.args;
     block_kernel = steer_block_select(launch->dtype, plan);
-    run_grid(plan.blocks, plan.threads, (int)plan.shared, 1);
+    run_grid(plan.blocks, plan.threads, (int)plan.shared);
     block_kernel = nullptr;
     return STEER_OK;
 }
@@ -309,9 +269,4 @@ extern "C" int emulate_steer(const steer_launch *launch) {
     if (launch->rows == 0) return STEER_OK;
     const int status = launch->plain ? run_plain(launch) : STEER_OK;
     return status == STEER_OK && launch->blocks ? run_with_blocks(launch) : status;
-}
-
-/* The blocks of a launch alone, for machines without the CUDA module. */
-extern "C" int emulate_blocks(const steer_launch *launch) {
-    return launch->rows && launch->blocks ? run_with_blocks(launch) : STEER_OK;
 }

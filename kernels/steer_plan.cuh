@@ -1,0 +1,508 @@
+/* steer_plan.cuh: which kernel serves a launch, and its geometry: one table of families, of which the first that serves wins. Host code
+ * that asks nothing of a device or a toolkit. */
+#ifndef STEER_KERNELS_STEER_PLAN_CUH
+#define STEER_KERNELS_STEER_PLAN_CUH
+
+#include "backend/backend.h"
+#include "steer_common.cuh"
+
+#include <algorithm>
+#include <string.h>
+
+/* What plans depend on of a device: fields as in steer_cuda_device. */
+struct steer_plan_device {
+    int multiprocessors, shared_bytes, l2_bytes, compute_major;
+};
+
+/* A launch on a device, and what most decisions ask of the two. */
+struct steer_situation {
+    const steer_launch *launch;
+    const steer_plan_device *gpu;
+    int32_t max_vectors, both, norm; /* as in steer_launch */
+    int64_t max_image_bytes;
+    int element;  /* bytes of one */
+    int team;     /* threads that share a row, 16 elements each */
+    bool aligned; /* rows are multiples of 16 bytes */
+    bool
+        share; /* rows of one tile share what they load; where few are left for a multiprocessor they go alone */
+};
+
+namespace {
+
+/* ---- Thresholds, as measured (the log in bench/README.md) ------------------------------------------------------- */
+
+/* Bytes of shared memory. */
+const int64_t MAX_TILE_BYTES = 128 * 1024, /* general: of four rows; beyond, too few warps have work */
+    MAX_STAGE_BYTES = 32 * 1024,           /* of a program image; a larger one is read where it lies */
+    CAPTURED_STAGE_BYTES = 8 * 1024,       /* the same where nobody knows how large images will be */
+    MOST_SUMS_BYTES = 4 * 1024,            /* of the register kernels' sums */
+    LARGE_BLOCK_BYTES = 200 * 1024; /* that many's large blocks want: less keeps too few steps on their way */
+
+enum {
+    LEAST_SHARED_ROWS =
+        4, /* neighbours of one program from which tiles of several pay: fewer leave most rows alone */
+    LEAST_ROWS_EACH = 8,   /* rows of a multiprocessor from which they do: with fewer some have no work */
+    STREAM_TURNS_ONE = 16, /* rows of a stream block with one vector a program, */
+    STREAM_TURNS_MORE =
+        64, /* and with several, which it loads once: C add+cap+ablate 957 us with 8 rows, 653 with 64 */
+    GENERAL_TURNS = 4,    /* tiles of a general block where the batch is beyond the cache */
+    CLUSTER_THREADS = 128 /* of blocks that gain from clusters: with 64 or 256 threads they were slower */
+};
+
+/* ---- A launch ------------------------------------------------------------------------------------------------- */
+
+bool is_aligned(const void *data, int64_t stride, int element) {
+    return (uintptr_t)data % 16 == 0 && (size_t)stride * (size_t)element % 16 == 0;
+}
+
+/* Whether each multiprocessor has rows for tiles of several. */
+bool rows_suffice(const steer_launch *launch, const steer_plan_device *gpu) {
+    return launch->rows >= LEAST_ROWS_EACH * gpu->multiprocessors;
+}
+
+steer_situation situation_of(const steer_launch *launch, const steer_plan_device *gpu) {
+    steer_situation s = {};
+    s.launch = launch;
+    s.gpu = gpu;
+    s.max_vectors = launch->max_vectors;
+    s.max_image_bytes = launch->max_image_bytes;
+    s.both = launch->both;
+    s.norm = launch->norm;
+    s.element = launch->dtype == STEER_F32 ? 4 : 2;
+    const int most = s.element > 2 ? STEER_BLOCK_THREADS : STEER_WIDE_THREADS;
+    s.team = 32;
+    while (s.team < most && s.team * 16 < launch->hidden_size) s.team *= 2;
+    s.aligned = launch->hidden_size * s.element % 16 == 0 &&
+                is_aligned(launch->hidden, launch->hidden_stride, s.element) &&
+                (!launch->residual || is_aligned(launch->residual, launch->residual_stride, s.element));
+    s.share = launch->rows_per_program >= LEAST_SHARED_ROWS && rows_suffice(launch, gpu);
+    return s;
+}
+
+/* Bytes of one value's parts, one a warp. */
+int64_t parts_bytes(int threads) { return std::max(4, threads / 32) * (int64_t)sizeof(float); }
+
+/* Bytes of a tile row in shared memory. */
+int64_t row_bytes(const steer_situation &s, int threads) {
+    int64_t round = (int64_t)threads * 16, elements = (s.launch->hidden_size + round - 1) / round * round;
+    return elements * s.element * (s.launch->residual ? 2 : 1);
+}
+
+/* Bytes of a row in a slot of shared memory, where every thread has room for its 16 elements. */
+int64_t slot_bytes(const steer_situation &s, int threads) {
+    return (int64_t)threads * 16 * s.element * (s.launch->residual ? 2 : 1);
+}
+
+/* Bytes of the slots of vectors that do not stay in registers. */
+int64_t vector_bytes(int threads, int vectors) {
+    return (int64_t)steer_vector_slots(vectors) * threads * 16 * (int64_t)sizeof(float);
+}
+
+/* More than the last-level cache keeps. */
+bool is_large(const steer_situation &s) { return s.launch->rows * row_bytes(s, s.team) > s.gpu->l2_bytes; }
+
+/* Runs of rows that begin within tiles of so many. */
+int64_t runs_within(const steer_launch *launch, int tile) {
+    return launch->table ? launch->inner_runs[steer_inner_index(tile)] : 0;
+}
+/* Those and the tiles. */
+int64_t tiles_and_runs(const steer_launch *launch, int tile) {
+    return (launch->rows + tile - 1) / tile + runs_within(launch, tile);
+}
+
+/* Threads of a multiprocessor that registers suffice for. */
+int threads_at_once(const steer_situation &s, const steer_rows_variant &v) {
+    if (v.family == STEER_ROWS_ANY) return STEER_BLOCK_THREADS;
+    if (v.family == STEER_ROWS_MANY)
+        return steer_many_shares(v.vectors) ? 2 * STEER_MANY_THREADS : STEER_MANY_THREADS;
+    if (v.wide) return STEER_WIDE_THREADS;
+    return steer_most_threads(v.vectors) * steer_blocks_for(s.element, v.elements, v.vectors, v.residual);
+}
+
+/* Blocks that run at once. */
+int64_t blocks_at_once(const steer_situation &s, const steer_rows_plan &plan) {
+    return s.gpu->multiprocessors * std::min<int64_t>((s.gpu->shared_bytes + 1024) / (plan.shared + 1024),
+                                                      threads_at_once(s, plan.variant) / plan.threads);
+}
+
+/* Blocks for runs that begin within tiles, behind those that have these, each of them for `teams` of the runs; in a graph, which may be
+ * replayed with more of them, as many as run beside these. */
+int64_t blocks_within(const steer_situation &s, const steer_rows_plan &plan, int teams) {
+    const int64_t blocks = plan.args.blocks, at_once = blocks_at_once(s, plan);
+    const int64_t runs = std::max<int64_t>(runs_within(s.launch, plan.variant.tile), s.launch->replayed);
+    int64_t own = (runs + teams - 1) / teams;
+    if (plan.variant.family == STEER_ROWS_MANY)
+        own = std::min(own, at_once - blocks); /* a block serves any number of them */
+    if (!s.launch->replayed) return own;
+    const int64_t beside = at_once - 1 - (blocks + own - 1) % at_once;
+    return own + std::min(beside, blocks / 4);
+}
+
+/* Gives the plan the blocks for its rows, each of so many. */
+void set_blocks(steer_rows_plan *plan, const steer_situation &s, int64_t rows_each) {
+    plan->blocks = (s.launch->rows + rows_each - 1) / rows_each;
+    plan->args.blocks = (uint32_t)plan->blocks;
+}
+
+/* ---- tile and stream: few vectors, in registers ------------------------------------------------------------------ */
+
+/* Most vectors that the register kernels hold. */
+int most_held(const steer_situation &s) {
+    if (s.team > STEER_BLOCK_THREADS || s.team * 16 < s.launch->hidden_size) return 1;
+    return s.element > 2 && s.team <= STEER_EIGHT_THREADS && !s.share ? 8 : STEER_FEW_VECTORS;
+}
+
+bool is_held(const steer_situation &s) {
+    const int elements = s.team > STEER_BLOCK_THREADS || s.team * 16 >= s.launch->hidden_size ? 16 : 32;
+    return s.aligned && s.team * elements >= s.launch->hidden_size && !s.norm && s.max_vectors >= 0 &&
+           s.max_vectors <= most_held(s) && s.max_image_bytes <= MAX_STAGE_BYTES;
+}
+
+/* Vectors of the kernel that serves it. */
+int held_of(const steer_situation &s) {
+    return s.max_vectors < 2 ? s.both : s.max_vectors > STEER_FEW_VECTORS ? 8 : s.max_vectors;
+}
+
+/* Elements of a thread: 32 where a team is larger than a block that is not wide. */
+int held_elements(const steer_situation &s) {
+    const bool is_long = s.team > STEER_BLOCK_THREADS;
+    return s.team * 16 >= s.launch->hidden_size && !(is_long && s.launch->residual) ? 16 : 32;
+}
+
+/* Threads of a team in a block: in a wide one those that have columns, as the others would add zeros. */
+int held_team(const steer_situation &s, bool wide) {
+    return wide ? (int)((s.launch->hidden_size + 511) / 512 * 32)
+                : std::min(s.team, (int)STEER_BLOCK_THREADS);
+}
+
+int64_t held_stage(const steer_situation &s, int vectors) {
+    return vectors > 1 ? (s.max_image_bytes + 15) / 16 * 16 : 0;
+}
+
+/* Bytes of a row's sums. */
+int64_t held_sums(const steer_situation &s, const steer_rows_variant &v, int team) {
+    const bool is_long = s.element < 4 && v.elements > 16;
+    return steer_sums_room(v.vectors) * parts_bytes(v.wide || is_long ? STEER_WIDE_THREADS : team);
+}
+
+/* Bytes of the rows and vectors that a stream block has in shared memory. */
+int64_t stream_bytes(const steer_situation &s, int threads, int vectors) {
+    return steer_stream_ring(vectors) * slot_bytes(s, threads) + vector_bytes(threads, vectors);
+}
+
+/* A batch beyond the cache: a block keeps the vectors while it walks along rows on their way from memory. */
+bool serves_stream(const steer_situation &s) {
+    const int vectors = held_of(s);
+    return is_held(s) && is_large(s) && (s.launch->table || vectors > 0) && held_elements(s) == 16 &&
+           vectors <= STEER_FEW_VECTORS &&
+           stream_bytes(s, s.team, vectors) + s.max_image_bytes + MOST_SUMS_BYTES <= s.gpu->shared_bytes;
+}
+
+void plan_stream(steer_rows_plan *plan, const steer_situation &s) {
+    steer_rows_variant &v = plan->variant;
+    v.elements = 16;
+    v.vectors = held_of(s);
+    v.tile = steer_stream_rows(v.vectors);
+    v.wide = s.team > STEER_BLOCK_THREADS;
+    const int threads = held_team(s, v.wide);
+    plan->threads = plan->args.team = threads;
+    plan->shared = stream_bytes(s, threads, v.vectors) + 2 * v.tile * held_sums(s, v, threads) +
+                   held_stage(s, v.vectors);
+    plan->args.turns = v.vectors > 1 ? STREAM_TURNS_MORE : STREAM_TURNS_ONE;
+    set_blocks(plan, s, plan->args.turns);
+}
+
+bool serves_tile(const steer_situation &s) { return is_held(s); }
+
+/* Bytes of the rows and vectors that a team of four rows has in shared memory. */
+int64_t tile_slots(const steer_situation &s, int threads, int vectors) {
+    if (!steer_tile_has_slots(4, vectors)) return 0;
+    return 4 * slot_bytes(s, threads) +
+           (steer_held_vectors(vectors) < vectors ? vector_bytes(threads, vectors) : 0);
+}
+
+/* Rows of a tile, as measured. Four have no room where wide elements have a residual, or in little shared memory. */
+int rows_of_tile(const steer_situation &s, const steer_rows_variant &v) {
+    if (!s.share || v.elements > 16 || v.vectors > STEER_FEW_VECTORS) return 1;
+    if (v.vectors < 2) return 2;
+    const int64_t bytes = tile_slots(s, s.team, v.vectors) + s.max_image_bytes + MOST_SUMS_BYTES;
+    return (s.element > 2 && v.residual) || bytes > s.gpu->shared_bytes ? 1 : 4;
+}
+
+/* Teams of a tile block, which share the cache's copies of vectors, as measured: two with several vectors, four where nobody
+ * waits, unless that left a multiprocessor more tiles than it would have alone. */
+int teams_of_tile(const steer_rows_plan &plan, const steer_situation &s) {
+    const steer_rows_variant &v = plan.variant;
+    const int64_t tiles = tiles_and_runs(s.launch, v.tile), all = s.gpu->multiprocessors;
+    auto most = [&](int64_t blocks) { return (blocks + all - 1) / all; }; /* of a multiprocessor */
+    int teams = v.adds ? 4 : v.tile == 4 ? 2 : 1;
+    while (teams > 1 &&
+           (teams * plan.threads > STEER_BLOCK_THREADS || teams * plan.shared > s.gpu->shared_bytes ||
+            teams * most((tiles + teams - 1) / teams) > most(tiles)))
+        teams /= 2;
+    return teams;
+}
+
+/* Neighbouring blocks that are to share multiprocessors, and so the cache's copies of a vector, as measured: tiles of one vector
+ * a program. Larger clusters share more, where the launch fills the chip but for a little. */
+int cluster_of_tiles(const steer_rows_plan &plan, const steer_situation &s, int64_t all) {
+    const steer_rows_variant &v = plan.variant;
+    if (s.gpu->compute_major < 9 || !s.launch->table || v.tile != 2 || v.vectors != 0 || v.adds ||
+        v.residual || s.element > 2 || plan.threads != CLUSTER_THREADS)
+        return 1;
+    const int64_t at_once = blocks_at_once(s, plan);
+    const bool fills = plan.args.blocks > at_once - at_once / 16 && all <= at_once;
+    return fills && s.gpu->compute_major <= 10 ? 2 * STEER_PORTABLE_CLUSTER : STEER_PORTABLE_CLUSTER;
+}
+
+void plan_tile(steer_rows_plan *plan, const steer_situation &s) {
+    steer_rows_variant &v = plan->variant;
+    v.elements = held_elements(s);
+    v.vectors = held_of(s);
+    v.tile = rows_of_tile(s, v);
+    v.wide = s.element < 4 && s.team >= STEER_BLOCK_THREADS && v.tile == 2 && !v.residual;
+    if (s.team > STEER_BLOCK_THREADS && !v.wide) v.elements = 32;
+    v.adds = !v.wide && v.tile == 2 && s.max_vectors == 0;
+    const int team = held_team(s, v.wide);
+    plan->threads = plan->args.team = team;
+    plan->args.stage_bytes = (int32_t)held_stage(s, v.vectors);
+    plan->shared = v.tile * held_sums(s, v, team) + plan->args.stage_bytes +
+                   (v.tile == 4 ? tile_slots(s, team, v.vectors) : 0);
+    plan->args.tile_bytes = (int32_t)plan->shared;
+    const int teams = teams_of_tile(*plan, s);
+    plan->shared *= teams;
+    plan->threads *= teams;
+    set_blocks(plan, s, v.tile * teams);
+    const int64_t all = plan->blocks + (s.launch->table && v.tile > 1 ? blocks_within(s, *plan, teams) : 0);
+    plan->cluster = cluster_of_tiles(*plan, s, all);
+    plan->blocks = (all + plan->cluster - 1) / plan->cluster * plan->cluster;
+}
+
+/* ---- general: every program, where the others do not reach --------------------------------------------------------- */
+
+bool serves_general(const steer_situation &s) { return s.element > 2; }
+
+/* A residual that has no room in shared memory is read where it lies. */
+void plan_general(steer_rows_plan *plan, const steer_situation &s) {
+    steer_rows_variant &v = plan->variant;
+    steer_rows_args *args = &plan->args;
+    const int64_t most = MAX_TILE_BYTES / row_bytes(s, s.team);
+    v.tile = s.share && v.aligned && most >= 4 ? 4 : 1;
+    plan->threads = s.team;
+    const bool any = s.max_vectors < 0; /* captured: a later batch may hold any program */
+    args->vectors = any ? 2 * STEER_MAX_OPS : std::max(s.max_vectors, 1);
+    int64_t words = 2 * (int64_t)v.tile * args->vectors + 2 * v.tile;
+    int64_t beside = 2 * v.tile * GENERAL_DOTS * parts_bytes(s.team) + (words * 4 + 15) / 16 * 16;
+    int64_t image = any ? CAPTURED_STAGE_BYTES : s.max_image_bytes;
+    args->stage_bytes = image <= MAX_STAGE_BYTES ? (int32_t)image : 0;
+    int64_t stage = std::max(args->stage_bytes, 16), rows = v.tile * row_bytes(s, s.team);
+    if (v.residual && v.tile == 1 && rows + beside + stage > s.gpu->shared_bytes) {
+        args->residual_away = 1;
+        rows /= 2;
+    }
+    if (rows + beside + stage > s.gpu->shared_bytes) { /* operations are read where they lie */
+        args->stage_bytes = 0;
+        stage = 16;
+    }
+    args->stage_at = (int32_t)(rows + beside);
+    plan->shared = rows + beside + stage;
+    args->turns = is_large(s) ? GENERAL_TURNS : 1;
+    set_blocks(plan, s, (int64_t)args->turns * v.tile);
+}
+
+/* ---- many: 16-bit rows and many vectors, on tensor cores -------------------------------------------------------------- */
+
+/* Most vectors of a program, folded adds among them, that the many kernel makes room for. */
+int most_of_many(const steer_situation &s) {
+    /* Captured: a later batch may hold any program. */
+    return s.max_vectors < 0 ? 2 * STEER_MAX_OPS + 1 : std::max(s.max_vectors, 1) + s.both;
+}
+
+/* Rows that the tensor cores work on together: those of a program, but no multiprocessor stays without work. */
+int rows_of_many(const steer_situation &s) {
+    int tile = 1;
+    const int most = s.max_vectors < 0               ? 2 /* captured: a later batch may be mixed */
+                     : s.max_vectors > STEER_MAX_OPS ? 4 /* room for their dots */
+                                                     : STEER_MANY_ROWS;
+    while (tile < most && 2 * tile <= s.launch->rows_per_program &&
+           s.launch->rows >= tile * s.gpu->multiprocessors)
+        tile *= 2;
+    return tile;
+}
+
+/* Threads of the many kernel's blocks: a warp for each step while there are some. */
+int threads_of_many(const steer_situation &s, bool large) {
+    int threads = 32;
+    while (threads < STEER_MANY_THREADS && 2 * threads < s.launch->hidden_size) threads *= 2;
+    return large ? 2 * STEER_MANY_THREADS : threads;
+}
+
+/* Whether its blocks are large: with long rows, or where no multiprocessor has work for two. */
+bool is_large_many(const steer_situation &s, int tile) {
+    if (s.launch->hidden_size < STEER_MANY_SPLIT || s.gpu->shared_bytes < LARGE_BLOCK_BYTES) return false;
+    return s.launch->hidden_size >= STEER_MANY_LONG ||
+           tiles_and_runs(s.launch, tile) <= s.gpu->multiprocessors;
+}
+
+/* Steps of STEER_MANY_STEP columns. */
+int64_t steps_of(const steer_situation &s) {
+    return (s.launch->hidden_size + STEER_MANY_STEP - 1) / STEER_MANY_STEP;
+}
+
+/* Lays out the many kernel's shared memory; bytes of it: half of what there is, so that another block finds room, unless few steps
+ * would be on their way then. */
+int64_t lay_out_many(steer_rows_args *args, const steer_situation &s, int threads, int tile,
+                     const steer_rows_variant &v) {
+    const bool any = s.max_vectors < 0;
+    const int64_t image = any ? CAPTURED_STAGE_BYTES : s.max_image_bytes, steps = steps_of(s);
+    const int vectors = most_of_many(s), warps = threads / 32;
+    const int parts = /* at least one a warp: rows of few vectors have their sums there too */
+        s.launch->hidden_size < STEER_MANY_SPLIT ? threads_of_many(s, false) / 32 : STEER_MANY_PARTS;
+    const int room = std::max(v.vectors, (int)STEER_MANY_GROUP);
+    args->tile = tile;
+    args->vectors = (vectors + STEER_MANY_GROUP - 1) / STEER_MANY_GROUP * STEER_MANY_GROUP;
+    args->stage_bytes = image <= MAX_STAGE_BYTES ? (int32_t)image : 0;
+    args->each = parts / warps;
+    args->steps = (int32_t)((steps + parts - 1) / parts);
+    args->parts = (int32_t)((steps + args->steps - 1) / args->steps);
+    auto &at = args->at;
+    const int row = args->vectors * (int)sizeof(float);
+    at.norms = room * parts * STEER_MANY_ROWS * (int)sizeof(float); /* behind the sums of the parts */
+    at.C = at.norms + parts * STEER_MANY_ROWS * (int)sizeof(float);
+    at.p = at.C + STEER_MANY_ROWS * row;
+    at.norm2 = at.p + args->tile * row;
+    at.changed = at.norm2 + STEER_MANY_ROWS * (int)sizeof(float);
+    at.programs = at.changed + STEER_MANY_ROWS * (int)sizeof(int);
+    at.stage = at.programs + warps * STEER_MANY_PROGRAM;
+    at.slots = (at.stage + args->stage_bytes + 127) / 128 * 128;
+    const int64_t beside = at.slots;
+    const int64_t slot = steer_many_slot_bytes(room);
+    const int64_t half = ((s.gpu->shared_bytes - 1024) / 2 - beside) / (warps * slot),
+                  full = (s.gpu->shared_bytes - beside) / (warps * slot);
+    const int64_t wanted = args->each * args->steps * ((vectors + room - 1) / room);
+    const bool enough = v.family == STEER_ROWS_ANY || half >= std::min<int64_t>(wanted, 3);
+    args->slots = (int32_t)std::max<int64_t>(1, std::min(wanted, enough ? half : full));
+    return beside + warps * args->slots * slot;
+}
+
+bool serves_many(const steer_situation &s) { return s.element < 4; }
+
+void plan_many(steer_rows_plan *plan, const steer_situation &s) {
+    steer_rows_variant &v = plan->variant;
+    const int most = STEER_MANY_ROOM / STEER_MANY_GROUP; /* groups of vectors that a slot has room for */
+    const int groups = (most_of_many(s) + STEER_MANY_GROUP - 1) / STEER_MANY_GROUP;
+    v.tile = rows_of_many(s);
+    v.vectors = (v.aligned ? std::min(groups, most) : most) * STEER_MANY_GROUP;
+    v.elements = v.vectors == STEER_MANY_GROUP && is_large_many(s, v.tile) ? 32 : 16;
+    plan->threads = threads_of_many(s, v.elements > 16);
+    plan->shared = lay_out_many(&plan->args, s, plan->threads, v.tile, v);
+    if (plan->shared > s.gpu->shared_bytes) return;
+    const int64_t tiles = (s.launch->rows + v.tile - 1) / v.tile, at_once = blocks_at_once(s, *plan);
+    plan->args.turns =
+        (int32_t)((tiles + at_once - 1) / at_once); /* all that run at once are busy to the end */
+    set_blocks(plan, s, (int64_t)plan->args.turns * v.tile);
+    if (s.launch->table && v.tile > 1 && steer_many_shares(v.vectors))
+        plan->blocks += blocks_within(s, *plan, 1);
+}
+
+/* ---- any: 16-bit rows of a batch that has all kinds of programs, or may have after a capture ------------------------------- */
+
+/* Whether rows are better served each in its own way, as measured: where most have few vectors beside some that have many. */
+bool serves_any(const steer_situation &s) {
+    const bool varied = s.max_vectors < 0 /* captured: a later batch may be */ ||
+                        (s.launch->table && s.max_vectors > STEER_FEW_VECTORS &&
+                         2 * s.launch->usual_vectors <= s.max_vectors);
+    return s.element < 4 && s.aligned && varied;
+}
+
+/* What its teams need in shared memory, or the many kernel. */
+void plan_any(steer_rows_plan *plan, const steer_situation &s) {
+    steer_rows_variant &v = plan->variant;
+    steer_rows_args *args = &plan->args;
+    v.elements = s.launch->hidden_size >= STEER_MANY_LONG ? 32 : 16;
+    v.vectors = STEER_MANY_GROUP;
+    plan->threads = std::max(std::min(s.team, (int)STEER_BLOCK_THREADS), threads_of_many(s, v.elements > 16));
+    const int teams = plan->threads / s.team; /* none of wide rows */
+    const bool four =
+        !s.launch->residual && teams > 0 && 4 * teams <= STEER_MANY_ROWS / 2 && rows_suffice(s.launch, s.gpu);
+    v.tile = four ? 4 : 1;
+    int64_t team = v.tile * steer_sums_room(STEER_FEW_VECTORS) * parts_bytes(s.team) + STEER_ANY_STAGE;
+    if (v.tile > 1) team += v.tile * slot_bytes(s, s.team) + vector_bytes(s.team, STEER_FEW_VECTORS);
+    args->tile_bytes = (int32_t)team;
+    args->turns = 1;
+    plan->shared =
+        std::max(lay_out_many(args, s, plan->threads, std::max(1, teams) * v.tile, v), teams * team);
+    if (plan->shared > s.gpu->shared_bytes) return;
+    set_blocks(plan, s, args->tile);
+    if (s.launch->table && v.tile > 1) plan->blocks += blocks_within(s, *plan, teams);
+}
+
+/* ---- The table ------------------------------------------------------------------------------------------------------- */
+
+/* The kernel of a family, a dtype and a variant. */
+#define STEER_OF_DTYPE(rows)                                                                                 \
+    [](steer_dtype dtype, const steer_rows_variant &v) {                                                     \
+        return dtype == STEER_F16 ? rows<steer_f16>(v) : rows<steer_bf16>(v);                                \
+    }
+#define STEER_OF_ANY_DTYPE(rows)                                                                             \
+    [](steer_dtype dtype, const steer_rows_variant &v) {                                                     \
+        return dtype == STEER_F32   ? rows<float>(v)                                                         \
+               : dtype == STEER_F16 ? rows<steer_f16>(v)                                                     \
+                                    : rows<steer_bf16>(v);                                                   \
+    }
+
+const steer_family steer_families[] = {
+    {STEER_ROWS_ANY, "any", serves_any, plan_any, STEER_OF_DTYPE(steer_rows_any), nullptr,
+     "programs of few vectors beside some of many, or whatever a later batch has"},
+    {STEER_ROWS_STREAM, "stream", serves_stream, plan_stream, STEER_OF_ANY_DTYPE(steer_rows_stream),
+     "steer_stream.cuh", "programs of few vectors, more rows than the cache keeps"},
+    {STEER_ROWS_TILE, "tile", serves_tile, plan_tile, STEER_OF_ANY_DTYPE(steer_rows_tile), "steer_tile.cuh",
+     "programs of few vectors, rows that the cache keeps"},
+    {STEER_ROWS_MANY, "many", serves_many, plan_many, STEER_OF_DTYPE(steer_rows_many), nullptr,
+     "programs of many vectors, a cosine, or rows that registers do not hold"},
+    {STEER_ROWS_GENERAL, "general", serves_general, plan_general,
+     [](steer_dtype, const steer_rows_variant &v) { return steer_rows_general<float>(v); },
+     "steer_general.cuh", "f32 rows of many vectors, a cosine, or that registers do not hold"},
+};
+
+/* The first that serves. without: names of families that are passed over, for measurements; NULL: none is. */
+const steer_family &steer_family_of(const steer_situation &s, const char *without) {
+    const steer_family *family = steer_families;
+    const auto is_out = [&] { return without && strstr(without, family->name); };
+    const steer_family *const last = steer_families + sizeof steer_families / sizeof *steer_families - 2;
+    while (family < last && (is_out() || !family->serves(s))) family++;
+    return family->serves(s) ? *family : family[1]; /* the last two serve what is left */
+}
+
+/* Plans a launch; false where the device cannot run it: too little shared memory, too many blocks. */
+bool steer_plan_rows(steer_rows_plan *plan, const steer_family **out, const steer_launch *launch,
+                     const steer_plan_device *gpu, const char *without = nullptr) {
+    const steer_situation s = situation_of(launch, gpu);
+    const steer_family &family = steer_family_of(s, without);
+    *plan = {};
+    *out = &family;
+    plan->cluster = 1;
+    plan->variant.family = family.family;
+    plan->variant.aligned = s.aligned;
+    plan->variant.residual = launch->residual != nullptr;
+    steer_rows_args *args = &plan->args;
+    args->hidden = launch->hidden;
+    args->residual = launch->residual;
+    args->hidden_stride = launch->hidden_stride;
+    args->residual_stride = launch->residual_stride;
+    args->rows = launch->rows;
+    args->table = launch->table;
+    args->inner = launch->inner;
+    args->replayed = launch->replayed;
+    args->hidden_size = (int32_t)launch->hidden_size;
+    args->team = s.team;
+    args->layer = launch->layer;
+    args->upper_mask = 0xffffe000u;
+    if (launch->uniform) args->entry = *launch->uniform;
+    family.plan(plan, s);
+    return plan->shared <= gpu->shared_bytes && plan->blocks <= INT32_MAX;
+}
+
+} // namespace
+
+#endif
