@@ -135,7 +135,7 @@ template <typename T, typename F> struct scalar_op : F {
 
 /* Calls f(functor) with the one that computes `op` of elements of T. */
 template <typename T, typename F> int with_functor(steer_binary op, F f) {
-    if (op >= STEER_EQ) return f(comparison<T>{op});
+    if (steer_binary_compares(op)) return f(comparison<T>{op});
     if (op != STEER_POW) return f(arithmetic<T>{op});
     if constexpr (steer_is_float<T>)
         return f(power<T>{op});

@@ -73,10 +73,11 @@ has_cuda_compiler() {
     [ -n "${CUDACXX:-}" ] || has_command nvcc || [ -x "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" ]
 }
 
-# configure_and_build TESTS (ON or OFF): builds into $build; prints the output of CMake and the
+# configure_and_build TESTS [TARGET...]: builds into $build, with tests where TESTS is ON; prints the output of CMake and the
 # compilers only when something fails.
 configure_and_build() {
-    local cuda=${STEER_CUDA:-AUTO} log=$build/setup.log
+    local cuda=${STEER_CUDA:-AUTO} log=$build/setup.log tests=$1
+    shift
     if [ "$cuda" = OFF ]; then
         say "STEER_CUDA=OFF: building the CPU runtime"
     elif ! has_cuda_compiler; then
@@ -86,13 +87,13 @@ configure_and_build() {
         say "CUDA compiler found: building the CPU runtime and the CUDA module (minutes; STEER_CUDA=OFF goes without it; $log has the output)"
     fi
     mkdir -p "$build"
-    local configure=(cmake -S "$root" -B "$build" -DSTEER_CUDA="$cuda" -DSTEER_BUILD_TESTS="$1"
+    local configure=(cmake -S "$root" -B "$build" -DSTEER_CUDA="$cuda" -DSTEER_BUILD_TESTS="$tests"
         -DSTEER_WERROR="${STEER_WERROR:-OFF}")
     [ -z "${STEER_CUDA_ARCHITECTURES:-}" ] || configure+=(-DCMAKE_CUDA_ARCHITECTURES="$STEER_CUDA_ARCHITECTURES")
     if ! {
         # What an earlier run found may be gone: a tree that was moved, a compiler that was removed.
         { "${configure[@]}" || { find "$build" -maxdepth 2 -name CMakeCache.txt -delete && "${configure[@]}"; }; } &&
-        cmake --build "$build" -j "$jobs"
+        cmake --build "$build" -j "$jobs" ${1:+--target "$@"}
     } >"$log" 2>&1; then
         cat "$log" >&2
         die "The build failed: see above, or $log"

@@ -19,7 +19,7 @@ enum {
 
 int steer_map_open(steer_map **out, const char *path) {
     STEER_ENTER("map_open");
-    if (!out) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "out: is NULL");
+    STEER_REQUIRE(out);
     return steer_map_file(out, path);
 }
 
@@ -35,7 +35,7 @@ static int tensor_bytes(int64_t *out, steer_dtype dtype, int32_t ndim, const int
     if (bytes == 0) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "dtype: %d is not a dtype", (int)dtype);
     if (ndim < 0 || ndim > STEER_MAX_DIMS)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "ndim: %d, expected 0 to %d", ndim, STEER_MAX_DIMS);
-    if (ndim > 0 && !shape) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "shape: is NULL");
+    if (ndim > 0) STEER_REQUIRE(shape);
     for (int32_t i = 0; i < ndim; i++) {
         if (shape[i] < 0)
             return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "shape: dimension %d is %lld, expected 0 or more", i,
@@ -69,8 +69,8 @@ static int check_range(const steer_map *map, int64_t offset, int64_t bytes) {
 int steer_map_tensor(steer_tensor **out, steer_map *map, steer_dtype dtype, int32_t ndim,
                      const int64_t *shape, int64_t offset) {
     STEER_ENTER("map_tensor");
-    if (!out) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "out: is NULL");
-    if (!map) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "map: is NULL");
+    STEER_REQUIRE(out);
+    STEER_REQUIRE(map);
     int64_t bytes = 0;
     STEER_TRY(tensor_bytes(&bytes, dtype, ndim, shape));
     STEER_TRY(check_range(map, offset, bytes));
@@ -133,16 +133,16 @@ int steer_map_inflate(steer_map **out, steer_map *map, int64_t offset, int64_t s
 
 int steer_file_create(steer_file **out, const char *path) {
     STEER_ENTER("file_create");
-    if (!out) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "out: is NULL");
+    STEER_REQUIRE(out);
     return steer_file_begin(out, path);
 }
 
 int steer_file_write(steer_file *file, const void *data, int64_t size) {
     STEER_ENTER("file_write");
-    if (!file) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "file: is NULL");
+    STEER_REQUIRE(file);
     if (size < 0)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "size: %lld, expected 0 or more", (long long)size);
-    if (size > 0 && !data) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "data: is NULL");
+    if (size > 0) STEER_REQUIRE(data);
     return steer_file_append(file, data, (size_t)size);
 }
 
@@ -196,8 +196,8 @@ static int write_through_stage(steer_file *file, steer_tensor *tensor) {
 
 int steer_file_write_tensor(steer_file *file, steer_tensor *tensor) {
     STEER_ENTER("file_write_tensor");
-    if (!file) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "file: is NULL");
-    if (!tensor) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "tensor: is NULL");
+    STEER_REQUIRE(file);
+    STEER_REQUIRE(tensor);
     if (steer_tensor_numel(tensor) == 0) return steer_file_append(file, NULL, 0);
     int in_place = steer_device_is_cpu(steer_tensor_on(tensor)) && steer_tensor_is_contiguous(tensor);
     int status = in_place ? steer_file_append(file, steer_tensor_data(tensor), (size_t)numel_bytes(tensor))
@@ -208,7 +208,7 @@ int steer_file_write_tensor(steer_file *file, steer_tensor *tensor) {
 
 int steer_file_commit(steer_file *file) {
     STEER_ENTER("file_commit");
-    if (!file) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "file: is NULL");
+    STEER_REQUIRE(file);
     return steer_file_publish(file);
 }
 

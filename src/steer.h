@@ -189,7 +189,7 @@ typedef enum steer_binary {
     STEER_LOWER = 4, /* the lesser of both; NaN wins */
     STEER_UPPER = 5, /* the greater of both; NaN wins */
     STEER_POW = 6,   /* float dtypes only */
-    STEER_EQ = 7,    /* from here on comparisons, which give 1 or 0; with NaN all but NE are 0 */
+    STEER_EQ = 7,    /* comparisons, as the next five, which give 1 or 0; with NaN all but NE are 0 */
     STEER_NE = 8,
     STEER_LT = 9,
     STEER_LE = 10,

@@ -174,7 +174,7 @@ void steer_session_retire(steer_session *session, steer_sequence *sequence) {
     steer_ahead_leave(session, sequence);
     steer_kv_give_back(&session->kv, sequence->promised);
     sequence->promised = 0;
-    if (sequence->hold && sequence->state > STEER_SEQUENCE_RUNNING) return;
+    if (sequence->hold && !steer_sequence_is_live(sequence)) return;
     /* The last ones first: where room is needed, beginnings are what is worth keeping. */
     for (int32_t i = sequence->block_count - 1; i >= 0; i--)
         if (sequence->blocks[i] >= 0) steer_kv_release(&session->kv, sequence->blocks[i]);

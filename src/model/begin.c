@@ -57,7 +57,7 @@ int steer_begin_check(const steer_session *session, int32_t from) {
         wrong = "the session has no such sequence";
     else if (!sequence->hold)
         wrong = "its blocks are not held";
-    else if (sequence->state <= STEER_SEQUENCE_RUNNING || sequence->computed < sequence->given)
+    else if (steer_sequence_is_live(sequence) || sequence->computed < sequence->given)
         wrong = "its tokens are not computed yet";
     else if (!sequence->capture || sequence->capture->site != STEER_SITE_LAYER)
         wrong = "it has no capture of states after layers";

@@ -333,7 +333,7 @@ int steer_session_stop(steer_session *session, int32_t id) {
     STEER_ENTER("session_stop");
     steer_sequence *sequence;
     STEER_TRY(find(&sequence, session, id));
-    if (sequence->state > STEER_SEQUENCE_RUNNING) return STEER_OK;
+    if (!steer_sequence_is_live(sequence)) return STEER_OK;
     sequence->state = STEER_SEQUENCE_STOPPED;
     steer_session_retire(session, sequence);
     steer_twin_follow(session);

@@ -53,6 +53,11 @@ typedef struct steer_sequence {
     int64_t outputs; /* how many, of neighbouring positions that end at the chunk's end */
 } steer_sequence;
 
+/* 1 while it waits or runs: it has not ended. */
+static inline int steer_sequence_is_live(const steer_sequence *sequence) {
+    return sequence->state == STEER_SEQUENCE_WAITING || sequence->state == STEER_SEQUENCE_RUNNING;
+}
+
 /* What a twin says of a token. */
 typedef struct steer_judgement {
     float kl, logprob;

@@ -248,7 +248,7 @@ static void for_each(steer_session *session, void (*note)(steer_session *, steer
 static int32_t count_open(const steer_session *session) {
     int32_t open = 0;
     for (int32_t i = 0; i < session->all_count; i++)
-        open += session->all[i] && session->all[i]->state <= STEER_SEQUENCE_RUNNING;
+        open += session->all[i] && steer_sequence_is_live(session->all[i]);
     return open;
 }
 

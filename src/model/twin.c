@@ -129,7 +129,7 @@ void steer_twin_follow(steer_session *session) {
         if (!twin) continue;
         for (; twin->count < leader->count; twin->count++)
             twin->tokens[twin->count] = leader->tokens[twin->count];
-        if (leader->state <= STEER_SEQUENCE_RUNNING || twin->state > STEER_SEQUENCE_RUNNING) continue;
+        if (steer_sequence_is_live(leader) || !steer_sequence_is_live(twin)) continue;
         twin->state = leader->state;
         steer_session_retire(session, twin);
     }

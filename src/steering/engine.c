@@ -124,10 +124,7 @@ int steer_engine_compile(steer_compiled **out, steer_engine *engine, steer_spec 
 /* ---- Engines ------------------------------------------------------------------------------------------------- */
 
 static int check_desc(const steer_engine_desc *desc) {
-    if (!desc) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "desc: NULL, expected a steer_engine_desc");
-    if (desc->struct_size != sizeof *desc)
-        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "desc: struct_size %u, expected %zu", desc->struct_size,
-                          sizeof *desc);
+    STEER_REQUIRE_STRUCT(desc);
     if (!desc->device) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "device: NULL, expected an open device");
     if (desc->dtype != STEER_F32 && desc->dtype != STEER_F16 && desc->dtype != STEER_BF16)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "dtype: %s, expected f32, f16 or bf16",
@@ -175,7 +172,7 @@ static int settle_mode(steer_engine *engine, const steer_engine_desc *desc) {
 
 int steer_engine_create(steer_engine **out, const steer_engine_desc *desc) {
     STEER_ENTER("engine_create");
-    if (!out) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "out: NULL");
+    STEER_REQUIRE(out);
     STEER_TRY(check_desc(desc));
     steer_engine *engine = calloc(1, sizeof *engine);
     if (!engine) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "engine: no host memory");
@@ -215,10 +212,8 @@ void steer_engine_release(steer_engine *engine) {
 
 int steer_engine_get_stats(steer_engine_stats *out, steer_engine *engine) {
     STEER_ENTER("engine_get_stats");
-    if (!engine) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "engine: NULL");
-    if (!out || out->struct_size != sizeof *out)
-        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "out: struct_size %u, expected %zu",
-                          out ? out->struct_size : 0, sizeof *out);
+    STEER_REQUIRE(engine);
+    STEER_REQUIRE_STRUCT(out);
     pthread_mutex_lock(&engine->lock);
     steer_engine_sweep(engine);
     const steer_bank *bank = &engine->bank;

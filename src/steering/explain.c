@@ -145,10 +145,8 @@ static void explain_mode(steer_explain *out, steer_plan *plan, int32_t layer) {
 
 int steer_plan_explain(steer_explain *out, steer_plan *plan, int32_t layer) {
     STEER_ENTER("plan_explain");
-    if (!plan) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "plan: NULL");
-    if (!out || out->struct_size != sizeof *out)
-        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "out: struct_size %u, expected %zu",
-                          out ? out->struct_size : 0, sizeof *out);
+    STEER_REQUIRE(plan);
+    STEER_REQUIRE_STRUCT(out);
     STEER_TRY(steer_plan_check_layer(layer));
     const steer_layer_choice *choice;
     STEER_TRY(steer_plan_choose(&choice, plan, layer));
@@ -173,10 +171,8 @@ int steer_plan_explain(steer_explain *out, steer_plan *plan, int32_t layer) {
 
 int steer_plan_group(steer_group *out, steer_plan *plan, int32_t layer, int32_t index) {
     STEER_ENTER("plan_group");
-    if (!plan) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "plan: NULL");
-    if (!out || out->struct_size != sizeof *out)
-        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "out: struct_size %u, expected %zu",
-                          out ? out->struct_size : 0, sizeof *out);
+    STEER_REQUIRE(plan);
+    STEER_REQUIRE_STRUCT(out);
     STEER_TRY(steer_plan_check_layer(layer));
     const steer_batch *batch = &plan->batch;
     run_walk walk = {0};
@@ -199,7 +195,8 @@ int steer_plan_group(steer_group *out, steer_plan *plan, int32_t layer, int32_t 
 
 int steer_plan_idle_spec(int32_t *out, steer_plan *plan, int32_t index) {
     STEER_ENTER("plan_idle_spec");
-    if (!out || !plan) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "%s: NULL", out ? "plan" : "out");
+    STEER_REQUIRE(out);
+    STEER_REQUIRE(plan);
     if (index < 0 || index >= plan->batch.idle_count)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "index: %d, expected 0 to %d", index,
                           plan->batch.idle_count - 1);

@@ -55,10 +55,7 @@ static int check_conditions(const steer_op_desc *desc) {
 }
 
 static int check_desc(const steer_op_desc *desc) {
-    if (!desc) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "desc: NULL, expected a steer_op_desc");
-    if (desc->struct_size != sizeof *desc)
-        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "desc: struct_size %u, expected %zu", desc->struct_size,
-                          sizeof *desc);
+    STEER_REQUIRE_STRUCT(desc);
     if ((unsigned)desc->kind >= STEER_OP_KIND_COUNT)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "kind: %d, expected a steer_op_kind", (int)desc->kind);
     STEER_TRY(steer_op_table[desc->kind].check(desc));
@@ -266,7 +263,7 @@ static void free_op(steer_op *op) {
 
 int steer_op_create(steer_op **out, const steer_op_desc *desc) {
     STEER_ENTER("op_create");
-    if (!out) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "out: NULL");
+    STEER_REQUIRE(out);
     STEER_TRY(check_desc(desc));
     steer_op *op = calloc(1, sizeof *op);
     if (!op) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "op: no host memory");

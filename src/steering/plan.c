@@ -323,7 +323,7 @@ static int update_locked(steer_plan *plan, int32_t count, const steer_request *r
     if (count < 0 || count > STEER_MAX_REQUESTS)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "request_count: %d, expected 0 to %d", count,
                           STEER_MAX_REQUESTS);
-    if (count > 0 && !requests) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "requests: NULL");
+    if (count > 0) STEER_REQUIRE(requests);
     plan->engine->epoch++;
     steer_batch *next = &plan->spare;
     int status = batch_build(plan, next, count, requests);
@@ -355,7 +355,7 @@ static int update(steer_plan *plan, int32_t count, const steer_request *requests
 
 int steer_plan_update(steer_plan *plan, int32_t request_count, const steer_request *requests) {
     STEER_ENTER("plan_update");
-    if (!plan) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "plan: NULL");
+    STEER_REQUIRE(plan);
     return update(plan, request_count, requests);
 }
 
@@ -389,10 +389,7 @@ static int count_rows(int64_t *out, const steer_plan_desc *desc) {
 }
 
 static int check_desc(const steer_plan_desc *desc) {
-    if (!desc) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "desc: NULL, expected a steer_plan_desc");
-    if (desc->struct_size != sizeof *desc)
-        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "desc: struct_size %u, expected %zu", desc->struct_size,
-                          sizeof *desc);
+    STEER_REQUIRE_STRUCT(desc);
     if ((unsigned)desc->path > STEER_PATH_LOOP)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "path: %d, expected auto, uniform, mixed or loop",
                           (int)desc->path);
@@ -475,8 +472,8 @@ static void free_plan(steer_plan *plan, int listed) {
 
 int steer_plan_create(steer_plan **out, steer_engine *engine, const steer_plan_desc *desc) {
     STEER_ENTER("plan_create");
-    if (!out) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "out: NULL");
-    if (!engine) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "engine: NULL");
+    STEER_REQUIRE(out);
+    STEER_REQUIRE(engine);
     STEER_TRY(check_desc(desc));
     int64_t rows;
     STEER_TRY(count_rows(&rows, desc));

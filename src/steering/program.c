@@ -1,4 +1,4 @@
-/* program.c: compiles operations: drops no-ops, folds adds, interns, and writes the device image of backend.h.
+/* program.c: compiles operations: drops no-ops, folds adds, interns, and writes the device image of image.h.
  *
  * With u the sum of all unconditional adds and u_k the part of it before projecting operation k,
  *     s_k = inv_k * (h.m_k + sum over j<k of C_j (m_j.m_k)) + inv_k * (u_k.m_k),   h' = h + u + sum of C_k m_k

@@ -7,7 +7,7 @@
 
 static int check_tensor(const steer_plan *plan, const steer_tensor *tensor, const char *name) {
     const steer_engine *engine = plan->engine;
-    if (!tensor) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "%s: NULL, expected a tensor", name);
+    if (!tensor) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "%s: is NULL, expected a tensor", name);
     const steer_view *view = &tensor->view;
     if (view->dtype != engine->dtype)
         return STEER_FAIL(STEER_E_DTYPE_MISMATCH, "%s: %s, the engine's dtype is %s", name,
@@ -196,7 +196,7 @@ int steer_plan_run(steer_plan *plan, int32_t layer, steer_tensor *hidden, steer_
 
 int steer_plan_apply(steer_plan *plan, int32_t layer, steer_tensor *hidden, steer_tensor *residual) {
     STEER_ENTER("plan_apply");
-    if (!plan) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "plan: NULL");
+    STEER_REQUIRE(plan);
     STEER_TRY(steer_plan_check_apply(plan, layer, hidden, residual));
     return steer_plan_run(plan, layer, hidden, residual);
 }

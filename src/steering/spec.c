@@ -10,7 +10,10 @@ void steer_life_release(steer_life *life) {
 /* *out: length of the vectors. */
 static int check_input(int64_t *out, int32_t count, const int32_t *layers, steer_op *const *ops) {
     if (count < 0) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "count: %d, expected 0 or more", count);
-    if (count > 0 && (!layers || !ops)) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "layers, ops: NULL");
+    if (count > 0) {
+        STEER_REQUIRE(layers);
+        STEER_REQUIRE(ops);
+    }
     int32_t *per_layer = calloc(STEER_MAX_LAYERS, sizeof *per_layer);
     if (!per_layer) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "spec: no host memory");
     int status = STEER_OK;
@@ -110,7 +113,7 @@ static int allocate(steer_spec **out, int32_t count) {
 
 int steer_spec_create(steer_spec **out, int32_t count, const int32_t *layers, steer_op *const *ops) {
     STEER_ENTER("spec_create");
-    if (!out) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "out: NULL");
+    STEER_REQUIRE(out);
     int64_t hidden;
     STEER_TRY(check_input(&hidden, count, layers, ops));
     steer_spec *spec;

@@ -68,7 +68,7 @@ int steer_vector_check_direction(const steer_vector *vector, const char *name) {
 }
 
 int steer_vector_from_tensor(steer_vector **out, steer_tensor *tensor, const char *name) {
-    if (!tensor) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "%s: NULL, expected a tensor", name);
+    if (!tensor) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "%s: is NULL, expected a tensor", name);
     const steer_view *view = &tensor->view;
     char text[128];
     if (view->ndim != 1)

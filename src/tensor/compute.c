@@ -113,8 +113,8 @@ static int check_whole(const steer_tensor *a, const char *name, double value) {
 static int check_left(const steer_tensor *dst, const steer_tensor *a, steer_binary op) {
     STEER_TRY(check_operand(a, "a", dst));
     if (op == STEER_POW) STEER_TRY(steer_compute_check_float(a, "a"));
-    STEER_TRY(op >= STEER_EQ ? check_u8(dst, "dst", "the dtype of comparisons")
-                             : steer_compute_check_dtype(a, "a", dst));
+    STEER_TRY(steer_binary_compares(op) ? check_u8(dst, "dst", "the dtype of comparisons")
+                                        : steer_compute_check_dtype(a, "a", dst));
     return steer_view_check_writable(&dst->view, "dst");
 }
 
@@ -141,7 +141,8 @@ int steer_compute_binary(steer_tensor *dst, steer_tensor *a, steer_tensor *b, st
         return STEER_FAIL(STEER_E_DTYPE_MISMATCH, "b: has dtype %s, expected %s like a",
                           steer_dtype_name(b->view.dtype), steer_dtype_name(a->view.dtype));
     STEER_TRY(check_whole(a, "alpha", alpha));
-    if (alpha != 1.0 && (op > STEER_DIV || (op == STEER_DIV && !steer_dtype_is_float(a->view.dtype))))
+    if (alpha != 1.0 &&
+        (!steer_binary_scales(op) || (op == STEER_DIV && !steer_dtype_is_float(a->view.dtype))))
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "alpha: is %.17g, expected 1 %s", alpha,
                           op == STEER_DIV ? "when integers are divided"
                                           : "unless something is added or multiplied");

@@ -143,7 +143,7 @@ static void test_arguments(void) {
     layers[1] = 1;
     CHECK_FAILS(CREATE(plan, 2, hiddens), STEER_E_SHAPE_MISMATCH, "apply 1: hidden");
     hiddens[1] = NULL;
-    CHECK_FAILS(CREATE(plan, 2, hiddens), STEER_E_INVALID_ARGUMENT, "apply 1: hidden: NULL");
+    CHECK_FAILS(CREATE(plan, 2, hiddens), STEER_E_INVALID_ARGUMENT, "apply 1: hidden: is NULL");
     CHECK_FAILS(steer_plan_graph_create(NULL, plan, 1, layers, hiddens, NULL), STEER_E_INVALID_ARGUMENT,
                 "out");
     CHECK_FAILS(steer_plan_graph_create(&graph, plan, 1, layers, hiddens, &small), STEER_E_SHAPE_MISMATCH,

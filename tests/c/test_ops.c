@@ -183,7 +183,7 @@ static void test_refused(void) {
     FAILS(STEER_OP_SAE, (desc.vector = VECTOR(1, 0), desc.min = 1, desc.scale = -1), bad, "scale");
     FAILS(STEER_OP_SAE, (desc.vector = VECTOR(1, 0), desc.threshold = -1, desc.min = 1), bad, "threshold");
     FAILS(STEER_OP_SAE, (desc.vector = VECTOR(1, 0)), bad, "min, max");
-    FAILS(STEER_OP_AFFINE, (desc.vector = VECTOR(1, 0)), bad, "affine: write: NULL");
+    FAILS(STEER_OP_AFFINE, (desc.vector = VECTOR(1, 0)), bad, "affine: write: is NULL");
     FAILS(STEER_OP_AFFINE, (desc.vector = VECTOR(1, 0), desc.write = MATRIX(2, 1, 0, 0, 1)), shape,
           "no matrix");
     FAILS(STEER_OP_AFFINE,

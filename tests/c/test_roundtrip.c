@@ -208,7 +208,7 @@ static void test_bad_ops(steer_device *device) {
     cap.struct_size = 1;
     CHECK_FAILS(steer_op_create(&op, &cap), STEER_E_INVALID_ARGUMENT, "struct_size");
     steer_tensor_release(cap.vector);
-    CHECK_FAILS(steer_spec_create(&spec, 1, NULL, NULL), STEER_E_INVALID_ARGUMENT, "layers, ops");
+    CHECK_FAILS(steer_spec_create(&spec, 1, NULL, NULL), STEER_E_INVALID_ARGUMENT, "layers: is NULL");
     CHECK_FAILS(steer_spec_create(&spec, -1, NULL, NULL), STEER_E_INVALID_ARGUMENT, "count");
     CHECK(spec == NULL);
 }
@@ -239,8 +239,8 @@ static void test_bad_engines_and_plans(steer_device *device) {
     one = request_of(nothing, 2), plan_desc.strict = 1;
     CHECK_FAILS(steer_plan_create(&plan, engine, &plan_desc), STEER_E_NO_EFFECT, "request 0");
     CHECK(plan == NULL);
-    CHECK_FAILS(steer_plan_apply(NULL, 0, NULL, NULL), STEER_E_INVALID_ARGUMENT, "plan: NULL");
-    CHECK_FAILS(steer_plan_update(NULL, 0, NULL), STEER_E_INVALID_ARGUMENT, "plan: NULL");
+    CHECK_FAILS(steer_plan_apply(NULL, 0, NULL, NULL), STEER_E_INVALID_ARGUMENT, "plan: is NULL");
+    CHECK_FAILS(steer_plan_update(NULL, 0, NULL), STEER_E_INVALID_ARGUMENT, "plan: is NULL");
     steer_spec_release(nothing);
     steer_spec_release(empty);
     steer_engine_release(engine);

@@ -125,7 +125,7 @@ static void apply(steer_cpu_block *a, const steer_cpu_block *b, steer_dtype dtyp
 static void finish(const steer_view *dst, const steer_cpu_piece *p, steer_cpu_block *x,
                    const steer_cpu_block *y, steer_dtype dtype, steer_binary op) {
     steer_cpu_block verdicts;
-    int compares = op >= STEER_EQ;
+    int compares = steer_binary_compares(op);
     if (!compares)
         apply(x, y, dtype, op, p->n);
     else if (steer_dtype_is_float(dtype))

@@ -1,4 +1,4 @@
-/* steer.c: applies compiled programs to rows of hidden states on the CPU: the readable reference of backend.h.
+/* steer.c: applies compiled programs to rows of hidden states on the CPU: the readable reference of image.h.
  *
  * A row is widened to f32 once, all dots are taken, the coefficients follow from them, the row is updated and rounded
  * once. A program of one vector does the same arithmetic where the row lies, without a copy of it. Sums run in 32 fixed
