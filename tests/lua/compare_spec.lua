@@ -115,7 +115,8 @@ describe("steer.compare", function()
         assert.same({ "norm" }, steer.compare(path, path, { metric = "norm" }).metrics)
         files.fails("invalid_argument", 'did you mean "norm"', steer.compare, path, path, { metric = "nrom" })
         assert.same({ "gpu_us", "norm", "wall_us" }, steer.compare(path, path, { metric = "all" }).metrics)
-        assert_found(tostring(steer.compare(path, path)), "note: not compared: norm; %-%-metric names metrics, or all")
+        assert_found(tostring(steer.compare(path, path)), "note: not compared: norm; metric = \"all\" compares them")
+        assert_found(tostring(steer.compare(path, path, { command = true })), "; %-%-metric names metrics, or all")
         local other = sweeps.write("other.jsonl", { "hidden" }, { ok({ hidden = 1 }, { norm = 3, kl = 1 }) })
         assert.same({ "kl", "norm" }, steer.compare(other, other).metrics)
     end)
@@ -283,7 +284,8 @@ describe("steer.compare of metrics that are no times", function()
         assert.same({ true, false }, { result:fails "higher", result:fails "lower" })
         assert.is_true(steer.compare(new, old, { better = "higher" }):fails "worse")
         local unknown = steer.compare(old, new, { metric = "x" })
-        files.fails("invalid_argument", "x: which direction is better?", unknown.fails, unknown, "worse")
+        files.fails("invalid_argument", "x: which direction is better? better = \"x=higher\" says it",
+            unknown.fails, unknown, "worse")
         files.fails("invalid_argument", 'better: "up", expected higher, lower', steer.compare, old, new,
             { better = "up" })
         files.fails("invalid_argument", 'better: "norm" is not compared', steer.compare, old, new,
@@ -351,7 +353,8 @@ describe("steer.compare of metrics that are no times", function()
             return path
         end
         local old = grid("old.jsonl", OLD, "a")
-        assert_found(tostring(steer.compare(old, grid("new.jsonl", NEW, "b"))), "note: the contents differ, .*unpaired")
+        assert_found(tostring(steer.compare(old, grid("new.jsonl", NEW, "b"))), "note: the contents differ, .*paired = false")
+        assert_found(tostring(steer.compare(old, files.path "new.jsonl", { command = true })), "; %-%-unpaired if they")
         assert.is_nil(tostring(steer.compare(old, grid("new.jsonl", NEW, "a"))):find "note:")
     end)
 

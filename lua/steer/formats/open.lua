@@ -44,7 +44,7 @@ local makers = {
 }
 for _, name in ipairs { "loreft", "noreft", "direft" } do
     makers[name] = function(_, record, opts)
-        for _, key in ipairs { "rotate", "project", "project_bias", "weight", "bias", "scale" } do
+        for _, key in ipairs { "rotate", "project", "project_bias", "weight", "bias", "scale", "orthonormal" } do
             opts[key] = record[key]
         end
         return low_rank[name](opts)
