@@ -82,7 +82,8 @@ local function check_header(found, header, opts)
     a, b = table.concat(a, " "), table.concat(b, " ")
     if a ~= b then differ("list of axes", a, b) end
     if theirs.seed ~= header.seed then
-        differ("seed", ("%.0f"):format(theirs.seed), ("%.0f (see %s)"):format(header.seed, advised(opts, "--seed", "seed")))
+        differ("seed", ("%.0f"):format(theirs.seed),
+            ("%.0f (see %s)"):format(header.seed, advised(opts, "--seed", "seed")))
     end
 end
 

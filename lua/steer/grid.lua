@@ -161,7 +161,7 @@ local function check_repeats(opts)
             .. "or metric")
     end
     local temperature = opts.generate and opts.generate.temperature or 0
-    if opts.generate and not opts.metric and not (temperature > 0) then
+    if opts.generate and not opts.metric and temperature == 0 then
         raise("invalid_argument", OP, "repeats: without a temperature the text is the same each time; expected "
             .. "generate = {temperature = 0.8, ...}")
     end
@@ -344,15 +344,15 @@ end
 --       or name -> number; with a metric there is no twin unless twin = true;
 --     metric = function(spec, case): a number, a list of a number for each prompt, or name -> such;
 --   twin: also run each case unsteered; value: the metric that is returned (default the first named above);
---   repeats: measure each case so often: generate with its seed, the next one, ..., metric(spec, case) with case.repeats
---     from 1; a mean and its interval in print, plot, compare and report;
+--   repeats: measure each case so often: generate with its seed, the next one, ..., metric(spec, case) with
+--     case.repeats from 1; print has the means, and plot, compare and report intervals with them;
 --   output: the results file (default none is kept), resume, retry_failed, code_changed, seed: as sweep:start takes
 --     them;
 --   name (default "grid"); budget: bytes that the KV cache and kept states may have (with little of it fewer prompts
 --     are kept at a time, then none, which is said); progress (default on a terminal)
 -- @treturn table results: print shows the means; layers, scales, tensor(name), plot(name), failures (list of {layer,
--- scale, repeats, reason}: cases that failed, those with a metric that is not finite too), results (as a sweep's file has them),
--- path
+-- scale, repeats, reason}: cases that failed, those with a metric that is not finite too), results (as a sweep's file
+-- has them), path
 -- @treturn tensor f32 [layers, scales, prompts] of the value, NaN where a case failed
 -- @raise invalid_argument names the option; io and format for output as sweep:start
 function M.grid(lm, opts)
@@ -360,7 +360,8 @@ function M.grid(lm, opts)
     local grid = read(lm, opts)
     local sweep = require("steer.sweep").new {
         name = opts.name or "grid", axes = { layer = grid.layers, scale = grid.scales }, seed = opts.seed,
-        repeats = grid.repeats, content = content_of(grid), run = function(case, ctx) return run.run(grid, case, ctx) end,
+        repeats = grid.repeats, content = content_of(grid),
+        run = function(case, ctx) return run.run(grid, case, ctx) end,
     }
     local path = opts.output or os.tmpname()
     local progress = opts.progress

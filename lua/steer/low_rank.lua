@@ -73,7 +73,7 @@ local function orthonormalise(op, r)
             local before = q:narrow(1, 1, i - 1)
             row:sub_(before:matmul(row):matmul(before))
         end
-        if not (row:norm() > 1e-5 * length) then
+        if row:norm() <= 1e-5 * length then
             raise("invalid_argument", op, "rotate: row %d lies in the span of those before it", i)
         end
         row:copy_(row:normalize())
@@ -84,9 +84,9 @@ end
 local function rotation(op, r, orthonormal)
     if orthonormal then return orthonormalise(op, r) end
     local off = off_orthonormal(r)
-    if orthonormal == nil and not (off <= NEAR) then
-        raise("invalid_argument", op, "rotate: its rows are not orthonormal: R R' is up to %.3g away from the identity; "
-            .. "orthonormal = true makes them so, false takes them as they are", off)
+    if orthonormal == nil and (off > NEAR or off ~= off) then
+        raise("invalid_argument", op, "rotate: its rows are not orthonormal: R R' is up to %.3g away from the "
+            .. "identity; orthonormal = true makes them so, false takes them as they are", off)
     end
     return r
 end

@@ -78,8 +78,9 @@ static int check_sae(const steer_op_desc *desc) {
                           desc->threshold);
     if (desc->min == -(double)INFINITY && desc->max == (double)INFINITY) {
         if (desc->scale != 1) return STEER_OK;
-        return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
-                          "min, max: both missing, expected at least one of min, max and a scale that is not 1");
+        return STEER_FAIL(
+            STEER_E_INVALID_ARGUMENT,
+            "min, max: both missing, expected at least one of min, max and a scale that is not 1");
     }
     return check_bounds(desc);
 }

@@ -353,7 +353,8 @@ describe("steer.compare of metrics that are no times", function()
             return path
         end
         local old = grid("old.jsonl", OLD, "a")
-        assert_found(tostring(steer.compare(old, grid("new.jsonl", NEW, "b"))), "note: the contents differ, .*paired = false")
+        assert_found(tostring(steer.compare(old, grid("new.jsonl", NEW, "b"))),
+            "note: the contents differ, .*paired = false")
         assert_found(tostring(steer.compare(old, files.path "new.jsonl", { command = true })), "; %-%-unpaired if they")
         assert.is_nil(tostring(steer.compare(old, grid("new.jsonl", NEW, "a"))):find "note:")
     end)

@@ -217,8 +217,9 @@ describe("a grid with repeats", function()
         each(g, function(layer, scale, p, place)
             local sums = { 0, 0 }
             for seed = 7, 9 do
-                local out = lm:generate { { tokens = prompts[p].tokens, max_tokens = 5, ignore_eos = true, temperature = 1,
-                    seed = seed, spec = steer.spec { [layer] = { steer.add(vector(3), scale) } } } }[1].tokens
+                local out = lm:generate { { tokens = prompts[p].tokens, max_tokens = 5, ignore_eos = true,
+                    temperature = 1, seed = seed,
+                    spec = steer.spec { [layer] = { steer.add(vector(3), scale) } } } }[1].tokens
                 differ = differ or seed > 7 and out[1] ~= sums[1]
                 sums[1], sums[2] = sums[1] + out[1], sums[2] + out[5]
             end

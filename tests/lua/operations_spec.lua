@@ -374,8 +374,8 @@ describe("a constructor", function()
         H.fails("shape_mismatch", "rotate: vector[2]: 3 elements", steer.rotate, { v, { 1, 2, 3 } }, 3)
         H.fails("invalid_argument", "turn: degrees: 200", steer.turn, v, 200)
         H.fails("invalid_argument", "sae: write: missing", steer.sae, v)
-        H.fails("invalid_argument", "sae: min, max: both missing, expected at least one of min, max and a scale that is "
-            .. "not 1", steer.sae, v, v)
+        H.fails("invalid_argument", "sae: min, max: both missing, expected at least one of min, max and a scale that "
+            .. "is not 1", steer.sae, v, v)
         local one = steer.sae({ v }, v:reshape(1, n), { min = 1 })
         assert.equal(B.bytes(v), B.bytes(one.vector))
         assert.equal(B.bytes(v), B.bytes(one.write))

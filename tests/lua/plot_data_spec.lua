@@ -65,8 +65,8 @@ describe("steer.plot of data", function()
         text = script(layers(32), { legend = "layer" })
         assert_found(text, 'set key title "layer" left\n')
         assert_found(script(layers(3), { legend = false }), "\nunset key\n")
-        files.fails("invalid_argument", "opts.legend: expected its title, or false for none, got 3", steer.plot, layers(3),
-            { legend = 3 })
+        files.fails("invalid_argument", "opts.legend: expected its title, or false for none, got 3", steer.plot,
+            layers(3), { legend = 3 })
         local colours, seen = {}, {}
         for colour in text:gmatch "lc rgb '(#%x+)' lw 2" do
             assert.is_nil(seen[colour])

@@ -333,7 +333,8 @@ describe("steer plot", function()
         assert.equal(0, status)
         assert.equal("", errors)
         local base = files.path("cli")
-        assert_found(output, "mixed.*not drawn: 1 failed, 1 skipped\n.*" .. ("%s.svg\n%s.png\n%s.tsv\n%s.gp\n$"):format(base, base, base, base))
+        assert_found(output, "mixed.*not drawn: 1 failed, 1 skipped\n.*"
+            .. ("%s.svg\n%s.png\n%s.tsv\n%s.gp\n$"):format(base, base, base, base))
         assert.is_nil(output:find("\27", 1, true))
     end)
 
