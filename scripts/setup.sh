@@ -73,10 +73,19 @@ has_cuda_compiler() {
     [ -n "${CUDACXX:-}" ] || has_command nvcc || [ -x "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" ]
 }
 
-# configure_and_build TESTS (ON or OFF): builds into $build; prints the output of CMake and the
-# compilers only when something fails.
+# option NAME DEFAULT: what the environment says, else what $build is configured with, else the default.
+option() {
+    local value=${!1:-}
+    [ -n "$value" ] || value=$(sed -n "s/^$1:[^=]*=//p" "$build/CMakeCache.txt" 2>/dev/null || true)
+    printf '%s' "${value:-$2}"
+}
+
+# configure_and_build TESTS (ON; OFF: where $build does not build them already): builds into $build, with the options
+# that it was configured with; prints the output of CMake and the compilers only when something fails.
 configure_and_build() {
-    local cuda=${STEER_CUDA:-AUTO} log=$build/setup.log
+    local cuda tests=$1 log=$build/setup.log
+    cuda=$(option STEER_CUDA AUTO)
+    [ "$tests" = ON ] || tests=$(option STEER_BUILD_TESTS OFF)
     if [ "$cuda" = OFF ]; then
         say "STEER_CUDA=OFF: building the CPU runtime"
     elif ! has_cuda_compiler; then
@@ -86,8 +95,8 @@ configure_and_build() {
         say "CUDA compiler found: building the CPU runtime and the CUDA module (minutes; STEER_CUDA=OFF goes without it; $log has the output)"
     fi
     mkdir -p "$build"
-    local configure=(cmake -S "$root" -B "$build" -DSTEER_CUDA="$cuda" -DSTEER_BUILD_TESTS="$1"
-        -DSTEER_WERROR="${STEER_WERROR:-OFF}")
+    local configure=(cmake -S "$root" -B "$build" -DSTEER_CUDA="$cuda" -DSTEER_BUILD_TESTS="$tests"
+        -DSTEER_WERROR="$(option STEER_WERROR OFF)" -DSTEER_SANITIZE="$(option STEER_SANITIZE OFF)")
     [ -z "${STEER_CUDA_ARCHITECTURES:-}" ] || configure+=(-DCMAKE_CUDA_ARCHITECTURES="$STEER_CUDA_ARCHITECTURES")
     if ! {
         # What an earlier run found may be gone: a tree that was moved, a compiler that was removed.

@@ -13,12 +13,11 @@ local raise = require("steer._error").raise
 local M = {}
 
 local Comparison = {}
-Comparison.__index = Comparison
+require("steer._class").strict(Comparison, "a comparison", { command = true })
 
 -- ---- Metrics -------------------------------------------------------------------------------------------------------
 
-local KNOWN = { metric = true, better = true, gap = "number", same = "number", filter = "table", paired = "boolean",
-    command = "boolean" }
+local KNOWN = { metric = true, better = true, gap = "number", same = "number", filter = "table", paired = "boolean" }
 
 -- Main metrics of either side: all, those that are times, and all as a set.
 local function metrics_of(old, new)
@@ -103,7 +102,7 @@ local function code_notes(lines, old, new)
 end
 
 -- Sentences on what differs beside the samples.
-local function notes(old, new, left_out, opts)
+local function notes(old, new, left_out, command)
     local lines = {}
     for _, side in ipairs { old, new } do
         for _, again in ipairs(side.repeated) do
@@ -124,7 +123,7 @@ local function notes(old, new, left_out, opts)
     end
     if #left_out > 0 then
         lines[#lines + 1] = ("not compared: %s; %s"):format(table.concat(left_out, ", "),
-            opts.command and "--metric names metrics, or all" or 'metric = "all" compares them too')
+            command and "--metric names metrics, or all" or 'metric = "all" compares them too')
     end
     return lines
 end
@@ -217,13 +216,13 @@ end
 -- time); better ("higher", "lower", text such as "kl=lower,accuracy=higher" or a map from metric to direction; default
 -- what the names tell); gap (percent, 0.5: intervals of times closer than this are not FASTER or SLOWER); same
 -- (percent, 1 for times and 0.001 for other metrics: what is further apart is not SAME); paired (false: samples at the
--- same place do not belong together); filter (map from axis to a value or a list of values); command (true: advice
--- names the flags of `steer compare`)
+-- same place do not belong together); filter (map from axis to a value or a list of values)
+-- @tparam[opt] boolean command advice names the flags of `steer compare`
 -- @treturn table rows ({case, metric, old, new, difference, change, low, high, sign, verdict, reason, better}), counts
 -- (per verdict), compared, not_compared, only_old and only_new (lists of cases), notes; tostring gives the text that
 -- `steer compare` prints
 -- @raise invalid_argument where the files are of different sweeps or share no case, format or io where one is none
-function M.compare(old, new, opts)
+function M.compare(old, new, opts, command)
     local op = "compare"
     check.type(op, "old", old, "string", "the path of a results file")
     check.type(op, "new", new, "string", "the path of a results file")
@@ -235,8 +234,8 @@ function M.compare(old, new, opts)
     end
     local metrics, left_out = choose_metrics(op, a, b, opts.metric)
     local out = setmetatable({ old = a, new = b, rows = {}, compared = 0, not_compared = 0, only_old = {},
-        only_new = {}, counts = {}, notes = notes(a, b, left_out, opts), metrics = metrics, rules = {},
-        command = opts.command }, Comparison)
+        only_new = {}, counts = {}, notes = notes(a, b, left_out, command), metrics = metrics, rules = {},
+        command = command }, Comparison)
     for _, word in ipairs(verdict.WORDS) do out.counts[word] = 0 end
     read_rules(op, out, opts)
     if compare_cases(out, a, b) == 0 then

@@ -13,7 +13,8 @@ local M = {}
 -- ---- What was found ------------------------------------------------------------------------------------------------
 
 local Info = {}
-Info.__index, Info.__topic = Info, "direction" -- the topic for help
+Info.__topic = "direction" -- the topic for help
+require("steer._class").strict(Info, "what lm:direction gives second", { best = true, folds = true })
 
 local function number(format, value) return value and format:format(value) or "-" end
 

@@ -21,8 +21,8 @@ local OP = "grid"
 
 -- Numbers of an axis: a list, one number, or text as axes of sweeps have it.
 local function read_axis(name, value)
-    if type(value) == "number" then value = { value } end
-    if type(value) == "string" then return axis.parse(OP, name, name .. "=" .. value).values end
+    if type(value) == "string" then return axis.option(OP, name, value) end
+    value = axis.option(OP, name, value)
     check.type(OP, name, value, "table", 'a list of numbers, or text such as "[-4:4:0.5]"')
     local ok, axes = pcall(axis.declare, OP, { [name] = value })
     if ok then return axes[1].values end
@@ -227,7 +227,8 @@ end
 -- ---- Results -------------------------------------------------------------------------------------------------------
 
 local Grid = {}
-Grid.__index, Grid.__topic = Grid, "grid" -- the topic for help
+Grid.__topic = "grid" -- the topic for help
+require("steer._class").strict(Grid, "a grid", { path = true, repeats = true })
 
 -- The means over repeats of each prompt's numbers, by layer and strength; the most prompts that one has.
 local function prompts_of(self, name)

@@ -69,7 +69,7 @@ function M.run(args)
     end
     local result = compare.compare(given[1], given[2], { metric = words.split(given.metric), filter = filters,
         better = given.better and table.concat(given.better, ","), gap = given.gap, same = given.same,
-        paired = not given.unpaired, command = true })
+        paired = not given.unpaired }, true)
     io.stdout:write(format(result))
     return what and result:fails(what) and 3 or 0
 end
