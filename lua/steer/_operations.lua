@@ -138,7 +138,7 @@ local function choice(numbers)
     return {
         take = function(op, name, value)
             if type(value) ~= "string" or not numbers[value] then
-                raise("invalid_argument", op, "%s: %s, expected %s", name, check.describe(value), options.list(numbers))
+                raise("invalid_argument", op, "%s: %s, expected %s", name, check.describe(value), options.choice(numbers))
             end
             return value
         end,
@@ -251,7 +251,7 @@ end
 function M.with_strength()
     local names = {}
     for _, kind in ipairs(walk.keys(M.KINDS)) do names[kind] = M.KINDS[kind].scaled end
-    return options.list(names)
+    return options.choice(names)
 end
 
 return M

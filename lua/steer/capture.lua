@@ -286,7 +286,7 @@ local function read_options(lm, op, name, count, opts)
     local job = { op = op, name = name, which = opts.tokens or "last", reduce = opts.reduce or "rows" }
     job.site, job.max_tokens, job.how = SITES[opts.at or "layer"], opts.max_tokens, REDUCTIONS[job.reduce]
     if not job.site then
-        raise("invalid_argument", op, "at: %s, expected %s", check.describe(opts.at), options.list(SITES))
+        raise("invalid_argument", op, "at: %s, expected %s", check.describe(opts.at), options.choice(SITES))
     end
     if not job.how or opts.reduce == "rows" then
         raise("invalid_argument", op, "reduce: %s, expected nothing, last, mean, moments, squares or sum",

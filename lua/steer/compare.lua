@@ -293,7 +293,7 @@ function Comparison:fails(what)
     local rule = M.FAIL_ON[what]
     if not rule then
         raise("invalid_argument", "compare_fails", "what: %s, expected %s", check.describe(what),
-            options.list(M.FAIL_ON))
+            options.choice(M.FAIL_ON))
     end
     return rule(self)
 end

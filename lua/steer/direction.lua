@@ -130,7 +130,7 @@ local OPTIONS = {
 local function read_method(op, opts)
     local name = opts.method or "mean_difference"
     if not METHODS[name] then
-        raise("invalid_argument", op, "method: %s, expected %s", check.describe(name), options.list(METHODS))
+        raise("invalid_argument", op, "method: %s, expected %s", check.describe(name), options.choice(METHODS))
     end
     local passed = {}
     for _, key in ipairs(METHODS[name]) do passed[key] = opts[key] end

@@ -57,7 +57,7 @@ local SITES = { layer = false, mlp = false, attention = "attention", embed = "em
 local function site_of(kind, at)
     if at == nil then return nil end
     if SITES[at] == nil then
-        raise("invalid_argument", kind, "at: %s, expected %s", check.describe(at), options.list(SITES))
+        raise("invalid_argument", kind, "at: %s, expected %s", check.describe(at), options.choice(SITES))
     end
     return SITES[at] or nil
 end

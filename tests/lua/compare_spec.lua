@@ -478,7 +478,7 @@ describe("steer compare", function()
             ["compare"] = "expected two results files, got 0", ["compare a"] = "got 1", ["compare a b c"] = "got 3",
             ["compare a b --fial-on=any"] = "did you mean '%-%-fail%-on'",
             ["compare a b --format xml"] = "csv, markdown",
-            ["compare a b --fail-on worst"] = "any, better, faster, higher, lower, slower and worse",
+            ["compare a b --fail-on worst"] = "any, better, faster, higher, lower, slower or worse",
             ["compare a b --gap x"] = "%-%-gap: expected a number, got 'x'",
             ["compare a b --gap"] = "a value is missing", ["compare a b --unpaired=1"] = "it takes no value",
             ["compare a b --filter hidden"] = "expected AXIS=VALUE",

@@ -45,7 +45,7 @@ describe("option tables", function()
 
     it("check the type of a value", function()
         helper.fails("invalid_argument", "opts.dtype: expected a string, got 3", T.zeros, { 1 }, { dtype = 3 })
-        helper.fails("invalid_argument", 'dtype: expected one of bf16, f16, f32, i32, i64 and u8, got "float"', T.zeros,
+        helper.fails("invalid_argument", 'dtype: expected bf16, f16, f32, i32, i64 or u8, got "float"', T.zeros,
             { 1 }, { dtype = "float" })
         helper.fails("invalid_argument", "device: expected an id", T.zeros, { 1 }, { device = 0 })
         helper.fails("invalid_argument", "", T.zeros, { 1 }, { device = "gpu" })

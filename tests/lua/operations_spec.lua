@@ -379,7 +379,7 @@ describe("a constructor", function()
         local one = steer.sae({ v }, v:reshape(1, n), { min = 1 })
         assert.equal(B.bytes(v), B.bytes(one.vector))
         assert.equal(B.bytes(v), B.bytes(one.write))
-        H.fails("invalid_argument", "activation: \"tanh\", expected linear and relu", steer.sae, v, v,
+        H.fails("invalid_argument", "activation: \"tanh\", expected linear or relu", steer.sae, v, v,
             { min = 1, activation = "tanh" })
         H.fails("shape_mismatch", "affine: write: 2 rows", steer.affine, v, rows(2, 1))
         H.fails("invalid_argument", "keep_norm: opts: unknown option", steer.keep_norm, { normalize = true })
@@ -391,7 +391,7 @@ describe("a constructor", function()
         H.fails("invalid_argument", "when: both all and none", steer.add, v, 1,
             { when = { all = seven, none = seven } })
         H.fails("invalid_argument", "when.any: an empty list", steer.add, v, 1, { when = { any = {} } })
-        H.fails("unsupported", "layer 0: set has no strength, expected ablate, add, affine, rotate and turn",
+        H.fails("unsupported", "layer 0: set has no strength, expected ablate, add, affine, rotate or turn",
             function() return steer.spec { [0] = { steer.set(v, 1) } }:scaled(2) end)
     end)
 

@@ -310,7 +310,7 @@ describe("copies", function()
 
     it("refuse unknown targets", function()
         local t = from({ 1 })
-        helper.fails("invalid_argument", 'target: expected a dtype (bf16, f16, f32, i32, i64 and u8) or a device such '
+        helper.fails("invalid_argument", 'target: expected a dtype (bf16, f16, f32, i32, i64 or u8) or a device such '
             .. 'as "cuda:0", got "f64"', t.to, t, "f64")
         helper.fails("invalid_argument", "target: expected a dtype or a device", t.to, t)
         helper.fails("invalid_argument", "device: expected an id", t.to, t, 3)

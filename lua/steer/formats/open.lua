@@ -131,7 +131,7 @@ local function check_options(opts)
         end
     end
     if opts.op and not ASKED[opts.op] then
-        raise("invalid_argument", OP, "opts.op: %s, expected %s", check.describe(opts.op), options.list(ASKED))
+        raise("invalid_argument", OP, "opts.op: %s, expected %s", check.describe(opts.op), options.choice(ASKED))
     end
     if opts.layer_offset then check.integer(OP, "opts.layer_offset", opts.layer_offset, -1023, 1023) end
     for i = 1, opts.layers and check.list(OP, "opts.layers", opts.layers) or 0 do
