@@ -73,11 +73,20 @@ has_cuda_compiler() {
     [ -n "${CUDACXX:-}" ] || has_command nvcc || [ -x "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" ]
 }
 
-# configure_and_build TESTS [TARGET...]: builds into $build, with tests where TESTS is ON; prints the output of CMake and the
-# compilers only when something fails.
+# option NAME DEFAULT: what the environment says, else what $build is configured with, else the default.
+option() {
+    local value=${!1:-}
+    [ -n "$value" ] || value=$(sed -n "s/^$1:[^=]*=//p" "$build/CMakeCache.txt" 2>/dev/null || true)
+    printf '%s' "${value:-$2}"
+}
+
+# configure_and_build TESTS (ON; OFF: where $build does not build them already) [TARGET...]: builds into $build, with the options
+# that it was configured with; prints the output of CMake and the compilers only when something fails.
 configure_and_build() {
-    local cuda=${STEER_CUDA:-AUTO} log=$build/setup.log tests=$1
+    local cuda tests=$1 log=$build/setup.log
     shift
+    cuda=$(option STEER_CUDA AUTO)
+    [ "$tests" = ON ] || tests=$(option STEER_BUILD_TESTS OFF)
     if [ "$cuda" = OFF ]; then
         say "STEER_CUDA=OFF: building the CPU runtime"
     elif ! has_cuda_compiler; then
@@ -88,7 +97,7 @@ configure_and_build() {
     fi
     mkdir -p "$build"
     local configure=(cmake -S "$root" -B "$build" -DSTEER_CUDA="$cuda" -DSTEER_BUILD_TESTS="$tests"
-        -DSTEER_WERROR="${STEER_WERROR:-OFF}")
+        -DSTEER_WERROR="$(option STEER_WERROR OFF)" -DSTEER_SANITIZE="$(option STEER_SANITIZE OFF)")
     [ -z "${STEER_CUDA_ARCHITECTURES:-}" ] || configure+=(-DCMAKE_CUDA_ARCHITECTURES="$STEER_CUDA_ARCHITECTURES")
     if ! {
         # What an earlier run found may be gone: a tree that was moved, a compiler that was removed.

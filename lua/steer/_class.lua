@@ -23,7 +23,8 @@ function M.lookup(class, what, key, absent)
             end
         end
     end
-    return raise("invalid_argument", what:match "%a+$", '%s has no "%s"%s', what, key,
+    local op = what:match "^an? (%a+)$" or what:match ":(%a+)" or what:match "%a+$"
+    return raise("invalid_argument", op, '%s has no "%s"%s', what, key,
         (options.suggest(key, names):gsub("^,", ";")))
 end
 

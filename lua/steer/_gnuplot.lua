@@ -5,7 +5,7 @@
 --     groups = {{name, look, points = {{x, at, stats or nil for a gap}}, colour, dash, point}};
 --   bars: the same, each point at its place;
 --   histogram: the same, but xs are edges and a group has counts;
---   heatmap: zlabel, xs, ys, low, high, logz, zlim, from_top, cells = {{i, j, stats or word}}, row by row.
+--   heatmap: zlabel, xs, ys, low, high, logz, zlim, cells = {{i, j, stats or word}}, row by row.
 -- stats are those of steer.bench.stats. Everything from outside is quoted (see plot/script.lua).
 local raise = require("steer._error").raise
 local script = require "steer.plot.script"

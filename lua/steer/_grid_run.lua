@@ -18,12 +18,12 @@ function M.spec_of(grid, case)
     return require("steer.spec").spec { [case.layer] = { op } }
 end
 
--- Calls f(case's spec, prompt, number) for all cases and prompts; gives the list of what it gave.
+-- Calls f(case's spec, prompt, case) for all cases and prompts; gives the list of what it gave.
 local function requests_of(grid, cases, f)
     local list = {}
     for _, case in ipairs(cases) do
         local spec = M.spec_of(grid, case)
-        for i, prompt in ipairs(grid.prompts) do list[#list + 1] = f(spec, prompt, i) end
+        for _, prompt in ipairs(grid.prompts) do list[#list + 1] = f(spec, prompt, case) end
     end
     return list
 end
@@ -102,9 +102,10 @@ local function metrics_of_text(grid, result, i, case)
 end
 
 function ways.generate.run(grid, cases, how)
-    local requests = requests_of(grid, cases, function(spec, prompt)
+    local requests = requests_of(grid, cases, function(spec, prompt, case)
         local request = { tokens = prompt.tokens, spec = spec, twin = grid.twin }
         for _, key in ipairs(walk.keys(grid.generate)) do request[key] = grid.generate[key] end
+        if case.repeats then request.seed = (request.seed or 0) + case.repeats - 1 end
         return request
     end)
     local results = require("steer.generate").generate_in(grid.lm, requests, how)
@@ -158,7 +159,7 @@ local function check_values(grid, metrics)
     end
 end
 
-local function key_of(case) return ("%.17g %.17g"):format(case.layer, case.scale) end
+local function key_of(case) return ("%.17g %.17g %d"):format(case.layer, case.scale, case.repeats or 1) end
 
 -- ---- Prompts that are computed once --------------------------------------------------------------------------------
 

@@ -113,12 +113,16 @@ local function where(op, mask, a, b)
     local ha = use(a, op, "a")
     if type(b) == "number" then b = scalar_like(op, "b", b, ha) end
     local hb = use(b, op, "b")
-    base.check_alike(op, ha, hb)
+    base.check_device(op, ha, hb)
     if C.steer_tensor_device(hm) ~= C.steer_tensor_device(ha) then
         raise("device_mismatch", op, 'mask: on %s, expected %s as the values', mask.device, a.device)
     end
-    local dst = base.create_broadcast(op, tonumber(C.steer_tensor_dtype(ha)), hm, ha, hb)
-    c.alloc(C.steer_tensor_where, dst.handle, hm, ha, hb)
+    local code = base.promoted(tonumber(C.steer_tensor_dtype(ha)), tonumber(C.steer_tensor_dtype(hb)))
+    local dst = base.create_broadcast(op, code, hm, ha, hb)
+    local x, y = base.in_dtype(a, code), base.in_dtype(b, code)
+    c.alloc(C.steer_tensor_where, dst.handle, hm, x.handle, y.handle)
+    base.drop(x, a)
+    base.drop(y, b)
     return dst
 end
 base.where, base.scalar_like = where, scalar_like
@@ -126,7 +130,7 @@ base.where, base.scalar_like = where, scalar_like
 --- Keeps the elements where the mask is not 0 and takes those of other elsewhere: h:where(h:gt(0), 0).
 -- steer.tensor.where(mask, a, b) chooses between any two.
 -- @tparam tensor mask u8, as comparisons give it; broadcasts
--- @param other number, or a tensor of the same dtype and device; broadcasts
+-- @param other number, or a tensor on the same device; broadcasts; of two dtypes the result has that of a sum
 function methods:where(mask, other)
     return where("tensor_where", mask, self, other)
 end

@@ -24,18 +24,33 @@ end
 
 -- ---- Elementwise ---------------------------------------------------------------------------------------------------
 
---- Raises unless a and b have one dtype and one device.
-local function check_alike(op, a, b)
-    local first, second = names[dtype_of(a)], names[dtype_of(b)]
-    if first ~= second then
-        raise("dtype_mismatch", op, 'other: %s does not go with %s; convert one of them, as in other:to("%s")', second,
-            first, first)
-    end
+-- Of two dtypes the one that stands later holds what comes of both, as in PyTorch; f16 and bf16 meet in f32.
+local RANKS = { u8 = 1, i32 = 2, i64 = 3, f16 = 4, bf16 = 4, f32 = 5 }
+
+--- Gives the dtype, as its code, that two dtypes are promoted to.
+local function promoted(a, b)
+    if a == b then return a end
+    local first, second = RANKS[names[a]], RANKS[names[b]]
+    if first == second then return F32 end
+    return first > second and a or b
+end
+
+--- Raises unless a and b lie on one device.
+local function check_device(op, a, b)
     if C.steer_tensor_device(a) ~= C.steer_tensor_device(b) then
         local here, there = devices.of(C.steer_tensor_device(a)).id, devices.of(C.steer_tensor_device(b)).id
         raise("device_mismatch", op, 'other: on %s, but the tensor is on %s; move one of them, as in other:to("%s")',
             there, here, here)
     end
+end
+
+--- Gives a tensor in a dtype: itself where it has that already. The other one is freed by drop(it, tensor).
+local function in_dtype(tensor, code)
+    return dtype_of(tensor.handle) == code and tensor or tensor:to(names[code])
+end
+
+local function drop(made, tensor)
+    if made ~= tensor then made:close() end
 end
 
 --- Makes a tensor of the shape that a, b and, if there is one, c broadcast to.
@@ -66,38 +81,37 @@ local function check_scalar(op, name, value, handle)
     return value
 end
 
---- Whether a is f16 or bf16 and b is f32: a row and its norm, which need not fit the row's dtype.
-local function takes_wide(a, b)
-    local code = dtype_of(a)
-    return floats[names[code]] and code ~= F32 and dtype_of(b) == F32
+--- The dtype in which u8, the dtype of masks, is added, subtracted and multiplied by numbers: i64, which has room for
+-- counts. The product of two masks is one.
+local function counting(kind, code)
+    return code == U8 and kind <= MUL and I64 or code
 end
 
 --- Computes a (kind) alpha * b into a new tensor; a is a tensor, b a tensor or a number. Comparisons give u8.
 local function binary(op, kind, a, b, alpha)
     local ha = use(a, op, "self")
-    local code = kind >= COMPARISONS and U8 or dtype_of(ha)
     if type(b) == "number" then
         check_scalar(op, "other", b, ha)
-        local dst = create_like(ha, code)
-        c.check(C.steer_tensor_scalar(dst.handle, ha, kind, b * alpha))
+        local code = counting(kind, dtype_of(ha))
+        local wide = in_dtype(a, code)
+        local dst = create_like(ha, kind >= COMPARISONS and U8 or code)
+        c.check(C.steer_tensor_scalar(dst.handle, wide.handle, kind, b * alpha))
+        drop(wide, a)
         return dst
     end
     local hb = use(b, op, "other")
-    if takes_wide(ha, hb) then
-        local wide = a:to("f32")
-        local result = binary(op, kind, wide, b, alpha)
-        local dst = result:to(names[code])
-        wide:close()
-        result:close()
-        return dst
-    end
-    check_alike(op, ha, hb)
-    local dst = create_broadcast(op, code, ha, hb)
-    c.alloc(C.steer_tensor_binary, dst.handle, ha, hb, kind, alpha)
+    check_device(op, ha, hb)
+    local code = promoted(dtype_of(ha), dtype_of(hb))
+    if kind ~= MUL then code = counting(kind, code) end
+    local dst = create_broadcast(op, kind >= COMPARISONS and U8 or code, ha, hb)
+    local x, y = in_dtype(a, code), in_dtype(b, code)
+    c.alloc(C.steer_tensor_binary, dst.handle, x.handle, y.handle, kind, alpha)
+    drop(x, a)
+    drop(y, b)
     return dst
 end
 
---- The same in place.
+--- The same in place: computed in the dtype that both are promoted to, and rounded to that of a.
 local function binary_(op, kind, a, b, alpha)
     local ha = use(a, op, "self")
     if type(b) == "number" then
@@ -106,15 +120,18 @@ local function binary_(op, kind, a, b, alpha)
         return a
     end
     local hb = use(b, op, "other")
-    if takes_wide(ha, hb) then
-        local wide = a:to("f32")
-        binary_(op, kind, wide, b, alpha)
-        a:copy_(wide)
-        wide:close()
-        return a
+    check_device(op, ha, hb)
+    local own, other = dtype_of(ha), dtype_of(hb)
+    if floats[names[other]] and not floats[names[own]] then
+        raise("dtype_mismatch", op, "other: %s, which %s cannot hold; not in place it makes a tensor of %s",
+            names[other], names[own], names[other])
     end
-    check_alike(op, ha, hb)
-    c.alloc(C.steer_tensor_binary, ha, ha, hb, kind, alpha)
+    local code = promoted(own, other)
+    local x, y = in_dtype(a, code), in_dtype(b, code)
+    c.alloc(C.steer_tensor_binary, x.handle, x.handle, y.handle, kind, alpha)
+    if x ~= a then a:copy_(x) end
+    drop(x, a)
+    drop(y, b)
     return a
 end
 
@@ -123,9 +140,9 @@ local function read_alpha(op, alpha, self)
     return check_scalar(op, "alpha", alpha, use(self, op, "self"))
 end
 
---- Gives self + alpha * other. `other` is a number or a tensor of the same dtype and device; shapes broadcast as in
--- NumPy. Floats compute in f32 and round once; integers wrap. An f16 or bf16 tensor takes an f32 one too, and keeps its
--- dtype.
+--- Gives self + alpha * other. `other` is a number or a tensor on the same device; shapes broadcast as in NumPy.
+-- Floats compute in f32 and round once; integers wrap. Of two dtypes the result has the one that holds both, as in
+-- PyTorch: the wider float, f32 of f16 and bf16, the float of a float and an integer. Sums of masks (u8) are i64.
 -- @tparam[opt=1] number alpha
 function methods:add(other, alpha)
     return binary("tensor_add", ADD, self, other, read_alpha("tensor_add", alpha, self))
@@ -136,7 +153,7 @@ function methods:sub(other, alpha)
     return binary("tensor_sub", SUB, self, other, read_alpha("tensor_sub", alpha, self))
 end
 
---- Gives self * other, element by element.
+--- Gives self * other, element by element; the product of two masks (u8) is a mask.
 function methods:mul(other)
     return binary("tensor_mul", MUL, self, other, 1)
 end
@@ -146,7 +163,8 @@ function methods:div(other)
     return binary("tensor_div", DIV, self, other, 1)
 end
 
---- Adds alpha * other in place; other broadcasts to self's shape.
+--- Adds alpha * other in place; other broadcasts to self's shape. The dtype stays: f16 and bf16 take f32 and round
+-- the result once; integers take no floats.
 -- @treturn tensor self
 function methods:add_(other, alpha)
     return binary_("tensor_add", ADD, self, other, read_alpha("tensor_add", alpha, self))
@@ -406,14 +424,15 @@ function methods:softmax(dim)
     return rowwise("tensor_softmax", C.steer_tensor_softmax, handle, d)
 end
 
---- Multiplies matrices: [m,k]@[k,n], [k]@[k,n], [m,k]@[k], [k]@[k] and batches [b,m,k]@[b,k,n]. Float dtypes, both the
--- same; products accumulate in f32.
+--- Multiplies matrices: [m,k]@[k,n], [k]@[k,n], [m,k]@[k], [k]@[k] and batches [b,m,k]@[b,k,n]. Float dtypes, of two
+-- the wider; products accumulate in f32.
 -- @tparam tensor other
 function methods:matmul(other)
     local op = "tensor_matmul"
     local a, b = use(self, op, "self"), use(other, op, "other")
-    check_alike(op, a, b)
+    check_device(op, a, b)
     base.check_float(op, "self", dtype_of(a))
+    base.check_float(op, "other", dtype_of(b))
     local na, nb = C.steer_tensor_ndim(a), C.steer_tensor_ndim(b)
     local fits = na >= 1 and nb >= 1 and na <= 3 and nb <= 3 and (na == 3) == (nb == 3)
         and C.steer_tensor_size(a, na - 1) == C.steer_tensor_size(b, math.max(nb - 2, 0))
@@ -425,23 +444,27 @@ function methods:matmul(other)
     local ndim = 0
     for i = 0, na - 2 do dims[ndim], ndim = C.steer_tensor_size(a, i), ndim + 1 end
     if nb > 1 then dims[ndim], ndim = C.steer_tensor_size(b, nb - 1), ndim + 1 end
-    local dst = create(devices.of(C.steer_tensor_device(a)), dtype_of(a), ndim)
-    c.alloc(C.steer_tensor_matmul, dst.handle, a, b)
+    local code = promoted(dtype_of(a), dtype_of(b))
+    local dst = create(devices.of(C.steer_tensor_device(a)), code, ndim)
+    local x, y = in_dtype(self, code), in_dtype(other, code)
+    c.alloc(C.steer_tensor_matmul, dst.handle, x.handle, y.handle)
+    drop(x, self)
+    drop(y, other)
     return dst
 end
 
 --- Gives the dot product of two one-dimensional tensors as a Lua number; f16 and bf16 are not rounded below f32.
--- @tparam tensor other of the same length, dtype and device
+-- @tparam tensor other of the same length and device
 function methods:dot(other)
     local op = "tensor_dot"
     local a, b = use(self, op, "self"), use(other, op, "other")
-    check_alike(op, a, b)
+    check_device(op, a, b)
     local vectors = C.steer_tensor_ndim(a) == 1 and C.steer_tensor_ndim(b) == 1
     if not vectors or C.steer_tensor_numel(a) ~= C.steer_tensor_numel(b) then
         raise("shape_mismatch", op, "other: expected two one-dimensional tensors of one length, got %s and %s",
             base.shape_text(a), base.shape_text(b))
     end
-    local float = floats[names[dtype_of(a)]]
+    local float = floats[names[promoted(dtype_of(a), dtype_of(b))]]
     local x, y = self:to(float and "f32" or "i64"), other:to(float and "f32" or "i64")
     local product = float and x:matmul(y) or x * y
     local value = float and product:item() or product:sum()
@@ -455,5 +478,6 @@ end
 assert(DIV == tonumber(C.STEER_DIV) and NORM == tonumber(C.STEER_NORM) and ARGMIN == tonumber(C.STEER_ARGMIN))
 
 -- For _map.
-base.binary, base.check_alike, base.check_scalar, base.create_broadcast = binary, check_alike, check_scalar,
+base.binary, base.check_device, base.check_scalar, base.create_broadcast = binary, check_device, check_scalar,
     create_broadcast
+base.promoted, base.in_dtype, base.drop = promoted, in_dtype, drop

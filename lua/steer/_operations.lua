@@ -70,13 +70,13 @@ local function snapshot(tensor)
 end
 M.snapshot = snapshot
 
-local function tensor_type(convert)
+local function tensor_type(convert, text)
     return {
         is_tensor = true,
         take = function(op, name, value) return convert(op, name, value) end,
         describe = function(desc, name, tensor, op) desc[name] = tensors.use(tensor, op, name) end,
         keep = snapshot,
-        text = function(tensor)
+        text = text or function(tensor)
             local shape = tensor:shape()
             return tensor.ndim == 1 and "a vector" or ("%d vectors"):format(shape[1])
         end,
@@ -84,6 +84,15 @@ local function tensor_type(convert)
 end
 
 local function number_text(x) return ("%.6g"):format(x) end
+
+local MOST_NUMBERS = 4 -- that are printed
+
+local function numbers_text(tensor)
+    local n, words = tensor:numel(), {}
+    for i = 1, math.min(n, MOST_NUMBERS) do words[i] = number_text(tensor:get(i)) end
+    if n > MOST_NUMBERS then words[#words + 1] = ("... (%d)"):format(n) end
+    return n == 1 and words[1] or "{" .. table.concat(words, ", ") .. "}"
+end
 
 local function points(op, name, value)
     local copy = {}
@@ -105,7 +114,7 @@ local TYPES = {
     rows = tensor_type(M.to_rows),
     numbers = tensor_type(function(op, name, value)
         return M.to_vector(op, name, type(value) == "number" and { value } or value)
-    end),
+    end, numbers_text),
     points = {
         take = points,
         describe = function(desc, name, value, _, keep)
@@ -129,7 +138,7 @@ local function choice(numbers)
     return {
         take = function(op, name, value)
             if type(value) ~= "string" or not numbers[value] then
-                raise("invalid_argument", op, "%s: %s, expected %s", name, check.describe(value), options.list(numbers))
+                raise("invalid_argument", op, "%s: %s, expected %s", name, check.describe(value), options.choice(numbers))
             end
             return value
         end,
@@ -242,7 +251,7 @@ end
 function M.with_strength()
     local names = {}
     for _, kind in ipairs(walk.keys(M.KINDS)) do names[kind] = M.KINDS[kind].scaled end
-    return options.list(names)
+    return options.choice(names)
 end
 
 return M

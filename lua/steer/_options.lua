@@ -47,13 +47,18 @@ function M.suggest(word, known, before, after)
 end
 
 --- Lists the keys of a map for a message: "a, b and c".
-function M.list(known)
+-- @tparam table known
+-- @tparam[opt="and"] string word
+function M.list(known, word)
     local keys = {}
     for i, key in ipairs(walk.keys(known)) do keys[i] = tostring(key) end
     table.sort(keys)
     if #keys < 2 then return keys[1] or "none" end
-    return table.concat(keys, ", ", 1, #keys - 1) .. " and " .. keys[#keys]
+    return table.concat(keys, ", ", 1, #keys - 1) .. (" %s "):format(word or "and") .. keys[#keys]
 end
+
+--- The same for what is expected: "a, b or c".
+function M.choice(known) return M.list(known, "or") end
 
 --- Checks an option table and returns it, or an empty table for nil.
 -- @tparam string op operation for messages, such as "tensor_zeros"

@@ -138,7 +138,7 @@ local function make(path, tensors, spec, at, record)
     if record.layer == nil then bad(path, "operation %d: layer: missing", at) end
     local row = operations.KINDS[record.op]
     if not row then
-        bad(path, "operation %d: op: expected %s, found %s", at, options.list(operations.KINDS),
+        bad(path, "operation %d: op: expected %s, found %s", at, options.choice(operations.KINDS),
             check.describe(record.op))
     end
     check_record(path, at, record, row)

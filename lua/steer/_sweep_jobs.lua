@@ -45,7 +45,7 @@ function M.work(sweep, opts)
             send({ done = i, warnings = warnings and #warnings > 0 and warnings or nil,
                 line = { status = line.status, reason = line.reason, command = line.command } },
                 record.text_of_line(line):sub(1, -2))
-            local ok, err = pcall(run.check_device, job.device, #job.cases - i)
+            local ok, err = pcall(run.check_device, job.device, #job.cases - i, opts)
             if not ok then return send { lost = tostring(err) } end
             collectgarbage()
         end
@@ -156,7 +156,7 @@ function Pool:give_up(worker, case, how)
     local line = { case = case, seed = record.seed(self.job.seed, case), status = "failed",
         reason = ("its process ended %d times, at last with %s"):format(ATTEMPTS, how) }
     for _, key in ipairs(walk.keys(worker.fields)) do line[key] = worker.fields[key] end
-    line.time = os.date "!%Y-%m-%dT%H:%M:%SZ"
+    line.time, line.command = os.date "!%Y-%m-%dT%H:%M:%SZ", run.repeat_command(self.job, case, worker.device)
     self.job.writer:add_text(record.text_of_line(line))
     self:finish(worker, case, line)
 end

@@ -64,11 +64,15 @@ local function output_path(sweep, opts)
     return stem and stem .. suffix .. ending or path .. suffix
 end
 
+-- What advice calls an option: the command's flag, or what a script writes.
+local function advised(opts, flag, option) return opts.command and flag or option end
+
 -- Refuses a file of another sweep, before anything in it is touched.
-local function check_header(found, header)
+local function check_header(found, header, opts)
     local theirs, path = found.header, found.path
     local function differ(what, a, b)
-        raise("format", OP, "%s: its %s is %s, here it is %s; name another file with -o", path, what, a, b)
+        raise("format", OP, "%s: its %s is %s, here it is %s; %s names another file", path, what, a, b,
+            advised(opts, "-o", "output"))
     end
     if theirs.name ~= header.name then differ("sweep", theirs.name, header.name) end
     if theirs.content ~= header.content then differ("content", tostring(theirs.content), tostring(header.content)) end
@@ -78,7 +82,8 @@ local function check_header(found, header)
     a, b = table.concat(a, " "), table.concat(b, " ")
     if a ~= b then differ("list of axes", a, b) end
     if theirs.seed ~= header.seed then
-        differ("seed", ("%.0f"):format(theirs.seed), ("%.0f (see --seed)"):format(header.seed))
+        differ("seed", ("%.0f"):format(theirs.seed),
+            ("%.0f (see %s)"):format(header.seed, advised(opts, "--seed", "seed")))
     end
 end
 
@@ -89,8 +94,9 @@ local function check_code(found, sweep, opts)
     for _, line in ipairs(opts.code_changed and {} or found.cases) do
         local why = not (opts.retry_failed and line.status == "failed") and code.changed(line, now)
         if why then
-            raise("format", OP, "%s: line %d was measured by other code: %s; --code-changed goes on all the same, "
-                .. "-o names another file", found.path, line.line, why)
+            raise("format", OP, "%s: line %d was measured by other code: %s; %s goes on all the same, %s names another "
+                .. "file", found.path, line.line, why, advised(opts, "--code-changed", "code_changed = true"),
+                advised(opts, "-o", "output"))
         end
     end
 end
@@ -99,10 +105,11 @@ end
 local function open_results(path, header, sweep, opts)
     local known = {}
     if path == "-" or not (opts.resume or opts.retry_failed) then
-        return record.create(OP, path, header, "--resume goes on with it, -o names another file"), known
+        return record.create(OP, path, header, ("%s goes on with it, %s names another file"):format(
+            advised(opts, "--resume", "resume = true"), advised(opts, "-o", "output"))), known
     end
     local writer, found = record.continue(OP, path, header, function(held)
-        check_header(held, header)
+        check_header(held, header, opts)
         check_code(held, sweep, opts)
     end)
     for _, line in ipairs(found.cases) do known[line.key] = line.status end
@@ -196,17 +203,19 @@ end
 -- ---- All cases -----------------------------------------------------------------------------------------------------
 
 --- Raises where the device has failed, a GPU for good: the cases left would all fail in this process.
-function M.check_device(device, left)
+-- @tparam table opts as Sweep:start has them
+function M.check_device(device, left, opts)
     local ok, err = pcall(device.synchronize, device)
     if ok then return end
     if is_interrupt(err) then error(err, 0) end
-    raise("device", OP, "%s no longer works (%s); %d cases are left, --resume runs them in a new process", device.id,
-        tostring(err), left)
+    raise("device", OP, "%s no longer works (%s); %d cases are left, %s runs them in a new process", device.id,
+        tostring(err), left, advised(opts, "--resume", "resume = true"))
 end
 
-local function repeat_command(job, case)
+--- Gives the command that runs a case again; nil where no command runs the sweep.
+function M.repeat_command(job, case, device)
     if not job.opts.command then return nil end
-    local words = { job.opts.command, "--device", job.device.id }
+    local words = { job.opts.command, "--device", device }
     if job.seed ~= job.sweep.seed then words[#words + 1] = ("--seed %.0f"):format(job.seed) end
     words[#words + 1] = "--case " .. M.quote(json.encode(case))
     return table.concat(words, " ")
@@ -233,7 +242,7 @@ function M.line(job, case)
     line.case, line.seed, line.seconds = case, seed, C.steer_clock() - from
     line.code = code.current(job.sweep.code)
     line.time = os.date "!%Y-%m-%dT%H:%M:%SZ"
-    line.command = repeat_command(job, case)
+    line.command = M.repeat_command(job, case, job.device.id)
     return line, warnings
 end
 
@@ -247,7 +256,7 @@ function M.finish(job, case, line, warnings)
     job.counts[line.status] = job.counts[line.status] + 1
     bar:finish()
     if line.status == "failed" then
-        bar:note(("failed: %s: %s\n  again: %s"):format(text, line.reason, line.command or "-"))
+        bar:note(("failed: %s: %s%s"):format(text, line.reason, line.command and "\n  again: " .. line.command or ""))
     end
     for _, warning in ipairs(warnings or {}) do bar:note(("warning: %s: %s"):format(text, warning)) end
 end
@@ -259,7 +268,7 @@ local function run_all(job, cases)
         local line, warnings = M.line(job, case)
         job.writer:add(line)
         M.finish(job, case, line, warnings)
-        if line.status == "failed" then M.check_device(job.device, #cases - i) end
+        if line.status == "failed" then M.check_device(job.device, #cases - i, job.opts) end
         collectgarbage() -- a case's tensors make room for the next one's
     end
 end

@@ -50,7 +50,7 @@ function M.dtype_code(op, name)
     local code = dtype_codes[name or "f32"]
     if not code then
         local ours = type(name) == "string" and OTHER_DTYPES[name:lower():gsub("^torch%.", "")]
-        raise("invalid_argument", op, "dtype: expected one of %s, got %s%s", options.list(dtype_codes),
+        raise("invalid_argument", op, "dtype: expected %s, got %s%s", options.choice(dtype_codes),
             check.describe(name), ours and (', which is "%s" here'):format(ours) or "")
     end
     return code
@@ -380,7 +380,7 @@ function methods:to(...)
             code = dtype_codes[target]
         elseif type(target) == "string" and not (target == "cpu" or target:find(":", 1, true)) then
             raise("invalid_argument", op, 'target: expected a dtype (%s) or a device such as "cuda:0", got "%s"',
-                options.list(dtype_codes), target)
+                options.choice(dtype_codes), target)
         elseif target == nil then
             raise("invalid_argument", op, 'target: expected a dtype or a device such as "cuda:0", got nothing')
         else

@@ -156,6 +156,12 @@ function M.parse(op, argument, text)
     return { name = name or left, values = check_values(fail, values), is_range = is_range or false }
 end
 
+--- Reads an option that is a list of numbers: {2, 3}, 2, or text such as "[2:7]"; a table stays as it is.
+function M.option(op, name, value)
+    if type(value) == "number" then return { value } end
+    return type(value) == "string" and M.parse(op, name, name .. "=" .. value).values or value
+end
+
 local function from_list(op, name, list)
     local function fail(what)
         raise("invalid_argument", op, "axes.%s: %s", name, what)

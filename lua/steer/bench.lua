@@ -128,7 +128,7 @@ function M.reference(kind, tensor)
     local number = REFERENCES[kind]
     if not number then
         raise("invalid_argument", "bench_reference", "kind: %s, expected %s", check.describe(kind),
-            options.list(REFERENCES))
+            options.choice(REFERENCES))
     end
     tensors.use(tensor, "bench_reference", "tensor")
     return function()

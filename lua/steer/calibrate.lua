@@ -152,7 +152,8 @@ end
 -- ---- The curve -----------------------------------------------------------------------------------------------------
 
 local Curve = {}
-Curve.__index, Curve.__topic = Curve, "calibrate" -- the topic for help
+Curve.__topic = "calibrate" -- the topic for help
+require("steer._class").strict(Curve, "a curve", {})
 
 local BAR = 40 -- characters of the greatest bar
 

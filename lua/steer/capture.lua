@@ -1,5 +1,6 @@
 --- Hidden states of prompts and of what is generated after them, gathered and reduced on the device.
 local ffi = require "ffi"
+local axis = require "steer.axis"
 local c = require "steer._c"
 local check = require "steer._check"
 local jobs = require "steer._jobs"
@@ -24,8 +25,8 @@ local function read_layers(lm, op, layers, site)
         for layer = 0, lm.layers - 1 do layers[layer + 1] = layer end
         return layers
     end
-    if type(layers) == "number" then layers = { layers } end
-    check.list(op, "layers", layers, '"all", a layer or a list of layers')
+    layers = axis.option(op, "layers", layers)
+    check.list(op, "layers", layers, '"all", a layer, a list of layers or text such as "[2:7]"')
     if #layers == 0 then raise("invalid_argument", op, "layers: the list is empty") end
     local sorted = {}
     for i, layer in ipairs(layers) do
@@ -285,7 +286,7 @@ local function read_options(lm, op, name, count, opts)
     local job = { op = op, name = name, which = opts.tokens or "last", reduce = opts.reduce or "rows" }
     job.site, job.max_tokens, job.how = SITES[opts.at or "layer"], opts.max_tokens, REDUCTIONS[job.reduce]
     if not job.site then
-        raise("invalid_argument", op, "at: %s, expected %s", check.describe(opts.at), options.list(SITES))
+        raise("invalid_argument", op, "at: %s, expected %s", check.describe(opts.at), options.choice(SITES))
     end
     if not job.how or opts.reduce == "rows" then
         raise("invalid_argument", op, "reduce: %s, expected nothing, last, mean, moments, squares or sum",
@@ -357,12 +358,12 @@ end
 --- Captures hidden states of prompts, and of what is generated after them, reduced on the device.
 -- @param lm the model: lm:capture(prompts, opts)
 -- @tparam table prompts list of texts or of {prompt, messages or tokens, response = text (or ids) that follows, spec}
--- @tparam[opt] table opts layers ("all", the default, a layer or an ascending list), at ("layer", the default,
--- "attention" or "embed"), tokens ("last", the default, "all", "response": the tokens after the prompt, or a list of
--- positions from 0, negative ones from the end), reduce (below), classes (a label for each prompt: reduces all tokens
--- of a class instead of each prompt's), spec (for all prompts), max_tokens (generates so many after each prompt, for
--- tokens = "response"; the last one is not fed back and has no hidden state), temperature, seed, top_k, top_p, min_p,
--- repetition_penalty, ignore_eos (as for lm:generate)
+-- @tparam[opt] table opts layers ("all", the default, a layer, an ascending list or text such as "[2:7]"), at ("layer",
+-- the default, "attention" or "embed"), tokens ("last", the default, "all", "response": the tokens after the prompt, or
+-- a list of positions from 0, negative ones from the end), reduce (below), classes (a label for each prompt: reduces
+-- all tokens of a class instead of each prompt's), spec (for all prompts), max_tokens (generates so many after each
+-- prompt, for tokens = "response"; the last one is not fed back and has no hidden state), temperature, seed, top_k,
+-- top_p, min_p, repetition_penalty, ignore_eos (as for lm:generate)
 -- @return tensor f32 on the device: without a reduction [rows, layers, hidden], rows one after another by prompt and
 -- position; "last" (the last of each prompt's tokens), "mean" and "sum" give [prompts, layers, hidden], with classes
 -- [classes, layers, hidden]; "squares" gives the means and then the means of squares; "moments" gives a record of all

@@ -13,7 +13,7 @@ local raise = require("steer._error").raise
 local M = {}
 
 local Comparison = {}
-Comparison.__index = Comparison
+require("steer._class").strict(Comparison, "a comparison", { command = true })
 
 -- ---- Metrics -------------------------------------------------------------------------------------------------------
 
@@ -102,7 +102,7 @@ local function code_notes(lines, old, new)
 end
 
 -- Sentences on what differs beside the samples.
-local function notes(old, new, left_out)
+local function notes(old, new, left_out, command)
     local lines = {}
     for _, side in ipairs { old, new } do
         for _, again in ipairs(side.repeated) do
@@ -122,7 +122,8 @@ local function notes(old, new, left_out)
         if a ~= b then lines[#lines + 1] = ("the %s differs: %s and %s"):format(field, a, b) end
     end
     if #left_out > 0 then
-        lines[#lines + 1] = ("not compared: %s; --metric names metrics, or all"):format(table.concat(left_out, ", "))
+        lines[#lines + 1] = ("not compared: %s; %s"):format(table.concat(left_out, ", "),
+            command and "--metric names metrics, or all" or 'metric = "all" compares them too')
     end
     return lines
 end
@@ -145,7 +146,7 @@ local function interval_notes(out)
     end
     if paired and out.old.header.content ~= out.new.header.content then
         table.insert(out.notes, "the contents differ, such as vectors, settings or prompts: samples at the same place "
-            .. "count as pairs; --unpaired if they are not")
+            .. ("count as pairs; %s if they are not"):format(out.command and "--unpaired" or "paired = false"))
     end
     if apart > 0 then
         table.insert(out.notes, ("%d cases have other samples on each side: these are not paired"):format(apart))
@@ -216,11 +217,12 @@ end
 -- what the names tell); gap (percent, 0.5: intervals of times closer than this are not FASTER or SLOWER); same
 -- (percent, 1 for times and 0.001 for other metrics: what is further apart is not SAME); paired (false: samples at the
 -- same place do not belong together); filter (map from axis to a value or a list of values)
+-- @tparam[opt] boolean command advice names the flags of `steer compare`
 -- @treturn table rows ({case, metric, old, new, difference, change, low, high, sign, verdict, reason, better}), counts
 -- (per verdict), compared, not_compared, only_old and only_new (lists of cases), notes; tostring gives the text that
 -- `steer compare` prints
 -- @raise invalid_argument where the files are of different sweeps or share no case, format or io where one is none
-function M.compare(old, new, opts)
+function M.compare(old, new, opts, command)
     local op = "compare"
     check.type(op, "old", old, "string", "the path of a results file")
     check.type(op, "new", new, "string", "the path of a results file")
@@ -232,7 +234,8 @@ function M.compare(old, new, opts)
     end
     local metrics, left_out = choose_metrics(op, a, b, opts.metric)
     local out = setmetatable({ old = a, new = b, rows = {}, compared = 0, not_compared = 0, only_old = {},
-        only_new = {}, counts = {}, notes = notes(a, b, left_out), metrics = metrics, rules = {} }, Comparison)
+        only_new = {}, counts = {}, notes = notes(a, b, left_out, command), metrics = metrics, rules = {},
+        command = command }, Comparison)
     for _, word in ipairs(verdict.WORDS) do out.counts[word] = 0 end
     read_rules(op, out, opts)
     if compare_cases(out, a, b) == 0 then
@@ -252,8 +255,8 @@ end
 local function any_row(c, test)
     for _, metric in ipairs(c.metrics) do
         if metric ~= "" and not c.rules[metric].better then
-            raise("invalid_argument", "compare_fails", "%s: which direction is better? --better %s=higher says it",
-                metric, metric)
+            raise("invalid_argument", "compare_fails", "%s: which direction is better? %s says it", metric,
+                (c.command and "--better %s=higher" or 'better = "%s=higher"'):format(metric))
         end
     end
     for _, row in ipairs(c.rows) do
@@ -290,7 +293,7 @@ function Comparison:fails(what)
     local rule = M.FAIL_ON[what]
     if not rule then
         raise("invalid_argument", "compare_fails", "what: %s, expected %s", check.describe(what),
-            options.list(M.FAIL_ON))
+            options.choice(M.FAIL_ON))
     end
     return rule(self)
 end

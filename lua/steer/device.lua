@@ -8,7 +8,7 @@ local C = c.C
 local M = {}
 
 local Device = {}
-Device.__index = Device
+require("steer._class").strict(Device, "a device", {})
 
 --- Version of the loaded library, such as "0.1.0".
 M.version = ffi.string(C.steer_version())

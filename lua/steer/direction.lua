@@ -13,7 +13,8 @@ local M = {}
 -- ---- What was found ------------------------------------------------------------------------------------------------
 
 local Info = {}
-Info.__index, Info.__topic = Info, "direction" -- the topic for help
+Info.__topic = "direction" -- the topic for help
+require("steer._class").strict(Info, "what lm:direction gives second", { best = true, folds = true })
 
 local function number(format, value) return value and format:format(value) or "-" end
 
@@ -129,7 +130,7 @@ local OPTIONS = {
 local function read_method(op, opts)
     local name = opts.method or "mean_difference"
     if not METHODS[name] then
-        raise("invalid_argument", op, "method: %s, expected %s", check.describe(name), options.list(METHODS))
+        raise("invalid_argument", op, "method: %s, expected %s", check.describe(name), options.choice(METHODS))
     end
     local passed = {}
     for _, key in ipairs(METHODS[name]) do passed[key] = opts[key] end

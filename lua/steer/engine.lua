@@ -66,7 +66,7 @@ local function make_plan(engine, handle, requests, opts)
     opts = options.check("plan_create", opts, PLAN_OPTIONS)
     local path = opts.path or "auto"
     if not PATHS[path] then
-        raise("invalid_argument", "plan_create", "path: %s, expected %s", check.describe(path), options.list(PATHS))
+        raise("invalid_argument", "plan_create", "path: %s, expected %s", check.describe(path), options.choice(PATHS))
     end
     local batch = requests_of.new()
     local desc = c.descriptor("steer_plan_desc")
@@ -184,7 +184,7 @@ function M.engine(opts)
     end
     local dtype = opts.dtype or "f32"
     if not DTYPES[dtype] then
-        raise("invalid_argument", "engine", "dtype: %s, expected %s", check.describe(dtype), options.list(DTYPES))
+        raise("invalid_argument", "engine", "dtype: %s, expected %s", check.describe(dtype), options.choice(DTYPES))
     end
     local device = device_module.resolve("engine", opts.device)
     local desc = c.descriptor("steer_engine_desc")

@@ -6,6 +6,7 @@ local jobs = require "steer._jobs"
 local json = require "steer._json"
 local options = require "steer._options"
 local record = require "steer.record"
+local repeats = require "steer._repeats"
 local results = require "steer._results"
 local run = require "steer._grid_run"
 local walk = require "steer._walk"
@@ -20,8 +21,8 @@ local OP = "grid"
 
 -- Numbers of an axis: a list, one number, or text as axes of sweeps have it.
 local function read_axis(name, value)
-    if type(value) == "number" then value = { value } end
-    if type(value) == "string" then return axis.parse(OP, name, name .. "=" .. value).values end
+    if type(value) == "string" then return axis.option(OP, name, value) end
+    value = axis.option(OP, name, value)
     check.type(OP, name, value, "table", 'a list of numbers, or text such as "[-4:4:0.5]"')
     local ok, axes = pcall(axis.declare, OP, { [name] = value })
     if ok then return axes[1].values end
@@ -135,7 +136,8 @@ local OPTIONS = {
     vector = true, directions = true, layers = true, scales = true, prompts = true, score = true, generate = "table",
     metric = "function", op = "function", where = "table", exclude = "table", when = "table", at = "string",
     normalize = "boolean", twin = "boolean", value = "string", budget = "number", name = "string", output = "string",
-    resume = "boolean", retry_failed = "boolean", seed = "number", progress = "boolean",
+    resume = "boolean", retry_failed = "boolean", seed = "number", progress = "boolean", repeats = "number",
+    code_changed = "boolean",
 }
 
 local function way_of(opts)
@@ -150,6 +152,21 @@ local function way_of(opts)
     return run.ways[way]
 end
 
+-- Raises for repeats that could only measure the same again.
+local function check_repeats(opts)
+    if opts.repeats == nil then return end
+    check.integer(OP, "repeats", opts.repeats, 1, 1e6)
+    if opts.score ~= nil then
+        raise("invalid_argument", OP, "repeats: scores are the same each time; expected generate with a temperature, "
+            .. "or metric")
+    end
+    local temperature = opts.generate and opts.generate.temperature or 0
+    if opts.generate and not opts.metric and temperature == 0 then
+        raise("invalid_argument", OP, "repeats: without a temperature the text is the same each time; expected "
+            .. "generate = {temperature = 0.8, ...}")
+    end
+end
+
 local function read(lm, opts)
     if opts.scales == nil then raise("invalid_argument", OP, "scales: expected a list of strengths, got nothing") end
     local way, layers = way_of(opts), read_layers(lm, opts)
@@ -160,10 +177,12 @@ local function read(lm, opts)
         vectors = read_vectors(opts, layers), directions = opts.directions or { opts.vector },
         prompts = {}, metric = opts.metric, op = opts.op or require("steer.spec").add,
         generate = options.check(OP, opts.generate, GENERATE, "generate"), known = {},
-        value = opts.value or opts.metric and "metric" or way.metric, budget = opts.budget,
+        value = opts.value or opts.metric and "metric" or way.metric, budget = opts.budget, repeats = opts.repeats,
     }
+    check_repeats(opts)
     for _, key in ipairs(STEERING) do grid.steering[key] = opts[key] end
     if opts.prompts ~= nil or way ~= run.ways.metric then grid.prompts = read_prompts(lm, opts) end
+    if grid.generate.max_tokens then check.integer(OP, "generate.max_tokens", grid.generate.max_tokens, 1) end
     grid.room = read_budget(grid)
     for _, layer in ipairs(layers) do -- what is wrong with one strength is wrong with all
         local hidden = run.spec_of(grid, { layer = layer, scale = grid.scales[1] }):hidden()
@@ -208,23 +227,35 @@ end
 -- ---- Results -------------------------------------------------------------------------------------------------------
 
 local Grid = {}
-Grid.__index, Grid.__topic = Grid, "grid" -- the topic for help
+Grid.__topic = "grid" -- the topic for help
+require("steer._class").strict(Grid, "a grid", { path = true, repeats = true })
 
---- Gives a metric as a tensor [layers, scales, prompts] f32 on the CPU; NaN where a case has failed.
--- @tparam[opt] string name of a metric, default what the grid is about
-function Grid:tensor(name)
-    name = self.results:check_metric("grid_tensor", "name", name or self.value)
+-- The means over repeats of each prompt's numbers, by layer and strength; the most prompts that one has.
+local function prompts_of(self, name)
     local at, most = {}, 1
     for _, entry in ipairs(self.results.cases) do
         local list = entry.status == "ok" and (entry.samples[name] or { entry.metrics[name] }) or {}
-        at[entry.key], most = list, math.max(most, #list)
+        local key = record.key { layer = entry.case.layer, scale = entry.case.scale }
+        local sums = at[key] or { count = 0 }
+        for p, value in ipairs(list) do sums[p] = (sums[p] or 0) + value end
+        sums.count = sums.count + (#list > 0 and 1 or 0)
+        at[key], most = sums, math.max(most, #list)
     end
+    return at, most
+end
+
+--- Gives a metric as a tensor [layers, scales, prompts] f32 on the CPU: of repeats the mean; NaN where all of a case's
+-- have failed.
+-- @tparam[opt] string name of a metric, default what the grid is about
+function Grid:tensor(name)
+    name = self.results:check_metric("grid_tensor", "name", name or self.value)
+    local at, most = prompts_of(self, name)
     local values = {}
     for l, layer in ipairs(self.layers) do
         values[l] = {}
         for s, scale in ipairs(self.scales) do
-            local list, row = at[record.key { layer = layer, scale = scale }] or {}, {}
-            for p = 1, most do row[p] = list[p] or 0 / 0 end
+            local sums, row = at[record.key { layer = layer, scale = scale }] or { count = 0 }, {}
+            for p = 1, most do row[p] = sums[p] and sums[p] / sums.count or 0 / 0 end
             values[l][s] = row
         end
     end
@@ -251,9 +282,10 @@ end
 
 function Grid:__tostring()
     local at = {}
-    for _, entry in ipairs(self.results.cases) do at[entry.key] = entry end
-    local lines = { ("%s, mean over %s"):format(self.value,
-        #self.prompts == 1 and "the prompt" or ("%d prompts"):format(math.max(1, #self.prompts))), "layer \\ scale" }
+    for _, entry in ipairs(repeats.join(self.results).cases) do at[entry.key] = entry end
+    local lines = { ("%s, mean over %s%s"):format(self.value,
+        #self.prompts == 1 and "the prompt" or ("%d prompts"):format(math.max(1, #self.prompts)),
+        self.repeats and (" and %d repeats"):format(self.repeats) or ""), "layer \\ scale" }
     for _, scale in ipairs(self.scales) do lines[2] = lines[2] .. ("%11s"):format(results.text(scale)) end
     for _, layer in ipairs(self.layers) do
         local line = ("%13d"):format(layer)
@@ -263,8 +295,8 @@ function Grid:__tostring()
         lines[#lines + 1] = line
     end
     for _, failure in ipairs(self.failures) do
-        lines[#lines + 1] = ("failed: layer %d, scale %s: %s"):format(failure.layer, results.text(failure.scale),
-            failure.reason)
+        lines[#lines + 1] = ("failed: layer %d, scale %s%s: %s"):format(failure.layer, results.text(failure.scale),
+            failure.repeats and (", repeat %d"):format(failure.repeats) or "", failure.reason)
     end
     return table.concat(lines, "\n")
 end
@@ -272,11 +304,12 @@ end
 local function result_of(grid, path, output, counts)
     local self = setmetatable({
         results = results.read(OP, path), path = output, counts = counts, layers = grid.layers, scales = grid.scales,
-        prompts = grid.prompts, value = grid.value, failures = {},
+        prompts = grid.prompts, repeats = grid.repeats, value = grid.value, failures = {},
     }, Grid)
     for _, entry in ipairs(self.results.cases) do
         if entry.status == "failed" then
-            table.insert(self.failures, { layer = entry.case.layer, scale = entry.case.scale, reason = entry.reason })
+            table.insert(self.failures, { layer = entry.case.layer, scale = entry.case.scale,
+                repeats = entry.case.repeats, reason = entry.reason })
         end
     end
     if counts.ok == 0 and counts.kept == counts.failed_before then
@@ -312,12 +345,15 @@ end
 --       or name -> number; with a metric there is no twin unless twin = true;
 --     metric = function(spec, case): a number, a list of a number for each prompt, or name -> such;
 --   twin: also run each case unsteered; value: the metric that is returned (default the first named above);
---   output: the results file (default none is kept), resume, retry_failed, seed: as sweep:start takes them;
+--   repeats: measure each case so often: generate with its seed, the next one, ..., metric(spec, case) with
+--     case.repeats from 1; print has the means, and plot, compare and report intervals with them;
+--   output: the results file (default none is kept), resume, retry_failed, code_changed, seed: as sweep:start takes
+--     them;
 --   name (default "grid"); budget: bytes that the KV cache and kept states may have (with little of it fewer prompts
 --     are kept at a time, then none, which is said); progress (default on a terminal)
 -- @treturn table results: print shows the means; layers, scales, tensor(name), plot(name), failures (list of {layer,
--- scale, reason}: cases that failed, those with a metric that is not finite too), results (as a sweep's file has them),
--- path
+-- scale, repeats, reason}: cases that failed, those with a metric that is not finite too), results (as a sweep's file
+-- has them), path
 -- @treturn tensor f32 [layers, scales, prompts] of the value, NaN where a case failed
 -- @raise invalid_argument names the option; io and format for output as sweep:start
 function M.grid(lm, opts)
@@ -325,15 +361,16 @@ function M.grid(lm, opts)
     local grid = read(lm, opts)
     local sweep = require("steer.sweep").new {
         name = opts.name or "grid", axes = { layer = grid.layers, scale = grid.scales }, seed = opts.seed,
-        content = content_of(grid), run = function(case, ctx) return run.run(grid, case, ctx) end,
+        repeats = grid.repeats, content = content_of(grid),
+        run = function(case, ctx) return run.run(grid, case, ctx) end,
     }
     local path = opts.output or os.tmpname()
     local progress = opts.progress
     if progress == nil then progress = require("steer.progress").on_terminal() end
     local cases, axes = sweep:cases()
     local ok, counts = pcall(require("steer._sweep_run").start, sweep, cases, axes, {
-        output = path, resume = opts.resume, retry_failed = opts.retry_failed, device = lm.device, keep_default = true,
-        progress = progress,
+        output = path, resume = opts.resume, retry_failed = opts.retry_failed, code_changed = opts.code_changed,
+        device = lm.device, keep_default = true, progress = progress,
     })
     run.finish(grid)
     local result

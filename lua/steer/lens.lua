@@ -17,7 +17,8 @@ local M = {}
 -- ---- Showing -------------------------------------------------------------------------------------------------------
 
 local Lens = {}
-Lens.__index, Lens.__topic = Lens, "lens" -- the topic for help
+Lens.__topic = "lens" -- the topic for help
+require("steer._class").strict(Lens, "a lens", {})
 
 local WIDTH, CELL = 100, 10 -- columns of the table, and of a token in it
 
@@ -117,7 +118,7 @@ local OPTIONS = { layers = true, top = "number", tokens = true, at = "string", s
 -- Source: the logit lens (nostalgebraist 2020, "interpreting GPT: the logit lens").
 -- @param lm the model: lm:lens(text, opts)
 -- @param text a text, or a table with prompt, messages or tokens, response and spec, as lm:capture takes it
--- @tparam[opt] table opts layers ("all", the default, a layer or an ascending list), top (default 5: how many tokens),
+-- @tparam[opt] table opts layers (as lm:capture takes them), top (default 5: how many tokens),
 -- tokens ("all", the default, "last", "response" or positions), at and spec as for lm:capture
 -- @treturn table {[layer] = list by position of lists of {id, token, probability}, likeliest first}; such a list has
 -- `following` = {id, probability, rank} of the token that follows in the text, where one does. Beside the layers:

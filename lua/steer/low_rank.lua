@@ -30,6 +30,7 @@ local function known(more)
 end
 
 local LOREFT, DIREFT = known { "rotate", "weight", "bias" }, known { "rotate", "weight", "bias" }
+LOREFT.orthonormal = "boolean"
 local NOREFT = known { "project", "project_bias", "weight", "bias" }
 local LINEAR = known { "bias" }
 
@@ -54,15 +55,52 @@ local function same_shape(op, name, a, other, b)
     end
 end
 
+local NEAR = 0.01 -- of orthonormal rows' products, which bf16 rounds
+
+-- R R' less the identity: its greatest element.
+local function off_orthonormal(r)
+    local products = r:matmul(r:transpose(1, 2))
+    for i = 1, r:size(1) do products:set(i, i, products:get(i, i) - 1) end
+    return products:abs():max()
+end
+
+-- Makes the rows orthonormal one after the other (Gram and Schmidt, twice).
+local function orthonormalise(op, r)
+    local q = r:clone()
+    for i = 1, r:size(1) do
+        local row, length = q:select(1, i), r[i]:norm()
+        for _ = 1, i > 1 and 2 or 0 do
+            local before = q:narrow(1, 1, i - 1)
+            row:sub_(before:matmul(row):matmul(before))
+        end
+        if row:norm() <= 1e-5 * length then
+            raise("invalid_argument", op, "rotate: row %d lies in the span of those before it", i)
+        end
+        row:copy_(row:normalize())
+    end
+    return q
+end
+
+local function rotation(op, r, orthonormal)
+    if orthonormal then return orthonormalise(op, r) end
+    local off = off_orthonormal(r)
+    if orthonormal == nil and (off > NEAR or off ~= off) then
+        raise("invalid_argument", op, "rotate: its rows are not orthonormal: R R' is up to %.3g away from the "
+            .. "identity; orthonormal = true makes them so, false takes them as they are", off)
+    end
+    return r
+end
+
 --- LoReFT: h + R'(W h + b - R h) (Wu et al. 2024).
--- @tparam table opts rotate (R, [rank, hidden], its rows orthonormal), weight (W, the same), bias (b, [rank],
--- default 0),
--- scale (default 1), where, exclude, when, at: `:help spec` has them
--- @return an operation
+-- @tparam table opts rotate (R, [rank, hidden], its rows orthonormal), weight (W, the same), bias (b, [rank], default
+-- 0), orthonormal (true: the rows of R are made so, in their order; false: taken as they are), scale (default 1),
+-- where, exclude, when, at: `:help spec` has them
+-- @return an operation; invalid_argument for rows that are not orthonormal and not said to be taken so
 function M.loreft(opts)
     opts = options.check("loreft", opts, LOREFT)
     local r, w = matrix("loreft", "rotate", opts.rotate), matrix("loreft", "weight", opts.weight)
     same_shape("loreft", "weight", w, "rotate", r)
+    r = rotation("loreft", r, opts.orthonormal)
     return specs.affine(w - r, r, with_bias(opts, opts.bias))
 end
 
@@ -92,8 +130,7 @@ function M.direft(opts)
     return specs.affine(w, r, with_bias(opts, opts.bias))
 end
 
--- ---- A whole matrix
--- ------------------------------------------------------------------------------------------------
+-- ---- A whole matrix ------------------------------------------------------------------------------------------------
 
 local MOST_RANK = 64
 

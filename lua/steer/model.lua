@@ -52,7 +52,7 @@ local function open_handle(path, opts)
     local desc = c.descriptor("steer_model_desc")
     local dtype = opts.dtype
     if dtype and not DTYPES[dtype] then
-        raise("invalid_argument", "model", "dtype: %s, expected %s", check.describe(dtype), options.list(DTYPES))
+        raise("invalid_argument", "model", "dtype: %s, expected %s", check.describe(dtype), options.choice(DTYPES))
     end
     if opts.weights and opts.weights ~= "random" then
         raise("invalid_argument", "model", 'weights: %s, expected "random" or none', check.describe(opts.weights))

@@ -142,7 +142,7 @@ end
 
 -- The path of the pictures of results without its extension: named after what is drawn.
 local function base_of(path, opts)
-    local words = { opts.y, opts.x }
+    local words = opts.y and { opts.y, opts.x } or { opts.x }
     if opts.z then words = { opts.z, opts.x, opts.y, "map" } end
     if opts.kind and opts.kind ~= "lines" and opts.kind ~= "heatmap" then words[#words + 1] = opts.kind end
     for _, name in ipairs(type(opts.by) == "table" and opts.by or { opts.by }) do words[#words + 1] = name end
@@ -175,9 +175,9 @@ end
 --   for data x: the places of the points, or the names of a heatmap's columns, y those of its rows; names of the
 --     series; low, high or error: the ends or the half width of intervals;
 --   bins (a number or a list of edges) and share (parts of 1 instead of counts) of histograms;
---   title, xlabel, ylabel, zlabel, legend (its title); xlim, ylim, zlim ({low, high} or {min =, max =}); logx, logy,
---     logz; format of values, such as "%.2f"; palette ("okabe", "viridis", "magma", "blues", "greys", "blue_red" or a
---     list of colours); size ({width, height} in pixels of an SVG, a PNG has twice as many);
+--   title, xlabel, ylabel, zlabel, legend (its title, or false: none); xlim, ylim, zlim ({low, high} or {min =,
+--     max =}); logx, logy, logz; format of values, such as "%.2f"; palette ("okabe", "viridis", "magma", "blues",
+--     "greys", "blue_red" or a list of colours); size ({width, height} in pixels of an SVG, a PNG has twice as many);
 --   hline, vline: a reference line, {at =, label =} or a list; best = "max" or "min": marks this point;
 --   out: the path of the pictures, x.svg, x.png or x.pdf, without an extension an SVG and a PNG (default: for the path
 --     of results beside them, named after what is drawn; else none)

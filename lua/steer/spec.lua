@@ -57,7 +57,7 @@ local SITES = { layer = false, mlp = false, attention = "attention", embed = "em
 local function site_of(kind, at)
     if at == nil then return nil end
     if SITES[at] == nil then
-        raise("invalid_argument", kind, "at: %s, expected %s", check.describe(at), options.list(SITES))
+        raise("invalid_argument", kind, "at: %s, expected %s", check.describe(at), options.choice(SITES))
     end
     return SITES[at] or nil
 end
@@ -265,6 +265,12 @@ function M.angle(vectors, degrees, opts) return construct("angle", vectors, opts
 -- @return an operation, which leaves h along the direction or its opposite as it is
 function M.turn(vector, degrees, opts) return construct("turn", vector, opts, degrees) end
 
+-- A list of one vector, or a tensor of one row, as that vector.
+local function single(value)
+    if tensors.is(value) and value.ndim == 2 and value:size(1) == 1 then return value[1] end
+    return type(value) == "table" and #value == 1 and type(value[1]) ~= "number" and value[1] or value
+end
+
 --- Clamps features of a sparse autoencoder: h + (clamp(scale*z, min, max) - z)*w, z = activation(h.v + bias).
 -- @param encode the row v of the encoder, or several as [n, hidden] or a list; taken as it is
 -- @param decode the row w of the decoder, or as many
@@ -272,7 +278,7 @@ function M.turn(vector, degrees, opts) return construct("turn", vector, opts, de
 -- "linear"), threshold (z is 0 up to it, default 0: JumpReLU), bias (a number, or one each: the encoder's, less v.b of
 -- what the autoencoder subtracts from h), where, exclude, when, at: `:help spec` has them
 -- @return an operation; the features of one operation see h as it was before all of them
-function M.sae(encode, decode, opts) return construct("sae", encode, opts, decode) end
+function M.sae(encode, decode, opts) return construct("sae", single(encode), opts, single(decode)) end
 
 --- Adds an affine map of low rank: h + scale * U'(M (V h) + bias).
 -- @param read V: [n, hidden] or a list of vectors, n at most 64; taken as they are
@@ -611,7 +617,11 @@ local function table_text(self, with_norms)
     if self.count == 0 then return "spec: empty, steers nothing" end
     local rows, widest = { { "layer", "op", "arguments", "where", "when" } }, {}
     for _, layer in ipairs(self.sorted) do
-        for _, op in ipairs(self.by_layer[layer]) do rows[#rows + 1] = { tostring(layer), op_columns(op) } end
+        for _, op in ipairs(self.by_layer[layer]) do
+            local row = { tostring(layer), op_columns(op) }
+            if op.vector and op.vector.ndim == 2 then row[3] = ("%d vectors %s"):format(op.vector:size(1), row[3]) end
+            rows[#rows + 1] = row
+        end
     end
     if with_norms then add_norms(self, rows) end
     for _, row in ipairs(rows) do

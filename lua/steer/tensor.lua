@@ -154,7 +154,8 @@ function T.ones_like(tensor, opts)
     return like("tensor_ones_like", tensor, opts):fill_(1)
 end
 
---- Joins tensors along an existing dimension: T.cat({a, b}, 1). Other sizes, dtypes and devices must be equal.
+--- Joins tensors along an existing dimension: T.cat({a, b}, 1). Other sizes and devices must be equal; of several
+-- dtypes the result has that of a sum.
 -- @tparam table list tensors, at least one
 -- @tparam[opt=1] number dim
 function T.cat(list, dim)
@@ -163,9 +164,10 @@ function T.cat(list, dim)
     local first = list[1]
     base.use(first, op, "list[1]")
     local d = base.dim_index(op, "dim", dim or 1, first.ndim) + 1
-    local shape = first:shape()
+    local shape, code = first:shape(), base.dtype_codes[first.dtype]
     for i = 2, #list do
         base.use(list[i], op, "list[" .. i .. "]")
+        code = base.promoted(code, base.dtype_codes[list[i].dtype])
         local other = list[i]:shape()
         for k = 1, math.max(#shape, #other) do
             if k ~= d and shape[k] ~= other[k] then
@@ -173,14 +175,12 @@ function T.cat(list, dim)
                     table.concat(other, ", "), table.concat(first:shape(), ", "), d)
             end
         end
-        if list[i].dtype ~= first.dtype then
-            raise("dtype_mismatch", op, "list[%d]: %s, expected %s as the first", i, list[i].dtype, first.dtype)
-        elseif list[i].device ~= first.device then
+        if list[i].device ~= first.device then
             raise("device_mismatch", op, "list[%d]: on %s, expected %s as the first", i, list[i].device, first.device)
         end
         shape[d] = shape[d] + other[d]
     end
-    local joined, start = T.empty(shape, { dtype = first.dtype, device = first.device }), 1
+    local joined, start = T.empty(shape, { dtype = base.dtype_names[code], device = first.device }), 1
     for i = 1, #list do
         local length = list[i]:size(d)
         joined:narrow(d, start, length):copy_(list[i])
@@ -205,7 +205,7 @@ end
 --- Chooses element by element: a where the mask is not 0, else b. Shapes broadcast; bits are kept.
 -- @tparam tensor mask u8, as comparisons give it: T.where(h:gt(0), h, 0)
 -- @param a number or tensor
--- @param b number, or a tensor of a's dtype and device; two numbers give f32
+-- @param b number, or a tensor on a's device; of two dtypes the result has that of a sum; two numbers give f32
 function T.where(mask, a, b)
     return base.where("tensor_where", mask, a, b)
 end

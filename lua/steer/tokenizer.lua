@@ -2,6 +2,7 @@
 local ffi = require "ffi"
 local c = require "steer._c"
 local check = require "steer._check"
+local class = require "steer._class"
 local options = require "steer._options"
 
 local C = c.C
@@ -21,13 +22,14 @@ local Tokenizer = {}
 
 -- tokenizer.bos and the like: the library is asked once.
 local ROLES = { bos = true, eos = true, unk = true, pad = true }
+local ABSENT = { handle = true, path = true, bos = true, eos = true, unk = true, pad = true }
 
 function Tokenizer.__index(self, key)
     if ROLES[key] and rawget(self, "handle") then
         local id = C.steer_tokenizer_named(self.handle, key)
         return id >= 0 and id or nil
     end
-    return Tokenizer[key]
+    return class.lookup(Tokenizer, "a tokenizer", key, ABSENT)
 end
 Tokenizer.__topic, Tokenizer.__methods, Tokenizer.__names = "tokenizer", Tokenizer, ROLES -- for help and completion
 

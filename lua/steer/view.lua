@@ -1,4 +1,5 @@
 --- Tokens coloured by the projection of their hidden states on directions, in the terminal and as one HTML page.
+local axis = require "steer.axis"
 local capture = require "steer.capture"
 local check = require "steer._check"
 local options = require "steer._options"
@@ -11,7 +12,8 @@ local raise = require("steer._error").raise
 local M = {}
 
 local View = {}
-View.__index, View.__topic = View, "view" -- the topic for help
+View.__topic = "view" -- the topic for help
+require("steer._class").strict(View, "a view", {})
 
 --- Shows the view in as many colours as standard output has; without colours as a table of numbers.
 function View:__tostring() return require("steer._view_text").text(self) end
@@ -48,13 +50,13 @@ local function read_vector(lm, op, name, v)
 end
 
 local function layers_of(lm, op, layers)
-    if type(layers) == "number" then layers = { layers } end
     local list = {}
     if layers == nil or layers == "all" then
         for layer = 0, lm.layers - 1 do list[layer + 1] = layer end
         return list
     end
-    check.list(op, "layers", layers, '"all", a layer or a list of layers')
+    layers = axis.option(op, "layers", layers)
+    check.list(op, "layers", layers, '"all", a layer, a list of layers or text such as "[2:7]"')
     for i, layer in ipairs(layers) do
         list[i] = check.integer(op, ("layers[%d]"):format(i), layer, 0, lm.layers - 1)
     end
@@ -177,10 +179,10 @@ end
 -- red above. Tokens of a steered request are run without their spec too, for comparison.
 -- @param lm the model: lm:view(requests, opts); out:view(opts) shows what lm:generate gave
 -- @tparam table requests a text or {prompt, messages or tokens, response, spec}, as lm:capture takes it, or a list
--- @tparam table opts project ({name = tensor [hidden], or {[layer] = tensor} as lm:direction gives}), layers (default
--- all, or those of the directions), at (as for lm:capture), center (projection without colour: a number or {name =
--- number}, such as a direction's threshold; default the median of the tokens shown), spec (of requests that have
--- none), html (path: writes the page as well), title
+-- @tparam table opts project ({name = tensor [hidden], or {[layer] = tensor} as lm:direction gives}), layers (as
+-- lm:capture takes them; default all, or those of the directions), at (as for lm:capture), center (projection without
+-- colour: a number or {name = number}, such as a direction's threshold; default the median of the tokens shown), spec
+-- (of requests that have none), html (path: writes the page as well), title
 -- @return a view, which print shows in the colours that the terminal has, or as a table of numbers where it has none
 -- or NO_COLOR is set; view:text{colours = 24, 256 or false}, view:html(path). view.rows lists {name, layer, center,
 -- spread}; view[i] has pieces and tokens (all of a request's), prompt_tokens, steered and unsteered (lists by row of

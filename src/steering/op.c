@@ -76,7 +76,12 @@ static int check_sae(const steer_op_desc *desc) {
     if (!(desc->threshold >= 0 && desc->threshold <= FLT_MAX))
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "threshold: %g, expected a number, 0 or more",
                           desc->threshold);
-    if (desc->scale != 1 && desc->min == -(double)INFINITY && desc->max == (double)INFINITY) return STEER_OK;
+    if (desc->min == -(double)INFINITY && desc->max == (double)INFINITY) {
+        if (desc->scale != 1) return STEER_OK;
+        return STEER_FAIL(
+            STEER_E_INVALID_ARGUMENT,
+            "min, max: both missing, expected at least one of min, max and a scale that is not 1");
+    }
     return check_bounds(desc);
 }
 

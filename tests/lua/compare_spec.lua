@@ -115,7 +115,8 @@ describe("steer.compare", function()
         assert.same({ "norm" }, steer.compare(path, path, { metric = "norm" }).metrics)
         files.fails("invalid_argument", 'did you mean "norm"', steer.compare, path, path, { metric = "nrom" })
         assert.same({ "gpu_us", "norm", "wall_us" }, steer.compare(path, path, { metric = "all" }).metrics)
-        assert_found(tostring(steer.compare(path, path)), "note: not compared: norm; %-%-metric names metrics, or all")
+        assert_found(tostring(steer.compare(path, path)), "note: not compared: norm; metric = \"all\" compares them")
+        assert_found(tostring(steer.compare(path, path, nil, true)), "; %-%-metric names metrics, or all")
         local other = sweeps.write("other.jsonl", { "hidden" }, { ok({ hidden = 1 }, { norm = 3, kl = 1 }) })
         assert.same({ "kl", "norm" }, steer.compare(other, other).metrics)
     end)
@@ -283,7 +284,8 @@ describe("steer.compare of metrics that are no times", function()
         assert.same({ true, false }, { result:fails "higher", result:fails "lower" })
         assert.is_true(steer.compare(new, old, { better = "higher" }):fails "worse")
         local unknown = steer.compare(old, new, { metric = "x" })
-        files.fails("invalid_argument", "x: which direction is better?", unknown.fails, unknown, "worse")
+        files.fails("invalid_argument", "x: which direction is better? better = \"x=higher\" says it",
+            unknown.fails, unknown, "worse")
         files.fails("invalid_argument", 'better: "up", expected higher, lower', steer.compare, old, new,
             { better = "up" })
         files.fails("invalid_argument", 'better: "norm" is not compared', steer.compare, old, new,
@@ -351,7 +353,9 @@ describe("steer.compare of metrics that are no times", function()
             return path
         end
         local old = grid("old.jsonl", OLD, "a")
-        assert_found(tostring(steer.compare(old, grid("new.jsonl", NEW, "b"))), "note: the contents differ, .*unpaired")
+        assert_found(tostring(steer.compare(old, grid("new.jsonl", NEW, "b"))),
+            "note: the contents differ, .*paired = false")
+        assert_found(tostring(steer.compare(old, files.path "new.jsonl", nil, true)), "; %-%-unpaired if they")
         assert.is_nil(tostring(steer.compare(old, grid("new.jsonl", NEW, "a"))):find "note:")
     end)
 
@@ -474,7 +478,7 @@ describe("steer compare", function()
             ["compare"] = "expected two results files, got 0", ["compare a"] = "got 1", ["compare a b c"] = "got 3",
             ["compare a b --fial-on=any"] = "did you mean '%-%-fail%-on'",
             ["compare a b --format xml"] = "csv, markdown",
-            ["compare a b --fail-on worst"] = "any, better, faster, higher, lower, slower and worse",
+            ["compare a b --fail-on worst"] = "any, better, faster, higher, lower, slower or worse",
             ["compare a b --gap x"] = "%-%-gap: expected a number, got 'x'",
             ["compare a b --gap"] = "a value is missing", ["compare a b --unpaired=1"] = "it takes no value",
             ["compare a b --filter hidden"] = "expected AXIS=VALUE",

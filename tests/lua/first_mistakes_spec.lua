@@ -60,12 +60,26 @@ describe("a first mistake", function()
         invalid('a session has no "set_specs"; did you mean "set_spec"?', call(session, "set_specs"))
         invalid('a spec has no "layer"; did you mean "layers"?', call(spec, "layer"))
         invalid('an engine has no "plans"; did you mean "plan"?', call(steer.engine { hidden = 8 }, "plans"))
+        local info = select(2, lm:direction { positive = { "a b", "One" }, negative = { "The", "c" }, folds = 0 })
+        local grid = lm:grid { vector = v, layers = "5", scales = 1, prompts = "One day", score = { " a", " b" } }
+        for object, message in pairs {
+            [grid] = 'a grid has no "xy"', [info] = 'what lm:direction gives second has no "xy"',
+            [lm:lens("One day", { layers = 1 })] = 'a lens has no "xy"', [lm.tokenizer] = 'a tokenizer has no "xy"',
+            [lm:view("One day", { project = { x = v }, layers = "[4:5]" })] = 'a view has no "xy"',
+            [steer.device "cpu"] = 'a device has no "xy"', [steer.plot { 1, 2 }] = 'a chart has no "xy"',
+        } do
+            invalid(message, call(object, "xy"))
+        end
+        invalid('did you mean "tensor"?', call(grid, "tensr"))
+        assert.is_nil(grid.path or grid.repeats or lm.tokenizer.pad)
         for _, absent in ipairs { "template", "_private" } do assert.is_nil(lm[absent]) end
         assert.is_nil(out[2])
         local names = select(2, require("steer.repl.complete").candidates({ env = { lm = lm } }, "lm:"))
         assert.is_nil(table.concat(names, " "):find "tokens_of")
         assert.truthy(table.concat(names, " "):find "generate")
-        assert.is_nil(require("steer.repl.docs").describe("model", 80):find "encode_part")
+        local docs = require "steer.repl.docs"
+        assert.is_nil(docs.describe("model", 80):find "encode_part")
+        assert.equal(docs.describe("model", 80), docs.describe("lm", 80))
         session:close()
     end)
 

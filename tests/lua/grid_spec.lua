@@ -203,6 +203,50 @@ describe("a grid of texts", function()
     end)
 end)
 
+describe("a grid with repeats", function()
+    it("samples each with the next seed, and joins them", function()
+        local path = new_path "repeats.jsonl"
+        local opts = { vector = vector(3), layers = { 1, 3 }, scales = { 0, 4 }, prompts = prompts, repeats = 3,
+            generate = { max_tokens = 5, ignore_eos = true, temperature = 1, seed = 7 }, output = path, value = "first",
+            metric = function(result, i, case)
+                return { first = result.tokens[1], last = result.tokens[5], place = 10 * i + case.repeats }
+            end }
+        local g, first = lm:grid(opts)
+        assert.same({ 2, 2, 3 }, first:shape())
+        local last, differ = g:tensor "last", false
+        each(g, function(layer, scale, p, place)
+            local sums = { 0, 0 }
+            for seed = 7, 9 do
+                local out = lm:generate { { tokens = prompts[p].tokens, max_tokens = 5, ignore_eos = true,
+                    temperature = 1, seed = seed,
+                    spec = steer.spec { [layer] = { steer.add(vector(3), scale) } } } }[1].tokens
+                differ = differ or seed > 7 and out[1] ~= sums[1]
+                sums[1], sums[2] = sums[1] + out[1], sums[2] + out[5]
+            end
+            near(sums[1] / 3, at(first, place))
+            near(sums[2] / 3, at(last, place))
+        end)
+        assert.is_true(differ)
+        assert.same({ 12, 22, 32 }, g:tensor("place")[1][1]:totable())
+        assert.equals(12, #record.read(path).cases)
+        local text = tostring(g)
+        assert.truthy(text:find("first, mean over 3 prompts and 3 repeats", 1, true))
+        assert.truthy(text:find(("%11s"):format(("%.4g"):format(first[1][1]:mean())), 1, true))
+        assert.truthy(tostring(steer.compare(path, path, { metric = "last" })):find("4 SAME", 1, true))
+        opts.repeats, opts.resume = 4, true -- more of the same
+        assert.equals(12, lm:grid(opts).counts.kept)
+    end)
+
+    it("keeps those that others beside them fail", function()
+        local g, tensor = lm:grid { vector = vector(3), layers = { 1, 2 }, scales = { 1 }, repeats = 2,
+            metric = function(_, case) return (case.layer == 2 or case.repeats == 1) and 0 / 0 or { 5, 6 } end }
+        assert.same({ 5, 6 }, tensor[1][1]:totable())
+        assert.is_true(tensor[2]:ne(tensor[2]):mean() == 1)
+        assert.same({ 1, 2, 2 }, { g.failures[1].layer, g.failures[2].layer, g.failures[3].layer })
+        assert.truthy(tostring(g):find("failed: layer 1, scale 1, repeat 1: ", 1, true))
+    end)
+end)
+
 describe("a grid of a function", function()
     it("keeps what was measured where others fail", function()
         local path = new_path "nan.jsonl"
@@ -290,7 +334,7 @@ describe("a results file of a grid", function()
         } do
             fails("format", "its content is", grid, change)
         end
-        fails("io", "it exists", grid, { resume = false })
+        fails("io", "it exists; resume = true goes on with it, output names another file", grid, { resume = false })
         local second = new_path "second.jsonl"
         grid { output = second, directions = others, scales = { 1, 2, 3 } }
         assert.truthy(tostring(steer.compare(path, second, { metric = "probability" })))
@@ -357,6 +401,12 @@ describe("lm:grid refuses", function()
         end
         refuses("invalid_argument", 'there is no metric "kl"', { value = "kl" })
         refuses("invalid_argument", "budget: 100 bytes hold 0 tokens", { budget = 100 })
+        refuses("invalid_argument", "repeats: scores are the same each time; expected generate", { repeats = 2 })
+        refuses("invalid_argument", "repeats: without a temperature the text is the same each time",
+            { repeats = 2, generate = { max_tokens = 2 }, without = { "score" } })
+        refuses("invalid_argument", "repeats: 0 is out of range", { repeats = 0 })
+        refuses("invalid_argument", "generate.max_tokens: 0 is out of range, expected at least 1",
+            { generate = { max_tokens = 0 }, without = { "score" } })
         refuses("invalid_argument", "budget: nan", { budget = 0 / 0 })
         refuses("invalid_argument", 'unknown option "layer"', { layer = 3 })
     end)

@@ -317,8 +317,20 @@ describe("a constructor", function()
     it("of low rank is what it is called elsewhere", function()
         local r, w, b, c = rows(3, 1), rows(3, 2), state(3):narrow(1, 1, 3), state(4):narrow(1, 1, 3)
         local function through(weight, bias) return h:matmul(weight:transpose(1, 2)) + bias end
-        near(steered({ steer.loreft { rotate = r, weight = w, bias = b } }, h),
-            h + (through(w, b) - h:matmul(r:transpose(1, 2))):matmul(r))
+        local function loreft(q) return h + (through(w, b) - h:matmul(q:transpose(1, 2))):matmul(q) end
+        near(steered({ steer.loreft { rotate = r, weight = w, bias = b, orthonormal = false } }, h), loreft(r))
+        local made = steer.loreft { rotate = r, weight = w, bias = b, orthonormal = true }
+        local q = made.write
+        near(steered({ made }, h), loreft(q))
+        near(steered({ steer.loreft { rotate = q:to "bf16", weight = w, bias = b } }, h), loreft(q:to("bf16"):to "f32"))
+        local products, spanned = q:matmul(q:transpose(1, 2)), r - r:matmul(q:transpose(1, 2)):matmul(q)
+        for i = 1, 3 do products:set(i, i, products:get(i, i) - 1) end
+        assert.is_true(products:abs():max() < 1e-6 and spanned:abs():max() < 1e-5)
+        H.near(r[1]:norm(), r[1]:dot(q[1]), 1e-5) -- the first keeps its direction
+        H.fails("invalid_argument", "rotate: its rows are not orthonormal: R R' is up to 6.23 away from the identity; "
+            .. "orthonormal = true", steer.loreft, { rotate = r, weight = w })
+        H.fails("invalid_argument", "rotate: row 2 lies in the span", steer.loreft,
+            { rotate = { r[1], r[1] }, weight = rows(2, 1), orthonormal = true })
         near(steered({ steer.noreft { project = r, project_bias = c, weight = w, bias = b } }, h),
             h + (through(w, b) - through(r, c)):matmul(r))
         near(steered({ steer.noreft { project = r, project_bias = c, weight = w } }, h),
@@ -362,8 +374,12 @@ describe("a constructor", function()
         H.fails("shape_mismatch", "rotate: vector[2]: 3 elements", steer.rotate, { v, { 1, 2, 3 } }, 3)
         H.fails("invalid_argument", "turn: degrees: 200", steer.turn, v, 200)
         H.fails("invalid_argument", "sae: write: missing", steer.sae, v)
-        H.fails("invalid_argument", "sae: min, max: both missing", steer.sae, v, v)
-        H.fails("invalid_argument", "activation: \"tanh\", expected linear and relu", steer.sae, v, v,
+        H.fails("invalid_argument", "sae: min, max: both missing, expected at least one of min, max and a scale that "
+            .. "is not 1", steer.sae, v, v)
+        local one = steer.sae({ v }, v:reshape(1, n), { min = 1 })
+        assert.equal(B.bytes(v), B.bytes(one.vector))
+        assert.equal(B.bytes(v), B.bytes(one.write))
+        H.fails("invalid_argument", "activation: \"tanh\", expected linear or relu", steer.sae, v, v,
             { min = 1, activation = "tanh" })
         H.fails("shape_mismatch", "affine: write: 2 rows", steer.affine, v, rows(2, 1))
         H.fails("invalid_argument", "keep_norm: opts: unknown option", steer.keep_norm, { normalize = true })
@@ -375,7 +391,7 @@ describe("a constructor", function()
         H.fails("invalid_argument", "when: both all and none", steer.add, v, 1,
             { when = { all = seven, none = seven } })
         H.fails("invalid_argument", "when.any: an empty list", steer.add, v, 1, { when = { any = {} } })
-        H.fails("unsupported", "layer 0: set has no strength, expected ablate, add, affine, rotate and turn",
+        H.fails("unsupported", "layer 0: set has no strength, expected ablate, add, affine, rotate or turn",
             function() return steer.spec { [0] = { steer.set(v, 1) } }:scaled(2) end)
     end)
 

@@ -35,6 +35,9 @@ describe("the options that are known", function()
             written = function(t) steer.set(v, 1, t) end, ablate = function(t) steer.ablate(v, 0, t) end,
             scope = function(t) steer.turn(v, 1, t) end, condition = function(t) steer.patch({ v }, { 0 }, t) end,
             sae = function(t) steer.sae(v, v, t) end, affine = function(t) steer.affine({ v }, { v }, t) end,
+            loreft = function(t) steer.loreft(t) end, noreft = function(t) steer.noreft(t) end,
+            direft = function(t) steer.direft(t) end,
+            linear = function(t) steer.linear(T.ones { 8, 8 }, t) end,
             where = function(t) steer.add(v, 1, { where = t }) end,
             selector = function(t) steer.add(v, 1, { exclude = t }) end,
             when = function(t) steer.add(v, 1, { when = t }) end,
@@ -89,8 +92,7 @@ describe("the options that are known", function()
     it("are explained wherever they stand", function()
         local where = options.describe("where", 80)
         for _, part in ipairs { "an option of lm:grid,", "steer.ablate, steer.add", "prompt_window",
-            "token_ids",
-            "exclude" } do
+            "token_ids", "steer.linear, steer.loreft", "steer.noreft", "steer.direft", "exclude" } do
             assert.truthy(where:find(part, 1, true), part .. "\nnot in\n" .. where)
         end
         assert.truthy(options.describe("when", 80):find("cosine", 1, true))
@@ -112,6 +114,10 @@ describe("the options that are known", function()
             ['steer.add(v, 1, {at = "em'] = "embed",
             ["steer.add(v, 1, {at = "] = '"attention" "embed" "layer" "mlp"',
             ["steer.cap(v, {min = 1, m"] = "max",
+            ["steer.loreft{rotate = 1, w"] = "weight when where",
+            ["steer.noreft({pro"] = "project project_bias",
+            ["steer.linear(a, {bia"] = "bias",
+            ["steer.lor"] = "loreft",
             ["steer.add(v, 1, { where = { token"] = "token_ids",
             ["steer.add(v, 1, {\n  where = {prompt = 'all'}, -- it's {\n  wh"] = "when",
             ["lm:generate{ {max_"] = "max_tokens",

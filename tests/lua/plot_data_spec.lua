@@ -64,6 +64,9 @@ describe("steer.plot of data", function()
         assert_found(text, "#0072B2.*#D55E00.*#009E73")
         text = script(layers(32), { legend = "layer" })
         assert_found(text, 'set key title "layer" left\n')
+        assert_found(script(layers(3), { legend = false }), "\nunset key\n")
+        files.fails("invalid_argument", "opts.legend: expected its title, or false for none, got 3", steer.plot,
+            layers(3), { legend = 3 })
         local colours, seen = {}, {}
         for colour in text:gmatch "lc rgb '(#%x+)' lw 2" do
             assert.is_nil(seen[colour])
@@ -94,7 +97,8 @@ describe("steer.plot of data", function()
         assert_found(tostring(chart), "4 not finite not drawn%]$")
         chart = steer.plot({ { 1, 0 / 0 }, { 1 / 0, 4 } }, { kind = "heatmap" })
         assert_found(chart:text(60), "1 · 1 +nan")
-        assert_found(chart:text(60), "2 inf +█ 4")
+        assert_found(chart:text(60), "2 inf +█ 4\n.*\nnot drawn: 2 not finite\n$")
+        assert_absent(steer.plot({ { 1, 2 }, { 3, 4 } }, { kind = "heatmap" }):text(60), "not drawn")
         files.fails("invalid_argument", "none of its 2 values is a finite number", steer.plot, { 0 / 0, 1 / 0 })
     end)
 
@@ -301,6 +305,24 @@ end)
 describe("a chart", function()
     setup(function() os.execute("mkdir -p " .. files.folder) end)
     teardown(files.done)
+
+    it("has its first row on top, of a tensor and of records", function()
+        local records = {}
+        for y = 1, 3 do for x = 1, 2 do records[#records + 1] = { x = x, y = y, z = 10 * y + x } end end
+        for _, chart in ipairs { steer.plot(T.from { { 11, 12 }, { 21, 22 }, { 31, 32 } }),
+            steer.plot(records, { x = "x", y = "y", z = "z" }) } do
+            assert_found(chart:text(60), "1 · 11.*2 [^\n]* 21.*3 [^\n]* 31")
+            assert_found(gnuplot.script(chart.chart, "x", { "svg" }), "set yrange %[3.5:0.5%]")
+        end
+    end)
+
+    it("draws many bars as text in a time that grows with their number", function()
+        local bars, from = {}, os.clock()
+        for i = 1, 20000 do bars["k" .. i] = i end
+        local _, lines = steer.plot(bars):text(80):gsub("\n", "")
+        assert.equal(20000, lines)
+        assert.is_true(os.clock() - from < 10) -- 0.3 seconds; 13 when each bar looked for its place among all
+    end)
 
     it("prints as one line", function()
         assert.equal("[chart lines, 1 series of 2 points, 960x560, not saved]", tostring(steer.plot { 1, 2 }))

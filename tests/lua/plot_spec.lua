@@ -331,9 +331,10 @@ describe("steer plot", function()
         local output, errors, status = sweeps.steer(("plot %s --x hidden --y gpu_us --by path --filter requests=32 "
             .. "--logx --terminal --out %s"):format(path, files.path("cli")), "TERM=dumb")
         assert.equal(0, status)
-        assert.equal("steer plot: not drawn: 1 failed\nsteer plot: not drawn: 1 skipped\n", errors)
+        assert.equal("", errors)
         local base = files.path("cli")
-        assert_found(output, "mixed.*" .. ("%s.svg\n%s.png\n%s.tsv\n%s.gp\n$"):format(base, base, base, base))
+        assert_found(output, "mixed.*not drawn: 1 failed, 1 skipped\n.*"
+            .. ("%s.svg\n%s.png\n%s.tsv\n%s.gp\n$"):format(base, base, base, base))
         assert.is_nil(output:find("\27", 1, true))
     end)
 
@@ -375,12 +376,28 @@ describe("steer plot", function()
             'key title "L"' } do
             assert(script:find(text, 1, true), ("expected %q in:\n%s"):format(text, script))
         end
-        local command = "plot %s --kind histogram --x gpu_us --bins 4 --share --out %s --terminal"
-        output, errors, status = sweeps.steer(command:format(path, files.path "count.pdf"), "TERM=dumb")
+        local command = "plot %s --kind histogram --x gpu_us --bins 4 --share %s"
+        output, errors, status = sweeps.steer(command:format(path, "--terminal -o " .. files.path "count.pdf"),
+            "TERM=dumb")
+        assert.equal("", errors)
+        assert.equal(0, status)
+        assert_found(output, "share\n.*█.*not drawn: 1 failed, 1 skipped\n.*count%.pdf\n")
+        assert.equal("%PDF", files.get(files.path "count.pdf"):sub(1, 4))
+        output, errors, status = sweeps.steer(command:format(path, ""))
         assert.equal("steer plot: not drawn: 1 failed\nsteer plot: not drawn: 1 skipped\n", errors)
         assert.equal(0, status)
-        assert_found(output, "share\n.*█.*count%.pdf\n")
-        assert.equal("%PDF", files.get(files.path "count.pdf"):sub(1, 4))
+        assert_found(output, "grid%-gpu_us%-histogram%.svg\n")
+        sweeps.steer(("plot %s --x hidden --y gpu_us --by path --filter requests=1 --no-legend -o %s"):format(path,
+            files.path "bare.svg"))
+        assert_found(files.get(files.path "bare.gp"), "\nunset key\n")
+    end)
+
+    it("without the name of an axis lists what there is", function()
+        local _, errors, status = sweeps.steer("plot " .. path)
+        assert.equal(2, status)
+        assert_found(errors, "%-%-x: it is missing; of .*grid.jsonl the axes are .*hidden.*; the metrics .*gpu_us")
+        files.fails("invalid_argument", "opts.x: expected the name of an axis or a metric, got nothing; the axes are ",
+            steer.plot, path)
     end)
 
     it("without gnuplot says how to get it, and leaves data and script", function()

@@ -355,7 +355,7 @@ describe("pyreft", function()
         end
         local spec = steer.load_spec(FOLDER .. "pyreft/loreft", { where = { prompt_positions = { -1 } }, scale = 0.5 })
         assert(not tostring(spec):find("tokens: all", 1, true))
-        assert(tostring(spec):find("affine  scale=0.5 write=2 vectors", 1, true), tostring(spec))
+        assert(tostring(spec):find("affine  2 vectors scale=0.5 write=2 vectors bias={-0.99", 1, true), tostring(spec))
     end)
 
     -- A copy of a folder with text of its config exchanged.

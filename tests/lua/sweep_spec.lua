@@ -233,12 +233,12 @@ describe("steer.sweep", function()
         measure(run)
         local path = folder .. "/results.jsonl"
         local text = read(path)
-        helper.fails("io", "it exists; --resume goes on with it", measure, run)
+        helper.fails("io", "it exists; resume = true goes on with it, output names another file", measure, run)
         helper.fails("format", "its sweep is trial, here it is other", measure, run, { resume = true },
             { name = "other" })
         helper.fails("format", "its list of axes is n, here it is m", measure, run, { resume = true },
             { axes = { m = "[1,2]" } })
-        helper.fails("format", "its seed is 0, here it is 7 (see --seed)", measure, run, { resume = true, seed = 7 })
+        helper.fails("format", "its seed is 0, here it is 7 (see seed)", measure, run, { resume = true, seed = 7 })
         write("results.jsonl", text .. "foreign\n")
         helper.fails("format", "line 5 is foreign", measure, run, { resume = true })
         assert.equal(text .. "foreign\n", read(path))

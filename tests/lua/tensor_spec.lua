@@ -97,7 +97,6 @@ describe("making tensors", function()
         assert.same({ { 1, 5 }, { 2, 6 } }, T.stack({ a[1], b[1] }, -1):totable())
         helper.fails("shape_mismatch", "list[2]: shape [1, 2] does not join [2, 2] along dimension 2", T.cat,
             { a, b }, 2)
-        helper.fails("dtype_mismatch", "list[2]", T.cat, { a, b:to("i32") })
         helper.fails("invalid_argument", "list[1]: expected a tensor, got nothing", T.cat, {})
         helper.fails("invalid_argument", "list[2]: expected a tensor, got 3", T.stack, { a, 3 })
     end)
@@ -311,7 +310,7 @@ describe("copies", function()
 
     it("refuse unknown targets", function()
         local t = from({ 1 })
-        helper.fails("invalid_argument", 'target: expected a dtype (bf16, f16, f32, i32, i64 and u8) or a device such '
+        helper.fails("invalid_argument", 'target: expected a dtype (bf16, f16, f32, i32, i64 or u8) or a device such '
             .. 'as "cuda:0", got "f64"', t.to, t, "f64")
         helper.fails("invalid_argument", "target: expected a dtype or a device", t.to, t)
         helper.fails("invalid_argument", "device: expected an id", t.to, t, 3)

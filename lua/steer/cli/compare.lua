@@ -61,15 +61,15 @@ function M.run(args)
     local compare, options = require "steer.compare", require "steer._options"
     local format = compare.formats[given.format or "text"]
     if not format then
-        return wrong("--format: '%s', expected %s", given.format, options.list(compare.formats))
+        return wrong("--format: '%s', expected %s", given.format, options.choice(compare.formats))
     end
     local what = given.fail_on
     if what and not compare.FAIL_ON[what] then
-        return wrong("--fail-on: '%s', expected %s", what, options.list(compare.FAIL_ON))
+        return wrong("--fail-on: '%s', expected %s", what, options.choice(compare.FAIL_ON))
     end
     local result = compare.compare(given[1], given[2], { metric = words.split(given.metric), filter = filters,
         better = given.better and table.concat(given.better, ","), gap = given.gap, same = given.same,
-        paired = not given.unpaired })
+        paired = not given.unpaired }, true)
     io.stdout:write(format(result))
     return what and result:fails(what) and 3 or 0
 end

@@ -20,7 +20,7 @@ a median. An axis is one of the sweep's, or path, device, device_name, host or g
   --kind KIND         lines (with two metrics: a path in the cases' order), scatter, bars, histogram or heatmap
   --logx --logy       logarithmic axes; --logz for a heatmap's colours
   --xlim A,B          limits of an axis, also --ylim and --zlim; either may be left out: ",1"
-  --title TEXT        also --xlabel, --ylabel, --zlabel, and --legend, its title
+  --title TEXT        also --xlabel, --ylabel, --zlabel, and --legend, its title; --no-legend leaves it out
   --format FORMAT     of values, such as %.2f
   --palette NAME      okabe, viridis, magma, blues, greys, blue_red, or colours: '#0072B2,#D55E00'
   --size WxH          in pixels of the SVG; the PNG has twice as many
@@ -38,6 +38,7 @@ local KNOWN = {
     ["--by"] = { "by", "list" }, ["--filter"] = { "filter", "list" }, ["--bins"] = { "bins", "number" },
     ["--hline"] = { "hline", "list" }, ["--vline"] = { "vline", "list" }, ["--help"] = { "help", "flag" },
     ["-h"] = { "help", "flag" }, ["-o"] = { "out", "text" }, ["--no-terminal"] = { "silent", "flag" },
+    ["--no-legend"] = { "no_legend", "flag" },
 }
 for _, name in ipairs { "x", "y", "z", "dash", "kind", "xlim", "ylim", "zlim", "title", "xlabel", "ylabel", "zlabel",
     "legend", "format", "palette", "size", "best", "out" } do
@@ -101,6 +102,7 @@ local function read_options(given)
             opts[name] = value
         end
     end
+    if given.no_legend then opts.legend = false end
     local filters, why = words.filters(given.filter)
     opts.filter = filters
     return filters and opts, why
@@ -111,7 +113,7 @@ end
 local function report(drawn, in_terminal)
     local results, walk = require "steer._results", require "steer._walk"
     if in_terminal then drawn:show() end
-    for _, word in ipairs(results.sort(walk.keys(drawn.missing))) do
+    for _, word in ipairs(in_terminal and {} or results.sort(walk.keys(drawn.missing))) do -- shown there
         io.stderr:write(("steer plot: not drawn: %d %s\n"):format(drawn.missing[word], word))
     end
     for _, kind in ipairs { "svg", "png", "pdf", "tsv", "gp" } do
@@ -128,7 +130,11 @@ function M.run(args)
     end
     if #given ~= 1 then return wrong("expected one results file, got %d", #given) end
     for _, name in ipairs(given.kind == "histogram" and { "--x" } or { "--x", "--y" }) do
-        if not given[name:sub(3)] then return wrong("%s: it is missing", name) end
+        if not given[name:sub(3)] then
+            local ok, found = pcall(require("steer._results").read, "plot", given[1])
+            return wrong("%s: it is missing%s", name, ok and ("; of %s %s"):format(given[1],
+                require("steer.plot.results").names_text(found)) or "")
+        end
     end
     local opts, bad = read_options(given)
     if not opts then return wrong("%s", bad) end

@@ -32,8 +32,8 @@ local algorithms = {
     end },
     replace = { "direction", function(data, scale) return { op = "replace", vector = data.vector, scale = scale } end },
     loreft = { "reft", function(data, scale)
-        return { op = "loreft", rotate = data.rotate_layer:transpose(1, 2):contiguous(), scale = scale,
-            weight = data.learned_source_weight, bias = data.learned_source_bias }
+        return { op = "loreft", rotate = data.rotate_layer:transpose(1, 2):contiguous(), orthonormal = false,
+            scale = scale, weight = data.learned_source_weight, bias = data.learned_source_bias }
     end },
     linear = { "linear", function(data, scale)
         return { op = "linear", matrix = data.weight * scale, bias = data.bias and data.bias * scale }

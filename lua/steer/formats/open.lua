@@ -44,7 +44,7 @@ local makers = {
 }
 for _, name in ipairs { "loreft", "noreft", "direft" } do
     makers[name] = function(_, record, opts)
-        for _, key in ipairs { "rotate", "project", "project_bias", "weight", "bias", "scale" } do
+        for _, key in ipairs { "rotate", "project", "project_bias", "weight", "bias", "scale", "orthonormal" } do
             opts[key] = record[key]
         end
         return low_rank[name](opts)
@@ -131,7 +131,7 @@ local function check_options(opts)
         end
     end
     if opts.op and not ASKED[opts.op] then
-        raise("invalid_argument", OP, "opts.op: %s, expected %s", check.describe(opts.op), options.list(ASKED))
+        raise("invalid_argument", OP, "opts.op: %s, expected %s", check.describe(opts.op), options.choice(ASKED))
     end
     if opts.layer_offset then check.integer(OP, "opts.layer_offset", opts.layer_offset, -1023, 1023) end
     for i = 1, opts.layers and check.list(OP, "opts.layers", opts.layers) or 0 do

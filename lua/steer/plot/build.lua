@@ -170,7 +170,7 @@ end
 --- Makes a heatmap of a matrix, its first row on top.
 function M.heatmap(op, source, opts)
     local rows, keys = data.matrix(op, "data", source)
-    local chart = { kind = "heatmap", cells = {}, logz = opts.logz, from_top = true, title = titles(opts),
+    local chart = { kind = "heatmap", cells = {}, logz = opts.logz, title = titles(opts),
         xlabel = opts.x == nil and "column" or "", ylabel = (opts.y or keys) == nil and "row" or "", zlabel = "" }
     chart.xs = labels_of(op, "opts.x", opts.x, #rows[1], "columns")
     chart.ys = opts.y == nil and keys or labels_of(op, "opts.y", opts.y, #rows, "rows")

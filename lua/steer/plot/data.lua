@@ -74,11 +74,12 @@ end
 
 -- The keys of a map: numbers first, then names.
 local function keys_of(value)
-    local keys = walk.keys(value)
+    local keys, texts = walk.keys(value), {}
+    for _, key in ipairs(keys) do texts[key] = type(key) ~= "number" and natural(tostring(key)) or nil end
     table.sort(keys, function(a, b)
         if type(a) == "number" and type(b) == "number" then return a < b end
         if type(a) == "number" or type(b) == "number" then return type(a) == "number" end
-        return natural(tostring(a)) < natural(tostring(b))
+        return texts[a] < texts[b]
     end)
     return keys
 end

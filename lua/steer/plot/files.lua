@@ -54,8 +54,8 @@ local function check_base(op, base, kinds)
         raise("invalid_argument", op, "out: %s is a folder, expected the path of a picture", base)
     end
     if name:find "%c" then
-        raise("invalid_argument", op, "out: %s: a name with control characters, which gnuplot cannot write; "
-            .. "--out names another one", printable(base))
+        raise("invalid_argument", op, "out: %s: a name with control characters, which gnuplot cannot write",
+            printable(base))
     end
     for _, kind in ipairs(kinds) do
         local path = base .. "." .. kind

@@ -56,7 +56,9 @@ end
 local function cell_text(chart, value, digits)
     if chart.format or chart.logz then return scale.text(value, chart.format, digits) end
     local largest = math.max(math.abs(chart.low), math.abs(chart.high))
-    local text = scale.text(largest > 0 and rounded(value, largest, digits) or value, nil, digits)
+    local shown = largest > 0 and rounded(value, largest, digits) or value
+    if shown == 0 and chart.low > 0 then shown = value end -- where nothing is 0
+    local text = scale.text(shown, nil, digits)
     return text == "-0" and "0" or text
 end
 
@@ -105,11 +107,7 @@ function M.settings(chart)
         "set palette defined (" .. table.concat(stops, ", ") .. ")",
         "set cblabel " .. script.quote(chart.zlabel) }
     script.set_range(lines, "x", 0.5, #chart.xs + 0.5)
-    if chart.from_top then
-        script.set_range(lines, "y", #chart.ys + 0.5, 0.5)
-    else
-        script.set_range(lines, "y", 0.5, #chart.ys + 0.5)
-    end
+    script.set_range(lines, "y", #chart.ys + 0.5, 0.5) -- the first row on top, as tensors and tables print
     script.set_range(lines, "cb", low, high)
     script.set_places(lines, chart.xs)
     script.set_ticks(lines, "y", (scale.places(chart.ys, MOST_ROWS)))

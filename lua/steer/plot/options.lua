@@ -18,7 +18,7 @@ local ROWS = {
     kind = { "string" }, x = { true }, y = { true }, z = { "string", "heatmap" }, by = { true, SERIES },
     dash = { "string", "lines" }, filter = { "table" }, names = { "table", SERIES },
     title = { "string" }, xlabel = { "string" }, ylabel = { "string" }, zlabel = { "string", "heatmap" },
-    legend = { "string", SERIES },
+    legend = { true, SERIES },
     xlim = { "table", AXES }, ylim = { "table", SERIES }, zlim = { "table", "heatmap" },
     logx = { "boolean", AXES }, logy = { "boolean", SERIES }, logz = { "boolean", "heatmap" },
     format = { "string" }, palette = { true }, size = { "table" },
@@ -102,6 +102,13 @@ local function read_references(op, name, value, log)
     return rows
 end
 
+-- The title of the legend; nil where there is none.
+local function read_legend(op, given, default)
+    if given == nil then return default end
+    if given == false then return nil end
+    return check.type(op, "opts.legend", given, "string", "its title, or false for none")
+end
+
 local LEAST_SIZE, MOST_SIZE = 120, 10000
 
 local function read_size(op, size)
@@ -182,7 +189,7 @@ function M.apply(op, chart, opts)
         chart[axis .. "lim"] = read_limits(op, axis .. "lim", opts[axis .. "lim"], opts["log" .. axis])
     end
     chart.measure = opts.ylabel or chart.measure
-    chart.legend = opts.legend or chart.legend
+    chart.legend = read_legend(op, opts.legend, chart.legend)
     chart.hline = read_references(op, "hline", opts.hline, opts.logy)
     chart.vline = read_references(op, "vline", opts.vline, opts.logx)
     check_reference_range(chart)

@@ -303,6 +303,17 @@ local function over_values(op, found, whole, opts)
     return histogram_chart(op, found, whole, opts, by)
 end
 
+-- What each of x, y and z is of, by the kind of chart.
+local MEANING = {
+    histogram = { x = "a metric" }, heatmap = { x = "an axis", y = "an axis", z = "a metric" },
+    bars = { x = "an axis", y = "a metric" }, other = { x = "an axis or a metric", y = "a metric" },
+}
+
+--- Says what there is to draw, for messages.
+function M.names_text(found)
+    return ("the axes are %s; the metrics %s"):format(table.concat(found.axes, ", "), table.concat(found.metrics, ", "))
+end
+
 local KINDS = { lines = over_x, scatter = over_x, bars = over_x, histogram = over_values, heatmap = over_axes }
 
 --- Makes the chart that the options ask for.
@@ -312,10 +323,11 @@ local KINDS = { lines = over_x, scatter = over_x, bars = over_x, histogram = ove
 -- @tparam[opt] string kind default a heatmap where there is a z, a scatter plot where x is a metric, else lines
 function M.chart(op, found, opts, kind)
     kind = kind or opts.z and "heatmap"
-    for _, key in ipairs(kind == "histogram" and { "x" } or kind == "heatmap" and { "x", "y", "z" } or { "x", "y" }) do
-        if type(opts[key]) ~= "string" then
-            raise("invalid_argument", op, "opts.%s: expected the name of %s, got %s", key,
-                (key == "x" or key == "y" and kind == "heatmap") and "an axis" or "a metric", check.describe(opts[key]))
+    local meaning = MEANING[kind] or MEANING.other
+    for _, key in ipairs { "x", "y", "z" } do
+        if meaning[key] and type(opts[key]) ~= "string" then
+            raise("invalid_argument", op, "opts.%s: expected the name of %s, got %s; %s", key, meaning[key],
+                check.describe(opts[key]), M.names_text(found))
         end
     end
     if kind == "histogram" and opts.y ~= nil then

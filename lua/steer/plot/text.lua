@@ -2,9 +2,11 @@
 local gnuplot = require "steer._gnuplot"
 local heatmap = require "steer.plot.heatmap"
 local layout = require "steer.repl.layout"
+local results = require "steer._results"
 local scale = require "steer.plot.scale"
 local script = require "steer.plot.script"
 local style = require "steer.plot.style"
+local walk = require "steer._walk"
 
 local M = {}
 
@@ -62,6 +64,15 @@ local function add_best(lines, chart)
     if chart.best then lines[#lines + 1] = "best: " .. script.clean(chart.best.text) end
 end
 
+-- What is not drawn, counted.
+local function add_missing(lines, chart)
+    local words = {}
+    for _, word in ipairs(results.sort(walk.keys(chart.missing or {}))) do
+        words[#words + 1] = ("%d %s"):format(chart.missing[word], word)
+    end
+    if #words > 0 then lines[#lines + 1] = "not drawn: " .. table.concat(words, ", ") end
+end
+
 -- ---- Bars ----------------------------------------------------------------------------------------------------------
 
 local EIGHTHS = { "▏", "▎", "▍", "▌", "▋", "▊", "▉" }
@@ -73,7 +84,8 @@ local function bar(from, to, width)
     local rest = math.floor((last - whole) * 8 + 0.5)
     if rest == 8 then whole, rest = whole + 1, 0 end
     if whole < first then return (" "):rep(width) end
-    return pad((" "):rep(first) .. ("█"):rep(whole - first) .. (rest > 0 and EIGHTHS[rest] or ""), width)
+    return (" "):rep(first) .. ("█"):rep(whole - first) .. (rest > 0 and EIGHTHS[rest] or "")
+        .. (" "):rep(width - whole - (rest > 0 and 1 or 0))
 end
 
 -- Gives a function from a value to its bar, which ends where the range does.
@@ -107,7 +119,7 @@ local function draw_rows(lines, rows, low, high, columns, colours, log)
         local line = pad(cut(row.label, widths[1]), widths[1]) .. " "
         if widths[2] > 0 then line = line .. pad(cut(row.name, widths[2]), widths[2]) .. " " end
         line = line .. front(row.value and draw(row.value) or (" "):rep(width), row.colour, colours) .. " " .. row.text
-        lines[#lines + 1] = line:gsub(" +$", "")
+        lines[#lines + 1] = line:match "^.*[^ ]" or "" -- without the spaces at its end
     end
 end
 
@@ -130,16 +142,17 @@ end
 
 local function draw_bars(chart, columns, _, colours)
     local lines, rows, several = title_lines(chart, columns), {}, #chart.groups > 1
+    local at = {}
+    for g, group in ipairs(chart.groups) do
+        at[g] = {}
+        for _, point in ipairs(group.points) do at[g][point.at] = point end
+    end
     for i, x in ipairs(chart.xs) do
         for g, group in ipairs(chart.groups) do
-            local row = { label = g == 1 and script.clean(x) or "", name = several and script.clean(group.name) or "",
-                text = "", colour = group.colour }
-            for _, point in ipairs(group.points) do
-                if point.at == i then
-                    row.value, row.text = point.stats and point.stats.value, value_text(chart, point.stats)
-                end
-            end
-            rows[#rows + 1] = row
+            local point = at[g][i]
+            rows[#rows + 1] = { label = g == 1 and script.clean(x) or "", colour = group.colour,
+                name = several and script.clean(group.name) or "", value = point and point.stats and point.stats.value,
+                text = point and value_text(chart, point.stats) or "" }
         end
     end
     if chart.ylabel ~= "" then lines[#lines + 1] = ("%s: %s"):format(chart.xlabel == "" and "bars" or chart.xlabel,
@@ -238,8 +251,7 @@ local function draw_heatmap(whole, columns, rows, colours)
     local texts = heatmap.texts(chart, colours and width - 1 or width - 3)
     local shown = texts or {}
     if chart.ylabel ~= "" then lines[#lines + 1] = cut(script.clean(chart.ylabel), columns) end
-    for row = 1, #chart.ys do
-        local j = chart.from_top and row or #chart.ys - row + 1
+    for j = 1, #chart.ys do
         local line = pad(cut(script.clean(chart.ys[j]), label), label, type(chart.ys[j]) == "number") .. " "
         for i = 1, #chart.xs do
             local at = (j - 1) * #chart.xs + i
@@ -298,7 +310,7 @@ end
 
 -- Many series: a row of shades each, a column for each bin.
 local function draw_rows_of_bins(chart, columns, rows, colours)
-    local map = { kind = "heatmap", from_top = true, title = chart.title, xs = {}, ys = {}, cells = {}, low = 0,
+    local map = { kind = "heatmap", title = chart.title, xs = {}, ys = {}, cells = {}, low = 0,
         high = chart.high, xlabel = chart.xlabel, ylabel = chart.legend or "", zlabel = chart.ylabel }
     for b = 1, #chart.xs - 1 do map.xs[b] = tonumber(("%.3g"):format(chart.xs[b] / 2 + chart.xs[b + 1] / 2)) end
     for j, group in ipairs(chart.groups) do
@@ -408,7 +420,9 @@ local DRAW = { lines = draw_lines, scatter = draw_lines, bars = draw_bars, histo
 function M.draw(op, chart, columns, rows, colours)
     chart = setmetatable({ on_terminal = true }, { __index = chart })
     if chart.groups then style.assign(chart) end
-    return table.concat(DRAW[chart.kind](chart, columns, rows, colours, op), "\n") .. "\n"
+    local lines = DRAW[chart.kind](chart, columns, rows, colours, op)
+    add_missing(lines, chart)
+    return table.concat(lines, "\n") .. "\n"
 end
 
 return M

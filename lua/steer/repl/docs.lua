@@ -353,6 +353,7 @@ end
 function M.describe(topic, width)
     topic = topic:gsub("%(%)$", "")
     local bare = topic == "steer" and topic or topic:gsub("^steer%.", "")
+    if bare == "lm" then bare = "model" end -- as it is called in all examples
     local entry = M.entry(bare)
     if entry then return describe(bare, entry, width) end
     local found = {}

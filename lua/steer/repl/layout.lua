@@ -48,6 +48,7 @@ end
 
 --- Gives the columns of a text.
 function M.width(text)
+    if not text:find "[^\32-\126]" then return #text end
     local columns = 0
     for _, character in ipairs(M.characters(text)) do columns = columns + select(2, M.cell(character)) end
     return columns

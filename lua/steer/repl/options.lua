@@ -51,6 +51,33 @@ matrix  table   M, [k, n]; default the identity
 bias    list    of k numbers (default 0)
 scale   number  (default 1)
 ]],
+    low_rank = [[
++ scope
+scale  number  (default 1)
+bias   list    b, of rank numbers (default 0)
+]],
+    loreft = [[
++ low_rank
+rotate       table    R, [rank, hidden], its rows orthonormal
+weight       table    W, as R
+orthonormal  boolean  true: the rows of R are made orthonormal; false: taken as they are
+]],
+    noreft = [[
++ low_rank
+project       table  P, [rank, hidden]
+project_bias  list   c, of rank numbers (default 0)
+weight        table  W, as P
+]],
+    direft = [[
++ low_rank
+rotate  table  R, [rank, hidden]
+weight  table  W, as R
+]],
+    linear = [[
++ scope
+scale  number  of the change (default 1)
+bias   list    of hidden numbers (default 0)
+]],
     selector = [[
 prompt                "all"   every token of the prompt
 prompt_positions      list    of positions from 0 in the prompt, negative ones from its end: {0, -1}
@@ -124,7 +151,7 @@ response  text  what follows the prompt: a text or ids
 spec      spec  how it is steered
 ]],
     read_requests = "+ [read_request]\n",
-    layers = 'layers  "all"  every layer; also a layer, or an ascending list of layers from 0\n',
+    layers = 'layers  "all"  every layer; also a layer, an ascending list from 0, or text such as "[2:7]"\n',
     site = [[
 at  "layer" "mlp" "attention" "embed"  where states are read: after the layer, after its attention, or the embeddings
 ]],
@@ -203,6 +230,8 @@ value         text             the metric that is returned
 output        path             the results file; default none is kept
 resume        boolean          go on with that file
 retry_failed  boolean          the same, and cases that failed run again
+code_changed  boolean          go on although the scripts have changed
+repeats       number           measure each case so often: with generate each time with the next seed
 name          text             of the sweep (default "grid")
 budget        number           bytes that the KV cache may have
 seed          number           of the sweep
@@ -317,7 +346,7 @@ title    text     of the chart
 xlabel   text     of the x axis; also ylabel, zlabel
 ylabel   text     of the y axis
 zlabel   text     of a heatmap's colours
-legend   text     its title
+legend   text     its title; false: none
 xlim     list     {low, high} or {min =, max =}
 ylim     list     {low, high} or {min =, max =}
 zlim     list     {low, high} or {min =, max =}
@@ -353,6 +382,7 @@ local CALLS = {
     add = { [3] = "operation" }, ablate = { [3] = "ablate" }, cap = { [2] = "cap" }, set = { [3] = "written" },
     map = { [3] = "written" }, rotate = { [3] = "scope" }, angle = { [3] = "scope" }, turn = { [3] = "scope" },
     sae = { [3] = "sae" }, affine = { [3] = "affine" }, replace = { [3] = "scope" }, patch = { [3] = "condition" },
+    loreft = { "loreft" }, noreft = { "noreft" }, direft = { "direft" }, linear = { [2] = "linear" },
     keep_norm = { "scope" }, note = { [2] = "scope" },
     model = { [2] = "model" }, engine = { "engine" }, sweep = { "sweep" },
     ["model:generate"] = { "requests" }, ["model:forward"] = { "forward" }, ["model:score"] = { "score" },
