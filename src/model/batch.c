@@ -40,7 +40,10 @@ int64_t steer_sequence_end(const steer_sequence *sequence) {
  * these one by one. */
 static int64_t most_of_chunk(const steer_session *session, const steer_sequence *sequence) {
     const int64_t end = steer_begin_layer(sequence) < 0 ? steer_sequence_end(sequence) : sequence->reach;
-    const int64_t left = end - sequence->computed, given = sequence->given - sequence->computed;
+    const int64_t prompt = sequence->prompt_tokens - sequence->computed;
+    int64_t left = end - sequence->computed;
+    const int64_t given = sequence->given - sequence->computed;
+    if (prompt > 0 && prompt < left && steer_notes_decide(sequence)) left = prompt;
     if (!session->reproducible || left <= 1) return left;
     return given <= 0 ? 1 : given < left ? given : left;
 }
@@ -168,6 +171,7 @@ static void write_rows(steer_session *session, steer_sequence *sequence) {
     }
     memcpy(at->blocks + (size_t)sequence->slot * (size_t)session->blocks_stride, sequence->blocks,
            (size_t)sequence->block_count * sizeof *at->blocks);
+    at->from[sequence->slot] = steer_notes_from(sequence);
     at->generated[sequence->slot] = sequence->computed >= sequence->given;
     write_outputs(session, sequence, row);
     session->rows += sequence->chunk;
@@ -339,7 +343,7 @@ static int plan_site(steer_session *session, int site) {
     const int status =
         session->plans[site]
             ? steer_plan_update(session->plans[site], session->request_count, session->requests)
-            : steer_plan_create(&session->plans[site], session->engine, &desc);
+            : steer_plan_create_noting(&session->plans[site], session->engine, &desc, session->notes);
     if (status != STEER_OK) session->planned_count[site] = -1;
     return status;
 }
@@ -347,5 +351,6 @@ static int plan_site(steer_session *session, int site) {
 int steer_session_plan(steer_session *session) {
     make_requests(session);
     for (int site = 0; site < STEER_SITE_COUNT; site++) STEER_TRY(plan_site(session, site));
+    steer_notes_plan(session);
     return steer_fired_plan(session);
 }
