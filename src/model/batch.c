@@ -36,14 +36,13 @@ int64_t steer_sequence_end(const steer_sequence *sequence) {
     return sequence->count - (judged && own->logits_from < 0 && !own->capture && !own->hold);
 }
 
-/* Most positions of the sequence's next chunk: where no bit may depend on chunks, given tokens and generated ones are computed apart,
- * these one by one. */
+/* Most positions of the sequence's next chunk: none behind a prompt whose verdict is to be found. Where no bit may depend on chunks,
+ * given tokens and generated ones are computed apart, these one by one. */
 static int64_t most_of_chunk(const steer_session *session, const steer_sequence *sequence) {
     const int64_t end = steer_begin_layer(sequence) < 0 ? steer_sequence_end(sequence) : sequence->reach;
+    const int64_t given = sequence->given - sequence->computed, all = end - sequence->computed;
     const int64_t prompt = sequence->prompt_tokens - sequence->computed;
-    int64_t left = end - sequence->computed;
-    const int64_t given = sequence->given - sequence->computed;
-    if (prompt > 0 && prompt < left && steer_notes_decide(sequence)) left = prompt;
+    const int64_t left = prompt > 0 && prompt < all && steer_notes_decide(sequence) ? prompt : all;
     if (!session->reproducible || left <= 1) return left;
     return given <= 0 ? 1 : given < left ? given : left;
 }
@@ -313,7 +312,7 @@ static void make_requests(steer_session *session) {
 }
 
 /* Notes the requests as what the plan has, and says if it had them already: then the steps before this one were alike. Scopes may
- * select other tokens in every step. */
+ * select other tokens in every step, but for those that are steady, of generated ones. */
 static int is_planned(steer_session *session, int site) {
     steer_planned *planned = session->planned[site];
     int same = session->planned_count[site] == session->request_count;
@@ -321,7 +320,8 @@ static int is_planned(steer_session *session, int site) {
     for (int32_t i = 0; i < session->request_count; i++) {
         const steer_request *request = &session->requests[i];
         const steer_planned now = {request->spec ? request->spec->uid : 0, request->tokens};
-        if (request->spec && request->spec->scope_count > 0) session->planned_count[site] = -1;
+        const int steady = request->spec && request->spec->steady && request->phase == STEER_GENERATION;
+        if (request->spec && request->spec->scope_count > 0 && !steady) session->planned_count[site] = -1;
         same &= planned[i].spec == now.spec && planned[i].tokens == now.tokens;
         planned[i] = now;
     }

@@ -146,6 +146,13 @@ static int uses_generation(const selector *s) {
     return s->has_generation_window || s->generation_positions.count;
 }
 
+int steer_scope_is_steady(const steer_scope *scope) {
+    const selector *both[2] = {&scope->where, &scope->exclude};
+    for (int i = 0; i < 2; i++)
+        if (uses_generation(both[i]) || both[i]->token_ids.count) return 0;
+    return 1;
+}
+
 int steer_scope_check(const steer_scope *scope, const steer_request *request) {
     const selector *both[2] = {&scope->where, &scope->exclude};
     if (scope->bound && request->tokens > 0 && request->prompt_tokens < 1)

@@ -20,6 +20,8 @@ void steer_scope_free(steer_scope *scope);
 int steer_scope_equal(const steer_scope *a, const steer_scope *b);
 /* Says INVALID_ARGUMENT when the request lacks what the scope asks for (prompt length, token ids). */
 int steer_scope_check(const steer_scope *scope, const steer_request *request);
+/* 1 if it selects all generated tokens or none. */
+int steer_scope_is_steady(const steer_scope *scope);
 /* 1 if row `row` (from 0) of the request is selected. */
 int steer_scope_selects(const steer_scope *scope, const steer_request *request, int64_t row);
 

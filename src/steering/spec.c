@@ -81,6 +81,8 @@ static int fill(steer_spec *spec, int32_t count, const int32_t *layers, steer_op
     for (int32_t i = 0; i < count; i++) add_verdicts(spec, spec->ops[i]);
     for (int32_t i = 0; i < count; i++)
         STEER_TRY(intern_scope(&spec->op_scope[i], spec, spec->ops[i]->scope));
+    spec->steady = 1;
+    for (int32_t i = 0; i < spec->scope_count; i++) spec->steady &= steer_scope_is_steady(spec->scopes[i]);
     return STEER_OK;
 }
 

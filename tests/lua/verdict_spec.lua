@@ -79,8 +79,8 @@ local function prompts_of(lm, n)
     return list
 end
 
--- A spec that decides by h.g above a threshold after the attention of layer 0, and what it comes to where that holds and
--- where not.
+-- A spec that decides by h.g above a threshold after the attention of layer 0, and what it comes to where that holds
+-- and where not.
 local function kinds_of_spec(lm, g, threshold)
     local v, w, u = vector(lm, 3), vector(lm, 4), vector(lm, 5)
     local noted, gate, generated = { noted = "flag" }, { vector = u, above = 0 }, { generation = "all" }
@@ -424,7 +424,8 @@ describe("a plan without a model", function()
     local spec = steer.spec {
         [1] = { steer.note("flag", { of = "prompt", when = { vector = g, above = 0 } }) },
         [3] = {
-            steer.add(v, 1, { when = { noted = "flag" } }), steer.add(v, 4, { when = { none = { { noted = "flag" } } } }),
+            steer.add(v, 1, { when = { noted = "flag" } }),
+            steer.add(v, 4, { when = { none = { { noted = "flag" } } } }),
         },
     }
     -- Rows whose h.g is as it is asked for, by its sign.
