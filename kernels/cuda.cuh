@@ -227,4 +227,7 @@ int steer_cuda_accumulate(void *device, const steer_accumulate *args);
 /* model/changed.cu */
 int steer_cuda_changed(void *device, const steer_changed *args);
 
+/* model/notes.cu */
+int steer_cuda_notes(void *device, const steer_notes *args);
+
 #endif

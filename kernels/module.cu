@@ -20,6 +20,7 @@ static const steer_model_ops *model_ops() {
     ops.gather = steer_cuda_gather;
     ops.accumulate = steer_cuda_accumulate;
     ops.changed = steer_cuda_changed;
+    ops.notes = steer_cuda_notes;
     ops.logits = steer_cuda_logits;
     ops.sample_work = steer_cuda_sample_work;
     ops.sample = steer_cuda_sample;

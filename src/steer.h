@@ -390,7 +390,7 @@ typedef enum steer_gate {
 } steer_gate;
 
 /* A comparison of a row, read after the operations before this one, with a vector; or, with `noted`, whether what note
- * noted - 1 says of the row's token holds (ABOVE) or not (BELOW). Tokens that nothing noted it of: not. */
+ * noted - 1 says of the row's token, or of its prompt, holds (ABOVE) or not (BELOW). Tokens that nothing noted it of: not. */
 typedef struct steer_condition {
     steer_tensor *vector; /* one-dimensional */
     double threshold;
@@ -400,7 +400,12 @@ typedef struct steer_condition {
     int32_t reserved;
 } steer_condition;
 
-enum { STEER_MAX_CONDITIONS = 6, STEER_MAX_RANK = 64, STEER_MAX_NOTES = 64 };
+/* Notes from STEER_PROMPT_NOTES on are of whole prompts. A NOTE of such a number acts on the last token of a prompt alone: what it
+ * finds there is the prompt's verdict, which that token's later operations see and, on every layer, all tokens after it. An
+ * operation whose condition reads one acts from that token on: before it nothing is decided (conditional activation steering, Lee
+ * et al. 2025, with the last token's state in place of the mean of the prompt's). Sessions keep verdicts; plans know them of the
+ * rows of their batch. */
+enum { STEER_MAX_CONDITIONS = 6, STEER_MAX_RANK = 64, STEER_MAX_NOTES = 64, STEER_PROMPT_NOTES = 32 };
 
 /* Tensors are float ones on any device, whose values are copied. A kind ignores what is not said to be its own. */
 typedef struct steer_op_desc {

@@ -236,7 +236,7 @@ typedef struct steer_condition {
     int32_t noted;
     int32_t reserved;
 } steer_condition;
-enum { STEER_MAX_CONDITIONS = 6, STEER_MAX_RANK = 64, STEER_MAX_NOTES = 64 };
+enum { STEER_MAX_CONDITIONS = 6, STEER_MAX_RANK = 64, STEER_MAX_NOTES = 64, STEER_PROMPT_NOTES = 32 };
 typedef struct steer_op_desc {
     uint32_t struct_size;
     steer_op_kind kind;

@@ -7,7 +7,7 @@
 --   fields      list of { name, type, default }: what it takes beside the vector, in the order in which it is printed;
 --               without a default it may be left out, with `required` it must be there
 --   positional  the names that the constructor takes before its options, the vector apart
---   scaled      function(fields, by): changes them to those of another strength; nil: it has none
+--   scaled      function(fields, by): changes them to those of another strength; nil: it has none, false: it stays
 local ffi = require "ffi"
 local c = require "steer._c"
 local check = require "steer._check"
@@ -147,19 +147,26 @@ local function choice(numbers)
     }
 end
 
-local MOST_NOTES = tonumber(C.STEER_MAX_NOTES)
+local OF_PROMPT = tonumber(C.STEER_PROMPT_NOTES) -- added to the number of a note of a prompt
 local notes, note_count = {}, 0 -- name -> number, in the order in which a process meets them
 
---- The number of a note.
-function M.note_number(op, name, value)
+--- The number of a note; `of` is "prompt" or nil.
+function M.note_number(op, name, value, of)
     check.type(op, name, value, "string", "the name of a note")
     if not notes[value] then
-        if note_count == MOST_NOTES then
-            raise("unsupported", op, "%s: a process has room for %d names of notes", name, MOST_NOTES)
+        if note_count == OF_PROMPT then
+            raise("unsupported", op, "%s: a process has room for %d names of notes", name, OF_PROMPT)
         end
         notes[value], note_count = note_count, note_count + 1
     end
-    return notes[value]
+    return notes[value] + (of and OF_PROMPT or 0)
+end
+
+--- Checks what a note is of: "prompt", or nil for each token.
+function M.take_of(op, name, value)
+    if value == nil or value == "prompt" then return value end
+    return raise("invalid_argument", op, '%s: %s, expected "prompt"; without it a note is of each token', name,
+        check.describe(value))
 end
 
 TYPES.note = {
@@ -168,6 +175,11 @@ TYPES.note = {
         return value
     end,
     describe = function(desc, name, value, op) desc[name] = M.note_number(op, name, value) end,
+    text = function(value) return value end,
+}
+TYPES.of = { -- behind the note
+    take = M.take_of,
+    describe = function(desc) desc.note = desc.note + OF_PROMPT end,
     text = function(value) return value end,
 }
 TYPES.side = choice { positive = 1, negative = -1 }
@@ -232,7 +244,7 @@ M.KINDS = {
     keep_norm = { number = C.STEER_OP_KEEP_NORM, vector = "none", fields = {} },
     note = {
         number = C.STEER_OP_NOTE, vector = "none", positional = { "note" },
-        fields = { { "note", "note", required = true } },
+        fields = { { "note", "note", required = true }, { "of", "of" } }, scaled = false,
     },
 }
 
@@ -250,7 +262,7 @@ end
 --- The kinds whose strength can be changed, for messages.
 function M.with_strength()
     local names = {}
-    for _, kind in ipairs(walk.keys(M.KINDS)) do names[kind] = M.KINDS[kind].scaled end
+    for _, kind in ipairs(walk.keys(M.KINDS)) do names[kind] = M.KINDS[kind].scaled or nil end
     return options.choice(names)
 end
 

@@ -1,8 +1,8 @@
 --- Conditions of operations: checks `when` tables, turns them into what C reads, prints them.
 --
 -- A condition is a comparison, { vector = g, above = x } or { vector = g, below = x }, with cosine = true of the
--- cosine; what an earlier operation noted, { noted = name }; or { all = { conditions } }, { any = { conditions } } or
--- { none = { conditions } }.
+-- cosine; what an earlier operation noted, { noted = name }, with of = "prompt" of the whole prompt; or
+-- { all = { conditions } }, { any = { conditions } } or { none = { conditions } }.
 local bit = require "bit"
 local ffi = require "ffi"
 local c = require "steer._c"
@@ -17,9 +17,10 @@ local raise = require("steer._error").raise
 
 local M = {}
 
-local COMBINED, NOTED = { all = true, any = true, none = true }, { noted = "string" }
+local COMBINED, NOTED = { all = true, any = true, none = true }, { noted = "string", of = true }
 local KNOWN = { -- of a condition, whatever it is; what goes together is asked for after that
-    vector = true, above = true, below = true, cosine = true, noted = true, all = true, any = true, none = true,
+    vector = true, above = true, below = true, cosine = true, noted = true, of = true, all = true, any = true,
+    none = true,
 }
 local MOST = tonumber(C.STEER_MAX_CONDITIONS)
 
@@ -46,7 +47,7 @@ function M.take(op, when, depth)
     if when.noted ~= nil and not key then
         options.check(op, when, NOTED, "when")
         operations.note_number(op, "when.noted", when.noted)
-        return { noted = when.noted }
+        return { noted = when.noted, of = operations.take_of(op, "when.of", when.of) }
     end
     if not key then
         scope.gate(op, when)
@@ -96,7 +97,7 @@ function M.describe(op, desc, when, keep)
         local to = array[i - 1]
         to.gate = comparison.below and C.STEER_GATE_BELOW or C.STEER_GATE_ABOVE
         if comparison.noted then
-            to.noted = operations.note_number(op, "when.noted", comparison.noted) + 1
+            to.noted = operations.note_number(op, "when.noted", comparison.noted, comparison.of) + 1
         else
             to.vector = tensors.use(comparison.vector, op, "when.vector")
             to.threshold, to.cosine = comparison.above or comparison.below, comparison.cosine and 1 or 0
@@ -110,16 +111,18 @@ function M.describe(op, desc, when, keep)
     desc.conditions, desc.condition_count, desc.truth = array, #list, truth
 end
 
---- The condition with what fn(comparison) gives in the place of each comparison with a vector.
-function M.map(when, fn)
+--- The condition with what fn(comparison) gives in the place of each comparison with a vector, and other(note), if
+-- given, in that of each note.
+function M.map(when, fn, other)
     for _, key in ipairs { "all", "any", "none" } do
         if when[key] then
             local list = {}
-            for i, part in ipairs(when[key]) do list[i] = M.map(part, fn) end
+            for i, part in ipairs(when[key]) do list[i] = M.map(part, fn, other) end
             return { [key] = list }
         end
     end
-    return when.noted and { noted = when.noted } or fn(when)
+    if not when.noted then return fn(when) end
+    return other and other(when) or { noted = when.noted, of = when.of }
 end
 
 --- Text of a condition for people.
@@ -131,7 +134,7 @@ function M.text(when)
             return key .. "(" .. table.concat(parts, ", ") .. ")"
         end
     end
-    if when.noted then return "noted " .. when.noted end
+    if when.noted then return "noted " .. when.noted .. (when.of and " of the " .. when.of or "") end
     return (when.cosine and "cosine" or "dot") .. (when.above and " above " or " below ")
         .. ("%.6g"):format(when.above or when.below)
 end

@@ -9,7 +9,8 @@
 --   exclude:   the same keys, beside `where` or in it: tokens taken away
 --   when:      per token: { vector = g, above = x } or { vector = g, below = x }: the operation acts where h.g (with
 --              cosine = true the cosine of h and g, 0 for h = 0) is beyond x. h is read as the operations before this
---              one left it. { noted = name } acts where steer.note, before this operation at the same `at`, noted it;
+--              one left it. { noted = name } acts where steer.note, before this operation, noted it of the token; noted
+--              of the prompt (steer.note has that), it acts from the prompt's last token on, or not at all.
 --              { all = { ... } }, { any = { ... } } and { none = { ... } } combine up to six comparisons
 --   at:        where a model is steered: "layer" (after the layer, the default; also "mlp"), "attention" (after its
 --              attention block was added) or "embed" (the embeddings, on layer 0); plans of an engine know only "layer"
@@ -18,6 +19,7 @@ local c = require "steer._c"
 local check = require "steer._check"
 local conditions = require "steer._when"
 local error_object = require "steer._error"
+local notes = require "steer._notes"
 local operations = require "steer._operations"
 local options = require "steer._options"
 local scope = require "steer._scope"
@@ -162,6 +164,20 @@ function M.make(kind, vector, opts)
     local op = setmetatable({}, op_metatable)
     fields_of[op] = self
     return op
+end
+
+-- What an operation was made of, its vector apart, as M.make takes it.
+local function options_of(op)
+    local opts = { normalize = op.normalize, where = op.where, exclude = op.exclude, when = op.when, at = op.at }
+    for _, field in ipairs(KINDS[op.kind].fields) do opts[field[1]] = op[field[1]] end
+    return opts
+end
+
+-- The operation under another condition.
+local function remake(op, when)
+    local opts = options_of(op)
+    opts.when = when
+    return M.make(op.kind, op.vector, opts)
 end
 
 -- Raises for options in the place of a number, where they are easily given.
@@ -322,10 +338,16 @@ end
 function M.keep_norm(opts) return construct("keep_norm", nil, opts) end
 
 --- Notes for each token whether a condition holds, for operations after it on this layer or later ones: those with
--- when = {noted = name} act where it did.
+-- when = {noted = name} act where it did. Or, with of = "prompt", once for a whole prompt: whether the condition holds
+-- of its last token. Operations that ask for that act from there on: on that token those after the note, on all
+-- later tokens those on any layer, if where = {generation = "all"} says that they are of later tokens alone. It is
+-- decided on the device as the prompt is computed, and kept with its keys and values: Conditional Activation Steering
+-- (Lee et al. 2025) by its mode "last". Their mean over a prompt is not known while it is computed: lm:capture with
+-- reduce = "mean" has it, for a script that chooses the spec.
 -- @tparam string name
--- @tparam table opts when (required), where, exclude, at: `:help spec` has them; notes are of one `at`
--- @return an operation, which changes nothing; tokens that it does not select are not noted
+-- @tparam table opts when (required), of ("prompt"; nil: of each token), where, exclude, at: `:help spec` has them
+-- @return an operation, which changes nothing; tokens that it does not select are not noted. Plans of an engine know of
+-- prompts what is in their batch: generated rows under a spec that asks for more are `unsupported` there
 function M.note(name, opts) return construct("note", nil, opts, name) end
 
 --- Frees the operation now; specs made of it keep what they need, its values for saving included.
@@ -352,7 +374,7 @@ local function op_columns(op)
     if op.normalize ~= KINDS[op.kind].normalize then
         arguments[#arguments + 1] = "normalize=" .. tostring(op.normalize)
     end
-    local where = scope.text(op.where)
+    local where = scope.text(op.where or op.of and { prompt_positions = { -1 } })
     if op.exclude then where = where .. (where == "" and "all but " or " but ") .. scope.text(op.exclude) end
     local when = op.when and conditions.text(op.when) or ""
     return op.kind, table.concat(arguments, " "), where == "" and "all" or where, when == "" and "always" or when
@@ -426,25 +448,6 @@ local function create(layers, by_layer, count, site)
     return c.own(spec_out[0], C.steer_spec_release)
 end
 
--- Raises for a condition on what no operation before it, at the same site, notes.
-local function check_notes(layers, by_layer)
-    local noted = {}
-    for _, layer in ipairs(layers) do
-        for i, op in ipairs(by_layer[layer]) do
-            local site = op.at or "layer"
-            if op.when then
-                conditions.each(op.when, function(comparison)
-                    if comparison.noted and not noted[site .. " " .. comparison.noted] then
-                        raise("invalid_argument", "spec", 'layer %d: operation %d (%s): when.noted: no operation '
-                            .. 'before it at "%s" notes "%s"', layer, i, op.kind, site, comparison.noted)
-                    end
-                end)
-            end
-            if op.kind == "note" then noted[site .. " " .. op.note] = true end
-        end
-    end
-end
-
 -- Raises unless the vectors at all sites have one length.
 local function check_lengths(handles)
     local length = 0
@@ -486,7 +489,7 @@ function M.spec(layers)
         end
     end
     table.sort(sorted)
-    check_notes(sorted, by_layer)
+    notes.settle(sorted, by_layer, remake)
     local handle = create(sorted, by_layer, count)
     local attention, embed = create(sorted, by_layer, count, "attention"), create(sorted, by_layer, count, "embed")
     return setmetatable({
@@ -521,12 +524,12 @@ function Spec:hidden() return alive(self, "spec_hidden").length end
 
 local function scaled_op(layer, op, by)
     local row = KINDS[op.kind]
+    if row.scaled == false then return op end
     if not row.scaled then
         raise("unsupported", "spec_scaled", "layer %d: %s has no strength, expected %s", layer, op.kind,
             operations.with_strength())
     end
-    local opts = { normalize = op.normalize, where = op.where, exclude = op.exclude, when = op.when, at = op.at }
-    for _, field in ipairs(row.fields) do opts[field[1]] = op[field[1]] end
+    local opts = options_of(op)
     row.scaled(opts, by)
     return M.make(op.kind, op.vector, opts)
 end

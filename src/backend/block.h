@@ -10,7 +10,8 @@
  *     TOWARD  the row turned toward the unit vector of the one read, by the angle whose cosine and sine are a and b, at
  *             most up to it; from it where b is negative, at most up to its opposite
  *     KEEP    a = |h before the first block| / |h|, 1 where |h| is 0
- *     NOTE    nothing, but bit `note` of the row's word of notes says whether the condition holds
+ *     NOTE    nothing, but bit `note` of the row's word of notes says whether the condition holds; bits of
+ *             STEER_PROMPT_NOTE_BITS are verdicts of prompts, which later rows begin with (steer_notes, model_ops.h)
  * Blocks run one after the other on a row that is held in f32 or more and rounded once at the end: no Gram matrix. */
 #ifndef STEER_BACKEND_BLOCK_H
 #define STEER_BACKEND_BLOCK_H
@@ -36,6 +37,8 @@ typedef enum steer_block_kind {
     STEER_BLOCK_KEEP,
     STEER_BLOCK_NOTE
 } steer_block_kind;
+
+#define STEER_PROMPT_NOTE_BITS (~(uint64_t)0 << STEER_PROMPT_NOTES)
 
 /* A comparison: inv (h.g), over |h| for a cosine, with a threshold; or a bit of the row's word of notes. */
 typedef struct steer_block_atom {

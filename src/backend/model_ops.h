@@ -214,6 +214,17 @@ typedef struct steer_changed {
     uint8_t *out;     /* [rows] device memory, or NULL */
 } steer_changed;
 
+/* Words of what is noted of rows, by programs of blocks (backend/block.h). A block of the cache has the word of its last computed
+ * row, whose bits of STEER_PROMPT_NOTE_BITS are those of the rows after it too. Before the layers
+ *     notes[row] = words[from[sequence]] & STEER_PROMPT_NOTE_BITS, 0 where there is no such block,
+ * and after them, without `from`, words[block of row] = notes[row] of the last row that a sequence has in a block. */
+typedef struct steer_notes {
+    const steer_rows *rows; /* sequence and slots of them */
+    const int32_t *from;    /* [sequences] device memory, a block or -1; or NULL */
+    uint64_t *notes;        /* [rows] device memory */
+    uint64_t *words;        /* [blocks] device memory */
+} steer_notes;
+
 /* How a sequence's next token is chosen. temperature 0: the greatest logit (the first of equals). */
 typedef struct steer_sampling {
     float temperature;
@@ -289,6 +300,7 @@ typedef struct steer_model_ops {
     int (*gather)(void *device, const steer_gather *args);
     int (*accumulate)(void *device, const steer_accumulate *args);
     int (*changed)(void *device, const steer_changed *args);
+    int (*notes)(void *device, const steer_notes *args);
     int (*logits)(void *device, const steer_logits *args);
     size_t (*sample_work)(void *device, const steer_sample *args);
     int (*sample)(void *device, const steer_sample *args);

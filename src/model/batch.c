@@ -41,11 +41,13 @@ int64_t steer_sequence_end(const steer_sequence *sequence) {
     return sequence->count - (judged && own->logits_from < 0 && !own->capture && !own->hold);
 }
 
-/* Most positions of the sequence's next chunk: where no bit may depend on chunks, given tokens and generated ones are computed apart,
- * these one by one. */
+/* Most positions of the sequence's next chunk: none behind a prompt whose verdict is to be found. Where no bit may depend on chunks,
+ * given tokens and generated ones are computed apart, these one by one. */
 static int64_t most_of_chunk(const steer_session *session, const steer_sequence *sequence) {
     const int64_t end = steer_begin_layer(sequence) < 0 ? steer_sequence_end(sequence) : sequence->reach;
-    const int64_t left = end - sequence->computed, given = sequence->given - sequence->computed;
+    const int64_t given = sequence->given - sequence->computed, all = end - sequence->computed;
+    const int64_t prompt = sequence->prompt_tokens - sequence->computed;
+    const int64_t left = prompt > 0 && prompt < all && steer_notes_decide(sequence) ? prompt : all;
     if (!session->reproducible || left <= 1) return left;
     return given <= 0 ? 1 : given < left ? given : left;
 }
@@ -173,6 +175,7 @@ static void write_rows(steer_session *session, steer_sequence *sequence) {
     }
     memcpy(at->blocks + (size_t)sequence->slot * (size_t)session->blocks_stride, sequence->blocks,
            (size_t)sequence->block_count * sizeof *at->blocks);
+    at->from[sequence->slot] = steer_notes_from(sequence);
     at->generated[sequence->slot] = sequence->computed >= sequence->given;
     write_outputs(session, sequence, row);
     session->rows += sequence->chunk;
@@ -315,7 +318,7 @@ static void make_requests(steer_session *session) {
 }
 
 /* Notes the requests as what the plan has, and says if it had them already: then the steps before this one were alike. Scopes may
- * select other tokens in every step. */
+ * select other tokens in every step, but for those that are steady, of generated ones. */
 static int is_planned(steer_session *session, int site) {
     steer_planned *planned = session->planned[site];
     int same = session->planned_count[site] == session->request_count;
@@ -323,7 +326,8 @@ static int is_planned(steer_session *session, int site) {
     for (int32_t i = 0; i < session->request_count; i++) {
         const steer_request *request = &session->requests[i];
         const steer_planned now = {request->spec ? request->spec->uid : 0, request->tokens};
-        if (request->spec && request->spec->scope_count > 0) session->planned_count[site] = -1;
+        const int steady = request->spec && request->spec->steady && request->phase == STEER_GENERATION;
+        if (request->spec && request->spec->scope_count > 0 && !steady) session->planned_count[site] = -1;
         same &= planned[i].spec == now.spec && planned[i].tokens == now.tokens;
         planned[i] = now;
     }
@@ -345,7 +349,7 @@ static int plan_site(steer_session *session, int site) {
     const int status =
         session->plans[site]
             ? steer_plan_update(session->plans[site], session->request_count, session->requests)
-            : steer_plan_create(&session->plans[site], session->engine, &desc);
+            : steer_plan_create_noting(&session->plans[site], session->engine, &desc, session->notes);
     if (status != STEER_OK) session->planned_count[site] = -1;
     return status;
 }
@@ -353,5 +357,6 @@ static int plan_site(steer_session *session, int site) {
 int steer_session_plan(steer_session *session) {
     make_requests(session);
     for (int site = 0; site < STEER_SITE_COUNT; site++) STEER_TRY(plan_site(session, site));
+    steer_notes_plan(session);
     return steer_fired_plan(session);
 }

@@ -222,6 +222,7 @@ static int add(int32_t *id, steer_session *session, const steer_sequence_desc *d
     STEER_TRY(check_tokens(session, desc));
     STEER_TRY(check_sampling(desc));
     STEER_TRY(check_specs(session->model, desc->specs));
+    STEER_TRY(steer_notes_check(desc->specs, desc->prompt_tokens));
     STEER_TRY(steer_fired_prepare(session, desc->specs));
     STEER_TRY(check_wants(session, desc));
     STEER_TRY(steer_begin_check(session, desc->from));
@@ -316,6 +317,7 @@ int steer_session_set_specs(steer_session *session, int32_t id, steer_spec *cons
     steer_sequence *sequence;
     STEER_TRY(find(&sequence, session, id));
     STEER_TRY(check_specs(session->model, specs));
+    STEER_TRY(steer_notes_check(specs, sequence->prompt_tokens));
     STEER_TRY(steer_fired_prepare(session, specs));
     if (sequence->capture && sequence->state == STEER_SEQUENCE_RUNNING &&
         sequence->computed > sequence->shared)

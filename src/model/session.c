@@ -33,6 +33,7 @@ static char *lay_out(steer_step_arrays *at, char *base, const steer_session *ses
                  {&at->output_slot, (size_t)outputs},
                  {&at->target, (size_t)outputs},
                  {&at->twin, (size_t)outputs},
+                 {&at->from, slots},
                  {&at->origin, (size_t)rows},
                  {&at->blocks, slots * (size_t)session->blocks_stride},
                  {&at->group, STEER_STEP_CAPTURES * (size_t)rows}};
@@ -97,6 +98,7 @@ void steer_session_release(steer_session *session) {
     steer_twin_free(session);
     steer_fired_free(session);
     steer_ahead_free(session);
+    steer_notes_free(session);
     steer_engine_release(session->engine);
     steer_tensor_release(session->x);
     for (int32_t i = 0; i < session->memory_count; i++)
@@ -158,6 +160,7 @@ static int build(steer_session *session, const steer_session_desc *desc) {
                                    (int64_t)session->blocks_stride * STEER_KV_BLOCK));
     STEER_TRY(make_arrays(session));
     STEER_TRY(steer_ahead_create(session));
+    STEER_TRY(steer_notes_create(session));
     const int64_t shape[2] = {rows, model->hidden};
     STEER_TRY(steer_tensor_adopt(&session->x, model->device, model->dtype, 2, shape, NULL, session->scratch.x,
                                  NULL, NULL));

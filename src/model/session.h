@@ -81,6 +81,7 @@ typedef struct steer_step_arrays {
     int32_t *output, *output_slot,
         *target;     /* [outputs] row; slot that a token is chosen for or -1; target of logprob or -1 */
     int32_t *twin;   /* [outputs] the twin's output, -1: none */
+    int32_t *from;   /* [slots] block whose word of notes the rows of a sequence begin with, -1: none */
     int32_t *origin; /* [rows] where a row's kept states are, in a step that begins from such */
     int32_t *group;  /* [captures of the step, rows] */
     char *end;
@@ -89,6 +90,7 @@ typedef struct steer_step_arrays {
 /* Sizes that shape the launches of a step: bounds of what it has. */
 typedef struct steer_step_shape {
     int64_t rows, outputs, most_rows, most_context;
+    int64_t notes; /* what is done with words of notes, see notes.c */
 } steer_step_shape;
 
 /* What a request is to a plan, where its spec steers all tokens alike. */
@@ -173,6 +175,7 @@ struct steer_session {
     int64_t steps, rows_done;
     steer_twins twins;
     steer_fired fired;
+    uint64_t *notes, *verdicts; /* device, [rows] and [blocks of the cache] */
 
     int ahead;                 /* the step of these arrays is issued and belongs to the next call */
     steer_arrival arrivals[2]; /* in turn */
@@ -276,6 +279,19 @@ int steer_fired_mark(steer_session *session, int32_t layer, steer_site site, int
 int steer_fired_count(steer_session *session);
 /* Rows of a block that programs with conditions changed, when it was computed. */
 int64_t steer_fired_in_block(const steer_session *session, int32_t block, int32_t layer, steer_site site);
+
+/* notes.c: memory for words of notes. */
+int steer_notes_create(steer_session *session);
+void steer_notes_free(steer_session *session);
+/* INVALID_ARGUMENT if specs ask for a verdict of the prompt that cannot be found. */
+int steer_notes_check(steer_spec *const *specs, int64_t prompt_tokens);
+/* 1 if its specs find a verdict of the prompt: no chunk goes past the end of that. */
+int steer_notes_decide(const steer_sequence *sequence);
+/* The block whose word its next rows begin with, -1: none. */
+int32_t steer_notes_from(const steer_sequence *sequence);
+/* What a planned step does with words of notes, as part of its shape; and that, before the layers and after them. */
+void steer_notes_plan(steer_session *session);
+int steer_notes_move(const steer_session *session, const steer_rows *rows, int after);
 
 /* Gives a step's batch to the plans of the sites that it needs. */
 int steer_session_plan(steer_session *session);

@@ -83,7 +83,9 @@ static int forward(steer_session *session) {
                                  steer_device_is_cpu(session->model->device) && session->capture_count == 0,
                              .outputs = shape->outputs,
                              .output = at->output};
-    return steer_forward(session->model, &session->scratch, &step);
+    STEER_TRY(steer_notes_move(session, &rows, 0));
+    STEER_TRY(steer_forward(session->model, &session->scratch, &step));
+    return steer_notes_move(session, &rows, 1);
 }
 
 /* Chooses tokens and takes log probabilities. */
@@ -170,7 +172,7 @@ static void publish(steer_session *session, steer_sequence *sequence) {
 
 /* Gives blocks back that lie behind the windows of all layers. */
 static void forget_blocks(steer_session *session, steer_sequence *sequence) {
-    int64_t widest = 0;
+    int64_t widest = 2; /* what is noted goes on from the block before */
     if (sequence->hold) return;
     for (int32_t layer = 0; layer < session->model->layers; layer++) {
         const int32_t window = session->model->layer[layer].window;

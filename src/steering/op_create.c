@@ -208,6 +208,15 @@ static int read_conditions(steer_op *op, const steer_op_desc *desc) {
     return STEER_OK;
 }
 
+/* Verdicts of prompts are found at a prompt's end, and before it there are none. */
+static steer_scope_bound bound_of(const steer_op *op) {
+    if (op->kind == STEER_OP_NOTE && op->note >= STEER_PROMPT_NOTES) return STEER_SCOPE_PROMPT_END;
+    for (int32_t i = 0; i < op->atom_count; i++)
+        if (!op->atoms[i].vector && op->atoms[i].note >= STEER_PROMPT_NOTES)
+            return STEER_SCOPE_FROM_PROMPT_END;
+    return STEER_SCOPE_UNBOUND;
+}
+
 /* The parts of `op` that own memory. */
 static int fill(steer_op *op, const steer_op_desc *desc) {
     const steer_op_traits *traits = &steer_op_table[op->kind];
@@ -241,7 +250,7 @@ static int fill(steer_op *op, const steer_op_desc *desc) {
     STEER_TRY(read_conditions(op, desc));
     STEER_TRY(check_range(op));
     STEER_TRY(steer_block_create(&op->block, op));
-    return steer_scope_create(&op->scope, desc->where, desc->exclude);
+    return steer_scope_create(&op->scope, desc->where, desc->exclude, bound_of(op));
 }
 
 static void free_vectors(steer_vectors *vectors) {

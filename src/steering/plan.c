@@ -134,6 +134,10 @@ static int check_request(const steer_plan *plan, const steer_request *request) {
                           "spec: vectors of %lld elements, the engine's hidden size is %lld",
                           (long long)spec->hidden, (long long)plan->engine->hidden);
     for (int32_t i = 0; i < spec->scope_count; i++) STEER_TRY(steer_scope_check(spec->scopes[i], request));
+    if (spec->asks && !plan->notes_shared && request->phase == STEER_GENERATION && request->tokens > 0)
+        return STEER_FAIL(STEER_E_UNSUPPORTED,
+                          "phase: generation, its spec asks for the verdict of the whole prompt, which "
+                          "sessions of models keep for later batches and a plan does not");
     return STEER_OK;
 }
 
@@ -308,7 +312,7 @@ static int send_table(steer_plan *plan) {
     const size_t bytes = steer_rows_find_inner(inner_runs, plan->stage, plan->rows);
     STEER_TRY(device->backend->upload(device->state, plan->table, plan->stage, bytes));
     memcpy(plan->inner_runs, inner_runs, sizeof inner_runs);
-    return batch->notes ? clear_notes(plan) : STEER_OK;
+    return batch->notes && !plan->notes_shared ? clear_notes(plan) : STEER_OK;
 }
 
 static void swap_batches(steer_plan *plan) {
@@ -461,7 +465,7 @@ static void free_plan(steer_plan *plan, int listed) {
     batch_free(&plan->batch);
     batch_free(&plan->spare);
     pthread_mutex_unlock(&plan->engine->lock);
-    if (plan->notes)
+    if (plan->notes && !plan->notes_shared)
         steer_device_deallocate(plan->engine->device, plan->notes, (size_t)plan->rows * sizeof(uint64_t));
     if (plan->table) steer_device_deallocate(plan->engine->device, plan->table, steer_rows_room(plan->rows));
     free(plan->stage);
@@ -470,8 +474,17 @@ static void free_plan(steer_plan *plan, int listed) {
     free(plan);
 }
 
-int steer_plan_create(steer_plan **out, steer_engine *engine, const steer_plan_desc *desc) {
-    STEER_ENTER("plan_create");
+/* Takes the caller's words of notes, or makes some. */
+static int take_notes(steer_plan *plan, void *notes) {
+    plan->notes = notes;
+    plan->notes_shared = notes != NULL;
+    if (notes || plan->rows == 0) return STEER_OK;
+    return steer_device_allocate(plan->engine->device, &plan->notes, (size_t)plan->rows * sizeof(uint64_t),
+                                 "plan's notes");
+}
+
+int steer_plan_create_noting(steer_plan **out, steer_engine *engine, const steer_plan_desc *desc,
+                             void *notes) {
     STEER_REQUIRE(out);
     STEER_REQUIRE(engine);
     STEER_TRY(check_desc(desc));
@@ -493,9 +506,7 @@ int steer_plan_create(steer_plan **out, steer_engine *engine, const steer_plan_d
     if (status == STEER_OK)
         status =
             steer_device_allocate(engine->device, &plan->table, steer_rows_room(rows), "plan's row table");
-    if (status == STEER_OK && rows > 0)
-        status = steer_device_allocate(engine->device, &plan->notes, (size_t)rows * sizeof(uint64_t),
-                                       "plan's notes");
+    if (status == STEER_OK) status = take_notes(plan, notes);
     if (status == STEER_OK) status = update(plan, desc->request_count, desc->requests);
     if (status != STEER_OK) {
         free_plan(plan, 0);
@@ -504,6 +515,11 @@ int steer_plan_create(steer_plan **out, steer_engine *engine, const steer_plan_d
     enlist(plan);
     *out = plan;
     return STEER_OK;
+}
+
+int steer_plan_create(steer_plan **out, steer_engine *engine, const steer_plan_desc *desc) {
+    STEER_ENTER("plan_create");
+    return steer_plan_create_noting(out, engine, desc, NULL);
 }
 
 void steer_plan_release(steer_plan *plan) {

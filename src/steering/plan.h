@@ -79,6 +79,7 @@ struct steer_plan {
     int64_t rows;                  /* padded */
     void *table;                   /* device memory, a row table, see rows.h; its address never changes */
     void *notes;                   /* device memory, a word for each row; 0 at each update that needs them */
+    int notes_shared;              /* they are the caller's, who sets them, and keeps verdicts of prompts */
     steer_row *stage;              /* the same on the host */
     int32_t inner_runs[STEER_INNER_TILES]; /* as in steer_launch */
     steer_batch batch, spare;              /* in force, and the memory that the next update builds in */
@@ -94,6 +95,10 @@ static inline void steer_plan_count(steer_plan *plan, steer_counter counter) {
 }
 /* Adds what the plan has counted. */
 void steer_plan_add_counts(steer_engine_stats *out, const steer_plan *plan);
+
+/* A plan whose rows have the given words of notes, [rows]: plans of one batch at several sites share them. */
+int steer_plan_create_noting(steer_plan **out, steer_engine *engine, const steer_plan_desc *desc,
+                             void *notes);
 
 /* The path of a layer: the one place where it is chosen. UNSUPPORTED if a forced path cannot serve. */
 int steer_plan_choose(const steer_layer_choice **out, steer_plan *plan, int32_t layer);

@@ -19,6 +19,7 @@ typedef struct selector {
 
 struct steer_scope {
     selector where, exclude; /* an empty `where` selects all, an empty `exclude` none */
+    steer_scope_bound bound;
 };
 
 static int compare_ids(const void *a, const void *b) {
@@ -89,15 +90,17 @@ static void free_selector(selector *s) {
     free(s->token_ids.ids);
 }
 
-int steer_scope_create(steer_scope **out, const steer_selector *where, const steer_selector *exclude) {
+int steer_scope_create(steer_scope **out, const steer_selector *where, const steer_selector *exclude,
+                       steer_scope_bound bound) {
     *out = NULL;
-    if (!where && !exclude) return STEER_OK;
+    if (!where && !exclude && !bound) return STEER_OK;
     steer_scope *scope = calloc(1, sizeof *scope);
     if (!scope) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "where: no host memory");
     scope->where.empty = scope->exclude.empty = 1;
+    scope->bound = bound;
     int status = where ? copy_selector(&scope->where, where, "where") : STEER_OK;
     if (status == STEER_OK && exclude) status = copy_selector(&scope->exclude, exclude, "exclude");
-    if (status != STEER_OK || (scope->where.empty && scope->exclude.empty)) {
+    if (status != STEER_OK || (scope->where.empty && scope->exclude.empty && !bound)) {
         steer_scope_free(scope);
         return status;
     }
@@ -130,7 +133,8 @@ static int selectors_equal(const selector *a, const selector *b) {
 
 int steer_scope_equal(const steer_scope *a, const steer_scope *b) {
     if (!a || !b) return a == b;
-    return selectors_equal(&a->where, &b->where) && selectors_equal(&a->exclude, &b->exclude);
+    return a->bound == b->bound && selectors_equal(&a->where, &b->where) &&
+           selectors_equal(&a->exclude, &b->exclude);
 }
 
 static int counts_from_end(const selector *s) {
@@ -142,8 +146,19 @@ static int uses_generation(const selector *s) {
     return s->has_generation_window || s->generation_positions.count;
 }
 
+int steer_scope_is_steady(const steer_scope *scope) {
+    const selector *both[2] = {&scope->where, &scope->exclude};
+    for (int i = 0; i < 2; i++)
+        if (uses_generation(both[i]) || both[i]->token_ids.count) return 0;
+    return 1;
+}
+
 int steer_scope_check(const steer_scope *scope, const steer_request *request) {
     const selector *both[2] = {&scope->where, &scope->exclude};
+    if (scope->bound && request->tokens > 0 && request->prompt_tokens < 1)
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
+                          "prompt_tokens: %s, its spec decides on the last token of the prompt",
+                          request->prompt_tokens < 0 ? "missing" : "0");
     for (int i = 0; i < 2; i++) {
         if (both[i]->token_ids.count && !request->token_ids && request->tokens > 0)
             return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "token_ids: missing, its spec selects tokens by id");
@@ -189,7 +204,13 @@ int steer_scope_reads_ids(const steer_scope *scope) {
     return scope->where.token_ids.count > 0 || scope->exclude.token_ids.count > 0;
 }
 
+static int is_within(steer_scope_bound bound, const steer_request *request, int64_t row) {
+    const int64_t past = request->position + row - (request->prompt_tokens - 1);
+    return bound == STEER_SCOPE_UNBOUND || past == 0 || (past > 0 && bound == STEER_SCOPE_FROM_PROMPT_END);
+}
+
 int steer_scope_selects(const steer_scope *scope, const steer_request *request, int64_t row) {
+    if (!is_within(scope->bound, request, row)) return 0;
     if (!scope->where.empty && !matches(&scope->where, request, row)) return 0;
     return scope->exclude.empty || !matches(&scope->exclude, request, row);
 }

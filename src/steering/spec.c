@@ -59,6 +59,14 @@ static int intern_scope(int8_t *out, steer_spec *spec, const steer_scope *scope)
     return STEER_OK;
 }
 
+/* Adds what an operation has to do with verdicts of prompts. */
+static void add_verdicts(steer_spec *spec, const steer_op *op) {
+    const uint64_t one = 1;
+    if (op->kind == STEER_OP_NOTE) spec->decides |= one << op->note & STEER_PROMPT_NOTE_BITS;
+    for (int32_t i = 0; i < op->atom_count; i++)
+        if (!op->atoms[i].vector) spec->asks |= one << op->atoms[i].note & STEER_PROMPT_NOTE_BITS;
+}
+
 /* Takes the operations layer by layer, in order. */
 static int fill(steer_spec *spec, int32_t count, const int32_t *layers, steer_op *const *ops) {
     int32_t per_layer[STEER_MAX_LAYERS] = {0};
@@ -73,8 +81,11 @@ static int fill(steer_spec *spec, int32_t count, const int32_t *layers, steer_op
     }
     for (int32_t i = 0; i < count; i++) spec->ops[at[layers[i]]++] = steer_op_retain(ops[i]);
     spec->op_count = count;
+    for (int32_t i = 0; i < count; i++) add_verdicts(spec, spec->ops[i]);
     for (int32_t i = 0; i < count; i++)
         STEER_TRY(intern_scope(&spec->op_scope[i], spec, spec->ops[i]->scope));
+    spec->steady = 1;
+    for (int32_t i = 0; i < spec->scope_count; i++) spec->steady &= steer_scope_is_steady(spec->scopes[i]);
     return STEER_OK;
 }
 

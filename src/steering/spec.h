@@ -26,9 +26,12 @@ struct steer_spec {
     int32_t op_count;
     int32_t layer_count;
     int32_t scope_count;
-    steer_op **ops;                              /* by layer, in the order given */
-    int8_t *op_scope;                            /* index into scopes, -1: every token */
-    steer_spec_layer *layers;                    /* ascending */
+    int steady;               /* its operations select all generated tokens or none */
+    uint64_t decides;         /* verdicts of prompts that its operations note, a bit each */
+    uint64_t asks;            /* and that their conditions read */
+    steer_op **ops;           /* by layer, in the order given */
+    int8_t *op_scope;         /* index into scopes, -1: every token */
+    steer_spec_layer *layers; /* ascending */
     const steer_scope *scopes[STEER_MAX_SCOPES]; /* distinct; owned by the operations */
 };
 

@@ -117,6 +117,39 @@ static void test_changed(steer_dtype dtype) {
     check_report(same, __FILE__, __LINE__, "rows that changed", about);
 }
 
+/* Words of blocks hold all ones at first, so that what is taken of them shows which bits go on. */
+static void test_notes(void) {
+    batch b;
+    int32_t from[MOST_SEQUENCES];
+    const int sequences = between(1, 9);
+    batch_make(&b, sequences, 60, 40, pick(4), 0);
+    const int64_t rows = b.rows.rows, blocks = b.pool + 3 + 2;
+    uint64_t *notes = work_of((size_t)rows * sizeof *notes), *words = work_of((size_t)blocks * sizeof *words);
+    uint64_t *seen = malloc((size_t)(rows + blocks) * sizeof *seen), *kept = seen + rows;
+    for (int s = 0; s < sequences; s++) from[s] = pick(3) == 0 ? -1 : pick((int)blocks);
+    DESCRIBE("notes of %d rows of %d sequences", (int)rows, sequences);
+    CHECK_OP(notes, (&(steer_notes){&b.rows, array_ints(sequences, from)->data, notes, words}));
+    CHECK_OK(device->backend->download(device->state, seen, notes, (size_t)rows * sizeof *seen));
+    int right = 1;
+    for (int64_t row = 0; row < rows; row++) {
+        const int s = b.sequence[row];
+        right &= seen[row] == (s < 0 || from[s] < 0 ? 0 : UINT64_C(0xffffffff00000000));
+        seen[row] = 1000 + (uint64_t)row;
+    }
+    check_report(right, __FILE__, __LINE__, "notes that rows begin with", about);
+    CHECK_OK(device->backend->upload(device->state, notes, seen, (size_t)rows * sizeof *seen));
+    CHECK_OP(notes, (&(steer_notes){&b.rows, NULL, notes, words}));
+    CHECK_OK(device->backend->download(device->state, kept, words, (size_t)blocks * sizeof *kept));
+    for (int64_t block = 0; block < blocks; block++) {
+        uint64_t expected = UINT64_MAX;
+        for (int64_t row = 0; row < rows; row++)
+            if (b.slots[row] >= 0 && b.slots[row] / STEER_KV_BLOCK == block) expected = seen[row];
+        right &= kept[block] == expected;
+    }
+    check_report(right, __FILE__, __LINE__, "words that rows leave", about);
+    free(seen);
+}
+
 /* ---- Norms -------------------------------------------------------------------------------------------------------- */
 
 /* A table of rows whose programs on layer 3 are folded adds, or that have none there: added[row] says which. */
@@ -545,6 +578,7 @@ static void test_all(steer_device *opened) {
     for (int i = 0; i < 3; i++) {
         test_dtype(dtypes[i]);
         for (int j = 0; j < 3; j++) test_gather(dtypes[i], dtypes[j]);
+        for (int j = 0; j < 8; j++) test_notes();
         arrays_free();
     }
 }

@@ -173,12 +173,19 @@ describe("what is noted on a layer", function()
         assert.equal(B.bytes(h), B.bytes(out))
     end)
 
-    it("must be noted before, at the same site, and is saved", function()
+    it("must be noted before, at whatever site, and is saved", function()
         local note = steer.note("x", { when = { vector = g, above = 0 } })
         local add = steer.add(v, 1, { when = { any = { { noted = "x" }, { vector = v, below = 0 } } } })
-        for _, layers in ipairs { { [0] = { add } }, { [0] = { add, note } }, { [3] = { note }, [1] = { add } },
-            { [0] = { steer.note("x", { when = { vector = g, above = 0 }, at = "attention" }), add } } } do
-            H.fails("invalid_argument", 'at "layer" notes "x"', steer.spec, layers)
+        local function at(site) return steer.note("x", { when = { vector = g, above = 0 }, at = site }) end
+        H.fails("invalid_argument", 'layer 0: operation 1 (add): when.noted: no operation notes "x"', steer.spec,
+            { [0] = { add } })
+        H.fails("invalid_argument", 'notes "x", the one on layer 0 comes later', steer.spec, { [0] = { add, note } })
+        H.fails("invalid_argument", "the one on layer 3 comes later", steer.spec, { [3] = { note }, [1] = { add } })
+        H.fails("invalid_argument", "the one on layer 1 at attention comes later", steer.spec,
+            { [0] = { add }, [1] = { at "attention" } })
+        for _, layers in ipairs { { [0] = { add, at "attention" } }, { [0] = { add, at "embed" } },
+            { [0] = { at "attention" }, [3] = { add } } } do
+            steer.spec(layers):close()
         end
         H.fails("invalid_argument", "note: conditions: none", steer.note, "x")
         H.fails("invalid_argument", "note: note: missing", steer.note)

@@ -33,7 +33,8 @@ describe("the options that are known", function()
         local calls = {
             operation = function(t) steer.add(v, 1, t) end, cap = function(t) steer.cap(v, t) end,
             written = function(t) steer.set(v, 1, t) end, ablate = function(t) steer.ablate(v, 0, t) end,
-            scope = function(t) steer.turn(v, 1, t) end, condition = function(t) steer.patch({ v }, { 0 }, t) end,
+            scope = function(t) steer.turn(v, 1, t) end, note = function(t) steer.note("a", t) end,
+            condition = function(t) steer.patch({ v }, { 0 }, t) end,
             sae = function(t) steer.sae(v, v, t) end, affine = function(t) steer.affine({ v }, { v }, t) end,
             loreft = function(t) steer.loreft(t) end, noreft = function(t) steer.noreft(t) end,
             direft = function(t) steer.direft(t) end,

@@ -78,6 +78,10 @@ weight  table  W, as R
 scale  number  of the change (default 1)
 bias   list    of hidden numbers (default 0)
 ]],
+    note = [[
++ scope
+of  "prompt"  decided once, by the prompt's last token, for all tokens from it on; default: of each token
+]],
     selector = [[
 prompt                "all"   every token of the prompt
 prompt_positions      list    of positions from 0 in the prompt, negative ones from its end: {0, -1}
@@ -97,6 +101,7 @@ above   number   acts where h·vector is greater
 below   number   acts where h·vector is less
 cosine  boolean  compares the cosine of h and vector instead of h·vector
 noted   text     in place of these: holds where the operation steer.note of that name did
+of      "prompt"  beside noted, where the note is of the whole prompt: so taken where it is left out
 all     list     of conditions that all hold
 any     list     of conditions of which one holds
 none    list     of conditions of which none holds
@@ -383,7 +388,7 @@ local CALLS = {
     map = { [3] = "written" }, rotate = { [3] = "scope" }, angle = { [3] = "scope" }, turn = { [3] = "scope" },
     sae = { [3] = "sae" }, affine = { [3] = "affine" }, replace = { [3] = "scope" }, patch = { [3] = "condition" },
     loreft = { "loreft" }, noreft = { "noreft" }, direft = { "direft" }, linear = { [2] = "linear" },
-    keep_norm = { "scope" }, note = { [2] = "scope" },
+    keep_norm = { "scope" }, note = { [2] = "note" },
     model = { [2] = "model" }, engine = { "engine" }, sweep = { "sweep" },
     ["model:generate"] = { "requests" }, ["model:forward"] = { "forward" }, ["model:score"] = { "score" },
     ["model:perplexity"] = { [2] = "perplexity" }, ["model:capture"] = { "read_requests", "capture" },

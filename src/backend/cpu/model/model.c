@@ -15,6 +15,7 @@ const steer_model_ops steer_cpu_model_ops = {
     .gather = steer_cpu_gather,
     .accumulate = steer_cpu_accumulate,
     .changed = steer_cpu_changed,
+    .notes = steer_cpu_notes,
     .logits = steer_cpu_logits,
     .sample_work = steer_cpu_sample_work,
     .sample = steer_cpu_sample,

@@ -79,6 +79,7 @@ int steer_cpu_embed(void *device, const steer_embed *args);
 int steer_cpu_gather(void *device, const steer_gather *args);
 int steer_cpu_accumulate(void *device, const steer_accumulate *args);
 int steer_cpu_changed(void *device, const steer_changed *args);
+int steer_cpu_notes(void *device, const steer_notes *args);
 int steer_cpu_residual(void *device, const steer_residual *args);
 int steer_cpu_norm_parts(void *device, const steer_norm_parts *args);
 int steer_cpu_linear(void *device, const steer_linear *args);
