@@ -138,7 +138,8 @@ local function choice(numbers)
     return {
         take = function(op, name, value)
             if type(value) ~= "string" or not numbers[value] then
-                raise("invalid_argument", op, "%s: %s, expected %s", name, check.describe(value), options.choice(numbers))
+                raise("invalid_argument", op, "%s: %s, expected %s", name, check.describe(value),
+                    options.choice(numbers))
             end
             return value
         end,

@@ -201,6 +201,54 @@ describe("what is noted on a layer", function()
     end)
 end)
 
+describe("what is noted of a prompt, by a plan without a model,", function()
+    local n = 16
+    local g, v = T.randn({ n }, { seed = 1, device = "cpu" }), T.randn({ n }, { seed = 2, device = "cpu" })
+    local spec = steer.spec {
+        [1] = { steer.note("flag", { of = "prompt", when = { vector = g, above = 0 } }) },
+        [3] = {
+            steer.add(v, 1, { when = { noted = "flag" } }),
+            steer.add(v, 4, { when = { none = { { noted = "flag" } } } }),
+        },
+    }
+    -- Rows whose h.g is as it is asked for, by its sign.
+    local function rows_of(signs)
+        local h = T.zeros({ #signs, n }, { device = B.device })
+        for i, sign in ipairs(signs) do h:select(1, i):copy_(g * sign) end
+        return h
+    end
+
+    it("is known where the prompt ends in its batch", function()
+        local engine = steer.engine { hidden = n, device = B.device }
+        for _, path in ipairs { "auto", "mixed", "loop" } do
+            local plan = engine:plan({
+                { spec = spec, tokens = 3, prompt_tokens = 3 }, { spec = spec, tokens = 2, prompt_tokens = 9 },
+                { spec = spec, tokens = 2, position = 4, prompt_tokens = 6 }, { tokens = 1 },
+            }, { path = path })
+            local signs = { 1, 1, -1, 1, -1, -1, 1, 1 }
+            local h = rows_of(signs)
+            plan:apply(1, h)
+            local after = T.zeros({ #signs, n }, { device = B.device })
+            plan:apply(3, after)
+            after = after:to "cpu"
+            for i, factor in ipairs { 0, 0, 4, 0, 0, 0, 1, 0 } do
+                assert.is_true((after:select(1, i) - v * factor):norm() < 1e-5, path .. ", row " .. i)
+            end
+        end
+    end)
+
+    it("is refused where it cannot be known", function()
+        local engine = steer.engine { hidden = n, device = B.device }
+        local function plan(request)
+            request.spec, request.tokens = spec, 2
+            return engine:plan { request }
+        end
+        H.fails("unsupported", "verdict of the whole prompt", plan,
+            { phase = "generation", position = 7, prompt_tokens = 4 })
+        H.fails("invalid_argument", "prompt_tokens: missing", plan, {})
+    end)
+end)
+
 describe("the bits of a row", function()
     local function spec_of(n, i)
         return B.spec(i % 4 == 0 and B.random_ops(n, 2) or B.random_all(n, 1 + i % 3, { gates = 0.3 }))
