@@ -339,8 +339,8 @@ local Result = {}
 
 local function section_text(name, s)
     if not s then return "" end
-    return ("%s %.4g us (%.4g to %.4g, n=%d, noise %.2g %%)"):format(name, s.median * 1e6, s.q1 * 1e6, s.q3 * 1e6, s.n,
-        s.noise)
+    return ("%s %.4g us (%.4g to %.4g, n=%d, noise %s %%)"):format(name, s.median * 1e6, s.q1 * 1e6, s.q3 * 1e6, s.n,
+        (s.noise < 10 and "%.2g" or "%.0f"):format(s.noise))
 end
 
 function Result:__tostring()

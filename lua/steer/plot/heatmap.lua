@@ -57,7 +57,7 @@ local function cell_text(chart, value, digits)
     if chart.format or chart.logz then return scale.text(value, chart.format, digits) end
     local largest = math.max(math.abs(chart.low), math.abs(chart.high))
     local shown = largest > 0 and rounded(value, largest, digits) or value
-    if shown == 0 and chart.low > 0 then shown = value end -- where nothing is 0
+    if shown == 0 and chart.low > 0 then return scale.text(value, nil, 1) end -- where nothing is 0
     local text = scale.text(shown, nil, digits)
     return text == "-0" and "0" or text
 end
@@ -105,7 +105,7 @@ function M.settings(chart)
     local lines = { "unset key", "set tics scale 0",
         "set object 1 rectangle from graph 0,0 to graph 1,1 behind fc rgb '#d9d9d9' fs solid noborder", -- no number
         "set palette defined (" .. table.concat(stops, ", ") .. ")",
-        "set cblabel " .. script.quote(chart.zlabel) }
+        "set cblabel " .. script.quote(chart.zlabel) .. " offset 1,0" }
     script.set_range(lines, "x", 0.5, #chart.xs + 0.5)
     script.set_range(lines, "y", #chart.ys + 0.5, 0.5) -- the first row on top, as tensors and tables print
     script.set_range(lines, "cb", low, high)

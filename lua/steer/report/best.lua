@@ -178,8 +178,8 @@ function M.add(page, op, found, metrics, axes, better, effect, cost)
     if cost then
         add_front(page, op, found, axes, effect, cost, better)
     elseif #metrics > 1 then
-        page:add("<p>There is no Pareto front; two metrics with their better directions make one, such as "
-            .. "<code>--better %s=higher,%s=lower</code>.</p>", escape(metrics[1]), escape(metrics[2]))
+        table.insert(page.notes, "no Pareto front: it is of a metric that is better higher and one that is better "
+            .. "lower, or of two that better names, such as " .. metrics[1] .. "=higher," .. metrics[2] .. "=higher")
     end
 end
 
