@@ -32,7 +32,7 @@ end
 -- @tparam table class its methods; gets __index, and __methods for completion
 -- @tparam string what, @tparam table absent as lookup has them
 function M.strict(class, what, absent)
-    class.__methods = class
+    class.__methods, class.__name = class, class.__name or what
     function class.__index(_, key) return M.lookup(class, what, key, absent) end
 end
 

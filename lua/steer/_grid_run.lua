@@ -2,6 +2,7 @@
 --
 -- A way of measuring has `sequences` (how many of them a case needs) and `run(grid, cases, how)`, which gives for each
 -- case its metrics: name -> list of a number for each prompt.
+local check = require "steer._check"
 local jobs = require "steer._jobs"
 local kept = require "steer._kept"
 local raise = require("steer._error").raise
@@ -153,7 +154,7 @@ local function check_values(grid, metrics)
             local value = list[i]
             if type(value) ~= "number" or value ~= value or math.abs(value) == math.huge then
                 raise("invalid_argument", OP, "prompts[%d]: %s is %s, expected a finite number", i, name,
-                    tostring(value))
+                    type(value) == "number" and tostring(value) or check.describe(value))
             end
         end
     end

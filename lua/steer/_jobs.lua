@@ -135,7 +135,7 @@ end
 
 --- Checks a list of requests: a table of at least one entry.
 function M.check_list(op, name, list)
-    check.type(op, name, list, "table", "a list of requests")
+    check.type(op, name, list, "table", "a list of " .. (name == "requests" and name or "texts or tables"))
     local key = #list == 0 and walk.first(list)
     if type(key) == "string" then
         raise("invalid_argument", op, "%s: expected a list, found %s: write { {%s = ...} }", name,

@@ -1,5 +1,6 @@
 --- Results of a sweep as compare, plot and report see them: cases, axes, metrics and what the samples say.
 local bench = require "steer.bench"
+local check = require "steer._check"
 local options = require "steer._options"
 local record = require "steer.record"
 local statistics = require "steer._statistics"
@@ -186,6 +187,24 @@ function M.read(op, path)
     end
     return M.derive({ path = path, name = file.header.name, header = file.header, repeated = file.repeated },
         file.cases, file.header.order)
+end
+
+--- Tells whether a value names results, as M.of takes them.
+function M.is(source)
+    if type(source) ~= "table" then return type(source) == "string" end
+    local found = rawget(source, "results") or source
+    return type(found) == "table" and rawget(found, "cases") ~= nil and rawget(found, "metrics") ~= nil
+end
+
+--- Gives the results that an argument names: the path of a file, what lm:grid gives, or results themselves.
+-- @tparam string op operation for messages
+-- @tparam string name of the argument
+-- @param source
+function M.of(op, name, source)
+    if type(source) == "string" then return M.read(op, source) end
+    if M.is(source) then return rawget(source, "results") or source end
+    return raise("invalid_argument", op, "%s: expected the path of a results file, or what lm:grid gives, got %s", name,
+        check.describe(source))
 end
 
 -- ---- Choosing ------------------------------------------------------------------------------------------------------

@@ -33,7 +33,23 @@ local function metrics_of(old, new)
     return results.sort(all), results.sort(times)
 end
 
--- The metrics to compare: those asked for, else every time of either side, else every metric; and those left out.
+-- Of all metrics those that both sides have, and those left out; all where a side has none.
+local function common_metrics(op, old, new, all)
+    if #old.metrics == 0 or #new.metrics == 0 then return all, {} end
+    local both, left_out, sides = {}, {}, { {}, {} }
+    for i, side in ipairs { old, new } do
+        for _, name in ipairs(side.metrics) do sides[i][name] = true end
+    end
+    for _, name in ipairs(all) do table.insert(sides[1][name] and sides[2][name] and both or left_out, name) end
+    if #both == 0 then
+        raise("invalid_argument", op, "new: %s has the metrics %s; %s has none of them but %s", new.path,
+            table.concat(new.metrics, ", "), old.path, table.concat(old.metrics, ", "))
+    end
+    return both, left_out
+end
+
+-- The metrics to compare: those asked for, else every time of either side, else every metric that both have; and those
+-- left out.
 local function choose_metrics(op, old, new, wanted)
     local all, times = metrics_of(old, new)
     if #all == 0 then return { "" }, {} end -- of each case, why it was not measured
@@ -50,7 +66,7 @@ local function choose_metrics(op, old, new, wanted)
         end
         return wanted, {}
     end
-    if #times == 0 then return all, {} end
+    if #times == 0 then return common_metrics(op, old, new, all) end
     local left_out = {}
     for _, name in ipairs(all) do
         if not results.is_time(name) then left_out[#left_out + 1] = name end
@@ -178,12 +194,11 @@ local function compare_case(out, old, new, metric)
 end
 
 -- Reads a side, with its repeats joined.
-local function read_side(op, path, filter)
-    local found = results.read(op, path)
+local function read_side(op, name, source, filter)
+    local found = results.of(op, name, source)
     if filter then found = found:filter(op, filter) end
     local joined, lost = repeats.join(found)
-    joined.lost, joined.whole = lost, found
-    return joined
+    return setmetatable({ lost = lost, whole = found }, { __index = joined })
 end
 
 -- Compares the cases of both files, one metric after another; gives how many cases both have.
@@ -210,13 +225,13 @@ end
 
 --- Compares two results files of the same sweep; cases are matched by what is in them, not by where they stand, and
 -- repeats of a case are joined.
--- @tparam string old path of the earlier results
--- @tparam string new path of the later results
--- @tparam[opt] table opts metric (a name or a list, or "all"; default every time, or every metric where there is no
--- time); better ("higher", "lower", text such as "kl=lower,accuracy=higher" or a map from metric to direction; default
--- what the names tell); gap (percent, 0.5: intervals of times closer than this are not FASTER or SLOWER); same
--- (percent, 1 for times and 0.001 for other metrics: what is further apart is not SAME); paired (false: samples at the
--- same place do not belong together); filter (map from axis to a value or a list of values)
+-- @param old path of the earlier results, or what lm:grid gives
+-- @param new of the later ones
+-- @tparam[opt] table opts metric (a name or a list, or "all"; default every time, or where there is none every metric
+-- that both have); better ("higher", "lower", text such as "kl=lower,accuracy=higher" or a map from metric to
+-- direction; default what the names tell); gap (percent, 0.5: intervals of times closer than this are not FASTER or
+-- SLOWER); same (percent, 1 for times and 0.001 for other metrics: what is further apart is not SAME); paired (false:
+-- samples at the same place do not belong together); filter (map from axis to a value or a list of values)
 -- @tparam[opt] boolean command advice names the flags of `steer compare`
 -- @treturn table rows ({case, metric, old, new, difference, change, low, high, sign, verdict, reason, better}), counts
 -- (per verdict), compared, not_compared, only_old and only_new (lists of cases), notes; tostring gives the text that
@@ -224,13 +239,11 @@ end
 -- @raise invalid_argument where the files are of different sweeps or share no case, format or io where one is none
 function M.compare(old, new, opts, command)
     local op = "compare"
-    check.type(op, "old", old, "string", "the path of a results file")
-    check.type(op, "new", new, "string", "the path of a results file")
     opts = options.check(op, opts, KNOWN)
-    local a, b = read_side(op, old, opts.filter), read_side(op, new, opts.filter)
+    local a, b = read_side(op, "old", old, opts.filter), read_side(op, "new", new, opts.filter)
     if a.name ~= b.name then
-        raise("invalid_argument", op, 'new: %s holds the sweep "%s", but %s holds "%s"', new, tostring(b.name), old,
-            tostring(a.name))
+        raise("invalid_argument", op, 'new: %s holds the sweep "%s", but %s holds "%s"', b.path, tostring(b.name),
+            a.path, tostring(a.name))
     end
     local metrics, left_out = choose_metrics(op, a, b, opts.metric)
     local out = setmetatable({ old = a, new = b, rows = {}, compared = 0, not_compared = 0, only_old = {},
@@ -239,7 +252,7 @@ function M.compare(old, new, opts, command)
     for _, word in ipairs(verdict.WORDS) do out.counts[word] = 0 end
     read_rules(op, out, opts)
     if compare_cases(out, a, b) == 0 then
-        raise("invalid_argument", op, "new: %s has no case in common with %s", new, old)
+        raise("invalid_argument", op, "new: %s has no case in common with %s", b.path, a.path)
     end
     interval_notes(out)
     return out

@@ -47,6 +47,14 @@ local function read_layers(lm, opts)
     return layers
 end
 
+local function read_scales(given)
+    local scales = read_axis("scales", given)
+    for i, scale in ipairs(scales) do
+        check.type(OP, ("scales[%d]"):format(i), scale, "number", 'a number; a range is written "[-4:4:0.5]"')
+    end
+    return scales
+end
+
 -- The vector of each layer.
 local function read_vectors(opts, layers)
     if (opts.vector == nil) == (opts.directions == nil) then
@@ -173,11 +181,12 @@ local function read(lm, opts)
     local twin = opts.twin
     if twin == nil then twin = opts.generate ~= nil and opts.metric == nil end
     local grid = {
-        lm = lm, way = way, layers = layers, scales = read_axis("scales", opts.scales), steering = {}, twin = twin,
+        lm = lm, way = way, layers = layers, scales = read_scales(opts.scales), steering = {}, twin = twin,
         vectors = read_vectors(opts, layers), directions = opts.directions or { opts.vector },
         prompts = {}, metric = opts.metric, op = opts.op or require("steer.spec").add,
         generate = options.check(OP, opts.generate, GENERATE, "generate"), known = {},
-        value = opts.value or opts.metric and "metric" or way.metric, budget = opts.budget, repeats = opts.repeats,
+        value = opts.value, about = opts.metric and "metric" or way.metric, budget = opts.budget,
+        repeats = opts.repeats,
     }
     check_repeats(opts)
     for _, key in ipairs(STEERING) do grid.steering[key] = opts[key] end
@@ -301,10 +310,22 @@ function Grid:__tostring()
     return table.concat(lines, "\n")
 end
 
+local OWN = { kl = true, perplexity = true, tokens = true } -- metrics that are measured beside the caller's
+
+-- What the grid is about: the metric of its way, or where the caller's function names its own, the first of these.
+local function value_of(metrics, about)
+    local own
+    for _, name in ipairs(metrics) do
+        if name == about then return about end
+        own = own or not OWN[name] and name or nil
+    end
+    return own or about
+end
+
 local function result_of(grid, path, output, counts)
     local self = setmetatable({
         results = results.read(OP, path), path = output, counts = counts, layers = grid.layers, scales = grid.scales,
-        prompts = grid.prompts, repeats = grid.repeats, value = grid.value, failures = {},
+        prompts = grid.prompts, repeats = grid.repeats, failures = {},
     }, Grid)
     for _, entry in ipairs(self.results.cases) do
         if entry.status == "failed" then
@@ -317,7 +338,9 @@ local function result_of(grid, path, output, counts)
         raise("invalid_argument", OP, "no case was measured, all %d failed; layer %d, scale %g: %s", #self.failures,
             first.layer, first.scale, first.reason)
     end
-    self.results:check_metric(OP, "value", grid.value)
+    self.results.path = output or "a grid without a file"
+    self.value = grid.value or value_of(self.results.metrics, grid.about)
+    self.results:check_metric(OP, "value", self.value)
     return self
 end
 
@@ -344,7 +367,8 @@ end
 --       text under the unsteered model, and what metric = function(result, number of the prompt, case) gives: a number,
 --       or name -> number; with a metric there is no twin unless twin = true;
 --     metric = function(spec, case): a number, a list of a number for each prompt, or name -> such;
---   twin: also run each case unsteered; value: the metric that is returned (default the first named above);
+--   twin: also run each case unsteered; value: the metric that is returned (default the first named above, or the
+--     first that metric names);
 --   repeats: measure each case so often: generate with its seed, the next one, ..., metric(spec, case) with
 --     case.repeats from 1; print has the means, and plot, compare and report intervals with them;
 --   output: the results file (default none is kept), resume, retry_failed, code_changed, seed: as sweep:start takes

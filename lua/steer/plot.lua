@@ -30,17 +30,8 @@ end
 local BUILD = { lines = build.lines, scatter = build.lines, bars = build.lines, histogram = build.histogram,
     heatmap = build.heatmap }
 
--- What lm:grid gives holds results, or is some itself.
-local function results_in(source)
-    if type(source) ~= "table" then return nil end
-    local found = rawget(source, "results") or source
-    return type(found) == "table" and rawget(found, "cases") and rawget(found, "metrics") and found or nil
-end
-
 local function chart_of(op, source, opts)
-    if type(source) == "string" then return M.chart(op, results.read(op, source), opts) end
-    local found = results_in(source)
-    if found then return M.chart(op, found, opts) end
+    if results.is(source) then return M.chart(op, results.of(op, "source", source), opts) end
     if records.is(source, opts) then
         local kind = opts.kind or opts.z and "heatmap" or "lines"
         local chart = result_charts.chart(op, records.read(op, source, opts, kind), opts, kind)

@@ -199,7 +199,7 @@ end
 --- Writes the results of a sweep as one HTML page: the best cases and a Pareto front, plots (drawn with gnuplot),
 -- tables of the cases, the skipped and failed ones with their reasons, and the environment. Repeats of a case are
 -- joined. The page holds no script and loads nothing; it may be printed.
--- @tparam string path of the results file
+-- @param path of the results file, or what lm:grid gives
 -- @tparam[opt] table opts out (path of the page, default the results' with .html), metric (a name or a list, default
 -- all but the quartiles and minima of others), better ("higher", "lower", text such as "kl=lower,accuracy=higher" or a
 -- map from metric to direction: the first two are those of the Pareto front; default what the names tell), filter (map
@@ -209,10 +209,11 @@ end
 -- @raise invalid_argument, io, and format for a file that holds no results
 function M.report(path, opts)
     local op = "report"
-    check.type(op, "path", path, "string", "the path of a results file")
     opts = options.check(op, opts, KNOWN)
-    local found = results.read(op, path)
+    local found = results.of(op, "path", path)
+    path = type(path) == "string" and path or rawget(path, "path")
     if opts.filter then found = found:filter(op, opts.filter) end
+    if not (opts.out or path) then raise("invalid_argument", op, "out: expected a path, the grid has no file") end
     local out = opts.out or path:gsub("%.jsonl?$", "") .. ".html"
     if out == path then raise("invalid_argument", op, "out: %s is the results file", out) end
     local text, notes = build(op, found, opts)

@@ -341,6 +341,16 @@ describe("steer.compare of metrics that are no times", function()
                 .. "0%.038574218750*%d*,HIGHER,,\n")
     end)
 
+    it("compares the metrics that both have, and says which are left out", function()
+        local old = sweeps.write("old.jsonl", { "n" }, { ok({ n = 1 }, { x = 1, y = 1 }) })
+        local new = sweeps.write("new.jsonl", { "n" }, { ok({ n = 1 }, { x = 1, z = 1 }) })
+        local text = tostring(steer.compare(old, new))
+        assert_found(text, "1 SAME, 0 AMBIGUOUS\nnote: not compared: y, z; ")
+        assert_found(tostring(steer.compare(old, new, { metric = "all" })), "2 not compared")
+        local other = sweeps.write("other.jsonl", { "n" }, { ok({ n = 1 }, { z = 1 }) })
+        files.fails("invalid_argument", "other.jsonl has the metrics z; ", steer.compare, old, other)
+    end)
+
     it("says that samples are paired by their place where the files may have other prompts", function()
         local record = require "steer.record"
         local function grid(name, list, content)

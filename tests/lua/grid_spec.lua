@@ -238,6 +238,9 @@ describe("a grid with repeats", function()
     end)
 
     it("keeps those that others beside them fail", function()
+        local named = lm:grid { vector = vector(3), layers = { 1 }, scales = { 1 },
+            metric = function() return { mood = { 1, 2 }, tokens = { 3, 4 }, words = { 5, 6 } } end }
+        assert.equals("mood", named.value)
         local g, tensor = lm:grid { vector = vector(3), layers = { 1, 2 }, scales = { 1 }, repeats = 2,
             metric = function(_, case) return (case.layer == 2 or case.repeats == 1) and 0 / 0 or { 5, 6 } end }
         assert.same({ 5, 6 }, tensor[1][1]:totable())
@@ -317,7 +320,7 @@ describe("a results file of a grid", function()
         local function grid(change)
             local opts = { directions = directions, layers = { 1, 2 }, scales = { 1, 2 }, prompts = prompts,
                 score = options, output = path, resume = true }
-            for key, value in pairs(change or {}) do opts[key] = value end
+            for key, value in pairs(change or {}) do opts[key] = value or nil end
             return lm:grid(opts)
         end
         grid()
@@ -338,6 +341,11 @@ describe("a results file of a grid", function()
         local second = new_path "second.jsonl"
         grid { output = second, directions = others, scales = { 1, 2, 3 } }
         assert.truthy(tostring(steer.compare(path, second, { metric = "probability" })))
+        assert.equals(tostring(steer.compare(path, path)), tostring(steer.compare(longer, longer)))
+        local bare = grid { output = false, resume = false }
+        assert.truthy(tostring(steer.compare(longer, bare)):find("NEW a grid without a file", 1, true))
+        fails("invalid_argument", "out: expected a path, the grid has no file", steer.report, bare)
+        assert.equals(files.path "bare.html", (steer.report(bare, { out = files.path "bare.html" })))
         assert.equals(6, #steer.record.read(path).cases)
         if require("steer._gnuplot").exists() then
             local plot, drawn = require "steer.plot", nil
@@ -404,6 +412,12 @@ describe("lm:grid refuses", function()
         refuses("invalid_argument", "repeats: scores are the same each time; expected generate", { repeats = 2 })
         refuses("invalid_argument", "repeats: without a temperature the text is the same each time",
             { repeats = 2, generate = { max_tokens = 2 }, without = { "score" } })
+        refuses("invalid_argument", 'scales[1]: expected a number; a range is written "[-4:4:0.5]", got "-1..1"',
+            { scales = "-1..1" })
+        refuses("invalid_argument", 'prompts[1]: metric is "x", expected a finite number',
+            { metric = function() return { "x", 1, 2 } end, without = { "score" } })
+        refuses("invalid_argument", "prompts: expected a list of texts or tables, got nothing",
+            { without = { "prompts" } })
         refuses("invalid_argument", "repeats: 0 is out of range", { repeats = 0 })
         refuses("invalid_argument", "generate.max_tokens: 0 is out of range, expected at least 1",
             { generate = { max_tokens = 0 }, without = { "score" } })

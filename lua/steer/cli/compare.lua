@@ -19,7 +19,7 @@ Both:
   AMBIGUOUS        anything else, with the reason: measure again, with more samples
 Cases that are skipped, failed or in one file only are listed too.
 
-  --metric NAME,...   metrics to compare, or all (default: every time; every metric where there is no time)
+  --metric NAME,...   metrics to compare, or all (default: every time; without any, every metric of both)
   --better WHICH      higher or lower for all metrics, or NAME=higher,NAME=lower (default: what the names tell)
   --filter AXIS=V     only these cases; V may be a list a,b; may be given again
   --gap PERCENT       intervals of times closer than this are not FASTER or SLOWER (default 0.5)

@@ -325,7 +325,7 @@ sync         boolean  false leaves the wait out of the time
     filter = "filter  table  axis -> a value or a list of values: only these cases\n",
     compare = [[
 + filter
-metric  text     a name, a list of names, or "all"; default every time, else every metric
+metric  text     a name, a list of names, or "all"; default every time, else every metric that both have
 better  "higher" "lower"  which is better; also text such as "kl=lower,accuracy=higher", or a map
 gap     number   percent: intervals of times closer than this are not FASTER or SLOWER (default 0.5)
 same    number   percent: what is further apart is not SAME
