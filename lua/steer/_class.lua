@@ -36,4 +36,15 @@ function M.strict(class, what, absent)
     function class.__index(_, key) return M.lookup(class, what, key, absent) end
 end
 
+--- Makes a module of the package strict; gives it.
+-- @tparam table module
+-- @tparam string name such as "bench", of steer.bench
+function M.module(module, name)
+    return setmetatable(module, { __index = function(_, key)
+        if type(key) ~= "string" or key:find "^_" then return nil end
+        return raise("invalid_argument", name, "there is no steer.%s.%s%s", name, key,
+            options.suggest(key, module, ("steer.%s."):format(name), ""))
+    end })
+end
+
 return M

@@ -6,18 +6,20 @@ local walk = require "steer._walk"
 local M = {}
 local none = {}
 
--- Levenshtein distance: the fewest single-letter edits that turn a into b.
+-- The fewest edits that turn a into b: a letter more, less or other, or two neighbours in the other order (Levenshtein,
+-- Damerau).
 local function distance(a, b)
+    local before, last
     local row = {}
     for j = 0, #b do row[j] = j end
     for i = 1, #a do
-        local diagonal = row[0]
-        row[0] = i
+        before, last, row = last, row, { [0] = i }
         for j = 1, #b do
-            local above = row[j]
-            local change = a:byte(i) == b:byte(j) and 0 or 1
-            row[j] = math.min(above + 1, row[j - 1] + 1, diagonal + change)
-            diagonal = above
+            local x, y = a:byte(i), b:byte(j)
+            row[j] = math.min(last[j] + 1, row[j - 1] + 1, last[j - 1] + (x == y and 0 or 1))
+            if before and j > 1 and x == b:byte(j - 1) and y == a:byte(i - 1) then
+                row[j] = math.min(row[j], before[j - 2] + 1)
+            end
         end
     end
     return row[#b]

@@ -449,4 +449,6 @@ function M.references(shape, opts)
     return setmetatable(out, References)
 end
 
+require("steer._class").module(M, "bench")
+
 return M

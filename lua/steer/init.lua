@@ -49,8 +49,11 @@ return setmetatable(steer, {
         local row = rows[name]
         if not row then
             if type(name) ~= "string" then return nil end
+            local suggest, methods = require("steer._options").suggest, require("steer.model").Model
+            local near = rawget(methods, name) and (": it is a method of a model, lm:%s(...)"):format(name)
+                or suggest(name, rows, "steer.", "")
             require("steer._error").raise("invalid_argument", "steer", "there is no steer.%s%s", name,
-                require("steer._options").suggest(name, rows, "steer.", ""))
+                near ~= "" and near or suggest(name, methods, "lm:", ""))
         end
         local value = require(row[1])
         if row[2] then value = value[row[2]] end

@@ -327,4 +327,6 @@ function Writer:close()
     self.file = nil
 end
 
+require("steer._class").module(M, "record")
+
 return M

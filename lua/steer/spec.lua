@@ -17,6 +17,7 @@
 local ffi = require "ffi"
 local c = require "steer._c"
 local check = require "steer._check"
+local class = require "steer._class"
 local conditions = require "steer._when"
 local error_object = require "steer._error"
 local notes = require "steer._notes"
@@ -37,10 +38,16 @@ local M = {}
 local Op, op_metatable = {}, {} -- methods; what finds them and the fields
 local fields_of = setmetatable({}, { __mode = "k" }) -- operation -> its fields, which can be read and not set
 
+-- What an operation may lack.
+local ABSENT = { vector = true, where = true, exclude = true, when = true, at = true, normalize = true, handle = true }
+for _, row in pairs(KINDS) do
+    for _, field in ipairs(row.fields) do ABSENT[field[1]] = true end
+end
+
 function op_metatable:__index(key)
-    local method = Op[key]
-    if method ~= nil then return method end
-    return fields_of[self][key]
+    local value = fields_of[self][key]
+    if value ~= nil then return value end
+    return class.lookup(Op, "an operation", key, ABSENT)
 end
 op_metatable.__methods = Op -- for completion
 op_metatable.__name = "an operation"
@@ -393,7 +400,7 @@ end
 
 local Spec = {}
 Spec.__topic, Spec.__name = "spec", "a spec"
-require("steer._class").strict(Spec, "a spec",
+class.strict(Spec, "a spec",
     { handle = true, attention = true, embed = true, by_layer = true, source = true })
 
 function Spec.__newindex(_, key)
@@ -476,9 +483,9 @@ end
 -- 1 to n, as everywhere in Lua
 -- @return a spec; invalid_argument names layer and operation, shape_mismatch if the vectors differ in length
 function M.spec(layers)
-    local class = getmetatable(layers)
-    if type(layers) ~= "table" or class == op_metatable or class == Spec then
-        local given = class == op_metatable and "an operation" or class == Spec and "a spec" or check.describe(layers)
+    local meta = getmetatable(layers)
+    if type(layers) ~= "table" or meta == op_metatable or meta == Spec then
+        local given = meta == op_metatable and "an operation" or meta == Spec and "a spec" or check.describe(layers)
         raise("invalid_argument", "spec", "layers: expected { [layer] = { operation, ... } }, got %s", given)
     end
     local by_layer, sorted, count = {}, {}, 0

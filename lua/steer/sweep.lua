@@ -11,7 +11,7 @@ local walk = require "steer._walk"
 local M = {}
 
 local Sweep = {}
-Sweep.__index = Sweep
+require("steer._class").strict(Sweep, "a sweep", { content = true })
 
 local KNOWN = {
     name = "string", axes = true, skip = "function", run = "function", seed = "number", content = "string",

@@ -107,7 +107,7 @@ describe("lm:calibrate refuses", function()
 
     it("what it cannot work with", function()
         refuses("invalid_argument", "prompts: the list is empty", spec, { prompts = {} })
-        refuses("invalid_argument", "prompts: expected a list of requests, got 3", spec, { prompts = 3 })
+        refuses("invalid_argument", "prompts: expected a list of texts or tables, got 3", spec, { prompts = 3 })
         refuses("invalid_argument", "prompts[2]: its prompt has no tokens", spec,
             { prompts = { prompts[1], { tokens = {} } } })
         refuses("invalid_argument", "prompts[1]: it has none of prompt, messages", spec, { prompts = { {} } })

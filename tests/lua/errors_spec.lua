@@ -57,6 +57,7 @@ describe("option tables", function()
         assert.equal("prompt", options.nearest("promt", known))
         assert.equal("token_ids", options.nearest("tokens", known))
         assert.equal("generation", options.nearest("Generation", known))
+        assert.equal("norm", options.nearest("nrom", { norm = true, ndim = true, nor = true })) -- two letters swapped
         assert.is_nil(options.nearest("x", {}))
         helper.fails("invalid_argument", "there are none here", options.check, "op", { a = 1 }, {})
         assert.same({}, options.check("op", nil, known))

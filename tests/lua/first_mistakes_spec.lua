@@ -71,6 +71,13 @@ describe("a first mistake", function()
             invalid(message, call(object, "xy"))
         end
         invalid('did you mean "tensor"?', call(grid, "tensr"))
+        for name, near in pairs { genrate = "did you mean lm:generate?", spce = "did you mean steer.spec?",
+            generate = "a method of a model, lm:generate(...)" } do
+            invalid(near, function() return steer[name] end)
+        end
+        invalid("there is no steer.bench.tme, did you mean steer.bench.time?", function() return steer.bench.tme end)
+        invalid('an operation has no "clsoe"; did you mean "close"?', call(steer.add(v), "clsoe"))
+        assert.is_nil(steer.add(v).where or steer.add(v).min)
         assert.is_nil(grid.path or grid.repeats or lm.tokenizer.pad)
         for _, absent in ipairs { "template", "_private" } do assert.is_nil(lm[absent]) end
         assert.is_nil(out[2])

@@ -281,7 +281,7 @@ describe("steer.sweep", function()
 
     it("ends when its device is gone, after the case's line", function()
         local device = steer.device(helper.device)
-        local methods = getmetatable(device).__index
+        local methods = getmetatable(device).__methods
         local synchronize = methods.synchronize
         local function gone() require("steer._error").raise("device", "device_synchronize", "the device is gone") end
         local ok, err = pcall(measure, function(case)
