@@ -72,3 +72,15 @@ echo "$kills kills, $stops stops, $runs runs of $cases cases"
 [ "$runs" -le $((cases + kills + 3 * stops + 2)) ] || fail "cases with a line ran again"
 grep -v '"reason":"its process ended' jobs.jsonl >last.jsonl # a case may have had bad luck twice, and was tried again
 [ "$(results last.jsonl)" = "$(results whole.jsonl)" ] || fail "the results differ from those of one process"
+
+# A case that ends its process each time is given up, and it is said how to run it.
+cat >crash.lua <<'LUA'
+local steer = require "steer"
+return steer.sweep { name = "crash", axes = { n = { 1, 2, 3 } }, run = function(case)
+    if case.n == 2 then os.execute "kill -KILL $PPID" end
+    return { x = case.n }
+end }
+LUA
+"$steer" sweep crash.lua --jobs 2 2>errors || true
+grep -q '^  again: steer sweep crash.lua --device cpu --case ' errors || fail "no way to run it again: $(cat errors)"
+grep -q '"command":"steer sweep crash.lua.*"reason":"its process ended 2 times' crash.jsonl || fail "$(cat crash.jsonl)"
