@@ -163,6 +163,17 @@ local function add_front(page, op, found, axes, effect, cost, better)
     if not is_long then page:add("</div>") end
 end
 
+-- What a caller may say is better: a metric of which nobody knows, and one that is better lower where there is one.
+local function example(metrics, better)
+    local up, down
+    for _, metric in ipairs(metrics) do
+        if better(metric) == "lower" then down = down or metric elseif not better(metric) then up = up or metric end
+    end
+    up = up or metrics[1] ~= down and metrics[1] or metrics[2]
+    down = down or metrics[1] ~= up and metrics[1] or metrics[2]
+    return ("%s=%s,%s=%s"):format(up, better(up) or "higher", down, better(down) or "lower")
+end
+
 --- Adds the extreme cases of the metrics and the Pareto front.
 -- @param page of the report
 -- @tparam string op operation for messages
@@ -179,7 +190,7 @@ function M.add(page, op, found, metrics, axes, better, effect, cost)
         add_front(page, op, found, axes, effect, cost, better)
     elseif #metrics > 1 then
         table.insert(page.notes, "no Pareto front: it is of a metric that is better higher and one that is better "
-            .. "lower, or of two that better names, such as " .. metrics[1] .. "=higher," .. metrics[2] .. "=higher")
+            .. "lower, or of two that better names, such as " .. example(metrics, better))
     end
 end
 
