@@ -81,9 +81,10 @@ local function check_scalar(op, name, value, handle)
     return value
 end
 
---- The dtype in which u8, the dtype of masks, is added, subtracted and multiplied by numbers: i64, which has room for
--- counts. The product of two masks is one.
-local function counting(kind, code)
+--- The dtype in which integers are computed: u8, the dtype of masks, is added, subtracted and multiplied by numbers in
+-- i64, which has room for counts (the product of two masks is one); all are divided in f32.
+local function computed(kind, code)
+    if kind == DIV and not floats[names[code]] then return F32 end
     return code == U8 and kind <= MUL and I64 or code
 end
 
@@ -91,8 +92,8 @@ end
 local function binary(op, kind, a, b, alpha)
     local ha = use(a, op, "self")
     if type(b) == "number" then
-        check_scalar(op, "other", b, ha)
-        local code = counting(kind, dtype_of(ha))
+        local code = computed(kind, dtype_of(ha))
+        if kind ~= DIV then check_scalar(op, "other", b, ha) end
         local wide = in_dtype(a, code)
         local dst = create_like(ha, kind >= COMPARISONS and U8 or code)
         c.check(C.steer_tensor_scalar(dst.handle, wide.handle, kind, b * alpha))
@@ -102,7 +103,7 @@ local function binary(op, kind, a, b, alpha)
     local hb = use(b, op, "other")
     check_device(op, ha, hb)
     local code = promoted(dtype_of(ha), dtype_of(hb))
-    if kind ~= MUL then code = counting(kind, code) end
+    if kind ~= MUL then code = computed(kind, code) end
     local dst = create_broadcast(op, kind >= COMPARISONS and U8 or code, ha, hb)
     local x, y = in_dtype(a, code), in_dtype(b, code)
     c.alloc(C.steer_tensor_binary, dst.handle, x.handle, y.handle, kind, alpha)
@@ -158,7 +159,7 @@ function methods:mul(other)
     return binary("tensor_mul", MUL, self, other, 1)
 end
 
---- Gives self / other, element by element; integers truncate.
+--- Gives self / other, element by element; integers give f32.
 function methods:div(other)
     return binary("tensor_div", DIV, self, other, 1)
 end
@@ -180,7 +181,7 @@ function methods:mul_(other)
     return binary_("tensor_mul", MUL, self, other, 1)
 end
 
---- Divides by other in place.
+--- Divides by other in place; integers truncate.
 function methods:div_(other)
     return binary_("tensor_div", DIV, self, other, 1)
 end
@@ -217,14 +218,12 @@ end
 function meta.__div(a, b)
     if type(a) ~= "number" then return binary("tensor_div", DIV, a, b, 1) end
     local handle = use(b, "tensor_div", "other")
-    check_scalar("tensor_div", "self", a, handle)
     local code = dtype_of(handle)
     -- The number must not round to f16 or bf16 before the division.
-    local work = floats[names[code]] and F32 or code
-    local quotient, divisor = create_like(handle, work):fill_(a), b:to(names[work])
+    local quotient, divisor = create_like(handle, F32):fill_(check.number("tensor_div", "self", a)), b:to("f32")
     quotient:div_(divisor)
     divisor:close()
-    if work == code then return quotient end
+    if not floats[names[code]] or code == F32 then return quotient end
     local result = quotient:to(names[code])
     quotient:close()
     return result

@@ -176,6 +176,12 @@ local function counted(fn)
     return function(case, values, dtype) return oracle(case, values, dtype == "u8" and "i64" or dtype) end
 end
 
+-- Integers are divided in f32.
+local function divided(fn)
+    local oracle = elementwise(fn)
+    return function(case, values, dtype) return oracle(case, values, helper.is_float[dtype] and dtype or "f32") end
+end
+
 local rows = {
     { op = "a + b", dtypes = ALL, cases = PAIRS, run = function(a, b) return a + b end,
         oracle = counted(function(x, y) return terms(x + y, x, y) end) },
@@ -184,9 +190,9 @@ local rows = {
     { op = "a * b", dtypes = ALL, cases = PAIRS, run = function(a, b) return a * b end,
         oracle = elementwise(function(x, y) return x * y end) },
     { op = "a / b", dtypes = ALL, cases = PAIRS, nonzero = true, run = function(a, b) return a / b end,
-        oracle = elementwise(function(x, y, dtype)
-            return helper.is_float[dtype] and x / y or truncate(x / y)
-        end) },
+        oracle = divided(function(x, y) return x / y end) },
+    { op = "div_ of integers", dtypes = helper.integers, cases = SAME, in_place = true, nonzero = true,
+        run = function(a, b) return a:div_(b) end, oracle = elementwise(function(x, y) return truncate(x / y) end) },
     { op = "add with alpha", dtypes = FLOATS, cases = PAIRS, run = function(a, b) return a:add(b, -1.75) end,
         oracle = elementwise(function(x, y) return terms(x - 1.75 * y, x, 1.75 * y) end) },
     { op = "add_", dtypes = ALL, cases = SAME, in_place = true, run = function(a, b) return a:add_(b, 3) end,
@@ -210,11 +216,9 @@ local rows = {
     { op = "number * a", dtypes = ALL, cases = ONES, run = function(a) return 3 * a end,
         oracle = counted(function(x) return 3 * x end) },
     { op = "number / a", dtypes = ALL, cases = ONES, nonzero = true, run = function(a) return 100 / a end,
-        oracle = elementwise(function(x, _, dtype)
-            return helper.is_float[dtype] and 100 / x or truncate(100 / x)
-        end) },
+        oracle = divided(function(x) return 100 / x end) },
     { op = "a / number", dtypes = ALL, cases = ONES, run = function(a) return a / 7 end,
-        oracle = elementwise(function(x, _, dtype) return helper.is_float[dtype] and x / 7 or truncate(x / 7) end) },
+        oracle = divided(function(x) return x / 7 end) },
     { op = "-a", dtypes = ALL, cases = ONES, run = function(a) return -a end,
         oracle = counted(function(x) return -x end) },
     { op = "matmul", dtypes = FLOATS, cases = MATRICES, run = function(a, b) return a:matmul(b) end, oracle = product },
@@ -597,9 +601,10 @@ describe("integers", function()
         assert.same({ 2 ^ 53 - 2, 0 }, (t - 1):totable())
     end)
 
-    it("refuse to divide by zero on the CPU", function()
+    it("refuse to be divided by zero in place on the CPU", function()
         if helper.device ~= "cpu" then return end
         local t = T.from({ 1, 2 }, helper.on("i32"))
-        helper.fails("invalid_argument", "", function() return t / 0 end)
+        helper.fails("invalid_argument", "", t.div_, t, 0)
+        assert.same({ 1 / 0, 1 / 0 }, (t / 0):totable())
     end)
 end)
