@@ -289,19 +289,30 @@ local function cell(entry, name)
     return ("%11s"):format(type(value) == "number" and ("%.4g"):format(value) or value)
 end
 
+local MOST_COLUMNS = 9 -- of the table side by side
+
+-- Lines of the table for scales first to last.
+local function add_block(lines, self, at, first, last)
+    local head = "layer \\ scale"
+    for s = first, last do head = head .. ("%11s"):format(results.text(self.scales[s])) end
+    lines[#lines + 1] = head
+    for _, layer in ipairs(self.layers) do
+        local line = ("%13d"):format(layer)
+        for s = first, last do
+            line = line .. cell(at[record.key { layer = layer, scale = self.scales[s] }], self.value)
+        end
+        lines[#lines + 1] = line
+    end
+end
+
 function Grid:__tostring()
     local at = {}
     for _, entry in ipairs(repeats.join(self.results).cases) do at[entry.key] = entry end
     local lines = { ("%s, mean over %s%s"):format(self.value,
         #self.prompts == 1 and "the prompt" or ("%d prompts"):format(math.max(1, #self.prompts)),
-        self.repeats and (" and %d repeats"):format(self.repeats) or ""), "layer \\ scale" }
-    for _, scale in ipairs(self.scales) do lines[2] = lines[2] .. ("%11s"):format(results.text(scale)) end
-    for _, layer in ipairs(self.layers) do
-        local line = ("%13d"):format(layer)
-        for _, scale in ipairs(self.scales) do
-            line = line .. cell(at[record.key { layer = layer, scale = scale }], self.value)
-        end
-        lines[#lines + 1] = line
+        self.repeats and (" and %d repeats"):format(self.repeats) or "") }
+    for first = 1, #self.scales, MOST_COLUMNS do
+        add_block(lines, self, at, first, math.min(first + MOST_COLUMNS - 1, #self.scales))
     end
     for _, failure in ipairs(self.failures) do
         lines[#lines + 1] = ("failed: layer %d, scale %s%s: %s"):format(failure.layer, results.text(failure.scale),

@@ -241,6 +241,9 @@ describe("a grid with repeats", function()
         local named = lm:grid { vector = vector(3), layers = { 1 }, scales = { 1 },
             metric = function() return { mood = { 1, 2 }, tokens = { 3, 4 }, words = { 5, 6 } } end }
         assert.equals("mood", named.value)
+        local wide = tostring(lm:grid { vector = vector(3), layers = { 1, 2 }, scales = "[1:12]",
+            metric = function(_, case) return case.scale end })
+        assert.truthy(wide:find("\n +1 +1 +2 +3 +4 +5 +6 +7 +8 +9\n.*\n +2 +10 +11 +12$"), wide)
         local g, tensor = lm:grid { vector = vector(3), layers = { 1, 2 }, scales = { 1 }, repeats = 2,
             metric = function(_, case) return (case.layer == 2 or case.repeats == 1) and 0 / 0 or { 5, 6 } end }
         assert.same({ 5, 6 }, tensor[1][1]:totable())
