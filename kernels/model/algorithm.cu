@@ -145,8 +145,8 @@ struct bench {
 };
 
 /* The time of one run in milliseconds; infinite if the library refuses. */
-float time_of(steer_cuda_device *device, steer_cuda_linears *linears, const steer_linear &a,
-              steer_product &p, const bench &at, void *workspace, const cublasLtMatmulAlgo_t *algorithm) {
+float time_of(steer_cuda_device *device, steer_cuda_linears *linears, const steer_linear &a, steer_product &p,
+              const bench &at, void *workspace, const cublasLtMatmulAlgo_t *algorithm) {
     const float one = 1.0f, add = steer_cuda_puts_bias(a) ? 1.0f : 0.0f;
     const cudaStream_t stream = steer_cuda_stream(device);
     float took;

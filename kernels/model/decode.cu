@@ -13,6 +13,7 @@
 namespace {
 
 enum { WARPS = 4, THREADS = WARPS * 32, HEADS = 8, BLOCK = STEER_KV_BLOCK };
+enum { LOW_HALVES = 0x5410, HIGH_HALVES = 0x7632 }; /* of two words, as __byte_perm names bytes */
 
 /* Blocks that a multiprocessor has room for, by chunks of 32 dimensions: while one waits for memory others work. */
 template <int C> struct resident_for { static constexpr int value = C > 4 ? 1 : C > 2 ? 4 : 5; };
@@ -55,34 +56,57 @@ template <typename T, int C> struct block_packs {
     }
 };
 
+/* One block of v, transposed by the way it is read: lane l has positions l % 4 * 2 and the next, and 8 after these, of dimensions
+ * l / 4 * 8 .. + 8 of each 64. */
+template <typename T, int C> struct value_packs {
+    uint32_t word[C / 2][4][4];
+    __device__ __forceinline__ void read(const T *cache, const steer_attention &a, int64_t block, int kv,
+                                         int first, int last) {
+        const T *rows = cache + (block * a.kv_heads + kv) * BLOCK * a.head_dim;
+        const int lane = threadIdx.x % 32;
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const int at = lane % 4 * 2 + i % 2 + i / 2 * 8;
+            const bool there = block >= 0 && at >= first && at <= last;
+#pragma unroll
+            for (int c = 0; c < C / 2; c++) {
+                const int dim = c * 64 + lane / 4 * 8;
+                uint4 pack = make_uint4(0, 0, 0, 0);
+                if (there && dim < a.head_dim)
+                    pack = *reinterpret_cast<const uint4 *>(rows + at * a.head_dim + dim);
+                word[c][i][0] = pack.x, word[c][i][1] = pack.y, word[c][i][2] = pack.z,
+                word[c][i][3] = pack.w;
+            }
+        }
+    }
+};
+
 /* What a warp has of its heads: lane l the sums of heads l % 4 * 2 and the next, over the positions that it saw itself. */
 template <int C> struct warp_sums {
-    float o[C][2][4]; /* o^T: rows l / 4 and + 8 of 16 dimensions each */
+    float o
+        [C / 2][4]
+        [4]; /* o^T: by product: dimensions l / 4 * 8 + 2 * product of 64 for both heads, then the next one's */
     float most[2], sum[2];
 };
 
-/* Dimension of row `row` of product `p` of chunk `c` of o^T. */
-__device__ __forceinline__ int dimension_of(int c, int p, int row) {
-    const int r = row % 8;
-    return c * 32 + r / 2 * 8 + (p * 2 + row / 8) * 2 + r % 2;
-}
-
 template <typename T, int C>
-__device__ __forceinline__ void take_block(warp_sums<C> &state, const steer_attention &a,
-                                           const row_packs<T, C> &q, const block_packs<T, C> &k,
-                                           const block_packs<T, C> &v, int first, int last) {
+__device__ __forceinline__ void take_block(warp_sums<C> &state, const steer_attention &a, const T *query,
+                                           const block_packs<T, C> &k, const value_packs<T, C> &v, int first,
+                                           int last) {
     const int row = threadIdx.x % 32 / 4;
     float s[4] = {};
 #pragma unroll
     for (int c = 0; c < C; c++) {
+        const uint4 q = *reinterpret_cast<const uint4 *>(query + c * 32);
+        const uint32_t queries[4] = {q.x, q.y, q.z, q.w};
 #pragma unroll
         for (int p = 0; p < 2; p++) {
             const uint32_t keys[4] = {k.half[0].word[c][p * 2], k.half[1].word[c][p * 2],
                                       k.half[0].word[c][p * 2 + 1], k.half[1].word[c][p * 2 + 1]};
-            steer_mma<T>(s, keys, q.word[c][p * 2], q.word[c][p * 2 + 1]);
+            steer_mma<T>(s, keys, queries[p * 2], queries[p * 2 + 1]);
         }
     }
-    float correction[2];
+    float correction[2]; /* the fast exponential is off by 2^-19 at most, where p is rounded to 2^-12 */
 #pragma unroll
     for (int h = 0; h < 2; h++) {
 #pragma unroll
@@ -96,23 +120,24 @@ __device__ __forceinline__ void take_block(warp_sums<C> &state, const steer_atte
         for (int bit = 4; bit < 32; bit *= 2) now = fmaxf(now, __shfl_xor_sync(0xffffffffu, now, bit));
         now = fmaxf(now, state.most[h]);
         const float offset = now == steer_minus_infinity() ? 0.0f : now;
-        correction[h] = expf(state.most[h] - offset);
+        correction[h] = __expf(state.most[h] - offset);
         state.most[h] = now;
-        s[h] = expf(s[h] - offset);
-        s[2 + h] = expf(s[2 + h] - offset);
+        s[h] = __expf(s[h] - offset);
+        s[2 + h] = __expf(s[2 + h] - offset);
         state.sum[h] = state.sum[h] * correction[h] + (s[h] + s[2 + h]);
     }
     const uint32_t p0 = steer_transposed(steer_two<T>(s[0], s[1])),
                    p1 = steer_transposed(steer_two<T>(s[2], s[3]));
 #pragma unroll
-    for (int c = 0; c < C; c++) {
+    for (int c = 0; c < C / 2; c++) {
 #pragma unroll
-        for (int p = 0; p < 2; p++) {
+        for (int p = 0; p < 4; p++) {
             float(&o)[4] = state.o[c][p];
             o[0] *= correction[0], o[1] *= correction[1], o[2] *= correction[0], o[3] *= correction[1];
-            const uint32_t values[4] = {
-                steer_transposed(v.half[0].word[c][p * 2]), steer_transposed(v.half[0].word[c][p * 2 + 1]),
-                steer_transposed(v.half[1].word[c][p * 2]), steer_transposed(v.half[1].word[c][p * 2 + 1])};
+            const uint32_t a0 = v.word[c][0][p], a1 = v.word[c][1][p], b0 = v.word[c][2][p],
+                           b1 = v.word[c][3][p];
+            const uint32_t values[4] = {__byte_perm(a0, a1, LOW_HALVES), __byte_perm(a0, a1, HIGH_HALVES),
+                                        __byte_perm(b0, b1, LOW_HALVES), __byte_perm(b0, b1, HIGH_HALVES)};
             steer_mma<T>(o, values, p0, p1);
         }
     }
@@ -134,12 +159,68 @@ __device__ __forceinline__ void turn(T (&q)[HEADS][D + 8], float (&room)[W][HEAD
     __syncthreads();
 }
 
+/* By a warp, lane w * HEADS + h for what warp w has of head h: leaves in `maxima` what its sums are to be multiplied by, of which
+ * the result is made (`ends`) or a part of it, and in the first two rows of `sums` a part's maximum and sum. */
+__device__ __forceinline__ void combine_weights(float (&maxima)[WARPS][HEADS], float (&sums)[WARPS][HEADS],
+                                                bool ends, int lane) {
+    static_assert(WARPS * HEADS == 32, "a lane each");
+    const int w = lane / HEADS, h = lane % HEADS;
+    float most = maxima[w][h], sum = sums[w][h];
+    const float own = most;
+#pragma unroll
+    for (int bit = HEADS; bit < 32; bit *= 2) most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, bit));
+    const float by = expf(own - (most == steer_minus_infinity() ? 0.0f : most));
+    sum *= by;
+#pragma unroll
+    for (int bit = HEADS; bit < 32; bit *= 2) sum += __shfl_xor_sync(0xffffffffu, sum, bit);
+    maxima[w][h] = !ends ? by : sum > 0.0f ? by / sum : 0.0f;
+    if (w < 2) sums[w][h] = w == 0 ? most : sum;
+}
+
+/* Adds up the warps' sums, four neighbouring dimensions a thread: rows of `out`, or of parts so many elements apart. */
+template <typename T, int D>
+__device__ __forceinline__ void
+write_heads(T *out, float *parts, int64_t stride, const float (&total)[WARPS][HEADS][D],
+            const float (&by)[WARPS][HEADS], const float (&sums)[WARPS][HEADS], int group, int size,
+            bool ends) {
+    constexpr int EACH = D / 4, STEP = THREADS / EACH;
+    const int at = threadIdx.x % EACH * 4;
+    if (at >= size) return;
+    for (int h = threadIdx.x / EACH; h < group; h += STEP) {
+        float4 o = {0.0f, 0.0f, 0.0f, 0.0f};
+#pragma unroll
+        for (int w = 0; w < WARPS; w++) {
+            const float4 more = *reinterpret_cast<const float4 *>(&total[w][h][at]);
+            const float factor = by[w][h];
+            o.x += more.x * factor, o.y += more.y * factor, o.z += more.z * factor, o.w += more.w * factor;
+        }
+        if (ends) {
+            const uint2 two = {steer_two<T>(o.x, o.y), steer_two<T>(o.z, o.w)};
+            *reinterpret_cast<uint2 *>(out + h * size + at) = two;
+            continue;
+        }
+        float *part = parts + h * stride;
+        part[at] = o.x, part[at + 1] = o.y, part[at + 2] = o.z, part[at + 3] = o.w;
+        if (at == 0) part[size] = sums[0][h], part[size + 1] = sums[1][h];
+    }
+}
+
+/* The heads that are turned already. */
+template <typename T, int D>
+__device__ __forceinline__ void copy_heads(T (&q)[HEADS][D + 8], const T *from, int group, int size) {
+    const int packs = size / 8;
+    for (int i = threadIdx.x; i < group * packs; i += THREADS)
+        *reinterpret_cast<uint4 *>(&q[i / packs][i % packs * 8]) = reinterpret_cast<const uint4 *>(from)[i];
+    __syncthreads();
+}
+
 /* C * 32 dimensions at least. What earlier steps left in the cache is on its way before the kernel ahead has ended. */
 template <typename T, int C>
 __global__ void __launch_bounds__(THREADS, resident_for<C>::value)
     decode_rows(steer_attention a, steer_rows rows, steer_rope rope, layout how) {
     constexpr int W = WARPS, D = C * 32;
-    __shared__ float total[W][HEADS][D], maxima[W][HEADS], sums[W][HEADS];
+    alignas(16) __shared__ float total[W][HEADS][D];
+    __shared__ float maxima[W][HEADS], sums[W][HEADS];
     alignas(16) __shared__ T turned[HEADS][D + 8];
     const steer_place here = steer_place_of(rows, how.which, blockIdx.x);
     const int64_t row = here.row;
@@ -156,7 +237,8 @@ __global__ void __launch_bounds__(THREADS, resident_for<C>::value)
     const int from = begin / BLOCK, to = (end - 1) / BLOCK; /* blocks of positions */
     const int *table = rows.blocks + here.sequence * rows.blocks_stride;
     int b = from + (W + warp - from % W) % W, entry = -1;
-    block_packs<T, C> k, v;
+    block_packs<T, C> k;
+    value_packs<T, C> v;
     bool read = false;
     if (begin < end) {
         if (b + lane * W <= to) entry = table[b + lane * W];
@@ -175,16 +257,15 @@ __global__ void __launch_bounds__(THREADS, resident_for<C>::value)
         return;
     }
     if (begin >= end) return;
-    const T *queries =
-        static_cast<const T *>(a.qkv) + row * (a.heads + 2 * a.kv_heads) * size + (int64_t)head * size;
-    int stride = size;
-    if (how.turns) {
+    for (int i = threadIdx.x; size < D && i < HEADS * (D - size); i += THREADS) /* what k has there is 0 */
+        turned[i / (D - size)][size + i % (D - size)] = steer_from_f32<T>(0.0f);
+    if (how.turns)
         turn<T, W, D>(turned, total, rope, rows, row, head, group, kv, end == position + 1);
-        queries = turned[0];
-        stride = D + 8;
-    }
-    row_packs<T, C> q;
-    q.read(queries + lane / 4 * stride, lane / 4 < group, size);
+    else
+        copy_heads<T, D>(
+            turned, static_cast<const T *>(a.qkv) + row * (a.heads + 2 * a.kv_heads) * size + head * size,
+            group, size);
+    const T *query = turned[lane / 4] + lane % 4 * 8;
     warp_sums<C> state = {};
     state.most[0] = state.most[1] = steer_minus_infinity();
     for (int i = 0; b <= to; b += W, i++) {
@@ -196,7 +277,7 @@ __global__ void __launch_bounds__(THREADS, resident_for<C>::value)
             v.read(static_cast<const T *>(a.values), a, block, kv, first, last);
         }
         read = false;
-        if (block >= 0) take_block<T, C>(state, a, q, k, v, first, last);
+        if (block >= 0) take_block<T, C>(state, a, query, k, v, first, last);
     }
     __syncthreads(); /* shared memory of heads that were turned */
 #pragma unroll
@@ -206,36 +287,21 @@ __global__ void __launch_bounds__(THREADS, resident_for<C>::value)
         if (lane < 4) maxima[warp][lane * 2 + h] = state.most[h], sums[warp][lane * 2 + h] = state.sum[h];
     }
 #pragma unroll
-    for (int c = 0; c < C; c++) {
+    for (int c = 0; c < C / 2; c++) {
 #pragma unroll
-        for (int p = 0; p < 2; p++) {
-#pragma unroll
-            for (int i = 0; i < 4; i++)
-                total[warp][lane % 4 * 2 + i % 2][dimension_of(c, p, lane / 4 + i / 2 * 8)] =
-                    state.o[c][p][i];
+        for (int h = 0; h < 2; h++) {
+            float4 *to = reinterpret_cast<float4 *>(&total[warp][lane % 4 * 2 + h][c * 64 + lane / 4 * 8]);
+            const float(&o)[4][4] = state.o[c];
+            to[0] = make_float4(o[0][h], o[0][2 + h], o[1][h], o[1][2 + h]);
+            to[1] = make_float4(o[2][h], o[2][2 + h], o[3][h], o[3][2 + h]);
         }
     }
     __syncthreads();
-    for (int i = threadIdx.x; i < group * size; i += THREADS) {
-        const int h = i / size, at = i % size;
-        float most = maxima[0][h], sum = 0.0f, o = 0.0f;
-#pragma unroll
-        for (int w = 1; w < W; w++) most = fmaxf(most, maxima[w][h]);
-        const float offset = most == steer_minus_infinity() ? 0.0f : most;
-#pragma unroll
-        for (int w = 0; w < W; w++) {
-            const float by = expf(maxima[w][h] - offset);
-            sum += sums[w][h] * by;
-            o += total[w][h][at] * by;
-        }
-        if (how.splits == 1) {
-            out[i] = steer_from_f32<T>(sum > 0.0f ? o / sum : 0.0f);
-            continue;
-        }
-        float *part = how.work + ((here.slot * a.heads + head + h) * how.splits + blockIdx.z) * (size + 2);
-        part[at] = o;
-        if (at == 0) part[size] = most, part[size + 1] = sum;
-    }
+    if (warp == 0) combine_weights(maxima, sums, how.splits == 1, lane);
+    __syncthreads();
+    float *const parts = how.work + ((here.slot * a.heads + head) * how.splits + blockIdx.z) * (size + 2);
+    write_heads<T, D>(out, parts, (int64_t)how.splits * (size + 2), total, maxima, sums, group, size,
+                      how.splits == 1);
 }
 
 template <typename T, int C>

@@ -95,15 +95,22 @@ __device__ __forceinline__ float steer_norm_scale(float squares, int64_t n, floa
     return __fdiv_rn(1.0f, __fsqrt_rn(squares / (float)n + eps));
 }
 
-/* Element `at` of a row of which the moments are known. */
+/* An element of a row of which the moments are known; `at` is where its bias is. */
 template <typename T>
-__device__ __forceinline__ float steer_norm_one(const steer_norm &norm, const steer_moments &m, float x,
-                                                int64_t at) {
-    const float unit = (x - m.mean) * m.scale, weight = norm.weight ? norm.weight[at] : 1.0f;
+__device__ __forceinline__ float steer_norm_by(const steer_norm &norm, const steer_moments &m, float x,
+                                               float weight, int64_t at) {
+    const float unit = (x - m.mean) * m.scale;
     if (norm.kind == STEER_NORM_RMS) return steer_rounded<T>(weight * steer_rounded<T>(unit));
     if (norm.kind == STEER_NORM_LAYER && norm.bias)
         return steer_rounded<T>(__fadd_rn(__fmul_rn(weight, unit), norm.bias[at]));
     return steer_rounded<T>(weight * unit);
+}
+
+/* Element `at` of such a row. */
+template <typename T>
+__device__ __forceinline__ float steer_norm_one(const steer_norm &norm, const steer_moments &m, float x,
+                                                int64_t at) {
+    return steer_norm_by<T>(norm, m, x, norm.weight ? norm.weight[at] : 1.0f, at);
 }
 
 /* ---- Launching ----------------------------------------------------------------------------------------------- */

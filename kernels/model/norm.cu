@@ -84,6 +84,9 @@ __global__ void __launch_bounds__(1024) residual_rows(steer_residual a) {
     const float *adds = adds_of(a, blockIdx.x, coefficient); /* no kernel writes programs, nor vectors */
     float held[V];
     if (HELD && adds && threadIdx.x < a.hidden / V) steer_read<V>(held, adds + (int64_t)threadIdx.x * V);
+    float weight[V]; /* of the next norm: no kernel writes it either */
+    const bool known = HELD && a.next.weight && threadIdx.x < a.hidden / V;
+    if (known) steer_read<V>(weight, a.next.weight + (int64_t)threadIdx.x * V);
     steer_begin();
     __shared__ float room[32];
     const int64_t begin = (int64_t)blockIdx.x * a.hidden;
@@ -118,7 +121,9 @@ __global__ void __launch_bounds__(1024) residual_rows(steer_residual a) {
     x.each([&](int64_t at, float(&values)[V]) {
         float result[V];
 #pragma unroll
-        for (int j = 0; j < V; j++) result[j] = steer_norm_one<T>(a.next, m, values[j], at + j);
+        for (int j = 0; j < V; j++)
+            result[j] = known ? steer_norm_by<T>(a.next, m, values[j], weight[j], at + j)
+                              : steer_norm_one<T>(a.next, m, values[j], at + j);
         steer_write<V>(out + at, result);
     });
 }
@@ -147,8 +152,8 @@ int steer_cuda_residual(void *handle, const steer_residual *args) {
     if (args->rows == 0) return STEER_OK;
     STEER_CUDA_CHECK(steer_cuda_enter(device));
     const int64_t bytes = args->hidden * (args->dtype == STEER_F32 ? 4 : 2);
-    const bool wide =
-        steer_is_wide(args->x, bytes) && steer_is_wide(args->y, bytes) && steer_is_wide(args->out, bytes);
+    const bool wide = steer_is_wide(args->x, bytes) && steer_is_wide(args->y, bytes) &&
+                      steer_is_wide(args->out, bytes) && steer_is_wide(args->next.weight, 0);
     return steer_with_packs(args->dtype, wide, [&](auto type, auto number) {
         using T = typename decltype(type)::type;
         constexpr int V = decltype(number)::value;

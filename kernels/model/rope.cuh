@@ -44,6 +44,29 @@ __device__ __forceinline__ T *steer_cache_place(const steer_rope &a, int which, 
            ((block * a.kv_heads + kv) * STEER_KV_BLOCK + at) * a.head_dim;
 }
 
+/* The same of a head that is turned as a whole, its halves against each other, two neighbouring pairs a lane. */
+template <typename T>
+__device__ __forceinline__ void steer_turn_halves(const T *from, const float *turn, int size, T *to) {
+    const int half = size / 2, at = threadIdx.x % 32 * 2;
+    if (at >= half) return;
+    const steer_pack<T, 2> a = *reinterpret_cast<const steer_pack<T, 2> *>(from + at);
+    const steer_pack<T, 2> b = *reinterpret_cast<const steer_pack<T, 2> *>(from + half + at);
+    steer_pack<T, 2> first = a, second = b;
+    if (turn) {
+        const float2 cosine = *reinterpret_cast<const float2 *>(turn + at);
+        const float2 sine = *reinterpret_cast<const float2 *>(turn + half + at);
+        const float c[2] = {cosine.x, cosine.y}, s[2] = {sine.x, sine.y};
+#pragma unroll
+        for (int k = 0; k < 2; k++) {
+            const float x = steer_to_f32(a.at[k]), y = steer_to_f32(b.at[k]);
+            first.at[k] = steer_from_f32<T>(__fsub_rn(__fmul_rn(x, c[k]), __fmul_rn(y, s[k])));
+            second.at[k] = steer_from_f32<T>(__fadd_rn(__fmul_rn(y, c[k]), __fmul_rn(x, s[k])));
+        }
+    }
+    *reinterpret_cast<steer_pack<T, 2> *>(to + at) = first;
+    *reinterpret_cast<steer_pack<T, 2> *>(to + half + at) = second;
+}
+
 /* Head `which` of a row (q's, then k's, then v's) to `to`; `head` is shared memory of head_dim floats for this warp. */
 template <typename T>
 __device__ __forceinline__ void steer_turn_head(const steer_rope &a, const steer_rows &rows, int64_t row,
@@ -51,16 +74,21 @@ __device__ __forceinline__ void steer_turn_head(const steer_rope &a, const steer
     const int lane = threadIdx.x % 32, all = a.heads + 2 * a.kv_heads, size = a.head_dim;
     const bool is_q = which < a.heads, is_v = which >= a.heads + a.kv_heads;
     const T *from = static_cast<const T *>(a.qkv) + (row * all + which) * size;
+    const steer_norm norm = is_q ? a.q_norm : a.k_norm;
+    const int64_t turn_row = rows.turns ? rows.turns[row] : rows.positions[row];
+    const float *turn = is_v || !a.table ? nullptr : a.table + turn_row * a.rotary;
+    if (size <= 128 && size % 4 == 0 && (is_v || norm.kind == STEER_NORM_NONE) &&
+        (!turn || (!a.interleaved && a.rotary == size))) {
+        steer_turn_halves(from, turn, size, to);
+        return;
+    }
     for (int j = lane; j < size; j += 32) head[j] = steer_to_f32(from[j]);
     __syncwarp();
-    const steer_norm norm = is_q ? a.q_norm : a.k_norm;
     if (!is_v && norm.kind != STEER_NORM_NONE) {
         const steer_moments m = steer_head_moments(norm, head, size, lane);
         for (int j = lane; j < size; j += 32) head[j] = steer_norm_one<T>(norm, m, head[j], j);
         __syncwarp();
     }
-    const int64_t turn_row = rows.turns ? rows.turns[row] : rows.positions[row];
-    const float *turn = is_v || !a.table ? nullptr : a.table + turn_row * a.rotary;
     for (int j = lane; j < size; j += 32) to[j] = steer_from_f32<T>(steer_rotated(a, head, turn, j));
 }
 
