@@ -42,6 +42,15 @@ static inline void check_near(double value, double expected, double bound, const
     check_report(equal, file, line, text, more);
 }
 
+/* Rounds of a test that repeats itself: STEER_TEST_ROUNDS multiplies them; without it STEER_TEST_THIN does, which the suite
+ * sets where it is slow. At least 1. */
+static inline int check_rounds(int n) {
+    const char *share = getenv("STEER_TEST_ROUNDS");
+    if (!share) share = getenv("STEER_TEST_THIN");
+    const int rounds = share ? (int)(n * atof(share)) : n;
+    return rounds > 1 ? rounds : 1;
+}
+
 #define CHECK(condition) check_report(!!(condition), __FILE__, __LINE__, #condition, "")
 #define CHECK_OK(call)                                                                                       \
     do {                                                                                                     \

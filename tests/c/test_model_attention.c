@@ -266,8 +266,9 @@ static void test_all(steer_device *opened) {
     ops = device->backend->model;
     CHECK(ops != NULL);
     if (!ops) return;
+    const int rounds = check_rounds(8);
     for (int i = 0; i < 3; i++)
-        for (int round = 0; round < 8; round++) {
+        for (int round = 0; round < rounds; round++) {
             test_rope(dtypes[i]);
             test_attention(dtypes[i], 100, 1);
             test_turned(dtypes[i], 100, 1);

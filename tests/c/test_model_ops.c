@@ -544,7 +544,8 @@ static void test_fused(steer_dtype dtype, int64_t rows, steer_norm_kind kind, in
 static void test_dtype(steer_dtype dtype) {
     static const int64_t rows[] = {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 64, 100, 129};
     const steer_norm_kind kinds[] = {STEER_NORM_NONE, STEER_NORM_RMS, STEER_NORM_RMS32, STEER_NORM_LAYER};
-    for (int round = 0; round < 6; round++) {
+    const int rounds = check_rounds(6);
+    for (int round = 0; round < rounds; round++) {
         test_embed(dtype);
         test_accumulate(dtype);
         test_changed(dtype);
@@ -561,7 +562,7 @@ static void test_dtype(steer_dtype dtype) {
         }
         arrays_free();
     }
-    for (int round = 0; round < 3; round++)
+    for (int round = 0; round < (rounds + 1) / 2; round++)
         for (int i = 0; i < (int)(sizeof rows / sizeof *rows); i++) {
             test_linear(dtype, rows[i]);
             if (steer_device_is_cpu(device)) test_alone(dtype);

@@ -25,7 +25,6 @@ namespace {
 alignas(128) int4 shared[SHARED_BYTES / 16];
 }
 
-#include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <ucontext.h>
@@ -40,7 +39,7 @@ namespace {
 /* ---- Fibers --------------------------------------------------------------------------------------------------- */
 
 enum { STACK_BYTES = 256 * 1024, MOST_THREADS = 1024 };
-enum fiber_state { RUNS, AT_WARP_BARRIER, AT_BARRIER, ENDED };
+enum fiber_state : unsigned char { RUNS, AT_WARP_BARRIER, AT_BARRIER, ENDED };
 
 struct copy {
     void *to;
@@ -48,19 +47,19 @@ struct copy {
     int bytes;
 };
 
-/* A fiber runs kernel after kernel on its stack. It is begun with makecontext; from then on _setjmp and _longjmp change
- * places, which, unlike swapcontext, ask nothing of the system. */
+/* A fiber runs kernel after kernel on its stack. It is begun with makecontext; from then on __builtin_setjmp and
+ * __builtin_longjmp change places, which do no more than that; each of them needs a function of its own. */
 struct fiber {
-    jmp_buf place;
-    fiber_state state;
+    void *place[5];
     unsigned first, threads;               /* of the barrier that it waits at */
     std::vector<copy> open;                /* copies without a group yet */
     std::vector<std::vector<copy>> groups; /* on their way, the oldest first */
 };
 
 fiber fibers[MOST_THREADS];
-unsigned begun; /* fibers that have a stack and wait on it */
-jmp_buf scheduler;
+fiber_state states[MOST_THREADS]; /* apart, as they are looked at all the time */
+unsigned begun;                   /* fibers that have a stack and wait on it */
+void *scheduler[5];
 unsigned current;
 steer_rows_kernel kernel;
 steer_rows_args arguments;
@@ -74,19 +73,34 @@ steer_block_args block_arguments;
     abort();
 }
 
-/* Makes a fiber the one that runs. */
-void enter(unsigned fiber) {
-    current = threadIdx.x = fiber;
-    if (!_setjmp(scheduler)) _longjmp(fibers[fiber].place, 1);
+[[noreturn]] __attribute__((noinline)) void to_scheduler() { __builtin_longjmp(scheduler, 1); }
+
+[[noreturn]] __attribute__((noinline)) void go_to(unsigned fiber) {
+    current = fiber;
+    threadIdx.x = fiber;
+    __builtin_longjmp(fibers[fiber].place, 1);
 }
 
-void leave(fiber_state state) {
-    fibers[current].state = state;
-    if (!_setjmp(fibers[current].place)) _longjmp(scheduler, 1);
+/* Makes a fiber the one that runs. */
+__attribute__((noinline)) void enter(unsigned fiber) {
+    if (!__builtin_setjmp(scheduler)) go_to(fiber);
+}
+
+/* Waits, while those behind it in its warp run, and then the scheduler. */
+__attribute__((noinline)) void leave(fiber_state state) {
+    states[current] = state;
+    if (__builtin_setjmp(fibers[current].place)) return;
+    for (unsigned next = current + 1; next % 32; next++)
+        if (states[next] == RUNS) go_to(next);
+    to_scheduler();
+}
+
+__attribute__((noinline)) void wait_to_begin() {
+    if (!__builtin_setjmp(fibers[current].place)) to_scheduler();
 }
 
 [[noreturn]] void run_fiber() {
-    leave(ENDED);
+    wait_to_begin();
     for (;;) {
         if (block_kernel)
             block_kernel(block_arguments);
@@ -97,7 +111,7 @@ void leave(fiber_state state) {
 }
 
 /* Gives the next fiber a stack, on which it waits for its first kernel. */
-void begin_fiber() {
+__attribute__((noinline)) void begin_fiber() {
     ucontext_t context;
     getcontext(&context);
     context.uc_stack.ss_sp = malloc(STACK_BYTES);
@@ -105,26 +119,26 @@ void begin_fiber() {
     context.uc_link = nullptr;
     makecontext(&context, run_fiber, 0);
     current = begun++;
-    if (!_setjmp(scheduler)) setcontext(&context);
+    if (!__builtin_setjmp(scheduler)) setcontext(&context);
 }
 
 int count_of(fiber_state state, unsigned first, unsigned count) {
     int found = 0;
-    for (unsigned i = first; i < first + count; i++) found += fibers[i].state == state;
+    for (unsigned i = first; i < first + count; i++) found += states[i] == state;
     return found;
 }
 
 void release(fiber_state state, unsigned first, unsigned count) {
     for (unsigned i = first; i < first + count; i++)
-        if (fibers[i].state == state) fibers[i].state = RUNS;
+        if (states[i] == state) states[i] = RUNS;
 }
 
 /* Runs a warp until its lanes wait for other warps or have ended. */
 void run_warp(unsigned first) {
     for (;;) {
-        for (unsigned i = first; i < first + 32; i++) {
-            if (fibers[i].state == RUNS) enter(i);
-        }
+        unsigned next = first;
+        while (next < first + 32 && states[next] != RUNS) next++;
+        if (next < first + 32) enter(next); /* and those behind it */
         const int waiting = count_of(AT_WARP_BARRIER, first, 32);
         if (waiting == 0) return;
         if (waiting < 32)
@@ -136,7 +150,7 @@ void run_warp(unsigned first) {
 /* Lets those go on whose barrier all have come to. */
 void pass_barriers(unsigned threads) {
     for (unsigned i = 0; i < threads; i++) {
-        if (fibers[i].state != AT_BARRIER) continue;
+        if (states[i] != AT_BARRIER) continue;
         const unsigned first = fibers[i].first, count = fibers[i].threads;
         const int waiting = count_of(AT_BARRIER, first, count);
         if (waiting < (int)count)
@@ -150,7 +164,7 @@ void run_block(unsigned threads) {
     for (unsigned i = 0; i < threads; i++) {
         fiber &f = fibers[i];
         if (i == begun) begin_fiber();
-        f.state = RUNS;
+        states[i] = RUNS;
         f.open.clear();
         f.groups.clear();
     }

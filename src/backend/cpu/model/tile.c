@@ -4,7 +4,8 @@
  * own row and column alone. Machines that multiply and add in one instruction round once where others round twice. */
 #include "backend/cpu/model/row.h"
 
-#if defined(__GNUC__) && !defined(__clang__)
+/* Not under the sanitizer, with which this would take GCC half a minute. */
+#if defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
 #pragma GCC optimize("O3,fp-contract=fast,no-tree-slp-vectorize")
 #endif
 
