@@ -137,13 +137,26 @@ std::string write_text(const steer_cuda_device *gpu, const steer_launch *launch,
     return text;
 }
 
+/* Plans what there is a specialised kernel of; NULL as the family where there is none: programs of both classes, or on tensor
+ * cores. */
+int plan_special(steer_rows_plan *plan, const steer_family **family, const steer_launch *launch,
+                 const steer_cuda_device *gpu) {
+    const steer_needs few = launch->few, all = steer_needs_of_all(launch);
+    const bool f32 = launch->dtype == STEER_F32;
+    *family = nullptr;
+    if (!f32 && (!few.present || launch->many.present)) return STEER_OK;
+    STEER_CUDA_CHECK(steer_cuda_plan_rows(plan, family, launch, f32 ? &all : &few, gpu));
+    if (!(*family)->source) *family = nullptr;
+    return STEER_OK;
+}
+
 int describe(char **out, const steer_cuda_device *gpu, const steer_launch *launch, const steer_shape *shape) {
     const steer_family *family;
     steer_rows_plan plan;
     STEER_CUDA_CHECK(steer_nvrtc_load());
-    STEER_CUDA_CHECK(steer_cuda_plan_rows(&plan, &family, launch, gpu));
+    STEER_CUDA_CHECK(plan_special(&plan, &family, launch, gpu));
     *out = nullptr;
-    if (!family->source) return STEER_OK;
+    if (!family) return STEER_OK;
     *out = strdup(write_text(gpu, launch, shape, *family, plan).c_str());
     return *out ? STEER_OK : STEER_CUDA_FAIL(STEER_E_OUT_OF_MEMORY, "compile: no host memory");
 }
@@ -198,7 +211,7 @@ int steer_cuda_kernel_load(void *device, void **out, const steer_launch *launch,
     const steer_family *family;
     steer_rows_plan plan;
     STEER_CUDA_CHECK(steer_cuda_enter(gpu));
-    STEER_CUDA_CHECK(steer_cuda_plan_rows(&plan, &family, launch, gpu));
+    STEER_CUDA_CHECK(plan_special(&plan, &family, launch, gpu));
     special_kernel loaded = {nullptr, plan.variant};
     STEER_CUDA_CHECK(load(&loaded, gpu, code));
     *out = new (std::nothrow) special_kernel(loaded);
@@ -211,8 +224,8 @@ int steer_cuda_kernel_launch(void *device, void *kernel, const steer_launch *lau
     const steer_family *family;
     steer_rows_plan plan;
     STEER_CUDA_CHECK(steer_cuda_enter(gpu));
-    STEER_CUDA_CHECK(steer_cuda_plan_rows(&plan, &family, launch, gpu));
-    *served = launch->rows == 0 || same_variant(plan.variant, own->variant);
+    STEER_CUDA_CHECK(plan_special(&plan, &family, launch, gpu));
+    *served = launch->rows == 0 || (family && same_variant(plan.variant, own->variant));
     if (!*served || launch->rows == 0) return STEER_OK;
     return steer_cuda_launch_plan(gpu, own->kernel, plan);
 }

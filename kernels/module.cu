@@ -70,6 +70,7 @@ steer_backend_entry(const steer_host *host) {
     backend.take = steer_cuda_take;
     backend.matmul = steer_cuda_matmul;
     backend.steer = steer_cuda_steer;
+    backend.name_kernels = steer_cuda_name_kernels;
     backend.kernel_ready = steer_cuda_kernel_ready;
     backend.kernel_text = steer_cuda_kernel_text;
     backend.kernel_build = steer_cuda_kernel_build;

@@ -30,18 +30,13 @@ __device__ __forceinline__ int thread_now() {
 /* Makes an address be known from here on: what computes it later would wait for registers that loads under way still hold. */
 template <typename T> __device__ __forceinline__ void know(T *&address) { asm volatile("" : "+l"(address)); }
 
-/* Waits for the threads of a team, of which a block has at most so many. The barriers are named here and not computed: a
- * kernel that computes one takes all sixteen, and a multiprocessor then has room for four blocks. */
-template <int TEAMS> __device__ __forceinline__ void barrier_of(int team, int threads) {
-    static_assert(TEAMS == 2 || TEAMS == 4, "these have their barriers here");
+/* Waits for the threads of one of two teams. The barriers are named here and not computed: a kernel that computes one takes all
+ * sixteen, and a multiprocessor then has room for four blocks. */
+__device__ __forceinline__ void barrier_of_two(int team, int threads) {
     if (team == 0)
         asm volatile("bar.sync 0, %0;" ::"r"(threads) : "memory");
-    else if (TEAMS == 2 || team == 1)
-        asm volatile("bar.sync 1, %0;" ::"r"(threads) : "memory");
-    else if (team == 2)
-        asm volatile("bar.sync 2, %0;" ::"r"(threads) : "memory");
     else
-        asm volatile("bar.sync 3, %0;" ::"r"(threads) : "memory");
+        asm volatile("bar.sync 1, %0;" ::"r"(threads) : "memory");
 }
 
 /* A load that stays where it is written, so that the loads of a row are all on their way before the first use. */

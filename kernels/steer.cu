@@ -22,19 +22,25 @@ int steer_cuda_allow_most(const void *kernel, const steer_cuda_device *gpu) {
     return STEER_OK;
 }
 
+static steer_plan_device plan_device(const steer_cuda_device *gpu) {
+    return {gpu->multiprocessors, gpu->shared_bytes, gpu->l2_bytes, gpu->compute_major};
+}
+
 /* STEER_KERNELS_WITHOUT: names of families that are passed over, to measure what they are worth. */
+static const char *without() {
+    static const char *const names = getenv("STEER_KERNELS_WITHOUT");
+    return names;
+}
+
 int steer_cuda_plan_rows(steer_rows_plan *plan, const steer_family **family, const steer_launch *launch,
-                         const steer_cuda_device *gpu) {
-    const steer_plan_device device = {gpu->multiprocessors, gpu->shared_bytes, gpu->l2_bytes,
-                                      gpu->compute_major};
-    static const char *const without = getenv("STEER_KERNELS_WITHOUT");
-    if (steer_plan_rows(plan, family, launch, &device, without)) return STEER_OK;
+                         const steer_needs *needs, const steer_cuda_device *gpu) {
+    if (steer_plan_rows(plan, family, launch, needs, plan_device(gpu), without())) return STEER_OK;
     if (plan->shared > gpu->shared_bytes)
         return STEER_CUDA_FAIL(
             STEER_E_UNSUPPORTED,
             "hidden: %lld with programs of %d vectors needs %lld bytes of shared memory, the "
             "device has %d",
-            (long long)launch->hidden_size, launch->max_vectors, (long long)plan->shared, gpu->shared_bytes);
+            (long long)launch->hidden_size, needs->max_vectors, (long long)plan->shared, gpu->shared_bytes);
     return STEER_CUDA_FAIL(STEER_E_UNSUPPORTED, "rows: %lld is beyond one launch", (long long)launch->rows);
 }
 
@@ -43,24 +49,32 @@ int steer_cuda_launch_plan(steer_cuda_device *gpu, steer_rows_kernel kernel, con
                                   (int)plan.shared, plan.cluster);
 }
 
+/* One launch for each class of programs that rows may have; none where one of them cannot be served. */
 int steer_cuda_steer(void *device, const steer_launch *launch) {
     steer_cuda_device *gpu = (steer_cuda_device *)device;
-    const steer_family *family;
-    steer_rows_plan plan;
+    const steer_family *families[2];
+    steer_rows_plan plans[2];
+    steer_needs needs[2];
     STEER_CUDA_CHECK(steer_cuda_enter(gpu));
     if (launch->rows == 0) return STEER_OK;
-    if (launch->plain) {
-        STEER_CUDA_CHECK(steer_cuda_plan_rows(&plan, &family, launch, gpu));
-        STEER_CUDA_CHECK(steer_cuda_launch_plan(gpu, family->kernel(launch->dtype, plan.variant), plan));
-    }
+    const int classes = steer_classes_of(needs, launch);
+    for (int i = 0; i < classes; i++)
+        STEER_CUDA_CHECK(steer_cuda_plan_rows(&plans[i], &families[i], launch, &needs[i], gpu));
+    for (int i = 0; i < classes; i++)
+        STEER_CUDA_CHECK(
+            steer_cuda_launch_plan(gpu, families[i]->kernel(launch->dtype, plans[i].variant), plans[i]));
     return launch->blocks ? steer_cuda_steer_blocks(gpu, launch) : STEER_OK;
 }
 
-/* For tests, on machines without a device: how a launch would be served on one with so much of the two. `args` and
- * `variant` have room for steer_rows_args and steer_rows_variant. */
+int steer_cuda_name_kernels(void *device, char *text, size_t size, const steer_launch *launch) {
+    return steer_name_kernels(text, size, launch, plan_device((steer_cuda_device *)device), without());
+}
+
+/* For tests, on machines without a device: how the `number`-th class of a launch would be served on one with so much of the two;
+ * *blocks 0 where it has none. */
 extern "C" __attribute__((visibility("default"))) int
-steer_cuda_trial_plan(void *args, void *variant, unsigned *blocks, int *threads, int *shared,
-                      const steer_launch *launch, int multiprocessors, int shared_bytes) {
+steer_cuda_trial_plan(unsigned *blocks, int *threads, int *shared, const steer_launch *launch, int number,
+                      int multiprocessors, int shared_bytes) {
     steer_cuda_device gpu = {};
     const steer_family *family;
     steer_rows_plan plan;
@@ -68,9 +82,10 @@ steer_cuda_trial_plan(void *args, void *variant, unsigned *blocks, int *threads,
     gpu.shared_bytes = shared_bytes;
     gpu.l2_bytes = 50 << 20;
     gpu.compute_major = shared_bytes < LARGE_BLOCK_BYTES ? 8 : 9;
-    STEER_CUDA_CHECK(steer_cuda_plan_rows(&plan, &family, launch, &gpu));
-    *(steer_rows_args *)args = plan.args;
-    *(steer_rows_variant *)variant = plan.variant;
+    steer_needs needs[2];
+    *blocks = 0;
+    if (number >= steer_classes_of(needs, launch)) return STEER_OK;
+    STEER_CUDA_CHECK(steer_cuda_plan_rows(&plan, &family, launch, &needs[number], &gpu));
     *blocks = (unsigned)plan.blocks;
     *threads = plan.threads;
     *shared = (int)plan.shared;

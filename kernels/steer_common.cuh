@@ -24,21 +24,20 @@ enum {
     STEER_WIDE_THREADS = 1024,  /* of that, and of a team */
     STEER_PORTABLE_CLUSTER = 8, /* most blocks of a cluster on every device that has clusters */
     STEER_EIGHT_THREADS = 256,  /* most threads of one whose registers hold eight vectors */
-    GENERAL_DOTS = 8,           /* general kernel: most vectors whose dots are taken together */
-    STEER_FEW_VECTORS = 6, /* f16, bf16: most vectors of a program whose dots are not taken on tensor cores */
-    STEER_MANY_ROWS = 16,  /* of a product on tensor cores */
-    STEER_MANY_GROUP = 8,  /* vectors of one */
-    STEER_MANY_STEP = 64,  /* columns that a warp works on together */
-    STEER_MANY_ROOM = 32,  /* most vectors that a slot of shared memory has room for */
-    STEER_MANY_THREADS = 256, /* most of a block, twice as many of a large one */
-    STEER_MANY_PARTS = 16,    /* of the columns, each with sums of its own; a warp has one or two */
-    STEER_MANY_HALF = 8,      /* parts whose sums are added up together */
-    STEER_MANY_SPLIT = 2048,  /* hidden size from which there are so many; below, a warp of a block has one */
+    STEER_MANY_ROWS = 16,       /* of a product on tensor cores */
+    STEER_MANY_GROUP = 8,       /* vectors of one */
+    STEER_MANY_STEP = 64,       /* columns that a warp works on together */
+    STEER_MANY_ROOM = 32,       /* most vectors that a slot of shared memory has room for */
+    STEER_MANY_THREADS = 256,   /* most of a block, twice as many of a large one */
+    STEER_MANY_PARTS = 16,      /* of the columns, each with sums of its own; a warp has one or two */
+    STEER_MANY_HALF = 8,        /* parts whose sums are added up together */
+    STEER_MANY_SPLIT = 2048, /* hidden size from which there are so many; below, a warp of a block has one */
     STEER_MANY_LONG = 8192, /* hidden size from which those for eight vectors are large: fewer rows in work */
     STEER_MANY_PROGRAM = 208, /* bytes of what a warp knows of a program */
-    STEER_ANY_TEAMS = 4,      /* most of a block, unless each is a warp */
-    STEER_ANY_STAGE = 1024    /* bytes of a program image that a team has room for */
 };
+
+/* general kernel: most vectors whose dots are taken together, as registers allow: 16-bit rows have wide blocks. */
+template <typename T> __host__ __device__ constexpr int general_dots() { return sizeof(T) == 2 ? 4 : 8; }
 
 /* Bytes of a slot of the many kernel: a step of 16-bit rows and of f32 vectors. */
 constexpr int steer_many_slot_bytes(int vectors) {
@@ -101,11 +100,11 @@ struct steer_rows_args {
     int32_t stage_bytes;   /* tile, general, many: room for a program image in shared memory */
     int32_t stage_at;      /* general: where in shared memory it starts */
     int32_t residual_away; /* general: 1 if the residual has no room in shared memory */
-    int32_t tile;          /* many: rows worked on together, at most STEER_MANY_ROWS; any: of a block */
-    int32_t team;          /* threads that share rows; many: those of a row of few vectors */
-    int32_t tile_bytes;    /* tile, any: shared memory of a team */
-    uint32_t blocks;       /* tile, any: those that have tiles; those behind have what begins within tiles */
-    int32_t replayed;      /* tile, any: 1 if there may be more of that than when they were counted */
+    int32_t tile;          /* many: rows worked on together, at most STEER_MANY_ROWS */
+    int32_t team;          /* threads that share rows; but of many */
+    int32_t tile_bytes;    /* tile: shared memory of a team */
+    uint32_t blocks;       /* tile: those that have tiles; those behind have what begins within tiles */
+    int32_t replayed;      /* tile: 1 if there may be more of that than when they were counted */
     int32_t parts;         /* many: of the columns, STEER_MANY_PARTS or fewer */
     int32_t each;          /* many: parts of a warp */
     int32_t steps;         /* many: of STEER_MANY_STEP columns of a part */
@@ -119,22 +118,14 @@ struct steer_rows_args {
 
 typedef void (*steer_rows_kernel)(const steer_rows_args);
 
-/* The variants. general (f32) and many (f16, bf16) serve everything; any (f16, bf16) rows of 16-byte multiples; the others
- * those, and programs of few vectors. From many on there are no specialised kernels. */
-enum steer_rows_family {
-    STEER_ROWS_TILE,
-    STEER_ROWS_STREAM,
-    STEER_ROWS_GENERAL,
-    STEER_ROWS_MANY,
-    STEER_ROWS_ANY
-};
+enum steer_rows_family { STEER_ROWS_TILE, STEER_ROWS_STREAM, STEER_ROWS_GENERAL, STEER_ROWS_MANY };
 
 struct steer_rows_variant {
     steer_rows_family family;
-    int elements; /* tile: per thread and row, 16 or 32; many, any: 32 where many's blocks are large */
-    int tile; /* rows worked on together: tile 1, 2 or 4, stream 1 or 2, general 1 or 4, many 1 to 16, any 1 or 4 */
+    int elements; /* tile: per thread and row, 16 or 32; many: 32 where many's blocks are large */
+    int tile;     /* rows worked on together: tile 1, 2 or 4, stream 1 or 2, general 1 or 4, many 1 to 16 */
     int vectors; /* tile, stream: 0 (one a program, folded adds or projecting), else with adds beside 1 to 6 or 8;
-                    many, any: what a slot has room for */
+                    many: what a slot has room for */
     bool aligned; /* rows are multiples of 16 bytes */
     bool adds;    /* tile of 2: programs are folded adds alone */
     bool residual;
@@ -146,7 +137,6 @@ template <typename T> steer_rows_kernel steer_rows_stream(steer_rows_variant var
 template <typename T>
 steer_rows_kernel steer_rows_general(steer_rows_variant variant);                    /* steer_general.cuh */
 template <typename T> steer_rows_kernel steer_rows_many(steer_rows_variant variant); /* steer_many.cuh */
-template <typename T> steer_rows_kernel steer_rows_any(steer_rows_variant variant);  /* steer_any.cuh */
 
 #ifndef __CUDACC_RTC__
 
@@ -169,16 +159,16 @@ struct steer_family {
     bool (*serves)(const steer_situation &s);
     void (*plan)(steer_rows_plan *plan, const steer_situation &s); /* with `variant` and `args` begun */
     steer_rows_kernel (*kernel)(steer_dtype dtype, const steer_rows_variant &variant);
-    const char *source; /* of its specialised kernels; NULL: tensor cores take the time, or programs differ */
+    const char *source; /* of its specialised kernels; NULL: tensor cores take the time */
     const char *why;
 };
 
 #endif
 #if !defined(__CUDACC_RTC__) && !defined(STEER_EMULATED)
 
-/* Plans a launch; UNSUPPORTED where the device cannot run it. */
+/* Plans the kernel of a launch for programs with such needs; UNSUPPORTED where the device cannot run it. */
 int steer_cuda_plan_rows(steer_rows_plan *plan, const steer_family **family, const steer_launch *launch,
-                         const steer_cuda_device *gpu);
+                         const steer_needs *needs, const steer_cuda_device *gpu);
 /* Launches a kernel as planned. */
 int steer_cuda_launch_plan(steer_cuda_device *gpu, steer_rows_kernel kernel, const steer_rows_plan &plan);
 
@@ -263,6 +253,16 @@ __device__ __forceinline__ steer_entry load_entry(const steer_row &row, int laye
         for (int i = 0; i < (int)(sizeof(steer_entry) / 16); i++) words[i] = __ldg(from + i);
     }
     return baked_entry(*(const steer_entry *)words);
+}
+
+/* The entry of a row for kernels of few vectors: of 16-bit rows the program is another kernel's where it has many. */
+template <typename T> __device__ __forceinline__ steer_entry load_few_entry(const steer_row &row, int layer) {
+    steer_entry entry = load_entry(row, layer);
+    if (sizeof(T) == 2 && !steer_is_few(entry.vectors, entry.norm)) {
+        entry.u = 0;
+        entry.vectors = entry.image_bytes = 0;
+    }
+    return entry;
 }
 
 /* ---- Elements ------------------------------------------------------------------------------------------------ */

@@ -97,11 +97,11 @@ __device__ __forceinline__ void find_some_dots(general_state<T> &s, int from, co
 /* Dots with all vectors, as many together as registers allow. */
 template <typename T, int R, bool ALIGNED, bool RESIDUAL>
 __device__ __forceinline__ void find_dots(general_state<T> &s, int from, const program_parts &program) {
-    int j = program.vectors / GENERAL_DOTS * GENERAL_DOTS;
+    constexpr int DOTS = general_dots<T>();
+    int j = program.vectors / DOTS * DOTS;
 #pragma unroll 1
-    for (int i = 0; i < j; i += GENERAL_DOTS)
-        find_some_dots<T, R, GENERAL_DOTS, ALIGNED, RESIDUAL>(s, from, program, i);
-    if (j + 4 <= program.vectors) {
+    for (int i = 0; i < j; i += DOTS) find_some_dots<T, R, DOTS, ALIGNED, RESIDUAL>(s, from, program, i);
+    if (DOTS > 4 && j + 4 <= program.vectors) {
         find_some_dots<T, R, 4, ALIGNED, RESIDUAL>(s, from, program, j);
         j += 4;
     }
@@ -213,14 +213,15 @@ template <typename T, int R, bool ALIGNED, bool RESIDUAL>
 __device__ __forceinline__ void general_block(const steer_rows_args &args) {
     constexpr int N = chunk_of<T>::N;
     extern __shared__ int4 shared[];
-    const lane_info me = who();
+    const lane_info me =
+        sizeof(T) == 2 && blockDim.x > STEER_BLOCK_THREADS ? who_of_long((int)threadIdx.x, 1) : who();
     let_next_start();
     general_state<T> s = {args, me};
     char *base = (char *)shared;
     s.chunks = (args.hidden_size + me.threads * 16 - 1) / (me.threads * 16) * (16 / N);
     s.x = (uint4 *)base;
     s.r = s.x + R * s.chunks * me.threads;
-    s.partial_size = R * GENERAL_DOTS * block_stride(me);
+    s.partial_size = R * general_dots<T>() * block_stride(me);
     s.turn = 0;
     s.residual = nullptr;
     s.partial = (float *)(RESIDUAL && !args.residual_away ? s.r + R * s.chunks * me.threads : s.r);
@@ -242,7 +243,7 @@ __device__ __forceinline__ void general_block(const steer_rows_args &args) {
             record = load_row(args.table + first);
             same = same && record.run >= R;
         }
-        steer_entry entry = args.table ? load_entry(record, args.layer) : args.entry;
+        steer_entry entry = args.table ? load_few_entry<T>(record, args.layer) : args.entry;
         program_parts program = fetch_program(s, entry);
         if (!waited) wait_for_previous();
         waited = true;
@@ -260,7 +261,8 @@ __device__ __forceinline__ void general_block(const steer_rows_args &args) {
         if (same) steer_rows<T, R, ALIGNED, RESIDUAL>(s, 0, first, entry, program);
         if constexpr (R > 1) {
             for (int i = 0; i < count && !same; i++) {
-                if (i > 0 && args.table) entry = load_entry(load_row(args.table + first + i), args.layer);
+                if (i > 0 && args.table)
+                    entry = load_few_entry<T>(load_row(args.table + first + i), args.layer);
                 if (i > 0) program = fetch_program(s, entry);
                 steer_rows<T, 1, ALIGNED, RESIDUAL>(s, i, first + i, entry, program);
             }
@@ -269,7 +271,7 @@ __device__ __forceinline__ void general_block(const steer_rows_args &args) {
 }
 
 template <typename T, int R, bool ALIGNED, bool RESIDUAL>
-__global__ void __launch_bounds__(STEER_BLOCK_THREADS, 1)
+__global__ void __launch_bounds__(sizeof(T) == 2 ? STEER_WIDE_THREADS : STEER_BLOCK_THREADS, 1)
     steer_general_kernel(const __grid_constant__ steer_rows_args args) {
     general_block<T, R, ALIGNED, RESIDUAL>(args);
 }
@@ -282,8 +284,9 @@ template <typename T, int R, bool ALIGNED> steer_rows_kernel general_of(bool res
 
 template <typename T> steer_rows_kernel steer_rows_general(steer_rows_variant variant) {
     if (!variant.aligned) return general_of<T, 1, false>(variant.residual);
-    return variant.tile == 4 ? general_of<T, 4, true>(variant.residual)
-                             : general_of<T, 1, true>(variant.residual);
+    if constexpr (sizeof(T) == 4)
+        if (variant.tile == 4) return general_of<T, 4, true>(variant.residual);
+    return general_of<T, 1, true>(variant.residual);
 }
 
 #endif

@@ -158,14 +158,12 @@ template <typename T, int E, int VECTORS, bool SLOTTED> struct held_vectors {
     }
 };
 
-/* Waits for the team, of which a block has at most TEAMS, or more of a warp each. */
+/* Waits for the team, of which a block has at most TEAMS. */
 template <int TEAMS> __device__ __forceinline__ void team_barrier(const lane_info &me) {
     if constexpr (TEAMS == 1)
         __syncthreads();
-    else if (TEAMS > 2 && me.warps == 1)
-        __syncwarp();
     else
-        barrier_of<TEAMS>(me.team, me.threads);
+        barrier_of_two(me.team, me.threads);
 }
 
 /* ---- Steering ------------------------------------------------------------------------------------------------ */

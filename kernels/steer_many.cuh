@@ -14,7 +14,7 @@
 #ifndef STEER_KERNELS_STEER_MANY_CUH
 #define STEER_KERNELS_STEER_MANY_CUH
 
-#include "steer_few.cuh"
+#include "steer_slots.cuh"
 
 #ifdef STEER_ROWS_IMPLEMENTATION
 
@@ -117,6 +117,22 @@ __device__ __forceinline__ void many_pass(const many_state &s, many_slots<T, ALI
     __syncwarp();
 }
 
+/* Eight columns of a row from `base` as its program sees them, zeros where there is nothing. */
+template <typename T, bool ALIGNED>
+__device__ __forceinline__ void many_chunk(float (&h)[8], const many_state &s, int row, int base) {
+    const steer_rows_args &args = s.args;
+    const auto load = [&](const void *rows, int64_t stride) {
+        if (row >= s.rows || base >= args.hidden_size) return make_uint4(0, 0, 0, 0);
+        const T *from = (const T *)rows + (s.first + row) * stride + base;
+        return ALIGNED ? load_now(from) : load_elements(from, args.hidden_size - base);
+    };
+    const uint4 delta = load(args.hidden, args.hidden_stride);
+    if (args.residual)
+        widen_sum<T>(h, delta, load(args.residual, args.residual_stride));
+    else
+        widen<T>(h, delta);
+}
+
 /* h.h of the rows over the parts of this warp, from where they lie. */
 template <typename T, bool ALIGNED> __device__ __forceinline__ void many_norms(const many_state &s) {
     for (int half = 0; half < 2; half++) {
@@ -125,7 +141,7 @@ template <typename T, bool ALIGNED> __device__ __forceinline__ void many_norms(c
             float sum = 0;
             for (int i = 2 * step; i < 2 * min(step + s.args.steps, s.steps()); i++) {
                 float h[8];
-                few_chunk<T, ALIGNED>(h, s, row, s.column() + i * STEER_MANY_STEP / 2 + s.place() * 8, true);
+                many_chunk<T, ALIGNED>(h, s, row, s.column() + i * STEER_MANY_STEP / 2 + s.place() * 8);
                 sum = dot_on<8>(sum, h, h);
             }
             sum = __fadd_rn(sum, __shfl_xor_sync(0xffffffffu, sum, 1));
@@ -415,12 +431,12 @@ __device__ __forceinline__ void many_turn_to(many_program *program, const many_s
     __syncwarp();
 }
 
-/* The rows that the `block`-th of `blocks` serves, by runs of rows with one program. whole: all runs of its tiles. Otherwise the
+/* The rows that a block serves, by runs of rows with one program. whole: all runs of its tiles. Otherwise the
  * run that each begins with, then some of those that begin within tiles, of which the last blocks have the first. turned(): the
  * program is another, whose image is to be brought on chip; run(): serves the run that `s` has. */
 template <typename Turned, typename Run>
-__device__ __forceinline__ void many_runs(many_state &s, many_program &program, int block, int blocks,
-                                          int room, bool whole, const Turned &turned, const Run &run) {
+__device__ __forceinline__ void many_runs(many_state &s, many_program &program, int room, bool whole,
+                                          const Turned &turned, const Run &run) {
     const steer_rows_args &args = s.args;
     const int tiles = steer_inner_index(args.tile),
               within = args.tile - 1; /* the bits of a row within its tile */
@@ -430,10 +446,10 @@ __device__ __forceinline__ void many_runs(many_state &s, many_program &program, 
         if (!whole) copies_commit();
     }
     __syncwarp();
-    for (int turn = 0, number = blocks - 1 - block;;) {
+    for (int turn = 0, number = (int)(gridDim.x - 1 - blockIdx.x);;) {
         int64_t first = s.first + s.rows;
         if (!whole || (first & within) == 0 || first == args.rows) {
-            first = ((int64_t)block * args.turns + turn) * args.tile;
+            first = ((int64_t)blockIdx.x * args.turns + turn) * args.tile;
             if (turn < args.turns && first < args.rows) {
                 turn++;
             } else {
@@ -442,7 +458,7 @@ __device__ __forceinline__ void many_runs(many_state &s, many_program &program, 
                 __syncwarp();
                 if ((uint32_t)number >= program.within[tiles % 4]) break;
                 first = __ldg(args.inner + STEER_INNER_AT + number);
-                number += blocks;
+                number += (int)gridDim.x;
             }
         }
         s.first = first;
@@ -455,9 +471,9 @@ __device__ __forceinline__ void many_runs(many_state &s, many_program &program, 
         if (record.entries != program.entries) {
             const uint64_t *from = args.table ? entry_at(record, args.layer) : (const uint64_t *)&args.entry;
             many_turn_to(&program, s, from, record.entries, room);
-            turned();
+            if (!steer_is_few(program.parts.vectors, program.parts.norm)) turned();
         }
-        if (program.entry.u || program.entry.vectors) run();
+        if (!steer_is_few(program.parts.vectors, program.parts.norm)) run(); /* few are another kernel's */
     }
 }
 
@@ -474,7 +490,7 @@ __device__ __forceinline__ void many_block(const steer_rows_args &args, bool who
     const auto turned = [&] {
         if (many_fits(s, program.entry))
             stage_image(s.stage(), program.entry, me); /* to be read after a barrier */
-        if (is_few(program.parts) || program.chunks > 1) return;
+        if (program.chunks > 1) return;
         slots.take_vectors(s, program, program.listed, 0, 0);
         for (int step = 0; step < min(args.slots, s.steps()); step++)
             slots.template copy_vectors<1>(s, slots.at + step * slots.BYTES + MANY_VECTORS_AT);
@@ -483,11 +499,6 @@ __device__ __forceinline__ void many_block(const steer_rows_args &args, bool who
     const auto run = [&] {
         if (!waited) wait_for_previous();
         waited = true;
-        if (is_few(program.parts)) {
-            __syncthreads(); /* the program is on chip */
-            few_run<T, ALIGNED>(s, program);
-            return;
-        }
         many_dots<T, ALIGNED, GROUPS, ROWS>(s, program, slots);
         many_clear(s, program);
         const solve_state solved = s.solved();
@@ -502,7 +513,7 @@ __device__ __forceinline__ void many_block(const steer_rows_args &args, bool who
         else if (CHUNKS)
             many_update_chunks<T, ALIGNED, GROUPS, ROWS>(s, program, slots);
     };
-    many_runs(s, program, blockIdx.x, gridDim.x, GROUPS * STEER_MANY_GROUP, whole, turned, run);
+    many_runs(s, program, GROUPS * STEER_MANY_GROUP, whole, turned, run);
     if (!waited) wait_for_previous(); /* the kernel after this one counts on it */
 }
 

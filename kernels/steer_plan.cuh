@@ -7,6 +7,7 @@
 #include "steer_common.cuh"
 
 #include <algorithm>
+#include <stdio.h>
 #include <string.h>
 
 /* What plans depend on of a device: fields as in steer_cuda_device. */
@@ -18,11 +19,10 @@ struct steer_plan_device {
 struct steer_situation {
     const steer_launch *launch;
     const steer_plan_device *gpu;
-    int32_t max_vectors, both, norm; /* as in steer_launch */
-    int64_t max_image_bytes;
-    int element;  /* bytes of one */
-    int team;     /* threads that share a row, 16 elements each */
-    bool aligned; /* rows are multiples of 16 bytes */
+    steer_needs needs; /* of the programs that it is for */
+    int element;       /* bytes of one */
+    int team;          /* threads that share a row, 16 elements each */
+    bool aligned;      /* rows are multiples of 16 bytes */
     bool
         share; /* rows of one tile share what they load; where few are left for a multiprocessor they go alone */
 };
@@ -34,7 +34,7 @@ namespace {
 /* Bytes of shared memory. */
 const int64_t MAX_TILE_BYTES = 128 * 1024, /* general: of four rows; beyond, too few warps have work */
     MAX_STAGE_BYTES = 32 * 1024,           /* of a program image; a larger one is read where it lies */
-    CAPTURED_STAGE_BYTES = 8 * 1024,       /* the same where nobody knows how large images will be */
+    SMALL_STAGE_BYTES = 8 * 1024,          /* the same beside larger ones */
     MOST_SUMS_BYTES = 4 * 1024,            /* of the register kernels' sums */
     LARGE_BLOCK_BYTES = 200 * 1024; /* that many's large blocks want: less keeps too few steps on their way */
 
@@ -60,14 +60,12 @@ bool rows_suffice(const steer_launch *launch, const steer_plan_device *gpu) {
     return launch->rows >= LEAST_ROWS_EACH * gpu->multiprocessors;
 }
 
-steer_situation situation_of(const steer_launch *launch, const steer_plan_device *gpu) {
+steer_situation situation_of(const steer_launch *launch, const steer_needs *needs,
+                             const steer_plan_device *gpu) {
     steer_situation s = {};
     s.launch = launch;
     s.gpu = gpu;
-    s.max_vectors = launch->max_vectors;
-    s.max_image_bytes = launch->max_image_bytes;
-    s.both = launch->both;
-    s.norm = launch->norm;
+    s.needs = *needs;
     s.element = launch->dtype == STEER_F32 ? 4 : 2;
     const int most = s.element > 2 ? STEER_BLOCK_THREADS : STEER_WIDE_THREADS;
     s.team = 32;
@@ -112,7 +110,6 @@ int64_t tiles_and_runs(const steer_launch *launch, int tile) {
 
 /* Threads of a multiprocessor that registers suffice for. */
 int threads_at_once(const steer_situation &s, const steer_rows_variant &v) {
-    if (v.family == STEER_ROWS_ANY) return STEER_BLOCK_THREADS;
     if (v.family == STEER_ROWS_MANY)
         return steer_many_shares(v.vectors) ? 2 * STEER_MANY_THREADS : STEER_MANY_THREADS;
     if (v.wide) return STEER_WIDE_THREADS;
@@ -144,6 +141,12 @@ void set_blocks(steer_rows_plan *plan, const steer_situation &s, int64_t rows_ea
     plan->args.blocks = (uint32_t)plan->blocks;
 }
 
+/* Room for a program image. Where the largest ones are read where they lie, others still find some. */
+int32_t stage_room(const steer_situation &s) {
+    const int64_t bytes = s.needs.max_image_bytes;
+    return (int32_t)(bytes <= MAX_STAGE_BYTES ? (bytes + 15) / 16 * 16 : SMALL_STAGE_BYTES);
+}
+
 /* ---- tile and stream: few vectors, in registers ------------------------------------------------------------------ */
 
 /* Most vectors that the register kernels hold. */
@@ -154,13 +157,15 @@ int most_held(const steer_situation &s) {
 
 bool is_held(const steer_situation &s) {
     const int elements = s.team > STEER_BLOCK_THREADS || s.team * 16 >= s.launch->hidden_size ? 16 : 32;
-    return s.aligned && s.team * elements >= s.launch->hidden_size && !s.norm && s.max_vectors >= 0 &&
-           s.max_vectors <= most_held(s) && s.max_image_bytes <= MAX_STAGE_BYTES;
+    return s.aligned && s.team * elements >= s.launch->hidden_size && !s.needs.norm &&
+           s.needs.max_vectors <= most_held(s) && s.needs.max_image_bytes <= MAX_STAGE_BYTES;
 }
 
 /* Vectors of the kernel that serves it. */
 int held_of(const steer_situation &s) {
-    return s.max_vectors < 2 ? s.both : s.max_vectors > STEER_FEW_VECTORS ? 8 : s.max_vectors;
+    return s.needs.max_vectors < 2                   ? s.needs.both
+           : s.needs.max_vectors > STEER_FEW_VECTORS ? 8
+                                                     : s.needs.max_vectors;
 }
 
 /* Elements of a thread: 32 where a team is larger than a block that is not wide. */
@@ -176,7 +181,7 @@ int held_team(const steer_situation &s, bool wide) {
 }
 
 int64_t held_stage(const steer_situation &s, int vectors) {
-    return vectors > 1 ? (s.max_image_bytes + 15) / 16 * 16 : 0;
+    return vectors > 1 ? (s.needs.max_image_bytes + 15) / 16 * 16 : 0;
 }
 
 /* Bytes of a row's sums. */
@@ -195,7 +200,8 @@ bool serves_stream(const steer_situation &s) {
     const int vectors = held_of(s);
     return is_held(s) && is_large(s) && (s.launch->table || vectors > 0) && held_elements(s) == 16 &&
            vectors <= STEER_FEW_VECTORS &&
-           stream_bytes(s, s.team, vectors) + s.max_image_bytes + MOST_SUMS_BYTES <= s.gpu->shared_bytes;
+           stream_bytes(s, s.team, vectors) + s.needs.max_image_bytes + MOST_SUMS_BYTES <=
+               s.gpu->shared_bytes;
 }
 
 void plan_stream(steer_rows_plan *plan, const steer_situation &s) {
@@ -225,7 +231,7 @@ int64_t tile_slots(const steer_situation &s, int threads, int vectors) {
 int rows_of_tile(const steer_situation &s, const steer_rows_variant &v) {
     if (!s.share || v.elements > 16 || v.vectors > STEER_FEW_VECTORS) return 1;
     if (v.vectors < 2) return 2;
-    const int64_t bytes = tile_slots(s, s.team, v.vectors) + s.max_image_bytes + MOST_SUMS_BYTES;
+    const int64_t bytes = tile_slots(s, s.team, v.vectors) + s.needs.max_image_bytes + MOST_SUMS_BYTES;
     return (s.element > 2 && v.residual) || bytes > s.gpu->shared_bytes ? 1 : 4;
 }
 
@@ -262,7 +268,7 @@ void plan_tile(steer_rows_plan *plan, const steer_situation &s) {
     v.tile = rows_of_tile(s, v);
     v.wide = s.element < 4 && s.team >= STEER_BLOCK_THREADS && v.tile == 2 && !v.residual;
     if (s.team > STEER_BLOCK_THREADS && !v.wide) v.elements = 32;
-    v.adds = !v.wide && v.tile == 2 && s.max_vectors == 0;
+    v.adds = !v.wide && v.tile == 2 && s.needs.max_vectors == 0;
     const int team = held_team(s, v.wide);
     plan->threads = plan->args.team = team;
     plan->args.stage_bytes = (int32_t)held_stage(s, v.vectors);
@@ -280,21 +286,21 @@ void plan_tile(steer_rows_plan *plan, const steer_situation &s) {
 
 /* ---- general: every program, where the others do not reach --------------------------------------------------------- */
 
-bool serves_general(const steer_situation &s) { return s.element > 2; }
+bool serves_general(const steer_situation &) { return true; }
 
 /* A residual that has no room in shared memory is read where it lies. */
 void plan_general(steer_rows_plan *plan, const steer_situation &s) {
     steer_rows_variant &v = plan->variant;
     steer_rows_args *args = &plan->args;
     const int64_t most = MAX_TILE_BYTES / row_bytes(s, s.team);
-    v.tile = s.share && v.aligned && most >= 4 ? 4 : 1;
+    v.tile =
+        s.element > 2 && s.share && v.aligned && most >= 4 ? 4 : 1; /* wide blocks have registers for one */
     plan->threads = s.team;
-    const bool any = s.max_vectors < 0; /* captured: a later batch may hold any program */
-    args->vectors = any ? 2 * STEER_MAX_OPS : std::max(s.max_vectors, 1);
+    args->vectors = std::max(s.needs.max_vectors, 1);
+    const int dots = s.element > 2 ? general_dots<float>() : general_dots<uint16_t>();
     int64_t words = 2 * (int64_t)v.tile * args->vectors + 2 * v.tile;
-    int64_t beside = 2 * v.tile * GENERAL_DOTS * parts_bytes(s.team) + (words * 4 + 15) / 16 * 16;
-    int64_t image = any ? CAPTURED_STAGE_BYTES : s.max_image_bytes;
-    args->stage_bytes = image <= MAX_STAGE_BYTES ? (int32_t)image : 0;
+    int64_t beside = 2 * v.tile * dots * parts_bytes(s.team) + (words * 4 + 15) / 16 * 16;
+    args->stage_bytes = stage_room(s);
     int64_t stage = std::max(args->stage_bytes, 16), rows = v.tile * row_bytes(s, s.team);
     if (v.residual && v.tile == 1 && rows + beside + stage > s.gpu->shared_bytes) {
         args->residual_away = 1;
@@ -313,17 +319,12 @@ void plan_general(steer_rows_plan *plan, const steer_situation &s) {
 /* ---- many: 16-bit rows and many vectors, on tensor cores -------------------------------------------------------------- */
 
 /* Most vectors of a program, folded adds among them, that the many kernel makes room for. */
-int most_of_many(const steer_situation &s) {
-    /* Captured: a later batch may hold any program. */
-    return s.max_vectors < 0 ? 2 * STEER_MAX_OPS + 1 : std::max(s.max_vectors, 1) + s.both;
-}
+int most_of_many(const steer_situation &s) { return std::max(s.needs.max_vectors, 1) + s.needs.both; }
 
 /* Rows that the tensor cores work on together: those of a program, but no multiprocessor stays without work. */
 int rows_of_many(const steer_situation &s) {
     int tile = 1;
-    const int most = s.max_vectors < 0               ? 2 /* captured: a later batch may be mixed */
-                     : s.max_vectors > STEER_MAX_OPS ? 4 /* room for their dots */
-                                                     : STEER_MANY_ROWS;
+    const int most = s.needs.max_vectors > STEER_MAX_OPS ? 4 : STEER_MANY_ROWS; /* room for their dots */
     while (tile < most && 2 * tile <= s.launch->rows_per_program &&
            s.launch->rows >= tile * s.gpu->multiprocessors)
         tile *= 2;
@@ -351,17 +352,15 @@ int64_t steps_of(const steer_situation &s) {
 
 /* Lays out the many kernel's shared memory; bytes of it: half of what there is, so that another block finds room, unless few steps
  * would be on their way then. */
-int64_t lay_out_many(steer_rows_args *args, const steer_situation &s, int threads, int tile,
+int64_t lay_out_many(steer_rows_args *args, const steer_situation &s, int threads,
                      const steer_rows_variant &v) {
-    const bool any = s.max_vectors < 0;
-    const int64_t image = any ? CAPTURED_STAGE_BYTES : s.max_image_bytes, steps = steps_of(s);
+    const int64_t steps = steps_of(s);
     const int vectors = most_of_many(s), warps = threads / 32;
     const int parts = /* at least one a warp: rows of few vectors have their sums there too */
         s.launch->hidden_size < STEER_MANY_SPLIT ? threads_of_many(s, false) / 32 : STEER_MANY_PARTS;
     const int room = std::max(v.vectors, (int)STEER_MANY_GROUP);
-    args->tile = tile;
+    args->tile = v.tile;
     args->vectors = (vectors + STEER_MANY_GROUP - 1) / STEER_MANY_GROUP * STEER_MANY_GROUP;
-    args->stage_bytes = image <= MAX_STAGE_BYTES ? (int32_t)image : 0;
     args->each = parts / warps;
     args->steps = (int32_t)((steps + parts - 1) / parts);
     args->parts = (int32_t)((steps + args->steps - 1) / args->steps);
@@ -380,12 +379,14 @@ int64_t lay_out_many(steer_rows_args *args, const steer_situation &s, int thread
     const int64_t half = ((s.gpu->shared_bytes - 1024) / 2 - beside) / (warps * slot),
                   full = (s.gpu->shared_bytes - beside) / (warps * slot);
     const int64_t wanted = args->each * args->steps * ((vectors + room - 1) / room);
-    const bool enough = v.family == STEER_ROWS_ANY || half >= std::min<int64_t>(wanted, 3);
+    const bool enough = half >= std::min<int64_t>(wanted, 3);
     args->slots = (int32_t)std::max<int64_t>(1, std::min(wanted, enough ? half : full));
     return beside + warps * args->slots * slot;
 }
 
-bool serves_many(const steer_situation &s) { return s.element < 4; }
+bool serves_many(const steer_situation &s) {
+    return s.element < 4 && !steer_is_few(s.needs.max_vectors, s.needs.norm);
+}
 
 void plan_many(steer_rows_plan *plan, const steer_situation &s) {
     steer_rows_variant &v = plan->variant;
@@ -395,7 +396,12 @@ void plan_many(steer_rows_plan *plan, const steer_situation &s) {
     v.vectors = (v.aligned ? std::min(groups, most) : most) * STEER_MANY_GROUP;
     v.elements = v.vectors == STEER_MANY_GROUP && is_large_many(s, v.tile) ? 32 : 16;
     plan->threads = threads_of_many(s, v.elements > 16);
-    plan->shared = lay_out_many(&plan->args, s, plan->threads, v.tile, v);
+    plan->args.stage_bytes = stage_room(s);
+    plan->shared = lay_out_many(&plan->args, s, plan->threads, v);
+    if (plan->shared > s.gpu->shared_bytes) { /* operations are read where they lie */
+        plan->args.stage_bytes = 0;
+        plan->shared = lay_out_many(&plan->args, s, plan->threads, v);
+    }
     if (plan->shared > s.gpu->shared_bytes) return;
     const int64_t tiles = (s.launch->rows + v.tile - 1) / v.tile, at_once = blocks_at_once(s, *plan);
     plan->args.turns =
@@ -405,46 +411,10 @@ void plan_many(steer_rows_plan *plan, const steer_situation &s) {
         plan->blocks += blocks_within(s, *plan, 1);
 }
 
-/* ---- any: 16-bit rows of a batch that has all kinds of programs, or may have after a capture ------------------------------- */
-
-/* Whether rows are better served each in its own way, as measured: where most have few vectors beside some that have many. */
-bool serves_any(const steer_situation &s) {
-    const bool varied = s.max_vectors < 0 /* captured: a later batch may be */ ||
-                        (s.launch->table && s.max_vectors > STEER_FEW_VECTORS &&
-                         2 * s.launch->usual_vectors <= s.max_vectors);
-    return s.element < 4 && s.aligned && varied;
-}
-
-/* What its teams need in shared memory, or the many kernel. */
-void plan_any(steer_rows_plan *plan, const steer_situation &s) {
-    steer_rows_variant &v = plan->variant;
-    steer_rows_args *args = &plan->args;
-    v.elements = s.launch->hidden_size >= STEER_MANY_LONG ? 32 : 16;
-    v.vectors = STEER_MANY_GROUP;
-    plan->threads = std::max(std::min(s.team, (int)STEER_BLOCK_THREADS), threads_of_many(s, v.elements > 16));
-    const int teams = plan->threads / s.team; /* none of wide rows */
-    const bool four =
-        !s.launch->residual && teams > 0 && 4 * teams <= STEER_MANY_ROWS / 2 && rows_suffice(s.launch, s.gpu);
-    v.tile = four ? 4 : 1;
-    int64_t team = v.tile * steer_sums_room(STEER_FEW_VECTORS) * parts_bytes(s.team) + STEER_ANY_STAGE;
-    if (v.tile > 1) team += v.tile * slot_bytes(s, s.team) + vector_bytes(s.team, STEER_FEW_VECTORS);
-    args->tile_bytes = (int32_t)team;
-    args->turns = 1;
-    plan->shared =
-        std::max(lay_out_many(args, s, plan->threads, std::max(1, teams) * v.tile, v), teams * team);
-    if (plan->shared > s.gpu->shared_bytes) return;
-    set_blocks(plan, s, args->tile);
-    if (s.launch->table && v.tile > 1) plan->blocks += blocks_within(s, *plan, teams);
-}
-
 /* ---- The table ------------------------------------------------------------------------------------------------------- */
 
 /* The kernel of a family, a dtype and a variant. */
 #define STEER_OF_DTYPE(rows)                                                                                 \
-    [](steer_dtype dtype, const steer_rows_variant &v) {                                                     \
-        return dtype == STEER_F16 ? rows<steer_f16>(v) : rows<steer_bf16>(v);                                \
-    }
-#define STEER_OF_ANY_DTYPE(rows)                                                                             \
     [](steer_dtype dtype, const steer_rows_variant &v) {                                                     \
         return dtype == STEER_F32   ? rows<float>(v)                                                         \
                : dtype == STEER_F16 ? rows<steer_f16>(v)                                                     \
@@ -452,32 +422,46 @@ void plan_any(steer_rows_plan *plan, const steer_situation &s) {
     }
 
 const steer_family steer_families[] = {
-    {STEER_ROWS_ANY, "any", serves_any, plan_any, STEER_OF_DTYPE(steer_rows_any), nullptr,
-     "programs of few vectors beside some of many, or whatever a later batch has"},
-    {STEER_ROWS_STREAM, "stream", serves_stream, plan_stream, STEER_OF_ANY_DTYPE(steer_rows_stream),
-     "steer_stream.cuh", "programs of few vectors, more rows than the cache keeps"},
-    {STEER_ROWS_TILE, "tile", serves_tile, plan_tile, STEER_OF_ANY_DTYPE(steer_rows_tile), "steer_tile.cuh",
-     "programs of few vectors, rows that the cache keeps"},
-    {STEER_ROWS_MANY, "many", serves_many, plan_many, STEER_OF_DTYPE(steer_rows_many), nullptr,
-     "programs of many vectors, a cosine, or rows that registers do not hold"},
-    {STEER_ROWS_GENERAL, "general", serves_general, plan_general,
-     [](steer_dtype, const steer_rows_variant &v) { return steer_rows_general<float>(v); },
-     "steer_general.cuh", "f32 rows of many vectors, a cosine, or that registers do not hold"},
+    {STEER_ROWS_STREAM, "stream", serves_stream, plan_stream, STEER_OF_DTYPE(steer_rows_stream),
+     "steer_stream.cuh", "few vectors, held in registers; more rows than the cache keeps"},
+    {STEER_ROWS_TILE, "tile", serves_tile, plan_tile, STEER_OF_DTYPE(steer_rows_tile), "steer_tile.cuh",
+     "few vectors, held in registers"},
+    {STEER_ROWS_MANY, "many", serves_many, plan_many,
+     [](steer_dtype dtype, const steer_rows_variant &v) {
+         return dtype == STEER_F16 ? steer_rows_many<steer_f16>(v) : steer_rows_many<steer_bf16>(v);
+     },
+     nullptr, "many vectors or a cosine, on tensor cores"},
+    {STEER_ROWS_GENERAL, "general", serves_general, plan_general, STEER_OF_DTYPE(steer_rows_general),
+     "steer_general.cuh", "more than registers hold, or rows that are no multiples of 16 bytes"},
 };
 
 /* The first that serves. without: names of families that are passed over, for measurements; NULL: none is. */
 const steer_family &steer_family_of(const steer_situation &s, const char *without) {
     const steer_family *family = steer_families;
-    const auto is_out = [&] { return without && strstr(without, family->name); };
-    const steer_family *const last = steer_families + sizeof steer_families / sizeof *steer_families - 2;
-    while (family < last && (is_out() || !family->serves(s))) family++;
-    return family->serves(s) ? *family : family[1]; /* the last two serve what is left */
+    const auto is_out = [&] {
+        return without && family->serves != serves_general && strstr(without, family->name);
+    };
+    while (is_out() || !family->serves(s)) family++; /* the last one serves what is left */
+    return *family;
 }
 
-/* Plans a launch; false where the device cannot run it: too little shared memory, too many blocks. */
+/* The classes of programs that a launch has a kernel for each of, what they need in `out`; how many. Kernels of f32 rows serve both: there
+ * a program has the same sums in each. */
+int steer_classes_of(steer_needs out[2], const steer_launch *launch) {
+    int count = 0;
+    if (launch->dtype == STEER_F32) {
+        out[0] = steer_needs_of_all(launch);
+        return out[0].present;
+    }
+    if (launch->few.present) out[count++] = launch->few;
+    if (launch->many.present) out[count++] = launch->many;
+    return count;
+}
+
+/* Plans the kernel of a launch for a class of programs; false where the device cannot run it: too little shared memory, too many blocks. */
 bool steer_plan_rows(steer_rows_plan *plan, const steer_family **out, const steer_launch *launch,
-                     const steer_plan_device *gpu, const char *without = nullptr) {
-    const steer_situation s = situation_of(launch, gpu);
+                     const steer_needs *needs, const steer_plan_device &gpu, const char *without) {
+    const steer_situation s = situation_of(launch, needs, &gpu);
     const steer_family &family = steer_family_of(s, without);
     *plan = {};
     *out = &family;
@@ -500,7 +484,25 @@ bool steer_plan_rows(steer_rows_plan *plan, const steer_family **out, const stee
     args->upper_mask = 0xffffe000u;
     if (launch->uniform) args->entry = *launch->uniform;
     family.plan(plan, s);
-    return plan->shared <= gpu->shared_bytes && plan->blocks <= INT32_MAX;
+    return plan->shared <= gpu.shared_bytes && plan->blocks <= INT32_MAX;
+}
+
+/* Names the kernels of a launch, and why these; how many there are. */
+int steer_name_kernels(char *text, size_t size, const steer_launch *launch, const steer_plan_device &gpu,
+                       const char *without) {
+    steer_needs needs[2];
+    const int classes = steer_classes_of(needs, launch);
+    size_t at = 0;
+    const auto name = [&](const char *kernel, const char *why) {
+        const int written = snprintf(text + at, size - at, "%s%s (%s)", at ? " and " : "", kernel, why);
+        at = std::min(size - 1, at + (size_t)written);
+    };
+    for (int i = 0; i < classes; i++) {
+        const steer_family &family = steer_family_of(situation_of(launch, &needs[i], &gpu), without);
+        name(family.name, family.why);
+    }
+    if (launch->blocks) name("block", "programs of blocks");
+    return classes + (launch->blocks != 0);
 }
 
 } // namespace

@@ -1,6 +1,6 @@
 /* steer_rows_f16.cu: the steering kernels of f16 hidden states. */
 #define STEER_ROWS_IMPLEMENTATION 1
-#include "steer_any.cuh"
+#include "steer_general.cuh"
 #include "steer_many.cuh"
 #include "steer_stream.cuh"
 #include "steer_tile.cuh"
@@ -8,4 +8,4 @@
 template steer_rows_kernel steer_rows_tile<steer_f16>(steer_rows_variant variant);
 template steer_rows_kernel steer_rows_many<steer_f16>(steer_rows_variant variant);
 template steer_rows_kernel steer_rows_stream<steer_f16>(steer_rows_variant variant);
-template steer_rows_kernel steer_rows_any<steer_f16>(steer_rows_variant variant);
+template steer_rows_kernel steer_rows_general<steer_f16>(steer_rows_variant variant);

@@ -76,7 +76,7 @@ __device__ __forceinline__ int stream_rows(const steer_rows_args &args, int from
         if (args.table) {
             const steer_row record = load_row(args.table + first + row);
             run = (int)min((uint32_t)run, record.run);
-            entry = load_entry(record, args.layer);
+            entry = load_few_entry<T>(record, args.layer);
         }
         vectors.load(entry, span);
         if (NV > 0) vectors.fill_slots(span);

@@ -131,7 +131,7 @@ __device__ __forceinline__ bool tile_serve(const steer_rows_args &args, int at, 
     if (args.table) {
         const steer_row record = load_row(args.table + here.first);
         if (R > 1) count = (int)min((uint32_t)count, record.run);
-        entry = load_entry(record, args.layer);
+        entry = load_few_entry<T>(record, args.layer);
     }
     if (ADDS) entry.vectors = 0;
     T *x = (T *)args.hidden + here.first * args.hidden_stride + span.first;

@@ -562,17 +562,18 @@ typedef enum steer_compile_source {
 typedef struct steer_explain {
     uint32_t struct_size;
     steer_path path;
-    int64_t rows;          /* rows of the plan, padding included */
-    int64_t steered_rows;  /* rows that a program of this layer covers */
-    int32_t programs;      /* distinct programs on this layer */
-    int32_t ops;           /* operations on this layer after folding, over the distinct programs */
-    int32_t max_ops;       /* most projecting operations of one program */
-    int32_t groups;        /* runs of neighbouring rows with the same program: see steer_plan_group */
-    int32_t launches;      /* launches of one apply */
-    int32_t idle_specs;    /* specs that steer no row on any layer: see steer_plan_idle_spec */
-    int64_t bytes;         /* least device memory traffic of one apply */
-    double expected_us;    /* bytes at the measured stream bandwidth of a GPU; 0 if not measured */
-    char why[160];         /* reason for the path */
+    int64_t rows;         /* rows of the plan, padding included */
+    int64_t steered_rows; /* rows that a program of this layer covers */
+    int32_t programs;     /* distinct programs on this layer */
+    int32_t ops;          /* operations on this layer after folding, over the distinct programs */
+    int32_t max_ops;      /* most projecting operations of one program */
+    int32_t groups;       /* runs of neighbouring rows with the same program: see steer_plan_group */
+    int32_t launches;     /* launches of one apply */
+    int32_t idle_specs;   /* specs that steer no row on any layer: see steer_plan_idle_spec */
+    int64_t bytes;        /* least device memory traffic of one apply */
+    double expected_us;   /* bytes at the measured stream bandwidth of a GPU; 0 if not measured */
+    char why[160];        /* reason for the path */
+    char kernels[200]; /* what serves an apply, one a launch, and why; "" where the device has one for all */
     steer_compile compile; /* mode of the plan, never INHERIT */
     steer_compile_state compile_state;
     steer_compile_source compile_source;

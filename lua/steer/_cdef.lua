@@ -374,6 +374,7 @@ typedef struct steer_explain {
     int64_t bytes;
     double expected_us;
     char why[160];
+    char kernels[200];
     steer_compile compile;
     steer_compile_state compile_state;
     steer_compile_source compile_source;

@@ -59,7 +59,7 @@ function Explanation:__tostring()
     }
     if self.launches > 0 then
         fields[3] = { "programs", ("%d, %d operations after folding"):format(self.programs, self.ops) }
-        fields[4] = { "launches", self.launches }
+        fields[4] = { "launches", self.launches .. (self.kernels and ": " .. self.kernels or "") }
         fields[5] = { "memory traffic", bytes_text(self.bytes) }
         fields[6] = self.expected_us and { "expected time", ("%.3g us"):format(self.expected_us) } or nil
     end
@@ -109,6 +109,7 @@ function M.plan(handle, layer)
         layer = layer, path = PATHS[tonumber(out.path)], why = ffi.string(out.why), rows = tonumber(out.rows),
         steered_rows = tonumber(out.steered_rows), programs = out.programs, ops = out.ops, max_ops = out.max_ops,
         launches = out.launches, bytes = tonumber(out.bytes),
+        kernels = out.kernels[0] ~= 0 and ffi.string(out.kernels) or nil,
         expected_us = out.expected_us > 0 and out.expected_us or nil, compile = compile.explain(out),
         groups = groups_of(handle, layer, out.groups), idle_specs = idle_specs_of(handle, out.idle_specs),
     }, Explanation)

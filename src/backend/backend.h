@@ -29,6 +29,23 @@ typedef struct steer_view {
 
 /* ---- Steering ------------------------------------------------------------------------------------------------ */
 
+/* What the programs of a class (STEER_FEW_VECTORS) need at most, of those that rows may have on a layer. */
+typedef struct steer_needs {
+    int32_t present;     /* 1 if some row may have one; else all is 0 */
+    int32_t max_vectors; /* at least 2 for one with an image */
+    int64_t max_image_bytes;
+    int32_t both; /* 1 if one has folded adds and a projecting operation */
+    int32_t norm; /* 1 if one has a cosine */
+} steer_needs;
+
+static inline void steer_needs_widen(steer_needs *needs, const steer_needs *with) {
+    needs->present |= with->present;
+    if (with->max_vectors > needs->max_vectors) needs->max_vectors = with->max_vectors;
+    if (with->max_image_bytes > needs->max_image_bytes) needs->max_image_bytes = with->max_image_bytes;
+    needs->both |= with->both;
+    needs->norm |= with->norm;
+}
+
 /* One launch over rows of the hidden states. */
 typedef struct steer_launch {
     void *hidden;          /* [rows, hidden_size], in place */
@@ -44,18 +61,18 @@ typedef struct steer_launch {
     const uint32_t *inner;                 /* with the table, device memory: see STEER_INNER_AT */
     int32_t inner_runs[STEER_INNER_TILES]; /* what its first words are, now at least if `replayed` */
     int32_t replayed; /* with the table, 1: a graph is being captured, which is replayed with other ones */
-    int32_t
-        max_vectors; /* most vectors of a program that any row has on this layer, at least 2 for one with an
-                                   image; -1: rows may have any program (a graph is being captured) */
-    int64_t max_image_bytes;  /* largest image of those programs */
-    int32_t both;             /* 1 if one of those programs has folded adds and a projecting operation */
-    int32_t norm;             /* 1 if one of those programs has a cosine */
+    steer_needs few, many;    /* of programs without blocks */
+    int32_t blocks;           /* STEER_BLOCKS_*: whether some row may have a program with blocks */
     int32_t rows_per_program; /* about how many neighbours share a program: chooses the geometry only */
-    int32_t usual_vectors; /* of a program, on average as max_vectors counts them: chooses the kernel only */
-    int32_t plain;         /* 1 if some row may have a program without blocks: what is above is about those */
-    int32_t blocks;        /* STEER_BLOCKS_*: whether some row may have one with blocks */
-    uint64_t *notes;       /* device memory, a word for each row; read and written by programs with blocks */
+    uint64_t *notes; /* device memory, a word for each row; read and written by programs with blocks */
 } steer_launch;
+
+/* Those of both classes: for kernels that serve either. */
+static inline steer_needs steer_needs_of_all(const steer_launch *launch) {
+    steer_needs needs = launch->few;
+    steer_needs_widen(&needs, &launch->many);
+    return needs;
+}
 
 /* What all programs of a launch have in common; -1 where they differ. A row without a program may be among the rows. */
 enum { STEER_SHAPE_OPS = 8 }; /* programs of more have no specialised kernels */
@@ -148,6 +165,8 @@ typedef struct steer_backend {
     int (*matmul)(void *device, const steer_view *dst, const steer_view *a, const steer_view *b);
 
     int (*steer)(void *device, const steer_launch *launch);
+    /* (optional) Names the kernels that steer() would launch, and why these; how many there are. */
+    int (*name_kernels)(void *device, char *text, size_t size, const steer_launch *launch);
 
     /* Specialised steering kernels (optional, together): what steer() would launch for a launch like the given one,
      * with the launch's sizes and the shape of its programs baked in, and with the same bits. */

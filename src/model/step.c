@@ -48,7 +48,8 @@ static int capture(void *context, int32_t layer, steer_site site, void *x) {
 int steer_session_only_adds(steer_session *session, int32_t layer, steer_site site) {
     const steer_layer_choice *choice;
     return steer_plan_choose(&choice, session->plans[site], layer) == STEER_OK &&
-           choice->path != STEER_PATH_NONE && choice->needs.max_vectors == 0 && !choice->needs.blocks;
+           choice->path != STEER_PATH_NONE && choice->needs.few.max_vectors == 0 &&
+           !choice->needs.many.present && !choice->needs.blocks;
 }
 
 static const steer_sites sites = {

@@ -99,10 +99,15 @@ static steer_hash key_of(const layer_request *request, int64_t rows, int residua
                          floor_log2(request->programs),
                          request->choice->path,
                          residual,
-                         needs->max_vectors,
-                         needs->max_image_bytes,
-                         needs->both,
-                         needs->norm,
+                         needs->few.present,
+                         needs->few.max_vectors,
+                         needs->few.max_image_bytes,
+                         needs->few.both,
+                         needs->many.present,
+                         needs->many.max_vectors,
+                         needs->many.max_image_bytes,
+                         needs->many.both,
+                         needs->many.norm,
                          request->same_shape};
     steer_hash key = steer_hash_bytes((steer_hash){0, 0}, numbers, sizeof numbers);
     if (request->same_shape)
@@ -189,13 +194,9 @@ static steer_kernel *add_kernel(const steer_plan *plan, const layer_request *req
                                     .hidden_size = engine->hidden,
                                     .rows = plan->rows,
                                     .dtype = engine->dtype,
-                                    .max_vectors = choice->needs.max_vectors,
-                                    .max_image_bytes = choice->needs.max_image_bytes,
-                                    .both = choice->needs.both,
-                                    .norm = choice->needs.norm,
-                                    .rows_per_program = uniform ? rows : choice->rows_per_program,
-                                    .usual_vectors = choice->usual_vectors,
-                                    .plain = 1};
+                                    .few = choice->needs.few,
+                                    .many = choice->needs.many,
+                                    .rows_per_program = uniform ? rows : choice->rows_per_program};
     kernel->residual = residual;
     kernel->uniform = uniform;
     kernel->programs = request->programs;
@@ -275,11 +276,8 @@ int steer_compile_launch(const steer_kernel *kernel, steer_plan *plan, const ste
     steer_launch own =
         *launch; /* a graph's launch has room for other programs, which this kernel does not serve */
     int served;
-    own.max_vectors = kernel->launch.max_vectors;
-    own.max_image_bytes = kernel->launch.max_image_bytes;
-    own.both = kernel->launch.both;
-    own.norm = kernel->launch.norm;
-    own.usual_vectors = kernel->launch.usual_vectors;
+    own.few = kernel->launch.few;
+    own.many = kernel->launch.many;
     STEER_TRY(device->backend->kernel_launch(device->state, kernel->loaded, &own, &served));
     if (served) {
         steer_plan_count(plan, STEER_COUNT_COMPILED);

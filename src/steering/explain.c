@@ -121,9 +121,11 @@ static int count_costs(steer_explain *out, const steer_plan *plan, int32_t layer
     return STEER_OK;
 }
 
-static int count_launches(const steer_plan *plan, int32_t layer, steer_path path) {
+/* Of one apply; names their kernels where they serve all rows. */
+static int count_launches(steer_explain *out, const steer_plan *plan, int32_t layer, steer_path path) {
     if (path == STEER_PATH_NONE) return 0;
-    if (path != STEER_PATH_LOOP) return 1;
+    if (path != STEER_PATH_LOOP)
+        return steer_plan_name_kernels(out->kernels, sizeof out->kernels, plan, layer, path);
     int launches = 0;
     for (int32_t i = 0; i < plan->batch.segment_count; i++) {
         const steer_segment *segment = &plan->batch.segments[i];
@@ -157,7 +159,7 @@ int steer_plan_explain(steer_explain *out, steer_plan *plan, int32_t layer) {
                              .idle_specs = plan->batch.idle_count};
     snprintf(explain.why, sizeof explain.why, "%s%s", forced ? "forced; " : "", choice->why);
     STEER_TRY(count_costs(&explain, plan, layer));
-    explain.launches = count_launches(plan, layer, explain.path);
+    explain.launches = count_launches(&explain, plan, layer, explain.path);
     if (explain.path == STEER_PATH_MIXED) explain.bytes += plan->rows * (int64_t)sizeof(steer_row);
     if (explain.steered_rows > 0) {
         double bandwidth;

@@ -16,6 +16,7 @@ static const size_t MOST_VECTOR_BYTES = (size_t)64 << 20;
 typedef struct trial {
     steer_device *device;
     const steer_kernel *kernel;
+    steer_needs needs;        /* of the programs */
     int32_t programs;         /* different ones */
     int32_t vectors, updated; /* of each */
     int32_t ops;
@@ -33,15 +34,15 @@ static size_t round_up(size_t bytes) { return (bytes + 255) & ~(size_t)255; }
 /* Where the programs differ, all are as large as the largest. */
 static void settle_shape(trial *t) {
     const steer_shape *shape = &t->kernel->shape;
-    const steer_launch *launch = &t->kernel->launch;
-    t->vectors = shape->vectors >= 0 ? shape->vectors : launch->max_vectors;
+    const steer_needs *needs = &t->needs;
+    t->vectors = shape->vectors >= 0 ? shape->vectors : needs->max_vectors;
     t->updated = shape->updated >= 0 ? shape->updated : t->vectors;
     t->ops = shape->ops >= 0 ? shape->ops : t->vectors;
-    t->has_image = shape->image >= 0 ? shape->image : launch->max_image_bytes > 0;
+    t->has_image = shape->image >= 0 ? shape->image : needs->max_image_bytes > 0;
     t->adds = shape->adds >= 0 ? shape->adds : 1;
-    if (shape->adds < 0 && !launch->both && t->vectors > 0) t->adds = 0;
+    if (shape->adds < 0 && !needs->both && t->vectors > 0) t->adds = 0;
     while (shape->ops < 0 && t->ops > 1 &&
-           (int64_t)steer_image_size(t->vectors, t->ops) > launch->max_image_bytes)
+           (int64_t)steer_image_size(t->vectors, t->ops) > needs->max_image_bytes)
         t->ops--;
 }
 
@@ -69,7 +70,7 @@ static steer_op_image make_op(const trial *t, int32_t k) {
     int32_t dots = t->updated > 0 ? t->updated : 1;
     steer_op_image op = {.dot = k % dots, .gate = -1, .hi = -1, .lo = -INFINITY};
     if (shape->ops >= 0) op = shape->op[k];
-    if (shape->ops < 0 && k == 0 && t->kernel->launch.norm) {
+    if (shape->ops < 0 && k == 0 && t->needs.norm) {
         op.gate = 0;
         op.flags = STEER_OP_IMAGE_COSINE;
     }
@@ -88,7 +89,7 @@ static uint64_t vector_address(const trial *t, int32_t program, int32_t vector) 
 
 static void write_image(const trial *t, char *image, int32_t program) {
     int32_t n = t->vectors;
-    steer_program_image head = {n, t->updated, t->ops, t->kernel->launch.norm};
+    steer_program_image head = {n, t->updated, t->ops, t->needs.norm};
     memcpy(image, &head, sizeof head);
     for (int32_t i = 0; i < n; i++) {
         uint64_t address = vector_address(t, program, i);
@@ -102,7 +103,7 @@ static void write_image(const trial *t, char *image, int32_t program) {
 
 static steer_entry make_entry(const trial *t, int32_t program) {
     steer_entry entry = {.vectors = t->vectors, .updated = t->updated, .ops = t->ops, .program = program};
-    entry.norm = t->kernel->launch.norm;
+    entry.norm = t->needs.norm;
     for (int32_t i = 0; i < t->vectors && i < STEER_ENTRY_VECTORS; i++)
         entry.m[i] = vector_address(t, program, i);
     if (t->adds) {
@@ -241,7 +242,7 @@ static int run(double best_us[2], int *served, trial *t) {
 }
 
 int steer_kernel_measure(steer_kernel *kernel, steer_device *device) {
-    trial t = {.device = device, .kernel = kernel};
+    trial t = {.device = device, .kernel = kernel, .needs = steer_needs_of_all(&kernel->launch)};
     double best_us[2] = {0, 0};
     settle_shape(&t);
     lay_out(&t);

@@ -213,7 +213,6 @@ int steer_plan_check_layer(int32_t layer) {
 static void choose_auto(steer_layer_choice *choice, const steer_batch *batch, int32_t layer) {
     steer_program *first = NULL;
     int programs = 0, holes = batch->has_unsteered, conditional = 0;
-    int64_t vectors = 0, found = 0;
     steer_envelope needs = {.rows = batch->total};
     for (int32_t i = 0; i < batch->held_count; i++) {
         steer_program *program = steer_compiled_program(batch->helds[i], layer);
@@ -229,15 +228,8 @@ static void choose_auto(steer_layer_choice *choice, const steer_batch *batch, in
             if (demand > needs.blocks) needs.blocks = demand;
             continue;
         }
-        needs.plain = 1;
-        const int32_t width = steer_program_width(program);
-        vectors += width;
-        found++;
-        if (width > needs.max_vectors) needs.max_vectors = width;
-        if ((int64_t)program->image_bytes > needs.max_image_bytes)
-            needs.max_image_bytes = (int64_t)program->image_bytes;
-        needs.both |= steer_program_has_both(program);
-        needs.norm |= program->entry.norm;
+        const steer_needs its = steer_program_needs(program);
+        steer_needs_widen(steer_program_is_few(program) ? &needs.few : &needs.many, &its);
     }
     choice->needs = needs;
     choice->program = first;
@@ -249,7 +241,6 @@ static void choose_auto(steer_layer_choice *choice, const steer_batch *batch, in
                   : programs > 1 ? "several programs share the batch"
                   : holes        ? "some rows are not steered"
                                  : "one program covers every row";
-    choice->usual_vectors = found ? (int32_t)(vectors / found) : 0;
     choice->rows_per_program =
         (int32_t)(batch->segment_count ? batch->total / batch->segment_count : batch->total);
 }

@@ -28,15 +28,14 @@ typedef struct steer_batch {
 /* What launches by the row table must be able to run; fields as in steer_launch, upper bounds all. */
 typedef struct steer_envelope {
     int64_t rows;
-    int32_t max_vectors;
-    int64_t max_image_bytes;
-    int32_t both;
-    int32_t norm;
-    int32_t plain, blocks;
+    steer_needs few, many;
+    int32_t blocks;
 } steer_envelope;
 
 /* Widens an envelope to what is needed, its rows to at most `most_rows`. */
 void steer_envelope_widen(steer_envelope *envelope, const steer_envelope *needs, int64_t most_rows);
+/* Opens it to any program there may be. */
+void steer_envelope_open(steer_envelope *envelope);
 /* Says in `why` what of the needs is not within the envelope; where nothing is, `why` stays. */
 void steer_envelope_compare(char *why, size_t size, int32_t layer, const steer_envelope *needs,
                             const steer_envelope *envelope);
@@ -46,10 +45,10 @@ typedef struct steer_layer_choice {
     uint64_t epoch; /* of the batch it was made for */
     steer_path path;
     const char *why;
-    steer_program *program;                  /* path uniform: the one program */
-    int conditional;                         /* some program is */
-    steer_envelope needs;                    /* of the batch on this layer */
-    int32_t rows_per_program, usual_vectors; /* as in steer_launch */
+    steer_program *program;   /* path uniform: the one program */
+    int conditional;          /* some program is */
+    steer_envelope needs;     /* of the batch on this layer */
+    int32_t rows_per_program; /* as in steer_launch */
 } steer_layer_choice;
 
 typedef struct steer_kernel steer_kernel; /* a specialised kernel, see compile.h */
@@ -109,6 +108,9 @@ int steer_plan_check_apply(const steer_plan *plan, int32_t layer, const steer_te
                            const steer_tensor *residual);
 /* Applies with arguments that are checked. */
 int steer_plan_run(steer_plan *plan, int32_t layer, steer_tensor *hidden, steer_tensor *residual);
+/* Names the kernels that an apply to contiguous hidden states without a residual would launch, by one path for all rows; how many
+ * there are. */
+int steer_plan_name_kernels(char *text, size_t size, const steer_plan *plan, int32_t layer, steer_path path);
 /* One launch by the row table that steers every batch within `envelope`; `kernel` is a specialised one, or NULL. */
 int steer_plan_launch(steer_plan *plan, int32_t layer, steer_tensor *hidden, steer_tensor *residual,
                       const steer_envelope *envelope, const steer_kernel *kernel);

@@ -39,7 +39,7 @@ typedef struct steer_program {
     steer_hash values;   /* ... gains, offsets and bounds */
 } steer_program;
 
-/* As steer_launch.max_vectors counts it. */
+/* As steer_needs.max_vectors counts it. */
 static inline int32_t steer_program_width(const steer_program *program) {
     return program->image && program->entry.vectors < 2 ? 2 : program->entry.vectors;
 }
@@ -53,9 +53,18 @@ static inline int32_t steer_program_ops(const steer_program *program) {
                            : program->entry.ops;
 }
 
-/* As steer_launch.both tells it. */
-static inline int32_t steer_program_has_both(const steer_program *program) {
-    return program->entry.u != 0 && program->entry.vectors > 0;
+/* What a program without blocks needs. */
+static inline steer_needs steer_program_needs(const steer_program *program) {
+    const steer_entry *entry = &program->entry;
+    return (steer_needs){.present = 1,
+                         .max_vectors = steer_program_width(program),
+                         .max_image_bytes = (int64_t)program->image_bytes,
+                         .both = entry->u != 0 && entry->vectors > 0,
+                         .norm = entry->norm};
+}
+/* 1 if it is of the class of few vectors. */
+static inline int steer_program_is_few(const steer_program *program) {
+    return steer_is_few(program->entry.vectors, program->entry.norm);
 }
 
 /* 1 if a value of an operation belongs to its shape: a bound that there is not, a gain or offset that cap or add has. */

@@ -67,14 +67,11 @@ static int launch_rows(steer_plan *plan, const steer_launch *base, int64_t first
     launch.rows = rows;
     launch.notes += first;
     launch.uniform = &program->entry;
-    launch.max_vectors = steer_program_width(program);
-    launch.max_image_bytes = steer_program_is_plain(program) ? (int64_t)program->image_bytes : 0;
-    launch.both = steer_program_has_both(program);
-    launch.norm = program->entry.norm;
-    launch.plain = steer_program_is_plain(program);
-    launch.blocks = launch.plain ? STEER_BLOCKS_NONE : steer_blocks_demand(program->blocks);
+    launch.blocks =
+        steer_program_is_plain(program) ? STEER_BLOCKS_NONE : steer_blocks_demand(program->blocks);
+    if (!launch.blocks)
+        *(steer_program_is_few(program) ? &launch.few : &launch.many) = steer_program_needs(program);
     launch.rows_per_program = rows > INT32_MAX ? INT32_MAX : (int32_t)rows;
-    launch.usual_vectors = launch.max_vectors;
     return start(plan, &launch, kernel);
 }
 
@@ -99,15 +96,36 @@ static int launch_table(steer_plan *plan, const steer_launch *base, const steer_
     launch.inner = steer_rows_inner(plan->table, plan->rows);
     memcpy(launch.inner_runs, plan->inner_runs, sizeof launch.inner_runs);
     launch.replayed = capturing;
-    launch.max_vectors = envelope->max_vectors;
-    launch.max_image_bytes = envelope->max_image_bytes;
-    launch.both = envelope->both;
-    launch.norm = envelope->norm;
-    launch.plain = envelope->plain;
+    launch.few = envelope->few;
+    launch.many = envelope->many;
     launch.blocks = envelope->blocks;
     launch.rows_per_program = choice->rows_per_program;
-    launch.usual_vectors = choice->usual_vectors;
     return start(plan, &launch, kernel);
+}
+
+int steer_plan_name_kernels(char *text, size_t size, const steer_plan *plan, int32_t layer, steer_path path) {
+    const steer_device *device = plan->engine->device;
+    const steer_layer_choice *choice = &plan->choices[layer];
+    *text = '\0';
+    if (!device->backend->name_kernels || plan->rows == 0) return 1;
+    steer_launch launch = {.hidden_stride = plan->engine->hidden,
+                           .hidden_size = plan->engine->hidden,
+                           .dtype = plan->engine->dtype,
+                           .layer = layer,
+                           .rows = plan->batch.total,
+                           .few = choice->needs.few,
+                           .many = choice->needs.many,
+                           .blocks = choice->needs.blocks};
+    if (path == STEER_PATH_UNIFORM) {
+        launch.uniform = &choice->program->entry;
+        launch.rows_per_program = launch.rows > INT32_MAX ? INT32_MAX : (int32_t)launch.rows;
+    } else {
+        launch.rows = plan->rows;
+        launch.table = plan->table;
+        memcpy(launch.inner_runs, plan->inner_runs, sizeof launch.inner_runs);
+        launch.rows_per_program = choice->rows_per_program;
+    }
+    return device->backend->name_kernels(device->state, text, size, &launch);
 }
 
 /* In a graph that an update must not invalidate, nothing of the batch may be baked into the launch: the automatic path
@@ -157,11 +175,7 @@ static int run_mixed(steer_plan *plan, const steer_launch *base, const steer_lay
                      int capturing) {
     steer_envelope envelope = choice->needs;
     envelope.rows = plan->rows;
-    if (capturing && plan->forced == STEER_PATH_AUTO) {
-        envelope.max_vectors = -1;
-        envelope.plain = 1;
-        envelope.blocks = STEER_BLOCKS_ANY;
-    }
+    if (capturing && plan->forced == STEER_PATH_AUTO) steer_envelope_open(&envelope);
     STEER_TRY(launch_table(plan, base, &envelope, choice, NULL, capturing));
     steer_plan_count(plan, STEER_COUNT_MIXED);
     return STEER_OK;

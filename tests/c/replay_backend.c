@@ -52,14 +52,14 @@ static const steer_entry *entry_of(const steer_launch *launch, int64_t row) {
 /* Whether a kernel that is chosen by the launch's bounds can run the program. */
 static int is_within(const steer_launch *launch, const steer_entry *entry) {
     if (steer_entry_blocks(entry)) return launch->blocks;
-    if ((entry->u || entry->vectors) && !launch->plain) return 0;
-    if (launch->max_vectors < 0) return 1;
-    if (entry->u && entry->vectors && !launch->both) return 0;
-    if (!entry->image) return entry->vectors <= launch->max_vectors;
+    const steer_needs *needs = steer_is_few(entry->vectors, entry->norm) ? &launch->few : &launch->many;
+    if ((entry->u || entry->vectors) && !needs->present) return 0;
+    if (entry->u && entry->vectors && !needs->both) return 0;
+    if (!entry->image) return entry->vectors <= needs->max_vectors;
     const steer_program_image *image = (const steer_program_image *)(uintptr_t)entry->image;
-    return (image->vectors > 2 ? image->vectors : 2) <= launch->max_vectors &&
-           (int64_t)steer_image_size(image->vectors, image->ops) <= launch->max_image_bytes &&
-           image->norm <= launch->norm;
+    return (image->vectors > 2 ? image->vectors : 2) <= needs->max_vectors &&
+           (int64_t)steer_image_size(image->vectors, image->ops) <= needs->max_image_bytes &&
+           image->norm <= needs->norm;
 }
 
 static int run_launch(void *device, const steer_launch *launch, void *kernel) {
@@ -75,7 +75,7 @@ static int run_launch(void *device, const steer_launch *launch, void *kernel) {
     return emulate_steer(launch) == STEER_OK
                ? STEER_OK
                : STEER_FAIL(STEER_E_UNSUPPORTED, "programs of %d vectors find no room on the device",
-                            launch->max_vectors);
+                            launch->many.max_vectors);
 #else
     return steer_backend_cpu()->steer(device, launch);
 #endif
@@ -98,9 +98,9 @@ static int record_launch(const steer_launch *launch, void *kernel) {
 }
 
 static int replay_steer(void *device, const steer_launch *launch) {
-    if (launch->max_vectors > MAX_VECTORS)
-        return STEER_FAIL(STEER_E_UNSUPPORTED, "programs of %d vectors, at most %d", launch->max_vectors,
-                          MAX_VECTORS);
+    const int32_t vectors = launch->many.max_vectors;
+    if (vectors > MAX_VECTORS && vectors < 2 * STEER_MAX_OPS) /* room for any program is not needed yet */
+        return STEER_FAIL(STEER_E_UNSUPPORTED, "programs of %d vectors, at most %d", vectors, MAX_VECTORS);
     return capture ? record_launch(launch, NULL) : run_launch(device, launch, NULL);
 }
 
@@ -271,6 +271,9 @@ const steer_backend *steer_backend_entry(const steer_host *given) {
     backend.synchronize = replay_synchronize;
     backend.is_capturing = is_capturing;
     backend.steer = replay_steer;
+#ifdef EMULATE
+    backend.name_kernels = emulate_name_kernels;
+#endif
     backend.kernel_ready = replay_kernel_ready;
     backend.kernel_text = replay_kernel_text;
     backend.kernel_build = replay_kernel_build;

@@ -23,5 +23,6 @@ double replay_kernel_us(void);
 
 /* Runs a launch with the CUDA kernels on the CPU. */
 int emulate_steer(const steer_launch *launch);
+int emulate_name_kernels(void *device, char *text, size_t size, const steer_launch *launch);
 
 #endif

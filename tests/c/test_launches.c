@@ -2,39 +2,45 @@
  * it (sm_80: 163 KB) and with the most (sm_90: 227 KB), without a device. Argument: the CUDA module. */
 #include "module.h"
 
-typedef int (*trial_plan)(void *args, void *variant, unsigned *blocks, int *threads, int *shared,
-                          const steer_launch *launch, int multiprocessors, int shared_bytes);
+typedef int (*trial_plan)(unsigned *blocks, int *threads, int *shared, const steer_launch *launch, int number,
+                          int multiprocessors, int shared_bytes);
 
 static const _Alignas(16) steer_row somewhere[1]; /* stands for addresses: nothing is launched */
 static trial_plan plan;
 
-/* Programs of `vectors` operations on vectors of their own, -1 for any. */
-static void check_one(steer_launch launch, int32_t vectors) {
+/* Programs of up to `vectors` operations on vectors of their own; `both`: also some of few of them, where there are many. */
+static void check_one(steer_launch launch, int32_t vectors, int both) {
     static const int shared[] = {163 * 1024, 227 * 1024};
-    int32_t ops = vectors > STEER_MAX_OPS ? STEER_MAX_OPS : vectors;
-    launch.max_vectors = vectors;
-    if (vectors > 1) launch.max_image_bytes = (int64_t)steer_image_room(vectors, ops);
+    const int32_t ops = vectors > STEER_MAX_OPS ? STEER_MAX_OPS : vectors;
     for (size_t i = 0; i < sizeof shared / sizeof *shared; i++)
-        for (launch.both = 0; launch.both < 2; launch.both++)
-            for (launch.norm = 0; launch.norm <= (vectors > 0); launch.norm++) {
-                static _Alignas(16) char args[1024], variant[64];
-                unsigned blocks = 0;
-                int threads = 0, needed = -1;
-                CHECK(plan(args, variant, &blocks, &threads, &needed, &launch, 132, shared[i]) == STEER_OK);
-                CHECK(needed >= 0 && needed <= shared[i] && blocks > 0 && threads >= 32 && threads <= 1024);
+        for (int adds = 0; adds < 2; adds++)
+            for (int norm = 0; norm <= (vectors > 0); norm++) {
+                const steer_needs needs = {
+                    1, vectors, vectors > 1 ? (int64_t)steer_image_room(vectors, ops) : 0, adds, norm};
+                const int is_few = steer_is_few(vectors, norm);
+                launch.few = is_few ? needs : (steer_needs){0};
+                launch.many = is_few ? (steer_needs){0} : needs;
+                if (both)
+                    launch.few =
+                        (steer_needs){1, STEER_FEW_VECTORS,
+                                      (int64_t)steer_image_room(STEER_FEW_VECTORS, STEER_MAX_OPS), 1, 0};
+                for (int number = 0; number < 2; number++) {
+                    unsigned blocks = 0;
+                    int threads = 0, needed = -1;
+                    CHECK(plan(&blocks, &threads, &needed, &launch, number, 132, shared[i]) == STEER_OK);
+                    CHECK((blocks == 0 && number == 1) ||
+                          (needed >= 0 && needed <= shared[i] && threads >= 32 && threads <= 1024));
+                }
             }
 }
 
-/* The same where all programs have as many vectors, and where most have none. */
 static void check_both(steer_launch launch, int32_t vectors) {
-    launch.usual_vectors = vectors;
-    check_one(launch, vectors);
-    launch.usual_vectors = 0;
-    check_one(launch, vectors);
+    check_one(launch, vectors, 0);
+    check_one(launch, vectors, 1);
 }
 
 static void check_sizes(steer_dtype dtype, int64_t hidden) {
-    static const int32_t vectors[] = {-1, 0,  1,  2,  3,  4,  5,  6,   7,   8,  9,
+    static const int32_t vectors[] = {0,  1,  2,  3,  4,  5,  6,  7,   8,   9,
                                       16, 31, 32, 33, 64, 80, 90, 128, 256, 512};
     static const int64_t rows[] = {1, 100, 2000, 70000};
     static const int32_t shared_by[] = {1, 3, 20, 70000};

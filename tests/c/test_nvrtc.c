@@ -30,24 +30,26 @@ static steer_shape caps(int32_t vectors, int32_t adds) {
 
 static steer_launch launch_of(steer_dtype dtype, int64_t hidden, int64_t rows, const steer_shape *shape) {
     int32_t vectors = shape->vectors < 0 ? 4 : shape->vectors;
-    return (steer_launch){.hidden_stride = hidden,
-                          .residual_stride = hidden,
-                          .hidden_size = hidden,
-                          .rows = rows,
-                          .dtype = dtype,
-                          .table = somewhere,
-                          .max_vectors = shape->image ? (vectors > 2 ? vectors : 2) : vectors,
-                          .max_image_bytes = shape->image ? (int64_t)steer_image_size(vectors, vectors) : 0,
-                          .both = shape->adds != 0 && vectors > 0,
-                          .norm = shape->norm != 0,
-                          .rows_per_program = 64,
-                          .usual_vectors = vectors};
+    const steer_needs needs = {.present = 1,
+                               .max_vectors = shape->image ? (vectors > 2 ? vectors : 2) : vectors,
+                               .max_image_bytes =
+                                   shape->image ? (int64_t)steer_image_size(vectors, vectors) : 0,
+                               .both = shape->adds != 0 && vectors > 0,
+                               .norm = shape->norm != 0};
+    steer_launch launch = {.hidden_stride = hidden,
+                           .residual_stride = hidden,
+                           .hidden_size = hidden,
+                           .rows = rows,
+                           .dtype = dtype,
+                           .table = somewhere,
+                           .rows_per_program = 64};
+    *(steer_is_few(vectors, needs.norm) ? &launch.few : &launch.many) = needs;
+    return launch;
 }
 
 /* Whether the ordinary kernel works on tensor cores; it is not specialised. */
 static int is_on_tensor_cores(const steer_launch *launch) {
-    return launch->dtype != STEER_F32 && (launch->max_vectors > (launch->hidden_size > 8192 ? 1 : 6) ||
-                                          launch->norm || launch->hidden_size % 8 != 0);
+    return launch->dtype != STEER_F32 && launch->many.present;
 }
 
 static void check_one(int compute, const steer_launch *launch, const steer_shape *shape) {
@@ -119,7 +121,9 @@ static void test_mixed(int compute) {
     for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++) {
         steer_launch launch = launch_of(dtypes[i], 2048, 256, &shape);
         if (full || compute == 90) check_one(compute, &launch, &shape);
-        launch.norm = 0;
+        launch.few = launch.many;
+        launch.many = (steer_needs){0};
+        launch.few.norm = 0;
         check_one(compute, &launch, &shape);
     }
 }

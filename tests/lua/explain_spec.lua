@@ -70,6 +70,35 @@ describe("explain", function()
         end
     end)
 
+    it("names the kernels of a GPU and why they serve", function()
+        local function caps(count)
+            local ops = {}
+            for i = 1, count do ops[i] = steer.cap(B.tensor({ N }, "f32", B.randn), { max = 1 }) end
+            return steer.spec { [0] = ops }
+        end
+        local few, many = caps(2), caps(9)
+        local function explained(dtype, ...)
+            local requests = {}
+            for i, spec in ipairs { ... } do requests[i] = { spec = spec, tokens = 4 } end
+            return engine(dtype):plan(requests):explain(0)
+        end
+        local one = explained("bf16", few)
+        if B.device == "cpu" then return assert.is_nil(one.kernels) end
+        assert.truthy(one.kernels:find("^tile %(few vectors"))
+        assert.truthy(tostring(one):find("1: tile (few vectors", 1, true))
+        local both = explained("bf16", few, many)
+        assert.equal(2, both.launches)
+        assert.truthy(both.kernels:find("^tile %(.*%) and many %(many vectors"))
+        assert.equal(1, explained("bf16", many, many).launches)
+        both = explained("f32", few, many)
+        assert.equal(1, both.launches)
+        assert.truthy(both.kernels:find("^general %("))
+        local cap = steer.cap(B.tensor({ N }, "f32", B.randn), { max = 1 })
+        both = explained("f16", few, steer.spec { [0] = { cap, steer.keep_norm() } })
+        assert.equal(2, both.launches)
+        assert.truthy(both.kernels:find("and block %("))
+    end)
+
     it("leaves out the middle of many groups when printed", function()
         local requests = {}
         for i = 1, 40 do

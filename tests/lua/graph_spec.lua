@@ -144,10 +144,12 @@ describe("a captured graph", function()
             { { request(spec_on(L, unpack(caps(7)))) }, 4, "layer 0: programs of 7 vectors, captured for 2" },
             { { request(spec_on(L, gated { above = 0.1, cosine = true })) }, 5, "layer 0: a program needs a cosine" },
             { { request(spec_on(L, gated { below = 0.1 }), 9) }, 5 },
-            { { request(spec_on(L, unpack(caps(3)))), }, 5 },
-            { { request(spec_on(L, op "cap", steer.keep_norm()), 3) }, 6, "layer 0: a program of blocks" },
-            { { request(spec_on(L, ADD), 3), request(spec_on(L, ADD, steer.keep_norm()), 5) }, 6 },
-            { { request(spec_on(L, unpack(caps(3)))), }, 6 },
+            { { request(spec_on(L, unpack(caps(3)))) }, 6, "layer 0: programs of 3 vectors, captured for 2" },
+            { { request(spec_on(L, unpack(caps(8))), 7), request(spec_on(L, ADD), 2) }, 7,
+                "layer 0: programs of 8 vectors, captured for 7" },
+            { { request(spec_on(L, op "cap", steer.keep_norm()), 3) }, 8, "layer 0: a program of blocks" },
+            { { request(spec_on(L, ADD), 3), request(spec_on(L, ADD, steer.keep_norm()), 5) }, 8 },
+            { { request(spec_on(L, unpack(caps(3)))), }, 8 },
         }
         for _, dtype in ipairs(B.dtypes) do
             local plan = engine { dtype = dtype }:plan({}, { rows = ROWS })
@@ -162,7 +164,7 @@ describe("a captured graph", function()
                 assert.equal(step[2] + 1, stats.captures)
                 if step[3] then assert.equal(step[3], stats.why) end
             end
-            assert.truthy(tostring(graph):find("anew 6 times: layer 0: a program of blocks", 1, true))
+            assert.truthy(tostring(graph):find("anew 8 times: layer 0: a program of blocks", 1, true))
         end
     end)
 

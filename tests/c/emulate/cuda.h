@@ -134,7 +134,7 @@ inline void let_next_start() {}
 inline void wait_for_previous() {}
 template <typename T> inline void know(T *&) {}
 inline int thread_now() { return (int)threadIdx.x; }
-template <int TEAMS> inline void barrier_of(int number, int threads) {
+inline void barrier_of_two(int number, int threads) {
     emulated_barrier((unsigned)(number * threads), (unsigned)threads);
 }
 inline uint4 load_now(const void *from) { return *(const uint4 *)from; }

@@ -13,7 +13,6 @@ alignas(128) float partial[SHARED_BYTES / 4];
 alignas(128) float shared_words[SHARED_BYTES / 4];
 } // namespace
 
-#include "steer_any.cuh"
 #include "steer_block_select.cuh"
 #include "steer_general.cuh"
 #include "steer_many.cuh"
@@ -236,12 +235,18 @@ void emulated_wait(int most) {
 }
 
 namespace {
-enum { MULTIPROCESSORS = 4, CACHE_BYTES = 50 << 20 }; /* few, so that few rows make large tiles */
+enum { MULTIPROCESSORS = 4 }; /* few, so that few rows make large tiles */
 
-/* STEER_EMULATE_SHARED: kilobytes of shared memory. */
-int device_bytes() {
-    const char *kilobytes = getenv("STEER_EMULATE_SHARED");
-    return (kilobytes ? atoi(kilobytes) : 227) * 1024;
+int kilobytes(const char *name, int otherwise) {
+    const char *text = getenv(name);
+    return (text ? atoi(text) : otherwise) * 1024;
+}
+/* Of shared memory, and of the last-level cache: rows beyond it are streamed. */
+int device_bytes() { return kilobytes("STEER_EMULATE_SHARED", 227); }
+int cache_bytes() { return kilobytes("STEER_EMULATE_CACHE", 50 << 10); }
+
+steer_plan_device device_now() {
+    return {MULTIPROCESSORS, device_bytes(), cache_bytes(), device_bytes() < LARGE_BLOCK_BYTES ? 8 : 9};
 }
 
 /* Runs the kernel that is set. */
@@ -257,12 +262,11 @@ void run_grid(unsigned blocks, int threads, int bytes) {
     fill_shared(bytes);
 }
 
-int run_plain(const steer_launch *launch) {
-    const steer_plan_device device = {MULTIPROCESSORS, device_bytes(), CACHE_BYTES,
-                                      device_bytes() < LARGE_BLOCK_BYTES ? 8 : 9};
+int run_class(const steer_launch *launch, const steer_needs *needs) {
     const steer_family *family;
     steer_rows_plan plan;
-    if (!steer_plan_rows(&plan, &family, launch, &device)) return STEER_E_UNSUPPORTED;
+    if (!steer_plan_rows(&plan, &family, launch, needs, device_now(), getenv("STEER_KERNELS_WITHOUT")))
+        return STEER_E_UNSUPPORTED;
     arguments = plan.args;
     kernel = family->kernel(launch->dtype, plan.variant);
     run_grid((unsigned)plan.blocks, plan.threads, (int)plan.shared);
@@ -281,6 +285,13 @@ int run_with_blocks(const steer_launch *launch) {
 
 extern "C" int emulate_steer(const steer_launch *launch) {
     if (launch->rows == 0) return STEER_OK;
-    const int status = launch->plain ? run_plain(launch) : STEER_OK;
+    steer_needs needs[2];
+    const int classes = steer_classes_of(needs, launch);
+    int status = STEER_OK;
+    for (int i = 0; i < classes && status == STEER_OK; i++) status = run_class(launch, &needs[i]);
     return status == STEER_OK && launch->blocks ? run_with_blocks(launch) : status;
+}
+
+extern "C" int emulate_name_kernels(void *, char *text, size_t size, const steer_launch *launch) {
+    return steer_name_kernels(text, size, launch, device_now(), getenv("STEER_KERNELS_WITHOUT"));
 }
