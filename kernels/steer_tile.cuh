@@ -145,8 +145,8 @@ __device__ __forceinline__ bool tile_serve(const steer_rows_args &args, int at, 
     return *again || here.are_more(args, me, count);
 }
 
-/* Serves the runs behind the first of a tile one after the other. By itself: what it keeps in registers would cost those that never
- * come here. */
+/* Serves the runs behind the first of a tile one after the other. By itself, and counting the first anew: what is kept in registers
+ * for it, beside rows that took another way too, would cost those that never come here. */
 template <typename T, int E, int R, int NV, bool RESIDUAL, bool ADDS, bool WIDE>
 __device__ __noinline__ void tile_others(const steer_rows_args &args) {
     typedef held_vectors<T, E, NV, steer_tile_has_slots(R, NV) && steer_held_vectors(NV) < NV> held;
