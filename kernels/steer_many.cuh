@@ -1,13 +1,18 @@
-/* steer_many.cuh: the kernel of f16 and bf16 rows whose programs may have many vectors, on tensor cores.
+/* steer_many.cuh: the kernel of f16 and bf16 rows whose programs have many vectors, or a cosine, on tensor cores.
  *
- * Dots and update are products of up to 16 rows with 8 vectors in TF32. A vector's f32 elements are the sum of two TF32
- * parts, up to 2^-21 of their size; hidden states are TF32 numbers as they are; what vectors are scaled by is split like
- * the vectors, and the product of the two lower parts left out. Sums are in f32.
+ *     P = H M (TF32, 16 rows x 8 vectors a product); C = solve(P); H += u_coef u + C M
  *
- * Lane 4g + t takes rows g and g + 8 from a slot (steer_slots.cuh), of each half of a step the columns from 8t, and for the
- * dots the same columns of vector g: as the order of columns within a product is free, these are operands as they are. For
- * the update it takes vectors t and t + 4, columns from 4g. The update takes the steps in reverse, so that it begins with
- * what the slots still hold, and ends with the vectors that the next rows begin with.
+ * A vector's f32 elements are the sum of two TF32 parts, up to 2^-21 of their size; hidden states are TF32 numbers as they are; C is
+ * split like the vectors, and the product of the two lower parts left out. Sums are in f32.
+ *
+ * Threads: a block has tiles of up to 16 rows, `turns` of them one after the other. The columns are split into 16 parts (split K; below
+ * hidden size 2048 fewer), of which a warp has one or two neighbouring ones, in steps of 64 columns. Lane 4g + t takes rows g and g + 8
+ * from a slot (steer_slots.cuh), of each half of a step the columns from 8t, and for the dots the same columns of vector g: as the order
+ * of columns within a product is free, these are operands as they are. For the update it takes vectors t and t + 4, columns from 4g.
+ *
+ * The loop is in many_runs, over runs of rows with one program; for each, many_block's run(): many_dots over the steps, a barrier, the
+ * parts added up and solved, many_update over the steps in reverse, so that it begins with what the slots still hold, and ends with the
+ * vectors that the next rows begin with. Slots are filled ahead by cp.async, a warp's own by itself: multiple buffering without barriers.
  *
  * The order of a sum depends on the hidden size alone: it is one of parts of the columns, whatever number of them a warp has.
  * Loops are short on purpose: unrolled, they wait for instructions. */

@@ -1,5 +1,13 @@
-/* steer_tile.cuh: the fast kernel for batches that fit the chip and programs of few vectors: teams of threads that hold a few
- * neighbouring rows in registers each, and are done. Teams of a block share what its cache has of a program's vectors. */
+/* steer_tile.cuh: the kernel of few vectors for batches that the last-level cache keeps.
+ *
+ *     P = h M; c = solve(P); h += u_coef u + M c          M: the program's vectors, at most six (f32: eight)
+ *
+ * Threads: block b has `teams` teams, of 1/16 of the hidden size of threads each; team t has the R rows from (b teams + t) R on, a tile,
+ * and thread i of it the columns of steer_common.cuh in all of them. Rows and vectors are in registers; four rows of three and more
+ * vectors in shared memory. Teams of a block share what its cache has of a program's vectors.
+ *
+ * A team's way, in tile_run and steer_held: look the program up and load its vectors, which no kernel writes; griddepcontrol.wait for
+ * the kernel before; load the rows; dots; a barrier; solve; update and store. There is no loop: then it is done. */
 #ifndef STEER_KERNELS_STEER_TILE_CUH
 #define STEER_KERNELS_STEER_TILE_CUH
 
