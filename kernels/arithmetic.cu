@@ -204,20 +204,8 @@ int steer_cuda_where(void *handle, const steer_view *dst, const steer_view *mask
                      const steer_view *b) {
     auto *device = static_cast<steer_cuda_device *>(handle);
     STEER_CUDA_CHECK(steer_cuda_enter(device));
-    auto choose = [&](auto word) { /* a choice keeps every bit, so the size of elements is all that counts */
-                                   using T = decltype(word);
-                                   return steer_each<T, uint8_t, T, T>::run(device, where_op<T>(), dst, mask,
-                                                                            a, b);
-    };
-    switch (dst->dtype) {
-    case STEER_U8:
-        return choose(uint8_t());
-    case STEER_F16:
-    case STEER_BF16:
-        return choose(uint16_t());
-    case STEER_I64:
-        return choose(uint64_t());
-    default:
-        return choose(uint32_t());
-    }
+    return steer_with_word(dst->dtype, [&](auto type) {
+        using T = typename decltype(type)::type;
+        return steer_each<T, uint8_t, T, T>::run(device, where_op<T>(), dst, mask, a, b);
+    });
 }

@@ -88,4 +88,19 @@ template <typename F> int steer_with_dtype(steer_dtype dtype, F f) {
     }
 }
 
+/* The same with an unsigned word of the elements' size: for what keeps every bit. */
+template <typename F> int steer_with_word(steer_dtype dtype, F f) {
+    switch (dtype) {
+    case STEER_U8:
+        return f(steer_type<uint8_t>());
+    case STEER_F16:
+    case STEER_BF16:
+        return f(steer_type<uint16_t>());
+    case STEER_I64:
+        return f(steer_type<uint64_t>());
+    default:
+        return f(steer_type<uint32_t>());
+    }
+}
+
 #endif

@@ -62,35 +62,22 @@ template <typename T, typename I> struct take_op {
     }
 };
 
-/* T is an unsigned word of the elements' size: what is taken keeps every bit. */
-template <typename T>
-static int take(steer_cuda_device *device, const steer_view *dst, const steer_view *src,
-                const steer_view *index, int64_t base) {
-    auto with_index = [&](auto zero) {
-        using I = decltype(zero);
-        take_op<T, I> op = {static_cast<const T *>(src->data),
-                            {src->stride[0], src->stride[1], src->stride[2]},
-                            dst->shape[1] * dst->shape[2],
-                            dst->shape[2],
-                            base};
-        return steer_each<T, I>::run(device, op, dst, index);
-    };
-    return index->dtype == STEER_I32 ? with_index(int32_t()) : with_index(int64_t());
-}
-
 int steer_cuda_take(void *handle, const steer_view *dst, const steer_view *src, const steer_view *index,
                     int64_t base) {
     auto *device = static_cast<steer_cuda_device *>(handle);
     STEER_CUDA_CHECK(steer_cuda_enter(device));
-    switch (dst->dtype) {
-    case STEER_U8:
-        return take<uint8_t>(device, dst, src, index, base);
-    case STEER_F16:
-    case STEER_BF16:
-        return take<uint16_t>(device, dst, src, index, base);
-    case STEER_I64:
-        return take<uint64_t>(device, dst, src, index, base);
-    default:
-        return take<uint32_t>(device, dst, src, index, base);
-    }
+    const int64_t inner = dst->shape[2], kept = dst->shape[1] * inner;
+    return steer_with_word(dst->dtype, [&](auto type) {
+        using T = typename decltype(type)::type;
+        const auto with_index = [&](auto zero) {
+            using I = decltype(zero);
+            const take_op<T, I> op = {static_cast<const T *>(src->data),
+                                      {src->stride[0], src->stride[1], src->stride[2]},
+                                      kept,
+                                      inner,
+                                      base};
+            return steer_each<T, I>::run(device, op, dst, index);
+        };
+        return index->dtype == STEER_I32 ? with_index(int32_t()) : with_index(int64_t());
+    });
 }

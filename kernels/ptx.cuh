@@ -7,7 +7,7 @@
 
 namespace {
 
-/* Programmatic dependent launch: the next kernel of the stream may start now, and fetch what no kernel writes (row
+/* Programmatic dependent launch (griddepcontrol): the next kernel of the stream may start now, and fetch what no kernel writes (row
  * tables, programs, vectors); until the kernel before has ended, nobody touches the hidden states. */
 __device__ __forceinline__ void let_next_start() {
 #if __CUDA_ARCH__ >= 900

@@ -1,9 +1,14 @@
-/* steer_general.cuh: the kernel that serves every program, hidden size and alignment.
+/* steer_general.cuh: the kernel of every program, hidden size and alignment in f32; in f16 and bf16, of few vectors where registers do
+ * not hold them or rows are no multiples of 16 bytes.
  *
- * A block holds R neighbouring rows in shared memory, where each thread keeps its own chunks, and takes the dots of all
- * of them with a few vectors at a time, so that rows of one program share the loads of its vectors. One warp then runs
- * the operations over the dots of a row (the recursion of program.c), and a second walk over the vectors updates the
- * rows. Rows of different programs in one tile are worked on one by one, with the same arithmetic. */
+ *     P = h M; c = solve(P); h += u_coef u + M c          M: the program's vectors, any number of them
+ *
+ * Threads: a block is one team, as in steer_tile.cuh, and has R neighbouring rows in shared memory, where each thread keeps its own
+ * chunks, for `turns` tiles one after the other.
+ *
+ * The loop is in general_block, over tiles; within a tile (steer_rows) one walk over the vectors takes the dots of all R rows with a few
+ * of them at a time, so that rows of one program share their loads; one warp runs the operations over the dots of a row (the recursion
+ * of program.c); a second walk updates the rows. Rows of different programs in one tile go one by one, with the same arithmetic. */
 #ifndef STEER_KERNELS_STEER_GENERAL_CUH
 #define STEER_KERNELS_STEER_GENERAL_CUH
 

@@ -1,5 +1,7 @@
 /* steer_held.cuh: rows and programs of few vectors that threads hold in registers, and how they are steered there: what
- * steer_tile.cuh and steer_stream.cuh share. */
+ * steer_tile.cuh and steer_stream.cuh share. steer_held() is all of it for rows of one program:
+ *
+ *     dots of the thread's columns, lanes, warps (held_dots); barrier; every warp solves for itself (held_solve); h += (held_update) */
 #ifndef STEER_KERNELS_STEER_HELD_CUH
 #define STEER_KERNELS_STEER_HELD_CUH
 

@@ -1,13 +1,18 @@
-/* steer_many.cuh: the kernel of f16 and bf16 rows whose programs may have many vectors, on tensor cores.
+/* steer_many.cuh: the kernel of f16 and bf16 rows whose programs have many vectors, or a cosine, on tensor cores.
  *
- * Dots and update are products of up to 16 rows with 8 vectors in TF32. A vector's f32 elements are the sum of two TF32
- * parts, up to 2^-21 of their size; hidden states are TF32 numbers as they are; what vectors are scaled by is split like
- * the vectors, and the product of the two lower parts left out. Sums are in f32.
+ *     P = H M (TF32, 16 rows x 8 vectors a product); C = solve(P); H += u_coef u + C M
  *
- * Lane 4g + t takes rows g and g + 8 from a slot (steer_slots.cuh), of each half of a step the columns from 8t, and for the
- * dots the same columns of vector g: as the order of columns within a product is free, these are operands as they are. For
- * the update it takes vectors t and t + 4, columns from 4g. The update takes the steps in reverse, so that it begins with
- * what the slots still hold, and ends with the vectors that the next rows begin with.
+ * A vector's f32 elements are the sum of two TF32 parts, up to 2^-21 of their size; hidden states are TF32 numbers as they are; C is
+ * split like the vectors, and the product of the two lower parts left out. Sums are in f32.
+ *
+ * Threads: a block has tiles of up to 16 rows, `turns` of them one after the other. The columns are split into 16 parts (split K; below
+ * hidden size 2048 fewer), of which a warp has one or two neighbouring ones, in steps of 64 columns. Lane 4g + t takes rows g and g + 8
+ * from a slot (steer_slots.cuh), of each half of a step the columns from 8t, and for the dots the same columns of vector g: as the order
+ * of columns within a product is free, these are operands as they are. For the update it takes vectors t and t + 4, columns from 4g.
+ *
+ * The loop is in many_runs, over runs of rows with one program; for each, many_block's run(): many_dots over the steps, a barrier, the
+ * parts added up and solved, many_update over the steps in reverse, so that it begins with what the slots still hold, and ends with the
+ * vectors that the next rows begin with. Slots are filled ahead by cp.async, a warp's own by itself: multiple buffering without barriers.
  *
  * The order of a sum depends on the hidden size alone: it is one of parts of the columns, whatever number of them a warp has.
  * Loops are short on purpose: unrolled, they wait for instructions. */
@@ -431,29 +436,29 @@ __device__ __forceinline__ void many_turn_to(many_program *program, const many_s
     __syncwarp();
 }
 
-/* The rows that a block serves, by runs of rows with one program. whole: all runs of its tiles. Otherwise the
+/* The rows that a block serves, by runs of rows with one program. WHOLE: all runs of its tiles. Otherwise the
  * run that each begins with, then some of those that begin within tiles, of which the last blocks have the first. turned(): the
  * program is another, whose image is to be brought on chip; run(): serves the run that `s` has. */
-template <typename Turned, typename Run>
-__device__ __forceinline__ void many_runs(many_state &s, many_program &program, int room, bool whole,
+template <bool WHOLE, typename Turned, typename Run>
+__device__ __forceinline__ void many_runs(many_state &s, many_program &program, int room,
                                           const Turned &turned, const Run &run) {
     const steer_rows_args &args = s.args;
     const int tiles = steer_inner_index(args.tile),
               within = args.tile - 1; /* the bits of a row within its tile */
     if (s.lane() == 0) {
         program.entries = ~0ull; /* of no row */
-        if (!whole && args.table) copy_async((uint4 *)program.within, args.inner + tiles / 4 * 4);
-        if (!whole) copies_commit();
+        if (!WHOLE && args.table) copy_async((uint4 *)program.within, args.inner + tiles / 4 * 4);
+        if (!WHOLE) copies_commit();
     }
     __syncwarp();
     for (int turn = 0, number = (int)(gridDim.x - 1 - blockIdx.x);;) {
         int64_t first = s.first + s.rows;
-        if (!whole || (first & within) == 0 || first == args.rows) {
+        if (!WHOLE || (first & within) == 0 || first == args.rows) {
             first = ((int64_t)blockIdx.x * args.turns + turn) * args.tile;
             if (turn < args.turns && first < args.rows) {
                 turn++;
             } else {
-                if (whole || !args.table) break;
+                if (WHOLE || !args.table) break;
                 copies_wait<0>();
                 __syncwarp();
                 if ((uint32_t)number >= program.within[tiles % 4]) break;
@@ -477,9 +482,12 @@ __device__ __forceinline__ void many_runs(many_state &s, many_program &program, 
     }
 }
 
-/* CHUNKS: a program may have more vectors than a slot has room for. */
-template <typename T, bool ALIGNED, int GROUPS, int ROWS, bool CHUNKS>
-__device__ __forceinline__ void many_block(const steer_rows_args &args, bool whole) {
+/* GROUPS: of eight vectors, that slots have room for; with the most of them a program may have more than those. ROWS: of each product,
+ * in eights. */
+template <typename T, bool ALIGNED, int GROUPS, int ROWS>
+__device__ __forceinline__ void many_block(const steer_rows_args &args) {
+    constexpr int ROOM = GROUPS * STEER_MANY_GROUP;
+    constexpr bool WHOLE = !steer_many_shares(ROOM), CHUNKS = ROOM == STEER_MANY_ROOM;
     extern __shared__ __align__(16) char shared_bytes[];
     const lane_info me = who();
     many_state s = {args, shared_bytes, 0, 0};
@@ -513,35 +521,31 @@ __device__ __forceinline__ void many_block(const steer_rows_args &args, bool who
         else if (CHUNKS)
             many_update_chunks<T, ALIGNED, GROUPS, ROWS>(s, program, slots);
     };
-    many_runs(s, program, GROUPS * STEER_MANY_GROUP, whole, turned, run);
+    many_runs<WHOLE>(s, program, ROOM, turned, run);
     if (!waited) wait_for_previous(); /* the kernel after this one counts on it */
 }
 
-template <typename T, bool ALIGNED, int GROUPS, int ROWS, bool CHUNKS, int THREADS>
-__global__ void __launch_bounds__(THREADS, GROUPS == 1 ? 2 * STEER_MANY_THREADS / THREADS : 1)
+/* Of 128 registers where blocks share a multiprocessor, or have twice the threads. */
+template <typename T, bool ALIGNED, int GROUPS, int ROWS>
+__global__ void __launch_bounds__(GROUPS == 1 ? 2 * STEER_MANY_THREADS : STEER_MANY_THREADS, 1)
     steer_many_kernel(const __grid_constant__ steer_rows_args args) {
-    many_block<T, ALIGNED, GROUPS, ROWS, CHUNKS>(args, !steer_many_shares(GROUPS * STEER_MANY_GROUP));
-}
-
-template <typename T, int ROWS> steer_rows_kernel many_of_eight(bool large) {
-    return large ? steer_many_kernel<T, true, 1, ROWS, false, 2 * STEER_MANY_THREADS>
-                 : steer_many_kernel<T, true, 1, ROWS, false, STEER_MANY_THREADS>;
+    many_block<T, ALIGNED, GROUPS, ROWS>(args);
 }
 
 } // namespace
 
 template <typename T> steer_rows_kernel steer_rows_many(steer_rows_variant variant) {
-    if (!variant.aligned) return steer_many_kernel<T, false, 4, 2, true, STEER_MANY_THREADS>;
+    if (!variant.aligned) return steer_many_kernel<T, false, 4, 2>;
     switch (variant.vectors / STEER_MANY_GROUP) {
     case 1:
-        return variant.tile > STEER_MANY_ROWS / 2 ? many_of_eight<T, 2>(variant.elements > 16)
-                                                  : many_of_eight<T, 1>(variant.elements > 16);
+        return variant.tile > STEER_MANY_ROWS / 2 ? steer_many_kernel<T, true, 1, 2>
+                                                  : steer_many_kernel<T, true, 1, 1>;
     case 2:
-        return steer_many_kernel<T, true, 2, 2, false, STEER_MANY_THREADS>;
+        return steer_many_kernel<T, true, 2, 2>;
     case 3:
-        return steer_many_kernel<T, true, 3, 2, false, STEER_MANY_THREADS>;
+        return steer_many_kernel<T, true, 3, 2>;
     default:
-        return steer_many_kernel<T, true, 4, 2, true, STEER_MANY_THREADS>;
+        return steer_many_kernel<T, true, 4, 2>;
     }
 }
 

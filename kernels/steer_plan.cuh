@@ -1,5 +1,11 @@
-/* steer_plan.cuh: which kernel serves a launch, and its geometry: one table of families, of which the first that serves wins. Host code
- * that asks nothing of a device or a toolkit. */
+/* steer_plan.cuh: which kernel serves a launch, and its geometry. Host code that asks nothing of a device or a toolkit.
+ *
+ *     16-bit rows     programs of few vectors    stream, tile; where registers do not hold them, general
+ *                     programs of many           many
+ *     f32 rows        all programs               stream, tile; where registers do not hold them, general
+ *
+ * A launch has one kernel for each class of programs that its rows may have; each leaves the rows of the other alone. Which of a class
+ * serves, the table of families at the end says: the first that can. A row has the same bits in all kernels of its class. */
 #ifndef STEER_KERNELS_STEER_PLAN_CUH
 #define STEER_KERNELS_STEER_PLAN_CUH
 
@@ -24,30 +30,34 @@ struct steer_situation {
     int team;          /* threads that share a row, 16 elements each */
     bool aligned;      /* rows are multiples of 16 bytes */
     bool
-        share; /* rows of one tile share what they load; where few are left for a multiprocessor they go alone */
+        share; /* rows of a tile share what they load; where few are left for a multiprocessor they go alone */
 };
 
 namespace {
 
-/* ---- Thresholds, as measured (the log in bench/README.md) ------------------------------------------------------- */
+/* ---- Thresholds ----------------------------------------------------------------------------------------------
+ *
+ * Times are of the log in bench/README.md. */
 
-/* Bytes of shared memory. */
-const int64_t MAX_TILE_BYTES = 128 * 1024, /* general: of four rows; beyond, too few warps have work */
-    MAX_STAGE_BYTES = 32 * 1024,           /* of a program image; a larger one is read where it lies */
-    SMALL_STAGE_BYTES = 8 * 1024,          /* the same beside larger ones */
-    MOST_SUMS_BYTES = 4 * 1024,            /* of the register kernels' sums */
-    LARGE_BLOCK_BYTES = 200 * 1024; /* that many's large blocks want: less keeps too few steps on their way */
-
-enum {
-    LEAST_SHARED_ROWS =
-        4, /* neighbours of one program from which tiles of several pay: fewer leave most rows alone */
-    LEAST_ROWS_EACH = 8,   /* rows of a multiprocessor from which they do: with fewer some have no work */
-    STREAM_TURNS_ONE = 16, /* rows of a stream block with one vector a program, */
-    STREAM_TURNS_MORE =
-        64, /* and with several, which it loads once: C add+cap+ablate 957 us with 8 rows, 653 with 64 */
-    GENERAL_TURNS = 4,    /* tiles of a general block where the batch is beyond the cache */
-    CLUSTER_THREADS = 128 /* of blocks that gain from clusters: with 64 or 256 threads they were slower */
-};
+/* Neighbours of one program, and rows of a multiprocessor, from which tiles of several rows pay: with fewer, rows wait for vectors
+ * that nobody shares, and multiprocessors for rows (B: tiles of one; A: two rows 3.81 us, four 3.96). */
+const int LEAST_SHARED_ROWS = 4, LEAST_ROWS_EACH = 8;
+/* Rows that a stream block walks along, of one vector and of several, which it loads once: C add+cap+ablate took 957 us with 8 rows
+ * and 653 with 64; one vector costs less than the rows that end late. */
+const int STREAM_TURNS_ONE = 16, STREAM_TURNS_MORE = 64;
+/* Threads of the tile blocks that gain from clusters: A cap 4.09 to 4.01, but with 64 or 256 threads it was slower. */
+const int CLUSTER_THREADS = 128;
+/* general: bytes of the four rows of a tile at most, which leaves room for what is beside them (eight rows: too few warps, 64 caps
+ * 107 instead of 94), and tiles that a block works through where the batch is beyond the cache. */
+const int64_t MAX_TILE_BYTES = 128 * 1024;
+const int GENERAL_TURNS = 4;
+/* Bytes that a program's image is given on chip: 64 operations take 21 KB. Where the largest are larger, they are read where they
+ * lie, and others have the small stage. */
+const int64_t MAX_STAGE_BYTES = 32 * 1024, SMALL_STAGE_BYTES = 8 * 1024;
+/* Bytes of a block's sums in registers' kernels, at most. */
+const int64_t MOST_SUMS_BYTES = 4 * 1024;
+/* Bytes of shared memory that many's blocks of twice the threads ask for: half the steps would be on their way in less. */
+const int64_t LARGE_BLOCK_BYTES = 200 * 1024;
 
 /* ---- A launch ------------------------------------------------------------------------------------------------- */
 
@@ -356,7 +366,7 @@ int64_t lay_out_many(steer_rows_args *args, const steer_situation &s, int thread
                      const steer_rows_variant &v) {
     const int64_t steps = steps_of(s);
     const int vectors = most_of_many(s), warps = threads / 32;
-    const int parts = /* at least one a warp: rows of few vectors have their sums there too */
+    const int parts = /* of which each has sums of its own, whatever number of warps there is */
         s.launch->hidden_size < STEER_MANY_SPLIT ? threads_of_many(s, false) / 32 : STEER_MANY_PARTS;
     const int room = std::max(v.vectors, (int)STEER_MANY_GROUP);
     args->tile = v.tile;

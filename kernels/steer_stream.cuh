@@ -1,5 +1,12 @@
-/* steer_stream.cuh: the fast kernel for batches that do not fit the chip and programs of few vectors: a block walks along
- * neighbouring rows, the next ones on their way to shared memory, and keeps the vectors while the program stays the same. */
+/* steer_stream.cuh: the kernel of few vectors for batches beyond the last-level cache.
+ *
+ *     P = h M; c = solve(P); h += u_coef u + M c          M: the program's vectors, at most six
+ *
+ * Threads: a block is one team of 1/16 of the hidden size of threads, as in steer_tile.cuh, and has `turns` neighbouring rows. It keeps
+ * the vectors in registers while the program stays the same.
+ *
+ * The loop, in stream_rows, goes from one run of rows with a program to the next, and along a run one or two rows a turn. Rows come
+ * through a ring of four to eight buffers in shared memory, which cp.async fills ahead: double buffering, only deeper. */
 #ifndef STEER_KERNELS_STEER_STREAM_CUH
 #define STEER_KERNELS_STEER_STREAM_CUH
 

@@ -1,5 +1,13 @@
-/* steer_tile.cuh: the fast kernel for batches that fit the chip and programs of few vectors: teams of threads that hold a few
- * neighbouring rows in registers each, and are done. Teams of a block share what its cache has of a program's vectors. */
+/* steer_tile.cuh: the kernel of few vectors for batches that the last-level cache keeps.
+ *
+ *     P = h M; c = solve(P); h += u_coef u + M c          M: the program's vectors, at most six (f32: eight)
+ *
+ * Threads: block b has `teams` teams, of 1/16 of the hidden size of threads each; team t has the R rows from (b teams + t) R on, a tile,
+ * and thread i of it the columns of steer_common.cuh in all of them. Rows and vectors are in registers; four rows of three and more
+ * vectors in shared memory. Teams of a block share what its cache has of a program's vectors.
+ *
+ * A team's way, in tile_run and steer_held: look the program up and load its vectors, which no kernel writes; griddepcontrol.wait for
+ * the kernel before; load the rows; dots; a barrier; solve; update and store. There is no loop: then it is done. */
 #ifndef STEER_KERNELS_STEER_TILE_CUH
 #define STEER_KERNELS_STEER_TILE_CUH
 
@@ -145,8 +153,8 @@ __device__ __forceinline__ bool tile_serve(const steer_rows_args &args, int at, 
     return *again || here.are_more(args, me, count);
 }
 
-/* Serves the runs behind the first of a tile one after the other. By itself: what it keeps in registers would cost those that never
- * come here. */
+/* Serves the runs behind the first of a tile one after the other. By itself, and counting the first anew: what is kept in registers
+ * for it, beside rows that took another way too, would cost those that never come here. */
 template <typename T, int E, int R, int NV, bool RESIDUAL, bool ADDS, bool WIDE>
 __device__ __noinline__ void tile_others(const steer_rows_args &args) {
     typedef held_vectors<T, E, NV, steer_tile_has_slots(R, NV) && steer_held_vectors(NV) < NV> held;
