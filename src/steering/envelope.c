@@ -43,5 +43,7 @@ void steer_envelope_compare(char *why, size_t size, int32_t layer, const steer_e
         snprintf(why, size, "layer %d: a program of no blocks", layer);
     else if (needs->blocks > envelope->blocks)
         snprintf(why, size, "layer %d: a program of %sblocks", layer,
-                 needs->blocks == STEER_BLOCKS_ANY ? "large " : "");
+                 needs->blocks == STEER_BLOCKS_ANY ? "large "
+                 : envelope->blocks                 ? "more "
+                                                    : "");
 }
