@@ -2,7 +2,7 @@
  *
  *     P_i = h.m_i of a block's reads, q = |h|; what they come to; h = a h + sum of C_w m_w, block after block
  *
- * steer_block_few.cuh has rows in registers, where programs are of few reads and writes; steer_block_general.cuh has them in
+ * steer_block_short.cuh and steer_block_few.cuh have rows in registers, where programs are of few reads and writes; steer_block_general.cuh has them in
  * shared memory, whatever the program, the hidden size and the alignment. In both a row has the team of steer_common.cuh, a thread its
  * columns there, all arithmetic is explicit, and every sum has one order (a thread's elements, the lanes of a warp as
  * a butterfly, the warps in turn): a row's bits depend on its values and its program alone, not on the kernel. With a
@@ -17,7 +17,8 @@ enum {
     STEER_BLOCK_TEAM = 512, /* most threads of a block, which is a team */
     STEER_BLOCK_SUMS = 32,  /* general: of a walk over the rows at most, rows times vectors */
     STEER_BLOCK_DOTS = STEER_BLOCK_MOST + 8, /* general: room for a row's dots, reads and comparisons */
-    STEER_BLOCK_SLOTS = STEER_BLOCK_FEW + 1  /* few: sums of a row: dots and the norm */
+    STEER_BLOCK_SLOTS = STEER_BLOCK_FEW + 1, /* few: sums of a row: dots and the norm */
+    STEER_SHORT_LANES = 4                    /* short: the same, and lanes of a row */
 };
 
 /* What a launch passes to the kernels. */
@@ -41,7 +42,7 @@ typedef void (*steer_block_kernel)(const steer_block_args);
 /* How a launch is served on a device of so many multiprocessors with so much shared memory a block. */
 struct steer_block_plan {
     steer_block_args args;
-    bool few;
+    bool brief, few; /* which kernel, else the general one */
     int rows; /* of a block: 1 or 4, few with a residual 1 or 2 */
     unsigned blocks;
     int threads;
@@ -54,6 +55,7 @@ static inline int64_t steer_block_parts(int threads) { return threads < 128 ? 4 
 /* Bytes of shared memory, as the kernels lay it out: sums twice, as they take turns. */
 static inline int64_t steer_block_shared(const steer_block_plan *plan, int rows) {
     const int64_t parts = 2 * steer_block_parts(plan->threads) * (int64_t)sizeof(float);
+    if (plan->brief) return rows * (STEER_SHORT_LANES + 4) * parts / 2;
     if (plan->few) return STEER_BLOCK_STAGE + rows * STEER_BLOCK_SLOTS * parts;
     const int64_t words = plan->args.row_floats + STEER_BLOCK_DOTS + STEER_BLOCK_MOST + 8;
     return rows * words * (int64_t)sizeof(float) + STEER_BLOCK_SUMS * parts;
@@ -84,7 +86,8 @@ static inline steer_block_plan steer_block_plan_of(const steer_launch *launch, i
         hidden * size % 16 == 0 && steer_block_are_aligned(launch->hidden, launch->hidden_stride, size) &&
         (!launch->residual || steer_block_are_aligned(launch->residual, launch->residual_stride, size));
     if (launch->uniform) args->entry = *launch->uniform;
-    plan.few = launch->blocks == STEER_BLOCKS_FEW && args->aligned && plan.threads * 16 >= hidden;
+    plan.few = launch->blocks <= STEER_BLOCKS_FEW && args->aligned && plan.threads * 16 >= hidden;
+    plan.brief = plan.few && launch->blocks == STEER_BLOCKS_SHORT;
     /* Rows share what they load, as long as no multiprocessor stays without work, and two blocks find room on one. */
     plan.rows = plan.few && launch->residual ? 2 : 4;
     if (launch->rows_per_program < plan.rows || launch->rows < (int64_t)plan.rows * multiprocessors ||

@@ -126,6 +126,31 @@ template <typename T> struct few_vectors {
 
 /* ---- Sums over rows ---------------------------------------------------------------------------------------------- */
 
+/* Leaves the warp's parts of D sums of each row in `partial` [R][SLOTS][block_stride], which are a row's from `slot` on. */
+template <int R, int D, int SLOTS>
+__device__ __forceinline__ void put_sums(float *partial, float (&sums)[R * D], int slot,
+                                         const lane_info &me) {
+    const float sum = warp_sum<R * D>(sums, me.lane);
+    const int m = me.lane / (32 / (R * D));
+    if (me.lane % (32 / (R * D)) == 0)
+        partial[(m / D * SLOTS + slot + m % D) * block_stride(me) + me.warp] = sum;
+}
+
+/* |h| of the lane's row in f64, where f32 has no room for the square; square(i): the thread's part of that of row i. */
+template <int R, typename F>
+__device__ __forceinline__ float norms_exactly(double *partial, int row, const lane_info &me,
+                                               const F &square) {
+    double all = 0;
+#pragma unroll
+    for (int i = 0; i < R; i++) {
+        const double sum = warp_sum(square(i));
+        if (me.lane == 0) partial[i * me.warps + me.warp] = sum;
+    }
+    __syncthreads();
+    for (int w = 0; w < me.warps; w++) all = __dadd_rn(all, partial[row * me.warps + w]);
+    return (float)__dsqrt_rn(all);
+}
+
 /* Sums of the team: [R][STEER_BLOCK_SLOTS][block_stride], two buffers in turn, so that each takes one barrier. */
 template <int R> struct few_sums {
     float *buffers;
@@ -137,10 +162,7 @@ template <int R> struct few_sums {
     /* Leaves the warp's parts of D sums of each row, which are a row's from `slot` on. */
     template <int D>
     __device__ __forceinline__ void put(float (&sums)[R * D], int slot, const lane_info &me) const {
-        const float sum = warp_sum<R * D>(sums, me.lane);
-        const int m = me.lane / (32 / (R * D));
-        if (me.lane % (32 / (R * D)) == 0)
-            now(me)[(m / D * STEER_BLOCK_SLOTS + slot + m % D) * block_stride(me) + me.warp] = sum;
+        put_sums<R, D, STEER_BLOCK_SLOTS>(now(me), sums, slot, me);
     }
     __device__ __forceinline__ float get(int i, int slot, const lane_info &me) const {
         return block_get(now(me), i * STEER_BLOCK_SLOTS + slot, me);
@@ -209,9 +231,7 @@ template <typename T, int R, bool RESIDUAL> struct few_state {
     /* |h| of the lane's row in f64, where f32 has no room for the square. */
     __device__ __forceinline__ float norm_exactly() {
         sums.turn ^= 1;
-        double *partial = (double *)sums.now(me), all = 0;
-#pragma unroll
-        for (int i = 0; i < R; i++) {
+        return norms_exactly<R>((double *)sums.now(me), row(), me, [&](int i) {
             double sum = 0;
 #pragma unroll
             for (int c = 0; c < CHUNKS; c++) {
@@ -220,12 +240,8 @@ template <typename T, int R, bool RESIDUAL> struct few_state {
 #pragma unroll
                 for (int e = 0; e < N; e++) sum = __fma_rn(h[e], h[e], sum);
             }
-            sum = warp_sum(sum);
-            if (me.lane == 0) partial[i * me.warps + me.warp] = sum;
-        }
-        __syncthreads();
-        for (int w = 0; w < me.warps; w++) all = __dadd_rn(all, partial[row() * me.warps + w]);
-        return (float)__dsqrt_rn(all);
+            return sum;
+        });
     }
 };
 
@@ -349,20 +365,34 @@ __device__ __forceinline__ void few_program(few_state<T, R, RESIDUAL> &s) {
         if (touched >> i * STEER_BLOCK_FEW & 0xff) s.rows.store(s.args, s.first + i, i, s.columns);
 }
 
+/* The run that begins at the team's row `at`: its first row, its rows of the tile, its program. */
+struct few_place {
+    int64_t first;
+    int count;
+    steer_entry entry;
+};
+template <int R> __device__ __forceinline__ few_place few_place_of(const steer_block_args &args, int at) {
+    few_place here = {(int64_t)blockIdx.x * R + at};
+    here.count = (int)min((int64_t)(R - at), args.rows - here.first);
+    here.entry = args.entry;
+    if (args.table) {
+        const steer_row record = load_row(args.table + here.first);
+        here.entry = load_entry(record, args.layer);
+        if (R > 1) here.count = (int)min((uint32_t)here.count, record.run);
+    }
+    return here;
+}
+
 /* Steers the run that begins at the team's row `at`; how many of the tile's rows it has. */
 template <typename T, int R, bool RESIDUAL>
 __device__ __forceinline__ int few_run(const steer_block_args &args, int at) {
     extern __shared__ int4 shared[];
     const lane_info me = who();
     char *stage = (char *)shared;
-    const int64_t first = (int64_t)blockIdx.x * R + at;
-    int count = (int)min((int64_t)(R - at), args.rows - first);
-    steer_entry entry = args.entry;
-    if (args.table) {
-        const steer_row record = load_row(args.table + first);
-        entry = load_entry(record, args.layer);
-        if (R > 1) count = (int)min((uint32_t)count, record.run);
-    }
+    const few_place here = few_place_of<R>(args, at);
+    const int64_t first = here.first;
+    const int count = here.count;
+    const steer_entry &entry = here.entry;
     const char *image = (const char *)steer_entry_blocks(&entry);
     few_state<T, R, RESIDUAL> s = {
         args, me, {chunk_base<T>(me, 0), args.hidden_size}, stage, {(float *)(stage + STEER_BLOCK_STAGE), 0}};

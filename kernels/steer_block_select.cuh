@@ -4,9 +4,14 @@
 
 #include "steer_block_few.cuh"
 #include "steer_block_general.cuh"
+#include "steer_block_short.cuh"
 
 template <typename T> steer_block_kernel steer_block_of(const steer_block_plan &plan) {
     const bool residual = plan.args.residual != nullptr, several = plan.rows > 1;
+    if (plan.brief && residual)
+        return several ? steer_block_short_kernel<T, 2, true> : steer_block_short_kernel<T, 1, true>;
+    if (plan.brief)
+        return several ? steer_block_short_kernel<T, 4, false> : steer_block_short_kernel<T, 1, false>;
     if (plan.few && residual)
         return several ? steer_block_few_kernel<T, 2, true> : steer_block_few_kernel<T, 1, true>;
     if (plan.few) return several ? steer_block_few_kernel<T, 4, false> : steer_block_few_kernel<T, 1, false>;

@@ -22,11 +22,12 @@ enum {
     STEER_BLOCK_MOST = 64,   /* reads or writes of a block */
     STEER_BLOCK_ATOMS = 6,   /* comparisons of a condition */
     STEER_BLOCK_FEW = 8,     /* dots, and writes, of the blocks of a program of few */
-    STEER_BLOCK_STAGE = 2048 /* bytes of the image of such a program at most */
+    STEER_BLOCK_STAGE = 2048, /* bytes of the image of such a program at most */
+    STEER_SHORT_PIECES = 32   /* of a short program */
 };
 
 /* Whether programs have blocks, and which: by rising demands. */
-enum { STEER_BLOCKS_NONE, STEER_BLOCKS_FEW, STEER_BLOCKS_ANY };
+enum { STEER_BLOCKS_NONE, STEER_BLOCKS_SHORT, STEER_BLOCKS_FEW, STEER_BLOCKS_ANY };
 
 typedef enum steer_block_kind {
     STEER_BLOCK_PIECES,
@@ -100,9 +101,24 @@ typedef struct steer_blocks_image {
 
 /* The address of the image of an entry whose program has blocks, 0 if it has none. To all that knows nothing of blocks,
  * such an entry is one without a program. m[1] and m[2] are the first two addresses of its blocks, or 0; image_bytes
- * is that of a program of few, else 0. */
+ * is that of a short program or one of few, else 0. */
 STEER_IMAGE_FN uint64_t steer_entry_blocks(const steer_entry *entry) {
     return entry->u == 0 && entry->vectors == 0 ? entry->m[0] : 0;
 }
+
+/* What the entry of a short program has in the place of m[3] and what follows. Such a program is PIECES or MATRIX without a
+ * condition, which reads at most two vectors and writes them, or reads one and writes another; and maybe KEEP behind it. */
+typedef struct steer_block_short {
+    uint64_t pieces; /* address of steer_block_piece[count] */
+    struct {
+        float read[2]; /* PIECES inv, bias; MATRIX what multiplies the dots */
+        float out;     /* PIECES out; MATRIX b */
+    } write[2];
+    float a;
+    uint8_t count;   /* of pieces; 0: MATRIX */
+    uint8_t reads;   /* of the vectors, the first ones */
+    uint8_t vectors; /* those written are the last ones: all that are read, or one */
+    uint8_t keeps;   /* 1: then KEEP */
+} steer_block_short;
 
 #endif

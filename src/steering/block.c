@@ -271,6 +271,32 @@ int steer_blocks_are_conditional(const steer_blocks *blocks) {
     return 0;
 }
 
+static int are_equal(const steer_vector *a, const steer_vector *b) {
+    return steer_hash_equal(a->hash, b->hash);
+}
+
+/* Different vectors of the first block; 0 if it is not that of a short program. */
+static int32_t short_vectors(const steer_blocks *blocks) {
+    const steer_block_image *block = (const void *)(blocks->image + sizeof(steer_blocks_image));
+    const int32_t reads = block->reads, writes = block->writes;
+    steer_vector *const *read = blocks->vectors, *const *write = blocks->vectors + reads;
+    if (block->atoms || reads > 2 || writes < 1 || writes > 2) return 0;
+    if (reads == 0) return writes == 1 ? 1 : 0;
+    if (reads == 1 && writes == 1) return are_equal(read[0], write[0]) ? 1 : 2;
+    if (reads == 1 || writes == 1 || are_equal(read[0], read[1])) return 0;
+    return are_equal(read[0], write[0]) && are_equal(read[1], write[1]) ? 2 : 0;
+}
+
+static int is_short(const steer_blocks *blocks) {
+    const steer_blocks_image *head = (const void *)blocks->image;
+    const steer_block_image *block = (const void *)(head + 1);
+    if (head->blocks > 2 || short_vectors(blocks) == 0) return 0;
+    if (head->blocks == 2 && (block[1].kind != STEER_BLOCK_KEEP || block[1].atoms)) return 0;
+    if (block->kind == STEER_BLOCK_MATRIX) return 1;
+    const steer_block_pair *pairs = (const void *)(blocks->image + block->pairs_at);
+    return block->kind == STEER_BLOCK_PIECES && pairs->pieces <= STEER_SHORT_PIECES;
+}
+
 int32_t steer_blocks_demand(const steer_blocks *blocks) {
     const steer_blocks_image *head = (const void *)blocks->image;
     const steer_block_image *block = (const void *)(head + 1);
@@ -278,7 +304,33 @@ int32_t steer_blocks_demand(const steer_blocks *blocks) {
     for (int32_t i = 0; i < head->blocks; i++)
         if (steer_block_dots(&block[i]) > STEER_BLOCK_FEW || block[i].writes > STEER_BLOCK_FEW)
             return STEER_BLOCKS_ANY;
-    return STEER_BLOCKS_FEW;
+    return is_short(blocks) ? STEER_BLOCKS_SHORT : STEER_BLOCKS_FEW;
+}
+
+steer_block_short steer_blocks_short(const steer_blocks *blocks, uint64_t address) {
+    const steer_blocks_image *head = (const void *)blocks->image;
+    const steer_block_image *block = (const void *)(head + 1);
+    steer_block_short out = {.a = block->a,
+                             .reads = (uint8_t)block->reads,
+                             .vectors = (uint8_t)short_vectors(blocks),
+                             .keeps = (uint8_t)(head->blocks > 1)};
+    if (block->kind == STEER_BLOCK_MATRIX) {
+        const float *matrix = (const void *)(blocks->image + block->matrix_at);
+        for (int32_t w = 0; w < block->writes; w++) {
+            for (int32_t i = 0; i < block->reads; i++) out.write[w].read[i] = matrix[w * block->reads + i];
+            out.write[w].out = matrix[block->writes * block->reads + w];
+        }
+        return out;
+    }
+    const steer_block_pair *pairs = (const void *)(blocks->image + block->pairs_at);
+    out.pieces = address + pairs->pieces_at;
+    out.count = (uint8_t)pairs->pieces;
+    for (int32_t w = 0; w < block->writes; w++) {
+        out.write[w].read[0] = pairs[w].inv;
+        out.write[w].read[1] = pairs[w].bias;
+        out.write[w].out = pairs[w].out;
+    }
+    return out;
 }
 
 int steer_blocks_note(const steer_blocks *blocks) {

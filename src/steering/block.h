@@ -30,8 +30,10 @@ int steer_blocks_create(steer_blocks **out, int32_t count, steer_op *const *ops)
 void steer_blocks_free(steer_blocks *blocks);
 /* 1 if some operation has a condition. */
 int steer_blocks_are_conditional(const steer_blocks *blocks);
-/* STEER_BLOCKS_FEW or _ANY. */
+/* The STEER_BLOCKS_* that it is. */
 int32_t steer_blocks_demand(const steer_blocks *blocks);
+/* What the entry of a short program says, whose image is at `address` of the device. */
+steer_block_short steer_blocks_short(const steer_blocks *blocks, uint64_t address);
 /* 1 if some reads or writes notes. */
 int steer_blocks_note(const steer_blocks *blocks);
 steer_hash steer_blocks_hash(const steer_blocks *blocks);

@@ -68,5 +68,7 @@ void steer_envelope_compare(char *why, size_t size, int32_t layer, const steer_e
     else if (!is_beyond(why, size, layer, &needs->few, few, most) &&
              !is_beyond(why, size, layer, &needs->many, many, most) && needs->blocks > envelope->blocks)
         snprintf(why, size, "layer %d: a program of %sblocks", layer,
-                 needs->blocks == STEER_BLOCKS_ANY ? "large " : "");
+                 needs->blocks == STEER_BLOCKS_ANY ? "large "
+                 : envelope->blocks                 ? "more "
+                                                    : "");
 }

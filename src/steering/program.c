@@ -298,6 +298,20 @@ static steer_program *find(const steer_engine *engine, steer_hash hash, const st
 
 /* ---- Programs of blocks ------------------------------------------------------------------------------------- */
 
+static void write_block_entry(steer_program *program) {
+    const steer_blocks *blocks = program->blocks;
+    steer_entry *entry = &program->entry;
+    const int32_t demand = steer_blocks_demand(blocks);
+    entry->m[0] = address(program->image);
+    for (int32_t i = 0; i < blocks->vector_count && i < 2; i++)
+        entry->m[1 + i] = address(program->residents[i]->data);
+    if (demand <= STEER_BLOCKS_FEW) entry->image_bytes = (int32_t)program->image_bytes;
+    if (demand > STEER_BLOCKS_SHORT) return;
+    const steer_block_short own = steer_blocks_short(blocks, entry->m[0]);
+    _Static_assert(sizeof own == sizeof entry->m - 3 * sizeof entry->m[0], "as long as its place");
+    memcpy(entry->m + 3, &own, sizeof own);
+}
+
 static int load_blocks(steer_program *program, steer_engine *engine) {
     const steer_blocks *blocks = program->blocks;
     steer_device *device = engine->device;
@@ -313,7 +327,6 @@ static int load_blocks(steer_program *program, steer_engine *engine) {
         if (status != STEER_OK) break;
         program->resident_count++;
         steer_blocks_set_address(image, blocks, i, address(program->residents[i]->data));
-        if (i < 2) program->entry.m[1 + i] = address(program->residents[i]->data);
     }
     program->image_bytes = blocks->size;
     if (status == STEER_OK)
@@ -322,9 +335,7 @@ static int load_blocks(steer_program *program, steer_engine *engine) {
         status = device->backend->upload(device->state, program->image, image, blocks->size);
     free(image);
     program->entry.program = engine->next_program++;
-    program->entry.m[0] = address(program->image);
-    if (steer_blocks_demand(blocks) == STEER_BLOCKS_FEW)
-        program->entry.image_bytes = (int32_t)program->image_bytes;
+    if (status == STEER_OK) write_block_entry(program);
     return status;
 }
 

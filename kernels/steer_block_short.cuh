@@ -1,0 +1,240 @@
+/* steer_block_short.cuh: the kernel for short programs of blocks (steer_block_short, backend/block.h), whose entries say all.
+ *
+ *     P_j = h.m_j, q = |h|             one walk over the row, one barrier
+ *     C_w                              every warp for itself, a lane each
+ *     h = a h + sum of C_w m_w         in registers, anew wherever it is asked for
+ *     h = q / |h| h                    where norms are kept: one more barrier
+ *
+ * A block of threads is a team with R neighbouring rows, of which a thread holds 16 columns each as they are stored. Once sums are
+ * there, lane 4 i + j of every warp has what is numbered j of row i: a dot, then a coefficient; number 2 is the square of the
+ * norm. Vectors and the program are in registers before the kernel ahead has ended. Sums have the order of steer_block_few.cuh. */
+#ifndef STEER_KERNELS_STEER_BLOCK_SHORT_CUH
+#define STEER_KERNELS_STEER_BLOCK_SHORT_CUH
+
+#include "steer_block_few.cuh"
+
+#ifdef STEER_ROWS_IMPLEMENTATION
+
+namespace {
+
+constexpr int SHORT_LANES = STEER_SHORT_LANES, SHORT_SQUARE = 2;
+
+/* What the threads of a team know of R rows of one program. */
+template <typename T, int R, bool RESIDUAL> struct short_state {
+    static constexpr int N = chunk_of<T>::N, CHUNKS = 16 / N;
+    const lane_info me;
+    const few_columns<T> columns;
+    const steer_block_short program;
+    float *dots;     /* [R][SHORT_LANES][block_stride] */
+    float *squares;  /* [R][block_stride], after the update */
+    double *exactly; /* [R][warps] */
+    few_vectors<T> vectors;
+    uint4 x[R][CHUNKS], r[RESIDUAL ? R : 1][CHUNKS];
+    float4 piece;   /* the lane's; of those beyond the last that one */
+    float read[2];  /* the lane's write */
+    float out;
+    float C;
+    unsigned changed; /* 1 << SHORT_LANES i for row i */
+    int count;        /* rows, of R */
+
+    __device__ __forceinline__ int row() const { return me.lane / SHORT_LANES % R; }
+    __device__ __forceinline__ int number() const { return me.lane % SHORT_LANES; }
+    /* The first vector that is written. */
+    __device__ __forceinline__ int first() const { return program.vectors > max((int)program.reads, 1); }
+    __device__ __forceinline__ float of_row(float value, int i, int j) const {
+        return __shfl_sync(WARP, value, i * SHORT_LANES + j);
+    }
+
+    /* All that no kernel writes. */
+    __device__ __forceinline__ void load_program(const steer_entry &entry) {
+        const bool second = number() - first() == 1;
+        read[0] = second ? program.write[1].read[0] : program.write[0].read[0];
+        read[1] = second ? program.write[1].read[1] : program.write[0].read[1];
+        out = second ? program.write[1].out : program.write[0].out;
+        vectors.load(0, entry.m[1], columns);
+        if (program.vectors > 1) vectors.load(1, entry.m[2], columns);
+        piece = make_float4(0, 0, 0, 0);
+        if (program.count) piece = __ldg((const float4 *)program.pieces + min(me.lane, program.count - 1));
+    }
+
+    /* Chunk c of row i with its residual. */
+    __device__ __forceinline__ void see(float (&h)[N], int i, int c) const {
+        if constexpr (RESIDUAL) {
+            float more[N];
+            widen<T>(more, r[i][c]);
+#pragma unroll
+            for (int e = 0; e < N; e++) h[e] = __fadd_rn(h[e], more[e]);
+        }
+    }
+    __device__ __forceinline__ void scale(float (&h)[N], float a, int i, int c) const {
+        float more[N] = {};
+        if constexpr (RESIDUAL) widen<T>(more, r[i][c]);
+#pragma unroll
+        for (int e = 0; e < N; e++) h[e] = scaled(h[e], a, more[e]);
+    }
+    /* Calls f(h, c) for each chunk h of row i, as the block leaves it if it has been solved. */
+    template <typename F> __device__ __forceinline__ void each_chunk(int i, bool solved, const F &f) const {
+        const bool changes = solved && changed >> i * SHORT_LANES & 1;
+        const float C0 = solved ? of_row(C, i, 0) : 0, C1 = solved ? of_row(C, i, 1) : 0;
+#pragma unroll
+        for (int c = 0; c < CHUNKS; c++) {
+            float h[N];
+            widen<T>(h, x[i][c]);
+            if (changes) {
+                if (program.a != 1) scale(h, program.a, i, c);
+                if (first() == 0) axpy<N>(h, C0, vectors.v[0][c]);
+                if (program.vectors > 1) axpy<N>(h, C1, vectors.v[1][c]);
+            }
+            f(h, c);
+        }
+    }
+
+    template <int D> __device__ __forceinline__ void put_dots() {
+        float sums[R * D] = {};
+#pragma unroll
+        for (int i = 0; i < R; i++)
+            each_chunk(i, false, [&](float(&h)[N], int c) {
+                see(h, i, c);
+#pragma unroll
+                for (int d = 0; d < D; d++) sums[i * D + d] = dot_on<N>(sums[i * D + d], h, vectors.v[d][c]);
+            });
+        put_sums<R, D, SHORT_LANES>(dots, sums, 0, me);
+    }
+    __device__ __forceinline__ void sum_squares(float (&sums)[R], bool solved) const {
+#pragma unroll
+        for (int i = 0; i < R; i++)
+            each_chunk(i, solved, [&](float(&h)[N], int c) {
+                see(h, i, c);
+                sums[i] = dot_on<N>(sums[i], h, h);
+            });
+    }
+    /* |h| of the lane's row, from its square. */
+    __device__ __forceinline__ float norm_of(float square, bool solved) const {
+        const bool held = square_is_held(square);
+        float norm = __fsqrt_rn(square);
+        if (!__all_sync(WARP, held || row() >= count)) { /* in every warp of the team */
+            const float all = norms_exactly<R>(exactly, row(), me, [&](int i) {
+                double sum = 0;
+                each_chunk(i, solved, [&](float(&h)[N], int c) {
+                    see(h, i, c);
+#pragma unroll
+                    for (int e = 0; e < N; e++) sum = __fma_rn(h[e], h[e], sum);
+                });
+                return sum;
+            });
+            if (!held) norm = all;
+        }
+        return norm;
+    }
+
+    /* What the lane's vector is scaled by; sum: the lane's. */
+    __device__ __forceinline__ float coefficient_of_lane(float sum) const {
+        const float p0 = of_row(sum, row(), 0), p1 = of_row(sum, row(), 1);
+        if (program.count == 0) {
+            float all = program.reads > 0 ? __fmaf_rn(read[0], p0, out) : out;
+            return program.reads > 1 ? __fmaf_rn(read[1], p1, all) : all;
+        }
+        const float p = program.reads > 1 && number() == 1 ? p1 : p0,
+                    s = program.reads > 0 ? __fmaf_rn(read[0], p, read[1]) : 0.0f;
+        int k = 0; /* its piece; they rise */
+        for (int i = 1; i < program.count; i++) k += s > __shfl_sync(WARP, piece.x, i);
+        const float slope = __shfl_sync(WARP, piece.y, k), at = __shfl_sync(WARP, piece.z, k),
+                    offset = __shfl_sync(WARP, piece.w, k);
+        return __fmul_rn(out, __fmaf_rn(slope, __fsub_rn(s, at), offset));
+    }
+    /* From the sums; with norms kept |h| as it was. */
+    __device__ __forceinline__ float solve() {
+        const bool asks = number() < program.reads || (program.keeps && number() == SHORT_SQUARE);
+        const float sum = asks ? block_get(dots, row() * SHORT_LANES + number(), me) : 0;
+        const float norm = program.keeps ? norm_of(of_row(sum, row(), SHORT_SQUARE), false) : 0;
+        const bool writes = number() >= first() && number() < program.vectors;
+        const float solved = coefficient_of_lane(sum);
+        C = writes ? solved : 0;
+        const unsigned some =
+            __ballot_sync(WARP, row() < count && me.lane < R * SHORT_LANES && (C != 0 || program.a != 1));
+        changed = some | some >> 1;
+        return norm;
+    }
+
+    __device__ __forceinline__ void store(T *to, int64_t stride, float a) const {
+#pragma unroll
+        for (int i = 0; i < R; i++) {
+            const float kept = program.keeps ? of_row(a, i, 0) : 1;
+            if (i >= count || !(changed >> i * SHORT_LANES & 1 || kept != 1)) continue;
+            each_chunk(i, true, [&](float(&h)[N], int c) {
+                if (kept != 1) scale(h, kept, i, c);
+                if (columns.has(c)) *(uint4 *)(to + i * stride + columns.base(c)) = narrow<T>(h);
+            });
+        }
+    }
+
+    /* Steers rows, of which the first is at `to`. */
+    __device__ __forceinline__ void run(T *to, int64_t stride) {
+        if (program.reads > 1)
+            put_dots<2>();
+        else
+            put_dots<1>();
+        if (program.keeps) {
+            float sums[R] = {};
+            sum_squares(sums, false);
+            put_sums<R, 1, SHORT_LANES>(dots, sums, SHORT_SQUARE, me);
+        }
+        __syncthreads();
+        const float norm = solve();
+        float a = 1;
+        if (program.keeps) {
+            float sums[R] = {};
+            sum_squares(sums, true);
+            put_sums<R, 1, 1>(squares, sums, 0, me);
+            __syncthreads();
+            const float now = norm_of(block_get(squares, row(), me), true);
+            a = now > 0 ? __fdiv_rn(norm, now) : 1;
+        }
+        store(to, stride, a);
+    }
+};
+
+/* Steers the run that begins at the team's row `at`; how many of the tile's rows it has. */
+template <typename T, int R, bool RESIDUAL>
+__device__ __forceinline__ int short_run(const steer_block_args &args, int at) {
+    extern __shared__ int4 shared[];
+    const lane_info me = who();
+    const few_place here = few_place_of<R>(args, at);
+    const bool there = steer_entry_blocks(&here.entry);
+    const int room = R * block_stride(me);
+    float *sums = (float *)shared;
+    short_state<T, R, RESIDUAL> s = {me,
+                                     {chunk_base<T>(me, 0), args.hidden_size},
+                                     *(const steer_block_short *)(here.entry.m + 3),
+                                     sums,
+                                     sums + room * SHORT_LANES,
+                                     (double *)(sums + room * (SHORT_LANES + 2))};
+    s.count = here.count;
+    if (there) s.load_program(here.entry);
+    wait_for_previous();
+    if (!there) return here.count;
+    few_rows<T, R, RESIDUAL>::load_from(s.x, args.hidden, args.hidden_stride, here.first, here.count,
+                                        s.columns);
+    if constexpr (RESIDUAL)
+        few_rows<T, R, RESIDUAL>::load_from(s.r, args.residual, args.residual_stride, here.first, here.count,
+                                            s.columns);
+    s.run((T *)args.hidden + here.first * args.hidden_stride, args.hidden_stride);
+    return here.count;
+}
+
+template <typename T, int R, bool RESIDUAL>
+__global__ void __launch_bounds__(STEER_BLOCK_TEAM, R > 1 || RESIDUAL || sizeof(T) > 2 ? 1 : 2)
+    steer_block_short_kernel(const __grid_constant__ steer_block_args args) {
+    const int count = (int)min((int64_t)R, args.rows - (int64_t)blockIdx.x * R);
+    let_next_start();
+    for (int at = 0;;) {
+        at += short_run<T, R, RESIDUAL>(args, at);
+        if (R == 1 || at >= count) return;
+        __syncthreads(); /* the rows before are done with shared memory */
+    }
+}
+
+} // namespace
+
+#endif
+#endif
