@@ -6,6 +6,7 @@ local steer = require "steer"
 local T = steer.tensor
 
 local N = 8
+local THIN = B.scaled(10) < 10 -- emulated kernels are slow: dtypes take turns with sizes
 
 local function on_device(make, shape, dtype) return make(shape, { device = B.device, dtype = dtype }) end
 local function engine(dtype, hidden)
@@ -203,11 +204,11 @@ describe("the bits of a row", function()
     it("are the same in a graph, replayed after updates with other specs and boundaries", function()
         if B.device == "cpu" then return pending("graphs need a GPU") end
         math.randomseed(23)
-        for _, dtype in ipairs(B.dtypes) do
+        for i, dtype in ipairs(B.dtypes) do
             same_in_a_graph(dtype, 200, 32)
             same_in_a_graph(dtype, B.choose { 64, 500, 512, 1000, 1001 }, 33, true)
-            same_in_a_graph(dtype, B.choose { 1024, 2048, 4096 }, B.many(1100))
-            same_in_a_graph(dtype, B.choose { 5120, 8192, 8200 }, 40)
+            if not THIN or i ~= 2 then same_in_a_graph(dtype, B.choose { 1024, 2048, 4096 }, B.many(1100)) end
+            if not THIN or i == 2 then same_in_a_graph(dtype, B.choose { 5120, 8192, 8200 }, 40) end
         end
     end)
 
@@ -246,10 +247,12 @@ describe("the bits of a row", function()
     it("are the same in a graph replayed with more and shorter requests", function()
         if B.device == "cpu" then return pending("graphs need a GPU") end
         math.randomseed(29)
-        for _, dtype in ipairs(B.dtypes) do
-            for _, path in ipairs { "auto", "mixed" } do
-                for _, length in ipairs { 1, 2, 4, 6 } do
-                    same_in_pieces(dtype, B.choose { 200, 512, 1024 }, B.many(1201), length, path)
+        for i, dtype in ipairs(B.dtypes) do
+            for p, path in ipairs { "auto", "mixed" } do
+                for l, length in ipairs { 1, 2, 4, 6 } do
+                    if not THIN or (i + p + l) % 2 == 0 then
+                        same_in_pieces(dtype, B.choose { 200, 512, 1024 }, B.many(1201), length, path)
+                    end
                 end
             end
             for _, length in ipairs { 8, 40 } do

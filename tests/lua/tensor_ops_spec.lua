@@ -533,16 +533,23 @@ local function run_case(row, case, dtype, layout)
     assert.equal(#want, #got)
     helper.near_lists(got, want, bounds, ("%s %s %s on %s"):format(row.op, dtype, layout, helper.device))
     if not row.in_place then -- operands stay as they are
-        for i, tensor in ipairs(tensors) do assert.same(values[i], helper.read(tensor)) end
+        for i, tensor in ipairs(tensors) do
+            for k, x in ipairs(helper.read(tensor)) do assert(x == values[i][k], "an operand has changed") end
+        end
     end
 end
 
+-- On the CPU, whose loops are the same for every dtype, cases and dtypes take turns with the layouts.
+local ALL_LAYOUTS = helper.device ~= "cpu" or os.getenv "STEER_TEST_ROUNDS" ~= nil
+
 for number, row in ipairs(rows) do
     it(row.op, function()
-        for _, dtype in ipairs(row.dtypes) do
+        for d, dtype in ipairs(row.dtypes) do
             for c, case in ipairs(row.cases) do
                 helper.with_seed(helper.seed + 1000 * number + c, function()
-                    for _, layout in ipairs(helper.layouts) do run_case(row, case, dtype, layout) end
+                    for l, layout in ipairs(helper.layouts) do
+                        if ALL_LAYOUTS or (c + d + l) % #helper.layouts == 0 then run_case(row, case, dtype, layout) end
+                    end
                 end)
             end
         end
