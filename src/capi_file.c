@@ -38,7 +38,8 @@ static int tensor_bytes(int64_t *out, steer_dtype dtype, int32_t ndim, const int
     if (ndim > 0) STEER_REQUIRE(shape);
     for (int32_t i = 0; i < ndim; i++) {
         if (shape[i] < 0)
-            return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "shape: dimension %d is %lld, expected 0 or more", i,
+            return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
+                              "shape: dimension " STEER_INDEX " is %lld, expected 0 or more", i,
                               (long long)shape[i]);
         if (__builtin_mul_overflow(bytes, shape[i], &bytes))
             return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "shape: the size in bytes overflows 64 bits");

@@ -123,8 +123,8 @@ int steer_tensor_select(steer_tensor **out, steer_tensor *tensor, int32_t dim, i
     steer_view view = tensor->view;
     if (index < 0 || index >= view.shape[dim])
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
-                          "index: %" PRId64 " is out of range for dimension %d of size %" PRId64, index, dim,
-                          view.shape[dim]);
+                          "index: %" PRId64 " is out of range for dimension " STEER_INDEX " of size %" PRId64,
+                          index, dim, view.shape[dim]);
     advance(&view, dim, index);
     view.ndim--;
     for (int32_t d = dim; d < view.ndim; d++) {

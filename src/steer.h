@@ -72,11 +72,12 @@ const char *steer_version(void);
 /* sizeof a descriptor by its type name ("steer_op_desc"), 0 if unknown: lets a binding check its declarations. */
 size_t steer_sizeof(const char *type);
 
-/* Last failure on this thread. The strings live until the next failing call on this thread. */
-int steer_error_code(void);            /* a steer_status */
-const char *steer_error_op(void);      /* the public operation, such as "tensor_create" */
-const char *steer_error_message(void); /* what was wrong and what was expected */
-const char *steer_error_where(void);   /* file:line in the library's source */
+/* Last failure on this thread. The strings live until the next failing call on this thread, the message until it is read anew. */
+int steer_error_code(void);                          /* a steer_status */
+const char *steer_error_op(void);                    /* the public operation, such as "tensor_create" */
+const char *steer_error_message(void);               /* what was wrong and what was expected */
+const char *steer_error_message_from(int32_t first); /* the same with indices counted from `first`, not 0 */
+const char *steer_error_where(void);                 /* file:line in the library's source */
 /* Name of a status: "invalid_argument", "shape_mismatch", ...; "unknown" for anything else. */
 const char *steer_status_name(int status);
 

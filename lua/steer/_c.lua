@@ -102,18 +102,11 @@ local INTERRUPTED = tonumber(C.STEER_E_INTERRUPTED)
 --- Set when a call was interrupted, so that the REPL stops work that catches the error.
 M.interrupted = false
 
--- What the library counts from 0 in its messages and Lua from 1, and its names for the tensors of a method.
-local COUNTED = {
-    "(dimension )(%d+)", "(element )(%d+)", "(operation )(%d+)", "(vector )(%d+)", "(row )(%d+)", "(column )(%d+)",
-    "^(tokens%[)(%d+)", "^(text: byte )(%d+)",
-}
+-- The library's names for the tensors of a method.
 local METHOD_NAMES = { dst = "self", src = "self", a = "self", b = "other" }
 
-local function count_from_one(word, number) return word .. number + 1 end
-
 local function message_of(op)
-    local message = ffi.string(C.steer_error_message())
-    for _, pattern in ipairs(COUNTED) do message = message:gsub(pattern, count_from_one) end
+    local message = ffi.string(C.steer_error_message_from(1)) -- Lua counts from 1
     if op:find("^tensor_") and op ~= "tensor_copy" then
         message = message:gsub("^%a+", METHOD_NAMES)
     end
@@ -132,11 +125,12 @@ function M.check(status)
     if status ~= 0 then raise_last(status) end
 end
 
---- Raises the library's last error as one of `op`, with `pattern` in its message replaced as string.gsub does: the
--- library counts from 0 and has names of its own for arguments.
+--- Raises the library's last error as one of `op`; with a `pattern`, which is replaced in its message as string.gsub
+-- does, where the library has names of its own for arguments.
 function M.raise_as(status, op, pattern, replacement)
     local _, err = pcall(raise_last, status)
-    err.op, err.message = op, err.message:gsub(pattern, replacement)
+    err.op = op
+    if pattern then err.message = err.message:gsub(pattern, replacement) end
     error(err, 0)
 end
 

@@ -31,6 +31,7 @@ size_t steer_sizeof(const char *type);
 int steer_error_code(void);
 const char *steer_error_op(void);
 const char *steer_error_message(void);
+const char *steer_error_message_from(int32_t first);
 const char *steer_error_where(void);
 const char *steer_status_name(int status);
 int steer_interrupt_install(uint32_t exit_after_ms);

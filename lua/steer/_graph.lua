@@ -49,7 +49,7 @@ local ARGUMENTS = { hidden = "tensors", residual = "opts.residual", layer = "lay
 
 local function raise_last(status)
     c.raise_as(status, "plan_graph", "^apply (%d+): (%l+)", function(i, name)
-        return ("%s[%d]"):format(ARGUMENTS[name] or name, i + 1)
+        return ("%s[%d]"):format(ARGUMENTS[name] or name, i)
     end)
 end
 

@@ -42,10 +42,6 @@ local PLAN_OPTIONS = { path = "string", rows = "number", strict = "boolean", com
 local ROW_BYTES = 20 -- of a plan's row table on the device at most, for the soft limit
 local MAX_LAYER = tonumber(C.STEER_MAX_LAYERS) - 1
 
-local function raise_last(status, op)
-    c.raise_as(status, op, "request (%d+)", function(i) return ("requests[%d]"):format(i + 1) end)
-end
-
 -- Warns if the plan's batch was applied, but only to layers that it does not steer.
 local function warn_of_missed(handle)
     if C.steer_plan_is_missed(handle) ~= 0 then
@@ -77,7 +73,7 @@ local function make_plan(engine, handle, requests, opts)
     desc.requests = batch.requests
     c.room(device_module.resolve("plan_create", engine.device), ROW_BYTES * requests_of.rows(batch, opts.rows))
     local status = c.retry(C.steer_plan_create(plan_out, handle, desc), C.steer_plan_create, plan_out, handle, desc)
-    if status ~= 0 then raise_last(status, "plan_create") end
+    if status ~= 0 then c.raise_as(status, "plan_create") end
     local owned = c.own(plan_out[0], release)
     return setmetatable({ handle = owned, batch = batch, hidden = engine.hidden, dtype = engine.dtype }, Plan)
 end
@@ -93,7 +89,7 @@ function Plan:update(requests)
     local status = C.steer_plan_update(handle, count, batch.requests)
     if status ~= 0 then
         status = c.retry(status, C.steer_plan_update, handle, count, batch.requests)
-        if status ~= 0 then raise_last(status, "plan_update") end
+        if status ~= 0 then c.raise_as(status, "plan_update") end
     end
     return self
 end

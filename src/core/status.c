@@ -4,13 +4,15 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static _Thread_local struct {
     int code;
     const char *current_op; /* operation being run */
     const char *op;         /* operation that failed */
-    char message[1024];
+    char message[1024];     /* indices behind marks, see STEER_INDEX */
+    char shown[1024];
     char where[128];
 } last = {.current_op = "", .op = ""};
 
@@ -57,7 +59,27 @@ int steer_fail_prefix(int code, const char *format, ...) {
 
 int steer_error_code(void) { return last.code; }
 const char *steer_error_op(void) { return last.op; }
-const char *steer_error_message(void) { return last.message; }
+const char *steer_error_message(void) { return steer_error_message_from(0); }
+
+const char *steer_error_message_from(int32_t first) {
+    const size_t size = sizeof last.shown;
+    size_t used = 0;
+    for (const char *from = last.message; *from && used + 1 < size;) {
+        if (*from != STEER_INDEX[0]) {
+            last.shown[used++] = *from++;
+            continue;
+        }
+        char *end;
+        const long long index = strtoll(++from, &end, 10);
+        if (end == from) continue; /* cut behind the mark */
+        const int n = snprintf(last.shown + used, size - used, "%lld", index + first);
+        used = n < (int)(size - used) ? used + (size_t)n : size - 1;
+        from = end;
+    }
+    last.shown[used] = 0;
+    return last.shown;
+}
+
 const char *steer_error_where(void) { return last.where; }
 
 const char *steer_status_name(int status) {

@@ -7,6 +7,9 @@
 /* Records a failure of the current public operation and returns `code`:
  *     return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "dim: %d is out of range for %d dimensions", dim, ndim); */
 #define STEER_FAIL(code, ...) (steer_fail((code), __FILE__, __LINE__, __VA_ARGS__), (code))
+/* An index in a message's format, of an int or a long long: messages count it from 0, or from 1 for callers who do. */
+#define STEER_INDEX   "\001%d"
+#define STEER_INDEX64 "\001%lld"
 #define STEER_TRY(call)                                                                                      \
     do {                                                                                                     \
         int steer_try_status = (call);                                                                       \

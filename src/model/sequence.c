@@ -28,8 +28,9 @@ static int check_tokens(const steer_session *session, const steer_sequence_desc 
                           (long long)desc->count, (long long)desc->max_tokens, (long long)room);
     for (int64_t i = 0; i < desc->count; i++)
         if (desc->tokens[i] < 0 || desc->tokens[i] >= model->vocab)
-            return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "tokens[%lld]: id %d, expected 0 to %lld",
-                              (long long)i, desc->tokens[i], (long long)model->vocab - 1);
+            return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
+                              "tokens[" STEER_INDEX64 "]: id %d, expected 0 to %lld", (long long)i,
+                              desc->tokens[i], (long long)model->vocab - 1);
     if (desc->prompt_tokens < -1 || desc->prompt_tokens > desc->count)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "prompt_tokens: %lld, expected 0 to %lld",
                           (long long)desc->prompt_tokens, (long long)desc->count);

@@ -142,7 +142,7 @@ static int check_arguments(steer_plan *plan, int32_t count, const int32_t *layer
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "count: %d, expected 1 or more applies", count);
     for (int32_t i = 0; i < count; i++) {
         int status = steer_plan_check_apply(plan, layers[i], hiddens[i], residuals ? residuals[i] : NULL);
-        if (status != STEER_OK) return steer_fail_prefix(status, "apply %d", i);
+        if (status != STEER_OK) return steer_fail_prefix(status, "apply " STEER_INDEX "", i);
     }
     return STEER_OK;
 }

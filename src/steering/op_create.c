@@ -89,7 +89,7 @@ static int read_vectors(steer_vectors *out, steer_tensor *tensor, int32_t least,
         STEER_TRY(steer_tensor_select(&row, tensor, 0, i));
         int status = steer_vector_from_tensor(&out->at[i], row, name);
         steer_tensor_release(row);
-        if (status != STEER_OK) return steer_fail_prefix(status, "row %lld", (long long)i);
+        if (status != STEER_OK) return steer_fail_prefix(status, "row " STEER_INDEX64 "", (long long)i);
         out->count++;
     }
     return STEER_OK;
@@ -139,9 +139,10 @@ static int orthonormalise(steer_vectors *vectors) {
         }
         for (int64_t k = 0; k < n; k++) square += x[k] * x[k];
         if (!(square > 0x1p-40)) {
-            status = STEER_FAIL(
-                STEER_E_INVALID_ARGUMENT,
-                "vector: row %d lies in the span of those before it, expected independent ones", i);
+            status = STEER_FAIL(STEER_E_INVALID_ARGUMENT,
+                                "vector: row " STEER_INDEX
+                                " lies in the span of those before it, expected independent ones",
+                                i);
             continue;
         }
         for (int64_t k = 0; k < n; k++) x[k] /= sqrt(square);

@@ -156,7 +156,7 @@ static int batch_build(steer_plan *plan, steer_batch *batch, int32_t count, cons
                 STEER_FAIL(STEER_E_SHAPE_MISMATCH, "tokens: %lld after %lld rows, the plan has %lld",
                            (long long)requests[i].tokens, (long long)batch->total, (long long)plan->rows);
         if (status == STEER_OK) status = add_request(plan, batch, i, &requests[i]);
-        if (status != STEER_OK) return steer_fail_prefix(status, "request %d", i);
+        if (status != STEER_OK) return steer_fail_prefix(status, "requests[" STEER_INDEX "]", i);
     }
     return STEER_OK;
 }
@@ -324,9 +324,9 @@ static int update_locked(steer_plan *plan, int32_t count, const steer_request *r
     int status = batch_build(plan, next, count, requests);
     if (status == STEER_OK) status = settle_idle(next, requests);
     if (status == STEER_OK && plan->strict && next->idle_count > 0)
-        status =
-            STEER_FAIL(STEER_E_NO_EFFECT, "request %d: its spec steers no row on any layer (%d such specs)",
-                       next->idles[0], next->idle_count);
+        status = STEER_FAIL(STEER_E_NO_EFFECT,
+                            "requests[" STEER_INDEX "]: its spec steers no row on any layer (%d such specs)",
+                            next->idles[0], next->idle_count);
     if (status == STEER_OK) {
         swap_batches(plan);
         status = check_forced(plan);
@@ -366,8 +366,9 @@ static int count_rows(int64_t *out, const steer_plan_desc *desc) {
         int64_t tokens = desc->requests[i].tokens;
         if (tokens < 0 || tokens > UINT32_MAX - total)
             return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
-                              "request %d: tokens: %lld, expected 0 or more, at most %lld rows in all", i,
-                              (long long)tokens, (long long)UINT32_MAX);
+                              "requests[" STEER_INDEX
+                              "]: tokens: %lld, expected 0 or more, at most %lld rows in all",
+                              i, (long long)tokens, (long long)UINT32_MAX);
         total += tokens;
     }
     if (desc->rows < 0)

@@ -23,8 +23,8 @@ static int check_input(int64_t *out, int32_t count, const int32_t *layers, steer
             status = STEER_FAIL(STEER_E_INVALID_ARGUMENT, "layer %d: expected 0 to %d", layers[i],
                                 STEER_MAX_LAYERS - 1);
         else if (!ops[i])
-            status = STEER_FAIL(STEER_E_INVALID_ARGUMENT, "layer %d: operation %d is NULL", layers[i],
-                                per_layer[layers[i]]);
+            status = STEER_FAIL(STEER_E_INVALID_ARGUMENT, "layer %d: operation " STEER_INDEX " is NULL",
+                                layers[i], per_layer[layers[i]]);
         else if (++per_layer[layers[i]] > STEER_MAX_OPS)
             status = STEER_FAIL(STEER_E_INVALID_ARGUMENT, "layer %d: more than %d operations", layers[i],
                                 STEER_MAX_OPS);
@@ -32,7 +32,8 @@ static int check_input(int64_t *out, int32_t count, const int32_t *layers, steer
             hidden += steer_op_hidden(ops[i]);
         else if (steer_op_hidden(ops[i]) != hidden)
             status = STEER_FAIL(STEER_E_SHAPE_MISMATCH,
-                                "layer %d: operation %d (%s): a vector of %lld elements, others have %lld",
+                                "layer %d: operation " STEER_INDEX
+                                " (%s): a vector of %lld elements, others have %lld",
                                 layers[i], per_layer[layers[i]] - 1, steer_op_table[ops[i]->kind].name,
                                 (long long)steer_op_hidden(ops[i]), (long long)hidden);
     }

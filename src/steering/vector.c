@@ -24,8 +24,9 @@ static int vector_finish(steer_vector *vector, const char *name) {
     for (int64_t i = 0; i < vector->length; i++) {
         float magnitude = fabsf(vector->m[i]);
         if (!isfinite(magnitude))
-            return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "%s: element %lld is %s, expected finite numbers",
-                              name, (long long)i, isnan(magnitude) ? "NaN" : "infinite");
+            return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
+                              "%s: element " STEER_INDEX64 " is %s, expected finite numbers", name,
+                              (long long)i, isnan(magnitude) ? "NaN" : "infinite");
         if (magnitude > greatest) greatest = magnitude;
     }
     int exponent; /* 0 for 0 */

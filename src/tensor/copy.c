@@ -88,7 +88,8 @@ static int element_at(void **out, const steer_view *view, const int64_t *index) 
     for (int32_t d = 0; d < view->ndim; d++) {
         if (index[d] < 0 || index[d] >= view->shape[d])
             return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
-                              "index: %" PRId64 " is out of range for dimension %d of size %" PRId64,
+                              "index: %" PRId64 " is out of range for dimension " STEER_INDEX
+                              " of size %" PRId64,
                               index[d], d, view->shape[d]);
         offset += index[d] * view->stride[d];
     }

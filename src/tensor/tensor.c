@@ -78,12 +78,13 @@ static int check_strides(int64_t numel, steer_dtype dtype, int32_t ndim, const i
     for (int32_t d = 0; d < ndim; d++) {
         if (strides[d] < 0)
             return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
-                              "strides: dimension %d has %" PRId64 ", expected 0 or more", d, strides[d]);
+                              "strides: dimension " STEER_INDEX " has %" PRId64 ", expected 0 or more", d,
+                              strides[d]);
         if (numel == 0) continue;
         if (__builtin_mul_overflow(shape[d] - 1, strides[d], &reach) ||
             __builtin_add_overflow(last, reach, &last) || last > INT64_MAX / bytes - 1)
             return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
-                              "strides: dimension %d reaches further than can be addressed", d);
+                              "strides: dimension " STEER_INDEX " reaches further than can be addressed", d);
     }
     return STEER_OK;
 }

@@ -24,7 +24,8 @@ int steer_shape_check(int64_t *numel, steer_dtype dtype, int32_t ndim, const int
     for (int32_t d = 0; d < ndim; d++) {
         if (shape[d] < 0)
             return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
-                              "shape: dimension %d is %" PRId64 ", expected 0 or more", d, shape[d]);
+                              "shape: dimension " STEER_INDEX " is %" PRId64 ", expected 0 or more", d,
+                              shape[d]);
         /* The other dimensions of an empty tensor must be addressable too: strides are made of them. */
         if (__builtin_mul_overflow(bytes, shape[d] ? shape[d] : 1, &bytes))
             return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "shape: %s of %s is more than can be addressed",
@@ -140,8 +141,8 @@ int steer_view_check_writable(const steer_view *view, const char *name) {
         if (view->shape[least] == 1) continue;
         if (view->stride[least] <= reach)
             return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
-                              "%s: its strides let elements share memory (dimension %d has stride %" PRId64
-                              "), so it cannot be written",
+                              "%s: its strides let elements share memory (dimension " STEER_INDEX
+                              " has stride %" PRId64 "), so it cannot be written",
                               name, least, view->stride[least]);
         reach += (view->shape[least] - 1) * view->stride[least];
     }

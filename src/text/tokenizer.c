@@ -106,8 +106,8 @@ static int check_text(const char *text, size_t size, int *late) {
         }
         int step = steer_utf8_scan(p, end);
         if (step <= 0)
-            return STEER_FAIL(STEER_E_FORMAT, "text: byte %zu (0x%02X) is not UTF-8", (size_t)(p - text),
-                              (unsigned)(unsigned char)*p);
+            return STEER_FAIL(STEER_E_FORMAT, "text: byte " STEER_INDEX64 " (0x%02X) is not UTF-8",
+                              (long long)(p - text), (unsigned)(unsigned char)*p);
         if (step > 2 && !*late) *late = steer_unicode_is_late(steer_utf8_get(p));
         p += step;
     }

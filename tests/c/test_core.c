@@ -30,6 +30,13 @@ static void test_errors(void) {
     CHECK(strcmp(steer_error_op(), "device_open") == 0);
     CHECK(strncmp(steer_error_where(), "src/backend/device.c:", 21) == 0);
     CHECK(out == (steer_device *)&out); /* untouched */
+    /* Indices are counted from 0, or as the reader counts; what is no index stays. */
+    const int64_t shape[2] = {3, -1};
+    steer_tensor *none = NULL;
+    CHECK_FAILS(steer_tensor_create(&none, cpu, STEER_F32, 2, shape), STEER_E_INVALID_ARGUMENT,
+                "shape: dimension 1 is -1, expected 0 or more");
+    CHECK(strcmp(steer_error_message_from(1), "shape: dimension 2 is -1, expected 0 or more") == 0);
+    CHECK(strcmp(steer_error_message(), "shape: dimension 1 is -1, expected 0 or more") == 0);
 }
 
 static void test_interrupt(void) {

@@ -232,12 +232,12 @@ static void test_bad_engines_and_plans(steer_device *device) {
     steer_spec *nothing = make_idle_spec(device);
     CHECK_FAILS(steer_plan_create(&plan, NULL, &plan_desc), STEER_E_INVALID_ARGUMENT, "engine");
     CHECK_FAILS(steer_plan_create(&plan, engine, &plan_desc), STEER_E_INVALID_ARGUMENT,
-                "request 0: tokens: -1");
+                "requests[0]: tokens: -1");
     one = request_of(nothing, 2), one.position = INT64_MAX;
     CHECK_FAILS(steer_plan_create(&plan, engine, &plan_desc), STEER_E_INVALID_ARGUMENT,
-                "request 0: position");
+                "requests[0]: position");
     one = request_of(nothing, 2), plan_desc.strict = 1;
-    CHECK_FAILS(steer_plan_create(&plan, engine, &plan_desc), STEER_E_NO_EFFECT, "request 0");
+    CHECK_FAILS(steer_plan_create(&plan, engine, &plan_desc), STEER_E_NO_EFFECT, "requests[0]");
     CHECK(plan == NULL);
     CHECK_FAILS(steer_plan_apply(NULL, 0, NULL, NULL), STEER_E_INVALID_ARGUMENT, "plan: is NULL");
     CHECK_FAILS(steer_plan_update(NULL, 0, NULL), STEER_E_INVALID_ARGUMENT, "plan: is NULL");

@@ -85,7 +85,7 @@ end
 function M.open(path)
     check.path("load", "path", path, "the name of a file")
     local status = C.steer_map_open(map_out, path)
-    if status ~= 0 then c.raise_as(status, "load", "^$", "") end
+    if status ~= 0 then c.raise_as(status, "load") end
     return own_map(path)
 end
 

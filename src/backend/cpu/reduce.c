@@ -223,7 +223,7 @@ int steer_cpu_normalize(void *device, const steer_view *dst, const steer_view *s
     if (count == 1)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "src: the norm is zero, expected a direction");
     return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
-                      "src: the norm of %s %lld of %lld is zero, expected a direction",
+                      "src: the norm of %s " STEER_INDEX64 " of %lld is zero, expected a direction",
                       inner == 1           ? "row"
                       : src->shape[0] == 1 ? "column"
                                            : "vector",
