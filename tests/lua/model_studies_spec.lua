@@ -53,7 +53,14 @@ describe("the study of ablation", function()
     end)
 
     it("says that no candidate keeps below a limit", function()
-        local output, status = run(("study_ablation.lua %s scripts/study_ablation_mood.lua 0"):format(MODEL))
+        local short = files.put("short.lua", [[
+            local function texts(word)
+                local list = {}
+                for i = 1, 33 do list[i] = "Day " .. i .. (" " .. word):rep(4) end
+                return list
+            end
+            return { with = texts "good", without = texts "bad", other = texts "long", yes = " yes", no = " no" }]])
+        local output, status = run(("study_ablation.lua %s %s 0"):format(MODEL, short))
         assert.equals(1, status)
         assert.truthy(output:find("no candidate has a KL below the limit", 1, true))
     end)
