@@ -8,7 +8,7 @@ die() { printf '%s\n' "$*" >&2; exit 1; }
 
 file=$(realpath -- "$1") filter=${2:-}
 export STEER_BUILD=$build STEER_LIB=$build/lib/libsteer.so XDG_CACHE_HOME=$build/cache
-export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive} OPENBLAS_NUM_THREADS=${OPENBLAS_NUM_THREADS:-1}
 export STEER_TEST_DEVICE=${STEER_TEST_DEVICE:-cpu}
 cd "$root"
 
