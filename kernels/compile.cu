@@ -91,11 +91,10 @@ void append_kernel(std::string *text, const steer_launch *launch, const steer_fa
     char block[128];
     int blocks = 1;
     if (v.family == STEER_ROWS_TILE) {
-        snprintf(block, sizeof block, "tile_block<%s, %d, %d, %d, %s, %s, %s>", type, v.elements, v.tile,
-                 v.vectors, residual, v.adds ? "true" : "false", wide);
+        snprintf(block, sizeof block, "tile_block<%s, tile_shape<%d, %d, %d, %s, %s, %s>>", type, v.elements,
+                 v.tile, v.vectors, residual, v.adds ? "true" : "false", wide);
     } else if (v.family == STEER_ROWS_STREAM) {
-        snprintf(block, sizeof block, "stream_block<%s, %d, %d, %s, %s>", type, v.tile, v.vectors, residual,
-                 wide);
+        snprintf(block, sizeof block, "stream_block<%s, %d, %s, %s>", type, v.vectors, residual, wide);
     } else {
         snprintf(block, sizeof block, "general_block<%s, %d, %s, %s>", type, v.tile, aligned, residual);
     }

@@ -106,7 +106,6 @@ template <typename T, int E, int VECTORS, bool SLOTTED> struct held_vectors {
     static constexpr int NV = VECTORS, N = chunk_of<T>::N, CHUNKS = E / N, SLOTS = NV > 0 ? NV : 1;
     static constexpr int HELD = steer_held_vectors(SLOTS), MORE = SLOTS - HELD;
     static constexpr int ROOM = steer_sums_room(SLOTS), TEAMS = NV > 1 ? 2 : 1;
-    static constexpr bool IN_SLOTS = NV > 2;
     float v[HELD][CHUNKS][N];
     uint64_t more[MORE + 1]; /* addresses of the others and of the folded adds; 0: none */
     char *slots;             /* the warp's [MORE + 1][2048 bytes], from the lane's first 16 on */

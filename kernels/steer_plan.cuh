@@ -37,7 +37,7 @@ namespace {
 
 /* ---- Thresholds ----------------------------------------------------------------------------------------------
  *
- * Times are of the log in bench/README.md. */
+ * Times are of the log of kernel versions. */
 
 /* Neighbours of one program, and rows of a multiprocessor, from which tiles of several rows pay: with fewer, rows wait for vectors
  * that nobody shares, and multiprocessors for rows (B: tiles of one; A: two rows 3.81 us, four 3.96). */

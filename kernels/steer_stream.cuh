@@ -48,8 +48,9 @@ template <typename T, int ROWS, bool RESIDUAL> struct row_ring {
 
 /* Steers the block's rows from the `from`-th on, as a rule all of them: up to those that took another way, behind which nothing
  * is kept in registers. How many are done. */
-template <typename T, int R, int NV, bool RESIDUAL, bool WIDE>
+template <typename T, int NV, bool RESIDUAL, bool WIDE>
 __device__ __forceinline__ int stream_rows(const steer_rows_args &args, int from) {
+    constexpr int R = steer_stream_rows(NV); /* of a turn */
     typedef held_vectors<T, 16, NV, true> held;
     constexpr int ROOM = held::ROOM, ROWS = steer_stream_ring(NV), MORE = steer_vector_slots(NV);
     extern __shared__ __align__(16) float shared_words[];
@@ -115,25 +116,25 @@ __device__ __forceinline__ int stream_rows(const steer_rows_args &args, int from
     return args.turns;
 }
 
-template <typename T, int R, int NV, bool RESIDUAL, bool WIDE>
+template <typename T, int NV, bool RESIDUAL, bool WIDE>
 __device__ __forceinline__ void stream_block(const steer_rows_args &args) {
-    for (int done = 0; done < args.turns;) done = stream_rows<T, R, NV, RESIDUAL, WIDE>(args, done);
+    for (int done = 0; done < args.turns;) done = stream_rows<T, NV, RESIDUAL, WIDE>(args, done);
 }
 
-template <typename T, int R, int NV, bool RESIDUAL>
+template <typename T, int NV, bool RESIDUAL>
 __global__ void __launch_bounds__(STEER_BLOCK_THREADS, steer_blocks_for((int)sizeof(T), 16, NV, RESIDUAL))
     steer_stream_kernel(const __grid_constant__ steer_rows_args args) {
-    stream_block<T, R, NV, RESIDUAL, false>(args);
+    stream_block<T, NV, RESIDUAL, false>(args);
 }
 
 template <typename T, int NV>
 __global__ void __launch_bounds__(STEER_WIDE_THREADS, 1)
     steer_wide_stream_kernel(const __grid_constant__ steer_rows_args args) {
-    stream_block<T, 1, NV, false, true>(args);
+    stream_block<T, NV, false, true>(args);
 }
 
-template <typename T, int R, int NV> steer_rows_kernel stream_of(bool residual) {
-    return residual ? steer_stream_kernel<T, R, NV, true> : steer_stream_kernel<T, R, NV, false>;
+template <typename T, int NV> steer_rows_kernel stream_of(bool residual) {
+    return residual ? steer_stream_kernel<T, NV, true> : steer_stream_kernel<T, NV, false>;
 }
 
 } // namespace
@@ -145,19 +146,19 @@ template <typename T> steer_rows_kernel steer_rows_stream(steer_rows_variant var
             return variant.vectors == 0 ? steer_wide_stream_kernel<T, 0> : steer_wide_stream_kernel<T, 1>;
     switch (variant.vectors) {
     case 0:
-        return stream_of<T, 1, 0>(r);
+        return stream_of<T, 0>(r);
     case 1:
-        return stream_of<T, 1, 1>(r);
+        return stream_of<T, 1>(r);
     case 2:
-        return stream_of<T, 2, 2>(r);
+        return stream_of<T, 2>(r);
     case 3:
-        return stream_of<T, 2, 3>(r);
+        return stream_of<T, 3>(r);
     case 4:
-        return stream_of<T, 2, 4>(r);
+        return stream_of<T, 4>(r);
     case 5:
-        return stream_of<T, 2, 5>(r);
+        return stream_of<T, 5>(r);
     default:
-        return stream_of<T, 2, 6>(r);
+        return stream_of<T, 6>(r);
     }
 }
 

@@ -15,6 +15,19 @@
 
 namespace {
 
+/* What kernels are made for: elements of a thread and row; rows of a tile; vectors, as held_vectors has them; whether there are residuals;
+ * whether programs are folded adds alone, so that teams wait for nobody; whether blocks are wide. */
+template <int ELEMENTS, int ROWS, int VECTORS, bool WITH_RESIDUAL, bool ADDS_ALONE = false,
+          bool WIDE_BLOCKS = false>
+struct tile_shape {
+    static constexpr int E = ELEMENTS, R = ROWS, NV = VECTORS;
+    static constexpr bool RESIDUAL = WITH_RESIDUAL, ADDS = ADDS_ALONE, WIDE = WIDE_BLOCKS;
+    static constexpr bool SLOTS = steer_tile_has_slots(R, NV); /* rows are in shared memory */
+    template <typename T> using vectors_of = held_vectors<T, E, NV, SLOTS && steer_held_vectors(NV) < NV>;
+    /* Of a sum that a warp leaves, as lane_info has them. */
+    template <typename T> static constexpr int parts = sizeof(T) > 2 ? 0 : E > 16 ? E / 16 : WIDE;
+};
+
 /* Copies rows to the team's slots. */
 template <typename T, int R, bool RESIDUAL>
 __device__ __forceinline__ slot_rows<T, RESIDUAL> tile_copy(char *slots, const T *x, const T *r,
@@ -79,39 +92,41 @@ template <int R> struct tile_rows {
 };
 
 /* Steers a run of `count` rows from x and r on, where there are `there`. True if some took another way. */
-template <typename T, int E, int R, bool RESIDUAL, typename Vectors>
-__device__ __forceinline__ bool tile_run(const T *r, T *x, Vectors &vectors, int there, int count,
-                                         const steer_entry &entry, const tile_memory &memory,
-                                         const steer_rows_args &args, const column_span<T> &span,
-                                         const lane_info &me) {
-    constexpr int NV = Vectors::NV;
+template <typename Tile, typename T>
+__device__ __forceinline__ bool tile_run(const T *r, T *x, int there, int count, const steer_entry &entry,
+                                         const tile_memory &memory, const steer_rows_args &args,
+                                         const column_span<T> &span, const lane_info &me) {
+    constexpr int R = Tile::R;
+    typename Tile::template vectors_of<T> vectors;
     vectors.load(entry, span);
     wait_for_previous();
     if (!entry.u && !entry.vectors) return false;
-    if constexpr (R > 2 && Vectors::IN_SLOTS) {
+    if constexpr (Tile::SLOTS) {
         stage_copy(memory.stage, entry, me);
-        const slot_rows<T, RESIDUAL> rows =
-            tile_copy<T, R, RESIDUAL>(memory.slots, x, r, args, there, span, me);
-        if constexpr (Vectors::MORE > 0) {
-            vectors.slots = memory.slots + R * slot_bytes<T>(me, RESIDUAL) +
-                            me.warp * (Vectors::MORE + 1) * 2048 + me.lane * 16;
+        const slot_rows<T, Tile::RESIDUAL> rows =
+            tile_copy<T, R, Tile::RESIDUAL>(memory.slots, x, r, args, there, span, me);
+        if constexpr (vectors.MORE > 0) {
+            vectors.slots = memory.slots + R * slot_bytes<T>(me, Tile::RESIDUAL) +
+                            me.warp * (vectors.MORE + 1) * 2048 + me.lane * 16;
             vectors.fill_slots(span);
         }
         copies_wait<0>();
         return steer_held<T, R>(args, rows, count, x, entry, vectors, span, memory.partial, memory.stage, me);
     } else {
-        register_rows<T, E, R, RESIDUAL> rows;
+        register_rows<T, Tile::E, R, Tile::RESIDUAL> rows;
         rows.load(x, r, args, there, span);
-        if (NV > 1) stage_image(memory.stage, entry, me); /* behind the rows: it waits for what it loads */
+        if (Tile::NV > 1)
+            stage_image(memory.stage, entry, me); /* behind the rows: it waits for what it loads */
         return steer_held<T, R>(args, rows, count, x, entry, vectors, span, memory.partial, memory.stage, me);
     }
 }
 
-template <typename T, int NV, int PARTS, bool ADDS>
+template <typename T, typename Tile>
 __device__ __forceinline__ lane_info tile_who(const steer_rows_args &args) {
-    return NV > 1 || ADDS ? who_in_team(thread_now(), args.team)
-           : PARTS        ? who_of_long(thread_now(), PARTS)
-                          : who(thread_now());
+    constexpr int PARTS = Tile::template parts<T>;
+    return Tile::NV > 1 || Tile::ADDS ? who_in_team(thread_now(), args.team)
+           : PARTS                    ? who_of_long(thread_now(), PARTS)
+                                      : who(thread_now());
 }
 
 /* Rows of the run that begins with the team's `at`-th. */
@@ -121,18 +136,17 @@ __device__ __forceinline__ int tile_run_length(const steer_rows_args &args, cons
     return (int)min((uint32_t)here.count, load_row(args.table + here.first).run);
 }
 
-/* Steers that run; false if the team serves none behind it. ADDS: programs are folded adds alone, so that teams wait for nobody. WIDE:
- * blocks are wide. again: some rows took another way. */
-template <typename T, int E, int R, int NV, bool RESIDUAL, bool ADDS, bool WIDE>
+/* Steers that run; false if the team serves none behind it. again: some rows took another way. */
+template <typename T, typename Tile>
 __device__ __forceinline__ bool tile_serve(const steer_rows_args &args, int at, bool *again) {
-    typedef held_vectors<T, E, NV, steer_tile_has_slots(R, NV) && steer_held_vectors(NV) < NV> held;
+    constexpr int R = Tile::R;
+    constexpr bool RESIDUAL = Tile::RESIDUAL;
     extern __shared__ __align__(16) float partial[];
-    constexpr int PARTS = sizeof(T) > 2 ? 0 : E > 16 ? E / 16 : WIDE; /* of sums, a warp's */
-    const lane_info me = tile_who<T, NV, PARTS, ADDS>(args);
+    const lane_info me = tile_who<T, Tile>(args);
     const tile_rows<R> here(args, me, at);
     if (here.count == 0) return false;
     float *mine = partial + me.team * (args.tile_bytes / (int)sizeof(float));
-    char *stage = (char *)(mine + R * held::ROOM * block_stride(me));
+    char *stage = (char *)(mine + R * Tile::template vectors_of<T>::ROOM * block_stride(me));
     const column_span<T> span(me, args.hidden_size);
     steer_entry entry = args.entry;
     int count = here.count;
@@ -141,59 +155,56 @@ __device__ __forceinline__ bool tile_serve(const steer_rows_args &args, int at, 
         if (R > 1) count = (int)min((uint32_t)count, record.run);
         entry = load_few_entry<T>(record, args.layer);
     }
-    if (ADDS) entry.vectors = 0;
+    if (Tile::ADDS) entry.vectors = 0;
     T *x = (T *)args.hidden + here.first * args.hidden_stride + span.first;
     const T *r =
         RESIDUAL ? (const T *)args.residual + here.first * args.residual_stride + span.first : nullptr;
     if (R != 2) know(x); /* two rows have no register to spare */
     if (R != 2 && RESIDUAL) know(r);
-    held vectors;
-    *again = tile_run<T, E, R, RESIDUAL>(r, x, vectors, here.count, count, entry,
-                                         {mine, stage, stage + args.stage_bytes}, args, span, me);
+    *again = tile_run<Tile>(r, x, here.count, count, entry, {mine, stage, stage + args.stage_bytes}, args,
+                            span, me);
     return *again || here.are_more(args, me, count);
 }
 
 /* Serves the runs behind the first of a tile one after the other. By itself, and counting the first anew: what is kept in registers
  * for it, beside rows that took another way too, would cost those that never come here. */
-template <typename T, int E, int R, int NV, bool RESIDUAL, bool ADDS, bool WIDE>
-__device__ __noinline__ void tile_others(const steer_rows_args &args) {
-    typedef held_vectors<T, E, NV, steer_tile_has_slots(R, NV) && steer_held_vectors(NV) < NV> held;
-    constexpr int PARTS = sizeof(T) > 2 ? 0 : E > 16 ? E / 16 : WIDE;
+template <typename T, typename Tile> __device__ __noinline__ void tile_others(const steer_rows_args &args) {
     for (int at = 0;;) {
-        const lane_info me = tile_who<T, NV, PARTS, ADDS>(args);
-        const tile_rows<R> here(args, me, at);
-        const int count = tile_run_length<R>(args, here);
+        const lane_info me = tile_who<T, Tile>(args);
+        const tile_rows<Tile::R> here(args, me, at);
+        const int count = tile_run_length(args, here);
         if (here.count == 0 || !here.are_more(args, me, count)) return;
         at += count;
-        if (!ADDS) team_barrier<held::TEAMS>(me); /* these rows are done with shared memory */
+        if (!Tile::ADDS)
+            team_barrier<Tile::template vectors_of<T>::TEAMS>(
+                me); /* these rows are done with shared memory */
         bool again;
-        tile_serve<T, E, R, NV, RESIDUAL, ADDS, WIDE>(args, at, &again);
+        tile_serve<T, Tile>(args, at, &again);
     }
 }
 
-template <typename T, int E, int R, int NV, bool RESIDUAL, bool ADDS, bool WIDE>
-__device__ __forceinline__ void tile_block(const steer_rows_args &args) {
+template <typename T, typename Tile> __device__ __forceinline__ void tile_block(const steer_rows_args &args) {
     let_next_start();
     bool again;
-    if (tile_serve<T, E, R, NV, RESIDUAL, ADDS, WIDE>(args, 0, &again) && R > 1)
-        tile_others<T, E, R, NV, RESIDUAL, ADDS, WIDE>(args);
+    if (tile_serve<T, Tile>(args, 0, &again) && Tile::R > 1) tile_others<T, Tile>(args);
 }
 
-template <typename T, int E, int R, int NV, bool RESIDUAL, bool ADDS>
-__global__ void __launch_bounds__(steer_most_threads(NV), steer_blocks_for((int)sizeof(T), E, NV, RESIDUAL))
+template <typename T, typename Tile>
+__global__ void
+__launch_bounds__(Tile::WIDE ? STEER_WIDE_THREADS : steer_most_threads(Tile::NV),
+                  Tile::WIDE ? 1 : steer_blocks_for((int)sizeof(T), Tile::E, Tile::NV, Tile::RESIDUAL))
     steer_tile_kernel(const __grid_constant__ steer_rows_args args) {
-    tile_block<T, E, R, NV, RESIDUAL, ADDS, false>(args);
-}
-
-template <typename T, int NV>
-__global__ void __launch_bounds__(STEER_WIDE_THREADS, 1)
-    steer_wide_kernel(const __grid_constant__ steer_rows_args args) {
-    tile_block<T, 16, 2, NV, false, false, true>(args);
+    tile_block<T, Tile>(args);
 }
 
 template <typename T, int E, int R, int NV> steer_rows_kernel tile_of(bool residual) {
-    return residual ? steer_tile_kernel<T, E, R, NV, true, false>
-                    : steer_tile_kernel<T, E, R, NV, false, false>;
+    return residual ? steer_tile_kernel<T, tile_shape<E, R, NV, true>>
+                    : steer_tile_kernel<T, tile_shape<E, R, NV, false>>;
+}
+
+/* Of wide blocks. */
+template <typename T, int NV> steer_rows_kernel tile_of_wide() {
+    return steer_tile_kernel<T, tile_shape<16, 2, NV, false, false, true>>;
 }
 
 } // namespace
@@ -201,9 +212,9 @@ template <typename T, int E, int R, int NV> steer_rows_kernel tile_of(bool resid
 template <typename T> steer_rows_kernel steer_rows_tile(steer_rows_variant variant) {
     const bool r = variant.residual, four = variant.tile == 4;
     if constexpr (sizeof(T) == 2)
-        if (variant.wide) return variant.vectors == 0 ? steer_wide_kernel<T, 0> : steer_wide_kernel<T, 1>;
+        if (variant.wide) return variant.vectors == 0 ? tile_of_wide<T, 0>() : tile_of_wide<T, 1>();
     if (variant.adds)
-        return steer_tile_kernel<T, 16, 2, 0, false, true>; /* residuals do not matter to them */
+        return steer_tile_kernel<T, tile_shape<16, 2, 0, false, true>>; /* residuals do not matter to them */
     if (variant.elements == 32)
         return variant.vectors == 0 ? tile_of<T, 32, 1, 0>(r) : tile_of<T, 32, 1, 1>(r);
     switch (variant.vectors) {

@@ -120,12 +120,12 @@ end
 
 --- Explains what applying the plan to a layer does.
 -- @tparam number layer from 0
--- @treturn table path, why, rows, steered_rows, programs, ops (after folding), max_ops, launches, bytes (least memory
--- traffic), expected_us (at a GPU's measured bandwidth, else nil), compile (of the specialised kernel: mode, state
--- ("off", "none", "compiling", "ready", "not chosen" or "failed"), source ("compiled", "memory" or "disk"), ms,
--- ordinary_us, compiled_us, pays_back (applies until it has, nil: never), why), groups (rows that share a program:
--- start from 1, rows, request, program, adds, projections, source_ops), idle_specs (requests, from 1, whose spec
--- steers nothing); tostring prints it
+-- @treturn table path, why, rows, steered_rows, programs, ops (after folding), max_ops, launches, kernels (a GPU's,
+-- by name, and why they serve; else nil), bytes (least memory traffic), expected_us (at a GPU's measured bandwidth,
+-- else nil), compile (of the specialised kernel: mode, state ("off", "none", "compiling", "ready", "not chosen" or
+-- "failed"), source ("compiled", "memory" or "disk"), ms, ordinary_us, compiled_us, pays_back (applies until it has,
+-- nil: never), why), groups (rows that share a program: start from 1, rows, request, program, adds, projections,
+-- source_ops), idle_specs (requests, from 1, whose spec steers nothing); tostring prints it
 function Plan:explain(layer)
     local handle = handle_of(self, Plan) or no_plan(self, "plan_explain")
     return explain.plan(handle, check.integer("plan_explain", "layer", layer, 0, MAX_LAYER))

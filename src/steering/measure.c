@@ -1,6 +1,7 @@
 /* measure.c: times a specialised kernel against the ordinary one, on programs and hidden states made up for it, so that
  * it needs nothing of a plan and may run on a thread. The made-up programs always change a row, but by next to nothing. */
 #include "steering/kernel.h"
+#include "steering/program.h"
 
 #include "core/status.h"
 #include "steering/rows.h"
@@ -87,41 +88,24 @@ static uint64_t vector_address(const trial *t, int32_t program, int32_t vector) 
     return (uint64_t)(uintptr_t)(t->data + at);
 }
 
-static void write_image(const trial *t, char *image, int32_t program) {
-    int32_t n = t->vectors;
-    steer_program_image head = {n, t->updated, t->ops, t->needs.norm};
-    memcpy(image, &head, sizeof head);
-    for (int32_t i = 0; i < n; i++) {
-        uint64_t address = vector_address(t, program, i);
-        memcpy(image + steer_image_vectors_at() + (size_t)i * sizeof address, &address, sizeof address);
-    }
-    for (int32_t k = 0; k < t->ops; k++) {
-        steer_op_image op = make_op(t, k);
-        memcpy(image + steer_image_ops_at(n) + (size_t)k * sizeof op, &op, sizeof op);
-    }
-}
-
-static steer_entry make_entry(const trial *t, int32_t program) {
-    steer_entry entry = {.vectors = t->vectors, .updated = t->updated, .ops = t->ops, .program = program};
-    entry.norm = t->needs.norm;
-    for (int32_t i = 0; i < t->vectors && i < STEER_ENTRY_VECTORS; i++)
-        entry.m[i] = vector_address(t, program, i);
+/* The entry of a program, and its image in `image` where it has one. */
+static steer_entry write_program(const trial *t, char *image, int32_t program) {
+    const steer_program_image head = {t->vectors, t->updated, t->ops, t->needs.norm};
+    uint64_t addresses[2 * STEER_MAX_OPS];
+    steer_op_image ops[STEER_MAX_OPS];
+    steer_entry entry;
+    for (int32_t i = 0; i < t->vectors; i++) addresses[i] = vector_address(t, program, i);
+    for (int32_t k = 0; k < t->ops; k++) ops[k] = make_op(t, k);
+    steer_entry_write(&entry, &head, addresses, ops);
+    entry.program = program;
     if (t->adds) {
         entry.u = vector_address(t, program, t->vectors);
         entry.u_coef = 1e-20f;
     }
-    if (t->has_image) {
-        entry.image = (uint64_t)(uintptr_t)(t->data + t->images_at + (size_t)program * t->image_bytes);
-        entry.image_bytes = (int32_t)steer_image_room(t->vectors, t->ops);
-    }
-    if (t->vectors == 1 && t->ops > 0) {
-        steer_op_image op = make_op(t, 0);
-        entry.inv = op.inv;
-        entry.bias = op.bias;
-        entry.gain = op.gain;
-        entry.lo = op.lo;
-        entry.hi = op.hi;
-    }
+    if (!t->has_image) return entry;
+    steer_image_write(image, &head, addresses, ops);
+    entry.image = (uint64_t)(uintptr_t)(t->data + t->images_at + (size_t)program * t->image_bytes);
+    entry.image_bytes = (int32_t)steer_image_room(t->vectors, t->ops);
     return entry;
 }
 
@@ -133,9 +117,8 @@ static int write_tables(trial *t) {
     char *host = calloc(1, bytes);
     if (!host) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "compile: no host memory to measure with");
     for (int32_t i = 0; i < t->programs; i++) {
-        steer_entry entry = make_entry(t, i);
+        const steer_entry entry = write_program(t, host + (size_t)i * t->image_bytes, i);
         if (i == 0) t->first = entry;
-        if (t->has_image) write_image(t, host + (size_t)i * t->image_bytes, i);
         memcpy(host + t->entries_at - t->images_at + (size_t)i * sizeof entry, &entry, sizeof entry);
     }
     char *table = host + (t->table_at - t->images_at);

@@ -181,15 +181,33 @@ static int draft_compile(draft *d, const steer_source *source, int32_t count) {
 
 static uint64_t address(const void *pointer) { return (uint64_t)(uintptr_t)pointer; }
 
-static int upload_image(steer_program *program, steer_engine *engine, const draft *d) {
+void steer_entry_write(steer_entry *entry, const steer_program_image *head, const uint64_t *addresses,
+                       const steer_op_image *ops) {
+    *entry = (steer_entry){
+        .vectors = head->vectors, .updated = head->updated, .ops = head->ops, .norm = head->norm};
+    for (int32_t i = 0; i < head->vectors && i < STEER_ENTRY_VECTORS; i++) entry->m[i] = addresses[i];
+    if (head->ops != 1 || head->vectors != 1) return;
+    entry->inv = ops->inv;
+    entry->bias = ops->bias;
+    entry->gain = ops->gain;
+    entry->lo = ops->lo;
+    entry->hi = ops->hi;
+}
+
+void steer_image_write(char *image, const steer_program_image *head, const uint64_t *addresses,
+                       const steer_op_image *ops) {
+    memcpy(image, head, sizeof *head);
+    memcpy(image + steer_image_vectors_at(), addresses, (size_t)head->vectors * sizeof *addresses);
+    memcpy(image + steer_image_ops_at(head->vectors), ops, (size_t)head->ops * sizeof *ops);
+}
+
+static int upload_image(steer_program *program, steer_engine *engine, const draft *d,
+                        const steer_program_image *head, const uint64_t *addresses) {
     int32_t n = d->vector_count;
     program->image_bytes = steer_image_room(n, d->op_count);
     char *host = calloc(1, program->image_bytes);
     if (!host) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "program: no host memory");
-    *(steer_program_image *)(void *)host = (steer_program_image){n, d->updated, d->op_count, d->norm};
-    uint64_t *vectors = (uint64_t *)(void *)(host + steer_image_vectors_at());
-    for (int32_t i = 0; i < n; i++) vectors[i] = address(program->residents[i]->data);
-    memcpy(host + steer_image_ops_at(n), d->ops, (size_t)d->op_count * sizeof *d->ops);
+    steer_image_write(host, head, addresses, d->ops);
     float *gram = (float *)(void *)(host + steer_image_gram_at(n, d->op_count));
     for (int32_t i = 0; i < n; i++)
         for (int32_t j = 0; j <= i; j++)
@@ -234,29 +252,19 @@ static int load(steer_program *program, steer_engine *engine, draft *d) {
         program->resident_count++;
     }
     steer_entry *entry = &program->entry;
+    const steer_program_image head = {d->vector_count, d->updated, d->op_count, d->norm};
+    uint64_t addresses[2 * STEER_MAX_OPS]; /* an operation has two vectors at most */
+    for (int32_t i = 0; i < d->vector_count; i++) addresses[i] = address(program->residents[i]->data);
+    steer_entry_write(entry, &head, addresses, d->ops);
     entry->program = engine->next_program++;
-    entry->vectors = d->vector_count;
-    entry->updated = d->updated;
-    entry->ops = d->op_count;
-    entry->norm = d->norm;
-    for (int32_t i = 0; i < d->vector_count && i < STEER_ENTRY_VECTORS; i++)
-        entry->m[i] = address(program->residents[i]->data);
     if (d->add) {
         entry->u = address(program->residents[d->vector_count]->data);
         entry->u_coef = (float)d->add_coef;
     }
-    if (d->op_count == 1 && d->vector_count == 1) {
-        const steer_op_image *op = &d->ops[0];
-        entry->inv = op->inv;
-        entry->bias = op->bias;
-        entry->gain = op->gain;
-        entry->lo = op->lo;
-        entry->hi = op->hi;
-    }
     /* An offset, a gate or a second vector needs the image. */
     if (d->op_count > 1 || d->vector_count > 1 ||
         (d->op_count == 1 && (d->ops[0].gate >= 0 || d->ops[0].offset != 0))) {
-        STEER_TRY(upload_image(program, engine, d));
+        STEER_TRY(upload_image(program, engine, d, &head, addresses));
         entry->image = address(program->image);
         entry->image_bytes = (int32_t)program->image_bytes;
     }

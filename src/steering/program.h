@@ -72,6 +72,12 @@ static inline int steer_value_is_shape(float value) {
     return value == 0 || value > FLT_MAX || value < -FLT_MAX;
 }
 
+/* Writes what a program is, but for the folded adds: its entry, which names no image yet, and, but for the Gram matrix, its image. */
+void steer_entry_write(steer_entry *entry, const steer_program_image *head, const uint64_t *addresses,
+                       const steer_op_image *ops);
+void steer_image_write(char *image, const steer_program_image *head, const uint64_t *addresses,
+                       const steer_op_image *ops);
+
 /* The program of the given operations in the order given, with one more user; *out is NULL if they do nothing. */
 int steer_program_acquire(steer_program **out, steer_engine *engine, int32_t count, steer_op *const *ops);
 void steer_program_release(steer_engine *engine, steer_program *program);
