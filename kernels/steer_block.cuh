@@ -43,7 +43,7 @@ typedef void (*steer_block_kernel)(const steer_block_args);
 struct steer_block_plan {
     steer_block_args args;
     bool brief, few; /* which kernel, else the general one */
-    int rows; /* of a block: 1 or 4, few with a residual 1 or 2 */
+    int rows;        /* of a block: 1 or 4, few with a residual 1 or 2 */
     unsigned blocks;
     int threads;
     int64_t shared; /* bytes */

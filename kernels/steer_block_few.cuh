@@ -147,6 +147,7 @@ __device__ __forceinline__ float norms_exactly(double *partial, int row, const l
         if (me.lane == 0) partial[i * me.warps + me.warp] = sum;
     }
     __syncthreads();
+#pragma unroll 1
     for (int w = 0; w < me.warps; w++) all = __dadd_rn(all, partial[row * me.warps + w]);
     return (float)__dsqrt_rn(all);
 }

@@ -30,8 +30,8 @@ template <typename T, int R, bool RESIDUAL> struct short_state {
     double *exactly; /* [R][warps] */
     few_vectors<T> vectors;
     uint4 x[R][CHUNKS], r[RESIDUAL ? R : 1][CHUNKS];
-    float4 piece;   /* the lane's; of those beyond the last that one */
-    float read[2];  /* the lane's write */
+    float4 piece;  /* the lane's; of those beyond the last that one */
+    float read[2]; /* the lane's write */
     float out;
     float C;
     unsigned changed; /* 1 << SHORT_LANES i for row i */
@@ -73,12 +73,13 @@ template <typename T, int R, bool RESIDUAL> struct short_state {
         for (int e = 0; e < N; e++) h[e] = scaled(h[e], a, more[e]);
     }
     /* Calls f(h, c) for each chunk h of row i, as the block leaves it if it has been solved. */
-    template <typename F> __device__ __forceinline__ void each_chunk(int i, bool solved, const F &f) const {
+    template <typename F> __device__ __forceinline__ void each_chunk(int i, bool solved, const F &f) {
         const bool changes = solved && changed >> i * SHORT_LANES & 1;
         const float C0 = solved ? of_row(C, i, 0) : 0, C1 = solved ? of_row(C, i, 1) : 0;
 #pragma unroll
         for (int c = 0; c < CHUNKS; c++) {
             float h[N];
+            anew(x[i][c]);
             widen<T>(h, x[i][c]);
             if (changes) {
                 if (program.a != 1) scale(h, program.a, i, c);
@@ -89,27 +90,31 @@ template <typename T, int R, bool RESIDUAL> struct short_state {
         }
     }
 
-    template <int D> __device__ __forceinline__ void put_dots() {
-        float sums[R * D] = {};
+    template <int D, bool KEEPS> __device__ __forceinline__ void put_dots() {
+        float sums[R * D] = {}, all[R] = {};
 #pragma unroll
         for (int i = 0; i < R; i++)
             each_chunk(i, false, [&](float(&h)[N], int c) {
                 see(h, i, c);
 #pragma unroll
                 for (int d = 0; d < D; d++) sums[i * D + d] = dot_on<N>(sums[i * D + d], h, vectors.v[d][c]);
+                if (KEEPS) all[i] = dot_on<N>(all[i], h, h);
             });
         put_sums<R, D, SHORT_LANES>(dots, sums, 0, me);
+        if (KEEPS) put_sums<R, 1, SHORT_LANES>(dots, all, SHORT_SQUARE, me);
     }
-    __device__ __forceinline__ void sum_squares(float (&sums)[R], bool solved) const {
+    __device__ __forceinline__ void put_squares() {
+        float sums[R] = {};
 #pragma unroll
         for (int i = 0; i < R; i++)
-            each_chunk(i, solved, [&](float(&h)[N], int c) {
+            each_chunk(i, true, [&](float(&h)[N], int c) {
                 see(h, i, c);
                 sums[i] = dot_on<N>(sums[i], h, h);
             });
+        put_sums<R, 1, 1>(squares, sums, 0, me);
     }
     /* |h| of the lane's row, from its square. */
-    __device__ __forceinline__ float norm_of(float square, bool solved) const {
+    __device__ __forceinline__ float norm_of(float square, bool solved) {
         const bool held = square_is_held(square);
         float norm = __fsqrt_rn(square);
         if (!__all_sync(WARP, held || row() >= count)) { /* in every warp of the team */
@@ -156,7 +161,7 @@ template <typename T, int R, bool RESIDUAL> struct short_state {
         return norm;
     }
 
-    __device__ __forceinline__ void store(T *to, int64_t stride, float a) const {
+    __device__ __forceinline__ void store(T *to, int64_t stride, float a) {
 #pragma unroll
         for (int i = 0; i < R; i++) {
             const float kept = program.keeps ? of_row(a, i, 0) : 1;
@@ -171,21 +176,14 @@ template <typename T, int R, bool RESIDUAL> struct short_state {
     /* Steers rows, of which the first is at `to`. */
     __device__ __forceinline__ void run(T *to, int64_t stride) {
         if (program.reads > 1)
-            put_dots<2>();
+            program.keeps ? put_dots<2, true>() : put_dots<2, false>();
         else
-            put_dots<1>();
-        if (program.keeps) {
-            float sums[R] = {};
-            sum_squares(sums, false);
-            put_sums<R, 1, SHORT_LANES>(dots, sums, SHORT_SQUARE, me);
-        }
+            program.keeps ? put_dots<1, true>() : put_dots<1, false>();
         __syncthreads();
         const float norm = solve();
         float a = 1;
         if (program.keeps) {
-            float sums[R] = {};
-            sum_squares(sums, true);
-            put_sums<R, 1, 1>(squares, sums, 0, me);
+            put_squares();
             __syncthreads();
             const float now = norm_of(block_get(squares, row(), me), true);
             a = now > 0 ? __fdiv_rn(norm, now) : 1;
