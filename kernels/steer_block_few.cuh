@@ -79,8 +79,7 @@ template <typename T, int R, bool RESIDUAL> struct few_rows {
         for (int c = 0; c < CHUNKS; c++) {
             float more[N];
             residual(more, i, c);
-#pragma unroll
-            for (int e = 0; e < N; e++) x[i][c][e] = scaled(x[i][c][e], a, more[e]);
+            scale_by<RESIDUAL>(x[i][c], a, more);
         }
     }
     __device__ __forceinline__ void store(const steer_block_args &args, int64_t row, int i,
