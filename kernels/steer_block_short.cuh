@@ -28,7 +28,7 @@ template <typename T, int R, bool RESIDUAL> struct short_state {
     float *dots;     /* [R][SHORT_LANES][block_stride] */
     float *squares;  /* [R][block_stride], after the update */
     double *exactly; /* [R][warps] */
-    few_vectors<T> vectors;
+    few_vectors<T, 2> vectors;
     uint4 x[R][CHUNKS], r[RESIDUAL ? R : 1][CHUNKS];
     float4 piece;  /* the lane's; of those beyond the last that one */
     float read[2]; /* the lane's write */
