@@ -30,6 +30,11 @@ __device__ __forceinline__ int thread_now() {
 /* Makes an address be known from here on: what computes it later would wait for registers that loads under way still hold. */
 template <typename T> __device__ __forceinline__ void know(T *&address) { asm volatile("" : "+l"(address)); }
 
+/* Makes words be ones that nothing was computed from yet: what is computed from them again takes no register meanwhile. */
+__device__ __forceinline__ void anew(uint4 &words) {
+    asm volatile("" : "+r"(words.x), "+r"(words.y), "+r"(words.z), "+r"(words.w));
+}
+
 /* Waits for the threads of one of two teams. The barriers are named here and not computed: a kernel that computes one takes all
  * sixteen, and a multiprocessor then has room for four blocks. */
 __device__ __forceinline__ void barrier_of_two(int team, int threads) {

@@ -43,7 +43,7 @@ typedef void (*steer_block_kernel)(const steer_block_args);
 struct steer_block_plan {
     steer_block_args args;
     bool brief, few; /* which kernel, else the general one */
-    int rows; /* of a block: 1 or 4, few with a residual 1 or 2 */
+    int rows;        /* of a block: 1 or 4, few with a residual 1 or 2 */
     unsigned blocks;
     int threads;
     int64_t shared; /* bytes */
@@ -204,9 +204,14 @@ __device__ __forceinline__ void turn_toward(float *a, float *C, const steer_bloc
     *C = (float)__dmul_rn(pair.out, __fma_rn(-by, s, new_s));
 }
 
-/* An element of the row, of which the residual is r, scaled: nothing is left of one that is replaced, however it was. */
-__device__ __forceinline__ float scaled(float x, float a, float r) {
-    return a == 0 ? -r : __fmaf_rn(__fsub_rn(a, 1), r, __fmul_rn(a, x));
+/* Scales elements of a row, with RESIDUAL of which the residual is r: nothing is left of what is replaced, however it was. */
+template <bool RESIDUAL, int N>
+__device__ __forceinline__ void scale_by(float (&x)[N], float a, const float (&r)[N]) {
+#pragma unroll
+    for (int e = 0; e < N; e++) {
+        x[e] = a == 0 ? 0.0f : __fmul_rn(a, x[e]);
+        if (RESIDUAL) x[e] = __fmaf_rn(__fsub_rn(a, 1), r[e], x[e]);
+    }
 }
 
 /* Whether f32 has room for the square of a norm; else it is summed anew in f64. */

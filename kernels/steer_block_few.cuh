@@ -79,8 +79,7 @@ template <typename T, int R, bool RESIDUAL> struct few_rows {
         for (int c = 0; c < CHUNKS; c++) {
             float more[N];
             residual(more, i, c);
-#pragma unroll
-            for (int e = 0; e < N; e++) x[i][c][e] = scaled(x[i][c][e], a, more[e]);
+            scale_by<RESIDUAL>(x[i][c], a, more);
         }
     }
     __device__ __forceinline__ void store(const steer_block_args &args, int64_t row, int i,
@@ -93,11 +92,11 @@ template <typename T, int R, bool RESIDUAL> struct few_rows {
     }
 };
 
-/* 16 columns of the two vectors that are worked with. */
-template <typename T> struct few_vectors {
+/* 16 columns of the vectors that are worked with, two or four. */
+template <typename T, int V> struct few_vectors {
     static constexpr int N = chunk_of<T>::N, CHUNKS = 16 / N;
-    float v[2][CHUNKS][N];
-    uint64_t held[2];
+    float v[V][CHUNKS][N];
+    uint64_t held[V];
 
     __device__ __forceinline__ void load(int d, uint64_t address, const few_columns<T> &columns) {
         held[d] = address;
@@ -110,17 +109,19 @@ template <typename T> struct few_vectors {
                              ? __ldg((const float4 *)((const float *)address + columns.base(c) + e))
                              : make_float4(0, 0, 0, 0));
     }
-    /* Makes them these, the second only if it is not 0; what is held already is not loaded again. */
-    __device__ __forceinline__ void take(uint64_t one, uint64_t two, const few_columns<T> &columns) {
-        if (one != held[0] && one == held[1]) {
-            held[0] = one;
+    /* Makes the first `count` of them these; what is held already is not loaded again. */
+    __device__ __forceinline__ void take(const uint64_t *addresses, int count,
+                                         const few_columns<T> &columns) {
+        if (addresses[0] != held[0] && addresses[0] == held[1]) {
+            held[0] = addresses[0];
 #pragma unroll
             for (int c = 0; c < CHUNKS; c++)
 #pragma unroll
                 for (int e = 0; e < N; e++) v[0][c][e] = v[1][c][e];
         }
-        if (one != held[0]) load(0, one, columns);
-        if (two && two != held[1]) load(1, two, columns);
+#pragma unroll
+        for (int d = 0; d < V; d++)
+            if (d < count && addresses[d] != held[d]) load(d, addresses[d], columns);
     }
 };
 
@@ -147,6 +148,7 @@ __device__ __forceinline__ float norms_exactly(double *partial, int row, const l
         if (me.lane == 0) partial[i * me.warps + me.warp] = sum;
     }
     __syncthreads();
+#pragma unroll 1
     for (int w = 0; w < me.warps; w++) all = __dadd_rn(all, partial[row * me.warps + w]);
     return (float)__dsqrt_rn(all);
 }
@@ -178,14 +180,14 @@ struct lane_dots {
 
 /* What the threads of a team know of R rows of one program. */
 template <typename T, int R, bool RESIDUAL> struct few_state {
-    static constexpr int N = chunk_of<T>::N, CHUNKS = 16 / N;
+    static constexpr int N = chunk_of<T>::N, CHUNKS = 16 / N, V = R > 1 ? 2 : 4;
     const steer_block_args &args;
     const lane_info me;
     const few_columns<T> columns;
     const char *image; /* in shared memory */
     few_sums<R> sums;
     few_rows<T, R, RESIDUAL> rows;
-    few_vectors<T> vectors;
+    few_vectors<T, V> vectors;
     int64_t first; /* row of the hidden states */
     int count;     /* rows, of R */
 
@@ -256,14 +258,16 @@ struct few_change {
 template <typename T, int R, bool RESIDUAL>
 __device__ __forceinline__ float few_dots(few_state<T, R, RESIDUAL> &s, const steer_block_image &block,
                                           bool wants_norm, float *norm) {
+    constexpr int V = few_state<T, R, RESIDUAL>::V;
     const uint64_t *addresses = (const uint64_t *)(s.image + block.addresses_at);
     const int dots = steer_block_dots(&block);
     s.sums.turn ^= 1;
 #pragma unroll 1
-    for (int j = 0; j < dots; j += 2) {
-        const bool two = j + 1 < dots;
-        s.vectors.take(addresses[j], two ? addresses[j + 1] : 0, s.columns);
-        if (two)
+    for (int j = 0; j < dots; j += V) {
+        s.vectors.take(addresses + j, dots - j, s.columns);
+        if (V > 2 && j + 2 < dots)
+            s.template put_dots<V>(j); /* the last may be too many, and has room */
+        else if (j + 1 < dots)
             s.template put_dots<2>(j);
         else
             s.template put_dots<1>(j);
@@ -294,7 +298,7 @@ __device__ __forceinline__ few_change few_solve(few_state<T, R, RESIDUAL> &s, co
     if (block.kind == STEER_BLOCK_TOWARD) {
         const steer_block_pair pair = read_pair(s.image, block, 0);
         const float along = projection(pair, dots(0));
-        s.vectors.take(((const uint64_t *)(s.image + block.addresses_at))[0], 0, s.columns);
+        s.vectors.take((const uint64_t *)(s.image + block.addresses_at), 1, s.columns);
         s.sums.turn ^= 1;
         s.put_squares(0, __fmul_rn(pair.out, along), true);
         __syncthreads();
@@ -316,7 +320,7 @@ __device__ __forceinline__ few_change few_solve(few_state<T, R, RESIDUAL> &s, co
 template <typename T, int R, bool RESIDUAL>
 __device__ __forceinline__ unsigned few_update(few_state<T, R, RESIDUAL> &s, const steer_block_image &block,
                                                const few_change &change) {
-    constexpr int N = chunk_of<T>::N, CHUNKS = 16 / N;
+    constexpr int N = chunk_of<T>::N, CHUNKS = 16 / N, V = few_state<T, R, RESIDUAL>::V;
     const uint64_t *writes = (const uint64_t *)(s.image + block.addresses_at) + steer_block_dots(&block);
     const unsigned changed = __ballot_sync(WARP, s.is_there() && (change.a != 1 || change.C != 0));
     if (!changed) return 0;
@@ -326,19 +330,20 @@ __device__ __forceinline__ unsigned few_update(few_state<T, R, RESIDUAL> &s, con
         if (a != 1) s.rows.scale(i, a);
     }
 #pragma unroll 1
-    for (int w = 0; w < block.writes; w += 2) {
-        const bool two = w + 1 < block.writes;
-        s.vectors.take(writes[w], two ? writes[w + 1] : 0, s.columns);
+    for (int w = 0; w < block.writes; w += V) {
+        s.vectors.take(writes + w, block.writes - w, s.columns);
 #pragma unroll
         for (int i = 0; i < R; i++) {
-            const float C0 = __shfl_sync(WARP, change.C, i * STEER_BLOCK_FEW + w),
-                        C1 = __shfl_sync(WARP, change.C, i * STEER_BLOCK_FEW + (two ? w + 1 : w));
+            float C[V];
+#pragma unroll
+            for (int d = 0; d < V; d++)
+                C[d] = __shfl_sync(WARP, change.C, i * STEER_BLOCK_FEW + min(w + d, STEER_BLOCK_FEW - 1));
             if (!(changed >> i * STEER_BLOCK_FEW & 0xff)) continue; /* it keeps its bits */
 #pragma unroll
-            for (int c = 0; c < CHUNKS; c++) {
-                axpy<N>(s.rows.x[i][c], C0, s.vectors.v[0][c]);
-                if (two) axpy<N>(s.rows.x[i][c], C1, s.vectors.v[1][c]);
-            }
+            for (int d = 0; d < V; d++)
+                if (w + d < block.writes)
+#pragma unroll
+                    for (int c = 0; c < CHUNKS; c++) axpy<N>(s.rows.x[i][c], C[d], s.vectors.v[d][c]);
         }
     }
     return changed;
@@ -398,7 +403,6 @@ __device__ __forceinline__ int few_run(const steer_block_args &args, int at) {
         args, me, {chunk_base<T>(me, 0), args.hidden_size}, stage, {(float *)(stage + STEER_BLOCK_STAGE), 0}};
     s.first = first;
     s.count = count;
-    s.vectors.held[0] = s.vectors.held[1] = 0;
     if (image) {
         for (int i = me.thread * 16; i < entry.image_bytes; i += me.threads * 16)
             copy_async((uint4 *)(stage + i), image + i);
@@ -416,7 +420,7 @@ __device__ __forceinline__ int few_run(const steer_block_args &args, int at) {
 }
 
 template <typename T, int R, bool RESIDUAL>
-__global__ void __launch_bounds__(STEER_BLOCK_TEAM, R > 1 || RESIDUAL ? 1 : 2)
+__global__ void __launch_bounds__(STEER_BLOCK_TEAM, 1)
     steer_block_few_kernel(const __grid_constant__ steer_block_args args) {
     const int count = (int)min((int64_t)R, args.rows - (int64_t)blockIdx.x * R);
     let_next_start();

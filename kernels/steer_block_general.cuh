@@ -320,8 +320,7 @@ __device__ __forceinline__ void update_rows(block_state<T> &s, const block_span 
             if (a == 1) continue;
             float r[4] = {};
             if (RESIDUAL) residual_four(r, s, span, i, here.base);
-#pragma unroll
-            for (int e = 0; e < 4; e++) x[i][e] = scaled(x[i][e], a, r[e]);
+            scale_by<RESIDUAL>(x[i], a, r);
         }
 #pragma unroll 4
         for (int w = 0; w < block.writes; w++) {

@@ -28,10 +28,10 @@ template <typename T, int R, bool RESIDUAL> struct short_state {
     float *dots;     /* [R][SHORT_LANES][block_stride] */
     float *squares;  /* [R][block_stride], after the update */
     double *exactly; /* [R][warps] */
-    few_vectors<T> vectors;
+    few_vectors<T, 2> vectors;
     uint4 x[R][CHUNKS], r[RESIDUAL ? R : 1][CHUNKS];
-    float4 piece;   /* the lane's; of those beyond the last that one */
-    float read[2];  /* the lane's write */
+    float4 piece;  /* the lane's; of those beyond the last that one */
+    float read[2]; /* the lane's write */
     float out;
     float C;
     unsigned changed; /* 1 << SHORT_LANES i for row i */
@@ -41,6 +41,7 @@ template <typename T, int R, bool RESIDUAL> struct short_state {
     __device__ __forceinline__ int number() const { return me.lane % SHORT_LANES; }
     /* The first vector that is written. */
     __device__ __forceinline__ int first() const { return program.vectors > max((int)program.reads, 1); }
+    __device__ __forceinline__ bool is_changed(int i) const { return changed >> i * SHORT_LANES & 1; }
     __device__ __forceinline__ float of_row(float value, int i, int j) const {
         return __shfl_sync(WARP, value, i * SHORT_LANES + j);
     }
@@ -57,7 +58,11 @@ template <typename T, int R, bool RESIDUAL> struct short_state {
         if (program.count) piece = __ldg((const float4 *)program.pieces + min(me.lane, program.count - 1));
     }
 
-    /* Chunk c of row i with its residual. */
+    /* Chunk c of row i as it is, and of a chunk what programs see. */
+    __device__ __forceinline__ void get(float (&h)[N], int i, int c) {
+        anew(x[i][c]);
+        widen<T>(h, x[i][c]);
+    }
     __device__ __forceinline__ void see(float (&h)[N], int i, int c) const {
         if constexpr (RESIDUAL) {
             float more[N];
@@ -69,57 +74,53 @@ template <typename T, int R, bool RESIDUAL> struct short_state {
     __device__ __forceinline__ void scale(float (&h)[N], float a, int i, int c) const {
         float more[N] = {};
         if constexpr (RESIDUAL) widen<T>(more, r[i][c]);
-#pragma unroll
-        for (int e = 0; e < N; e++) h[e] = scaled(h[e], a, more[e]);
+        scale_by<RESIDUAL>(h, a, more);
     }
-    /* Calls f(h, c) for each chunk h of row i, as the block leaves it if it has been solved. */
-    template <typename F> __device__ __forceinline__ void each_chunk(int i, bool solved, const F &f) const {
-        const bool changes = solved && changed >> i * SHORT_LANES & 1;
-        const float C0 = solved ? of_row(C, i, 0) : 0, C1 = solved ? of_row(C, i, 1) : 0;
+    /* Row i as the block leaves it. */
+    __device__ __forceinline__ void update(float (&h)[CHUNKS][N], int i) {
+        const float C0 = of_row(C, i, 0), C1 = of_row(C, i, 1);
+#pragma unroll
+        for (int c = 0; c < CHUNKS; c++) get(h[c], i, c);
+        if (!is_changed(i)) return;
 #pragma unroll
         for (int c = 0; c < CHUNKS; c++) {
-            float h[N];
-            widen<T>(h, x[i][c]);
-            if (changes) {
-                if (program.a != 1) scale(h, program.a, i, c);
-                if (first() == 0) axpy<N>(h, C0, vectors.v[0][c]);
-                if (program.vectors > 1) axpy<N>(h, C1, vectors.v[1][c]);
-            }
-            f(h, c);
+            if (program.a != 1) scale(h[c], program.a, i, c);
+            if (first() == 0) axpy<N>(h[c], C0, vectors.v[0][c]);
+            if (program.vectors > 1) axpy<N>(h[c], C1, vectors.v[1][c]);
         }
     }
 
-    template <int D> __device__ __forceinline__ void put_dots() {
-        float sums[R * D] = {};
+    template <int D, bool KEEPS> __device__ __forceinline__ void put_dots() {
+        float sums[R * D] = {}, all[R] = {};
 #pragma unroll
         for (int i = 0; i < R; i++)
-            each_chunk(i, false, [&](float(&h)[N], int c) {
+#pragma unroll
+            for (int c = 0; c < CHUNKS; c++) {
+                float h[N];
+                get(h, i, c);
                 see(h, i, c);
 #pragma unroll
                 for (int d = 0; d < D; d++) sums[i * D + d] = dot_on<N>(sums[i * D + d], h, vectors.v[d][c]);
-            });
+                if (KEEPS) all[i] = dot_on<N>(all[i], h, h);
+            }
         put_sums<R, D, SHORT_LANES>(dots, sums, 0, me);
+        if (KEEPS) put_sums<R, 1, SHORT_LANES>(dots, all, SHORT_SQUARE, me);
     }
-    __device__ __forceinline__ void sum_squares(float (&sums)[R], bool solved) const {
-#pragma unroll
-        for (int i = 0; i < R; i++)
-            each_chunk(i, solved, [&](float(&h)[N], int c) {
-                see(h, i, c);
-                sums[i] = dot_on<N>(sums[i], h, h);
-            });
-    }
-    /* |h| of the lane's row, from its square. */
-    __device__ __forceinline__ float norm_of(float square, bool solved) const {
+    /* |h| of the lane's row, from its square; chunk(h, i, c): chunk c of row i. */
+    template <typename F> __device__ __forceinline__ float norm_of(float square, const F &chunk) {
         const bool held = square_is_held(square);
         float norm = __fsqrt_rn(square);
         if (!__all_sync(WARP, held || row() >= count)) { /* in every warp of the team */
             const float all = norms_exactly<R>(exactly, row(), me, [&](int i) {
                 double sum = 0;
-                each_chunk(i, solved, [&](float(&h)[N], int c) {
+#pragma unroll
+                for (int c = 0; c < CHUNKS; c++) {
+                    float h[N];
+                    chunk(h, i, c);
                     see(h, i, c);
 #pragma unroll
                     for (int e = 0; e < N; e++) sum = __fma_rn(h[e], h[e], sum);
-                });
+                }
                 return sum;
             });
             if (!held) norm = all;
@@ -146,7 +147,10 @@ template <typename T, int R, bool RESIDUAL> struct short_state {
     __device__ __forceinline__ float solve() {
         const bool asks = number() < program.reads || (program.keeps && number() == SHORT_SQUARE);
         const float sum = asks ? block_get(dots, row() * SHORT_LANES + number(), me) : 0;
-        const float norm = program.keeps ? norm_of(of_row(sum, row(), SHORT_SQUARE), false) : 0;
+        float norm = 0;
+        if (program.keeps)
+            norm =
+                norm_of(of_row(sum, row(), SHORT_SQUARE), [&](float(&h)[N], int i, int c) { get(h, i, c); });
         const bool writes = number() >= first() && number() < program.vectors;
         const float solved = coefficient_of_lane(sum);
         C = writes ? solved : 0;
@@ -156,41 +160,60 @@ template <typename T, int R, bool RESIDUAL> struct short_state {
         return norm;
     }
 
-    __device__ __forceinline__ void store(T *to, int64_t stride, float a) const {
+    __device__ __forceinline__ void store(T *to, int64_t stride, int i, const float (&h)[CHUNKS][N]) const {
+#pragma unroll
+        for (int c = 0; c < CHUNKS; c++)
+            if (columns.has(c)) *(uint4 *)(to + i * stride + columns.base(c)) = narrow<T>(h[c]);
+    }
+    /* The update where norms are kept: rows in f32 take the registers of what they were and of the vectors. */
+    __device__ __forceinline__ void update_and_keep(T *to, int64_t stride, float norm) {
+        float y[R][CHUNKS][N], sums[R] = {};
 #pragma unroll
         for (int i = 0; i < R; i++) {
-            const float kept = program.keeps ? of_row(a, i, 0) : 1;
-            if (i >= count || !(changed >> i * SHORT_LANES & 1 || kept != 1)) continue;
-            each_chunk(i, true, [&](float(&h)[N], int c) {
-                if (kept != 1) scale(h, kept, i, c);
-                if (columns.has(c)) *(uint4 *)(to + i * stride + columns.base(c)) = narrow<T>(h);
-            });
+            update(y[i], i);
+#pragma unroll
+            for (int c = 0; c < CHUNKS; c++) {
+                float h[N];
+#pragma unroll
+                for (int e = 0; e < N; e++) h[e] = y[i][c][e];
+                see(h, i, c);
+                sums[i] = dot_on<N>(sums[i], h, h);
+            }
+        }
+        put_sums<R, 1, 1>(squares, sums, 0, me);
+        __syncthreads();
+        const float now = norm_of(block_get(squares, row(), me), [&](float(&h)[N], int i, int c) {
+#pragma unroll
+            for (int e = 0; e < N; e++) h[e] = y[i][c][e];
+        });
+        const float a = now > 0 ? __fdiv_rn(norm, now) : 1;
+#pragma unroll
+        for (int i = 0; i < R; i++) {
+            const float kept = of_row(a, i, 0);
+            if (i >= count || !(is_changed(i) || kept != 1)) continue;
+#pragma unroll
+            for (int c = 0; c < CHUNKS; c++)
+                if (kept != 1) scale(y[i][c], kept, i, c);
+            store(to, stride, i, y[i]);
         }
     }
 
     /* Steers rows, of which the first is at `to`. */
     __device__ __forceinline__ void run(T *to, int64_t stride) {
         if (program.reads > 1)
-            put_dots<2>();
+            program.keeps ? put_dots<2, true>() : put_dots<2, false>();
         else
-            put_dots<1>();
-        if (program.keeps) {
-            float sums[R] = {};
-            sum_squares(sums, false);
-            put_sums<R, 1, SHORT_LANES>(dots, sums, SHORT_SQUARE, me);
-        }
+            program.keeps ? put_dots<1, true>() : put_dots<1, false>();
         __syncthreads();
         const float norm = solve();
-        float a = 1;
-        if (program.keeps) {
-            float sums[R] = {};
-            sum_squares(sums, true);
-            put_sums<R, 1, 1>(squares, sums, 0, me);
-            __syncthreads();
-            const float now = norm_of(block_get(squares, row(), me), true);
-            a = now > 0 ? __fdiv_rn(norm, now) : 1;
+        if (program.keeps) return update_and_keep(to, stride, norm);
+#pragma unroll
+        for (int i = 0; i < R; i++) {
+            if (!is_changed(i)) continue; /* it keeps its bits */
+            float h[CHUNKS][N];
+            update(h, i);
+            store(to, stride, i, h);
         }
-        store(to, stride, a);
     }
 };
 

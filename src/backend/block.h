@@ -19,9 +19,9 @@
 #include "backend/image.h"
 
 enum {
-    STEER_BLOCK_MOST = 64,   /* reads or writes of a block */
-    STEER_BLOCK_ATOMS = 6,   /* comparisons of a condition */
-    STEER_BLOCK_FEW = 8,     /* dots, and writes, of the blocks of a program of few */
+    STEER_BLOCK_MOST = 64,    /* reads or writes of a block */
+    STEER_BLOCK_ATOMS = 6,    /* comparisons of a condition */
+    STEER_BLOCK_FEW = 8,      /* dots, and writes, of the blocks of a program of few */
     STEER_BLOCK_STAGE = 2048, /* bytes of the image of such a program at most */
     STEER_SHORT_PIECES = 32   /* of a short program */
 };

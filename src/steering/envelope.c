@@ -69,6 +69,6 @@ void steer_envelope_compare(char *why, size_t size, int32_t layer, const steer_e
              !is_beyond(why, size, layer, &needs->many, many, most) && needs->blocks > envelope->blocks)
         snprintf(why, size, "layer %d: a program of %sblocks", layer,
                  needs->blocks == STEER_BLOCKS_ANY ? "large "
-                 : envelope->blocks                 ? "more "
-                                                    : "");
+                 : envelope->blocks                ? "more "
+                                                   : "");
 }

@@ -133,6 +133,7 @@ inline steer_bf16 __float2bfloat16_rn(float x) { return {emulated_to_bf16(x)}; }
 inline void let_next_start() {}
 inline void wait_for_previous() {}
 template <typename T> inline void know(T *&) {}
+inline void anew(uint4 &) {}
 inline int thread_now() { return (int)threadIdx.x; }
 inline void barrier_of_two(int number, int threads) {
     emulated_barrier((unsigned)(number * threads), (unsigned)threads);
