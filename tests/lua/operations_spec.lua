@@ -249,6 +249,66 @@ describe("what is noted of a prompt, by a plan without a model,", function()
     end)
 end)
 
+-- Programs of one or two vectors have a kernel of their own, as long as a launch has no others.
+describe("a short program", function()
+    local function short(n)
+        local kind = B.choose { "set", "map", "cap", "ablate", "replace", "rotate", "affine" }
+        local count = (kind == "affine" or kind == "ablate") and B.choose { 1, 2 } or kind ~= "rotate" and 1 or nil
+        local ops = { B.random_any(n, { kind = kind, count = count }) }
+        if B.chance(0.6) then ops[2] = B.random_any(n, { kind = "keep_norm" }) end
+        return ops
+    end
+
+    -- Rows of two programs and of none; runs begin within tiles.
+    local function batch_of(n, dtype, with_residual)
+        local one, other = short(n), short(n)
+        local batch = { hidden = n, dtype = dtype, programs = {}, requests = {}, rows = 0 }
+        for i, tokens in ipairs { B.scaled(60), 5, 2, B.scaled(60), 7 } do
+            batch.programs[i] = i ~= 3 and (i % 2 == 1 and one or other) or nil
+            batch.requests[i] = { spec = batch.programs[i] and B.spec(batch.programs[i]), tokens = tokens }
+            batch.rows = batch.rows + tokens
+        end
+        batch.before = B.hidden(batch.rows, n, dtype)
+        batch.residual = with_residual and B.hidden(batch.rows, n, dtype) or nil
+        return batch
+    end
+
+    it("does what its formula says", function()
+        B.rounds(8, function()
+            for _, dtype in ipairs(B.dtypes) do
+                local n = B.choose { 8, 64, 512, 1000, 2048 }
+                check(batch_of(n, dtype, B.chance(0.3)))
+            end
+        end)
+    end)
+
+    it("has the same bits in any company, also where f32 has no room for the square of a norm", function()
+        B.rounds(8, function()
+            for _, dtype in ipairs(B.dtypes) do
+                local n = B.choose { 8, 64, 512, 1000, 2048 }
+                local batch, results = batch_of(n, dtype, B.chance(0.3)), {}
+                if dtype ~= "f16" and B.chance(0.3) then batch.before:mul_(1e-18) end
+                local engine = steer.engine { hidden = n, dtype = dtype, device = B.device }
+                for i, kind in ipairs { "set", "turn", "affine" } do -- a short program, one of few, a large one
+                    local count = kind == "affine" and 9 or nil
+                    local company = { spec = B.spec { B.random_any(n, { kind = kind, count = count }) }, tokens = 4 }
+                    local requests = { unpack(batch.requests) }
+                    requests[#requests + 1] = company
+                    local h = T.randn({ batch.rows + 4, n }, { dtype = dtype, device = B.device, seed = 5 })
+                    local r = batch.residual and h:clone() or nil
+                    h:narrow(1, 1, batch.rows):copy_(batch.before)
+                    if r then r:narrow(1, 1, batch.rows):copy_(batch.residual) end
+                    engine:plan(requests, { path = "mixed" }):apply(0, h, { residual = r })
+                    results[i] = B.bytes(h:narrow(1, 1, batch.rows))
+                end
+                assert(results[1] == results[2], ("%s, hidden %d: other bits beside a program of few"):format(dtype, n))
+                assert(results[1] == results[3], ("%s, hidden %d: other bits beside a large one"):format(dtype, n))
+                engine:close()
+            end
+        end)
+    end)
+end)
+
 describe("the bits of a row", function()
     local function spec_of(n, i)
         return B.spec(i % 4 == 0 and B.random_ops(n, 2) or B.random_all(n, 1 + i % 3, { gates = 0.3 }))
