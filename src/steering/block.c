@@ -271,10 +271,6 @@ int steer_blocks_are_conditional(const steer_blocks *blocks) {
     return 0;
 }
 
-static int are_equal(const steer_vector *a, const steer_vector *b) {
-    return steer_hash_equal(a->hash, b->hash);
-}
-
 /* Different vectors of the first block; 0 if it is not that of a short program. */
 static int32_t short_vectors(const steer_blocks *blocks) {
     const steer_block_image *block = (const void *)(blocks->image + sizeof(steer_blocks_image));
@@ -282,9 +278,9 @@ static int32_t short_vectors(const steer_blocks *blocks) {
     steer_vector *const *read = blocks->vectors, *const *write = blocks->vectors + reads;
     if (block->atoms || reads > 2 || writes < 1 || writes > 2) return 0;
     if (reads == 0) return writes == 1 ? 1 : 0;
-    if (reads == 1 && writes == 1) return are_equal(read[0], write[0]) ? 1 : 2;
-    if (reads == 1 || writes == 1 || are_equal(read[0], read[1])) return 0;
-    return are_equal(read[0], write[0]) && are_equal(read[1], write[1]) ? 2 : 0;
+    if (reads == 1 && writes == 1) return steer_vector_equal(read[0], write[0]) ? 1 : 2;
+    if (reads == 1 || writes == 1 || steer_vector_equal(read[0], read[1])) return 0;
+    return steer_vector_equal(read[0], write[0]) && steer_vector_equal(read[1], write[1]) ? 2 : 0;
 }
 
 static int is_short(const steer_blocks *blocks) {
