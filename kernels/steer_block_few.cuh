@@ -180,7 +180,7 @@ struct lane_dots {
 
 /* What the threads of a team know of R rows of one program. */
 template <typename T, int R, bool RESIDUAL> struct few_state {
-    static constexpr int N = chunk_of<T>::N, CHUNKS = 16 / N, V = R > 1 ? 2 : 4;
+    static constexpr int N = chunk_of<T>::N, CHUNKS = 16 / N, V = R > 1 || RESIDUAL ? 2 : 4;
     const steer_block_args &args;
     const lane_info me;
     const few_columns<T> columns;
