@@ -1,5 +1,5 @@
 --- common.lua: what the benchmark scripts share: options, notes, child processes, the environment, files.
-local json = require "steer._json"
+local json = require "steer.core.json"
 local steer = require "steer"
 
 local M = {}

@@ -175,7 +175,7 @@ int steer_cuda_matmul(void *device, const steer_view *dst, const steer_view *a, 
 /* steer.cu */
 int steer_cuda_steer(void *device, const steer_launch *launch);
 int steer_cuda_name_kernels(void *device, char *text, size_t size, const steer_launch *launch);
-/* compile.cu */
+/* jit.cu */
 int steer_cuda_kernel_ready(void *device, int own);
 int steer_cuda_kernel_text(void *device, char **out, const steer_launch *launch, const steer_shape *shape);
 int steer_cuda_kernel_build(void *device, void **code, size_t *size, const char *text, int (*stop)(void *),

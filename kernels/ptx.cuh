@@ -3,7 +3,7 @@
 #ifndef STEER_KERNELS_PTX_CUH
 #define STEER_KERNELS_PTX_CUH
 
-#ifdef STEER_ROWS_IMPLEMENTATION
+#ifdef STEER_KERNEL_IMPLEMENTATION
 
 namespace {
 
@@ -28,7 +28,9 @@ __device__ __forceinline__ int thread_now() {
 }
 
 /* Makes an address be known from here on: what computes it later would wait for registers that loads under way still hold. */
-template <typename T> __device__ __forceinline__ void know(T *&address) { asm volatile("" : "+l"(address)); }
+template <typename T> __device__ __forceinline__ void materialise(T *&address) {
+    asm volatile("" : "+l"(address));
+}
 
 /* Makes words be ones that nothing was computed from yet: what is computed from them again takes no register meanwhile. */
 __device__ __forceinline__ void anew(uint4 &words) {

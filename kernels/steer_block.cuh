@@ -2,7 +2,7 @@
  *
  *     P_i = h.m_i of a block's reads, q = |h|; what they come to; h = a h + sum of C_w m_w, block after block
  *
- * steer_block_short.cuh and steer_block_few.cuh have rows in registers, where programs are of few reads and writes; steer_block_general.cuh has them in
+ * steer_block_short.cuh and steer_block_small.cuh have rows in registers, where programs are of few reads and writes; steer_block_general.cuh has them in
  * shared memory, whatever the program, the hidden size and the alignment. In both a row has the team of steer_common.cuh, a thread its
  * columns there, all arithmetic is explicit, and every sum has one order (a thread's elements, the lanes of a warp as
  * a butterfly, the warps in turn): a row's bits depend on its values and its program alone, not on the kernel. With a
@@ -16,9 +16,9 @@
 enum {
     STEER_BLOCK_TEAM = 512, /* most threads of a block, which is a team */
     STEER_BLOCK_SUMS = 32,  /* general: of a walk over the rows at most, rows times vectors */
-    STEER_BLOCK_DOTS = STEER_BLOCK_MOST + 8, /* general: room for a row's dots, reads and comparisons */
-    STEER_BLOCK_SLOTS = STEER_BLOCK_FEW + 1, /* few: sums of a row: dots and the norm */
-    STEER_SHORT_LANES = 4                    /* short: the same, and lanes of a row */
+    STEER_BLOCK_DOTS = STEER_BLOCK_MOST + 8,   /* general: room for a row's dots, reads and comparisons */
+    STEER_BLOCK_SLOTS = STEER_BLOCK_SMALL + 1, /* small: sums of a row: dots and the norm */
+    STEER_SHORT_LANES = 4                      /* short: the same, and lanes of a row */
 };
 
 /* What a launch passes to the kernels. */
@@ -40,10 +40,10 @@ struct steer_block_args {
 typedef void (*steer_block_kernel)(const steer_block_args);
 
 /* How a launch is served on a device of so many multiprocessors with so much shared memory a block. */
-struct steer_block_plan {
+struct steer_block_config {
     steer_block_args args;
-    bool brief, few; /* which kernel, else the general one */
-    int rows;        /* of a block: 1 or 4, few with a residual 1 or 2 */
+    bool brief, small; /* which kernel, else the general one */
+    int rows;          /* of a block: 1 or 4, few with a residual 1 or 2 */
     unsigned blocks;
     int threads;
     int64_t shared; /* bytes */
@@ -53,11 +53,11 @@ struct steer_block_plan {
 static inline int64_t steer_block_parts(int threads) { return threads < 128 ? 4 : threads / 32; }
 
 /* Bytes of shared memory, as the kernels lay it out: sums twice, as they take turns. */
-static inline int64_t steer_block_shared(const steer_block_plan *plan, int rows) {
-    const int64_t parts = 2 * steer_block_parts(plan->threads) * (int64_t)sizeof(float);
-    if (plan->brief) return rows * (STEER_SHORT_LANES + 4) * parts / 2;
-    if (plan->few) return STEER_BLOCK_STAGE + rows * STEER_BLOCK_SLOTS * parts;
-    const int64_t words = plan->args.row_floats + STEER_BLOCK_DOTS + STEER_BLOCK_MOST + 8;
+static inline int64_t steer_block_shared(const steer_block_config *config, int rows) {
+    const int64_t parts = 2 * steer_block_parts(config->threads) * (int64_t)sizeof(float);
+    if (config->brief) return rows * (STEER_SHORT_LANES + 4) * parts / 2;
+    if (config->small) return STEER_BLOCK_STAGE + rows * STEER_BLOCK_SLOTS * parts;
+    const int64_t words = config->args.row_floats + STEER_BLOCK_DOTS + STEER_BLOCK_MOST + 8;
     return rows * words * (int64_t)sizeof(float) + STEER_BLOCK_SUMS * parts;
 }
 
@@ -65,13 +65,13 @@ static inline bool steer_block_are_aligned(const void *data, int64_t stride, int
     return (uintptr_t)data % 16 == 0 && stride * size % 16 == 0;
 }
 
-static inline steer_block_plan steer_block_plan_of(const steer_launch *launch, int multiprocessors,
-                                                   int64_t shared_bytes) {
+static inline steer_block_config steer_block_configure(const steer_launch *launch, int multiprocessors,
+                                                       int64_t shared_bytes) {
     const int64_t hidden = launch->hidden_size, size = launch->dtype == STEER_F32 ? 4 : 2;
-    steer_block_plan plan = {};
-    plan.threads = 32;
-    while (plan.threads < STEER_BLOCK_TEAM && plan.threads * 16 < hidden) plan.threads *= 2;
-    steer_block_args *args = &plan.args;
+    steer_block_config config = {};
+    config.threads = 32;
+    while (config.threads < STEER_BLOCK_TEAM && config.threads * 16 < hidden) config.threads *= 2;
+    steer_block_args *args = &config.args;
     args->hidden = launch->hidden;
     args->residual = launch->residual;
     args->hidden_stride = launch->hidden_stride;
@@ -86,19 +86,19 @@ static inline steer_block_plan steer_block_plan_of(const steer_launch *launch, i
         hidden * size % 16 == 0 && steer_block_are_aligned(launch->hidden, launch->hidden_stride, size) &&
         (!launch->residual || steer_block_are_aligned(launch->residual, launch->residual_stride, size));
     if (launch->uniform) args->entry = *launch->uniform;
-    plan.few = launch->blocks <= STEER_BLOCKS_FEW && args->aligned && plan.threads * 16 >= hidden;
-    plan.brief = plan.few && launch->blocks == STEER_BLOCKS_SHORT;
+    config.small = launch->blocks <= STEER_BLOCKS_SMALL && args->aligned && config.threads * 16 >= hidden;
+    config.brief = config.small && launch->blocks == STEER_BLOCKS_SHORT;
     /* Rows share what they load, as long as no multiprocessor stays without work, and two blocks find room on one. */
-    plan.rows = plan.few && launch->residual ? 2 : 4;
-    if (launch->rows_per_program < plan.rows || launch->rows < (int64_t)plan.rows * multiprocessors ||
-        steer_block_shared(&plan, plan.rows) > shared_bytes / 2)
-        plan.rows = 1;
-    plan.blocks = (unsigned)((launch->rows + plan.rows - 1) / plan.rows);
-    plan.shared = steer_block_shared(&plan, plan.rows);
-    return plan;
+    config.rows = config.small && launch->residual ? 2 : 4;
+    if (launch->rows_per_program < config.rows || launch->rows < (int64_t)config.rows * multiprocessors ||
+        steer_block_shared(&config, config.rows) > shared_bytes / 2)
+        config.rows = 1;
+    config.blocks = (unsigned)((launch->rows + config.rows - 1) / config.rows);
+    config.shared = steer_block_shared(&config, config.rows);
+    return config;
 }
 
-#ifdef STEER_ROWS_IMPLEMENTATION
+#ifdef STEER_KERNEL_IMPLEMENTATION
 
 namespace {
 
@@ -215,7 +215,7 @@ __device__ __forceinline__ void scale_by(float (&x)[N], float a, const float (&r
 }
 
 /* Whether f32 has room for the square of a norm; else it is summed anew in f64. */
-__device__ __forceinline__ bool square_is_held(float square) {
+__device__ __forceinline__ bool square_in_range(float square) {
     return square > 0x1p-96f && square <= LARGEST;
 }
 

@@ -8,7 +8,7 @@
 
 #include "steer_block.cuh"
 
-#ifdef STEER_ROWS_IMPLEMENTATION
+#ifdef STEER_KERNEL_IMPLEMENTATION
 
 namespace {
 
@@ -217,7 +217,7 @@ __device__ __forceinline__ void find_norms(block_state<T> &s, const block_span &
     float norms[R];
 #pragma unroll
     for (int i = 0; i < R; i++)
-        norms[i] = square_is_held(out[i]) ? __fsqrt_rn(out[i]) : norm_exactly<T, RESIDUAL>(s, span, i);
+        norms[i] = square_in_range(out[i]) ? __fsqrt_rn(out[i]) : norm_exactly<T, RESIDUAL>(s, span, i);
     __syncthreads();
 #pragma unroll
     for (int i = 0; i < R; i++)
@@ -367,11 +367,11 @@ __device__ __forceinline__ void steer_span(block_state<T> &s, const block_span &
 
 template <typename T, int R, bool RESIDUAL>
 __device__ __forceinline__ void block_rows(const steer_block_args &args) {
-    extern __shared__ int4 shared[];
+    extern __shared__ __align__(16) char shared_memory[];
     const lane_info me = who();
     let_next_start();
     block_state<T> s = {args, me};
-    s.x = (float *)shared;
+    s.x = (float *)shared_memory;
     s.partial = s.x + R * args.row_floats;
     s.C = s.partial + 2 * STEER_BLOCK_SUMS * block_stride(me);
     s.p = s.C + R * STEER_BLOCK_MOST;

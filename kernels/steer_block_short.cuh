@@ -7,13 +7,13 @@
  *
  * A block of threads is a team with R neighbouring rows, of which a thread holds 16 columns each as they are stored. Once sums are
  * there, lane 4 i + j of every warp has what is numbered j of row i: a dot, then a coefficient; number 2 is the square of the
- * norm. Vectors and the program are in registers before the kernel ahead has ended. Sums have the order of steer_block_few.cuh. */
+ * norm. Vectors and the program are in registers before the kernel ahead has ended. Sums have the order of steer_block_small.cuh. */
 #ifndef STEER_KERNELS_STEER_BLOCK_SHORT_CUH
 #define STEER_KERNELS_STEER_BLOCK_SHORT_CUH
 
-#include "steer_block_few.cuh"
+#include "steer_block_small.cuh"
 
-#ifdef STEER_ROWS_IMPLEMENTATION
+#ifdef STEER_KERNEL_IMPLEMENTATION
 
 namespace {
 
@@ -23,12 +23,12 @@ constexpr int SHORT_LANES = STEER_SHORT_LANES, SHORT_SQUARE = 2;
 template <typename T, int R, bool RESIDUAL> struct short_state {
     static constexpr int N = chunk_of<T>::N, CHUNKS = 16 / N;
     const lane_info me;
-    const few_columns<T> columns;
+    const small_columns<T> columns;
     const steer_block_short program;
     float *dots;     /* [R][SHORT_LANES][block_stride] */
     float *squares;  /* [R][block_stride], after the update */
     double *exactly; /* [R][warps] */
-    few_vectors<T, 2> vectors;
+    small_vectors<T, 2> vectors;
     uint4 x[R][CHUNKS], r[RESIDUAL ? R : 1][CHUNKS];
     float4 piece;  /* the lane's; of those beyond the last that one */
     float read[2]; /* the lane's write */
@@ -108,7 +108,7 @@ template <typename T, int R, bool RESIDUAL> struct short_state {
     }
     /* |h| of the lane's row, from its square; chunk(h, i, c): chunk c of row i. */
     template <typename F> __device__ __forceinline__ float norm_of(float square, const F &chunk) {
-        const bool held = square_is_held(square);
+        const bool held = square_in_range(square);
         float norm = __fsqrt_rn(square);
         if (!__all_sync(WARP, held || row() >= count)) { /* in every warp of the team */
             const float all = norms_exactly<R>(exactly, row(), me, [&](int i) {
@@ -220,12 +220,12 @@ template <typename T, int R, bool RESIDUAL> struct short_state {
 /* Steers the run that begins at the team's row `at`; how many of the tile's rows it has. */
 template <typename T, int R, bool RESIDUAL>
 __device__ __forceinline__ int short_run(const steer_block_args &args, int at) {
-    extern __shared__ int4 shared[];
+    extern __shared__ __align__(16) char shared_memory[];
     const lane_info me = who();
-    const few_place here = few_place_of<R>(args, at);
+    const small_place here = small_place_of<R>(args, at);
     const bool there = steer_entry_blocks(&here.entry);
     const int room = R * block_stride(me);
-    float *sums = (float *)shared;
+    float *sums = (float *)shared_memory;
     short_state<T, R, RESIDUAL> s = {me,
                                      {chunk_base<T>(me, 0), args.hidden_size},
                                      *(const steer_block_short *)(here.entry.m + 3),
@@ -236,11 +236,11 @@ __device__ __forceinline__ int short_run(const steer_block_args &args, int at) {
     if (there) s.load_program(here.entry);
     wait_for_previous();
     if (!there) return here.count;
-    few_rows<T, R, RESIDUAL>::load_from(s.x, args.hidden, args.hidden_stride, here.first, here.count,
-                                        s.columns);
+    small_rows<T, R, RESIDUAL>::load_from(s.x, args.hidden, args.hidden_stride, here.first, here.count,
+                                          s.columns);
     if constexpr (RESIDUAL)
-        few_rows<T, R, RESIDUAL>::load_from(s.r, args.residual, args.residual_stride, here.first, here.count,
-                                            s.columns);
+        small_rows<T, R, RESIDUAL>::load_from(s.r, args.residual, args.residual_stride, here.first,
+                                              here.count, s.columns);
     s.run((T *)args.hidden + here.first * args.hidden_stride, args.hidden_stride);
     return here.count;
 }

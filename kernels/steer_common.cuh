@@ -24,35 +24,35 @@ enum {
     STEER_WIDE_THREADS = 1024,  /* of that, and of a team */
     STEER_PORTABLE_CLUSTER = 8, /* most blocks of a cluster on every device that has clusters */
     STEER_EIGHT_THREADS = 256,  /* most threads of one whose registers hold eight vectors */
-    STEER_MANY_ROWS = 16,       /* of a product on tensor cores */
-    STEER_MANY_GROUP = 8,       /* vectors of one */
-    STEER_MANY_STEP = 64,       /* columns that a warp works on together */
-    STEER_MANY_ROOM = 32,       /* most vectors that a slot of shared memory has room for */
-    STEER_MANY_THREADS = 256,   /* most of a block, twice as many of a large one */
-    STEER_MANY_PARTS = 16,      /* of the columns, each with sums of its own; a warp has one or two */
-    STEER_MANY_HALF = 8,        /* parts whose sums are added up together */
-    STEER_MANY_SPLIT = 2048, /* hidden size from which there are so many; below, a warp of a block has one */
-    STEER_MANY_LONG = 8192, /* hidden size from which those for eight vectors are large: fewer rows in work */
-    STEER_MANY_PROGRAM = 208, /* bytes of what a warp knows of a program */
+    STEER_MMA_ROWS = 16,        /* of a product on tensor cores */
+    STEER_MMA_GROUP = 8,        /* vectors of one */
+    STEER_MMA_STEP = 64,        /* columns that a warp works on together */
+    STEER_MMA_ROOM = 32,        /* most vectors that a slot of shared memory has room for */
+    STEER_MMA_THREADS = 256,    /* most of a block, twice as many of a large one */
+    STEER_MMA_PARTS = 16,       /* of the columns, each with sums of its own; a warp has one or two */
+    STEER_MMA_HALF = 8,         /* parts whose sums are added up together */
+    STEER_MMA_SPLIT = 2048, /* hidden size from which there are so many; below, a warp of a block has one */
+    STEER_MMA_LONG = 8192,  /* hidden size from which those for eight vectors are large: fewer rows in work */
+    STEER_MMA_PROGRAM = 208, /* bytes of what a warp knows of a program */
 };
 
 /* general kernel: most vectors whose dots are taken together, as registers allow: 16-bit rows have wide blocks. */
 template <typename T> __host__ __device__ constexpr int general_dots() { return sizeof(T) == 2 ? 4 : 8; }
 
-/* Bytes of a slot of the many kernel: a step of 16-bit rows and of f32 vectors. */
-constexpr int steer_many_slot_bytes(int vectors) {
-    return (STEER_MANY_ROWS * 2 + vectors * 4) * STEER_MANY_STEP;
+/* Bytes of a slot of the mma kernel: a step of 16-bit rows and of f32 vectors. */
+constexpr int steer_mma_slot_bytes(int vectors) {
+    return (STEER_MMA_ROWS * 2 + vectors * 4) * STEER_MMA_STEP;
 }
 
-/* Whether blocks of the many kernel with room for so many vectors share a multiprocessor. Then runs that begin within tiles have
+/* Whether blocks of the mma kernel with room for so many vectors share a multiprocessor. Then runs that begin within tiles have
  * blocks of their own, so that none waits for another; blocks that would come after the others gain nothing. */
-__host__ __device__ constexpr bool steer_many_shares(int vectors) { return vectors <= STEER_MANY_GROUP; }
+__host__ __device__ constexpr bool steer_mma_shares(int vectors) { return vectors <= STEER_MMA_GROUP; }
 
 /* Vectors that have room in registers, of those that a program may have; slots in shared memory of the others and the folded
  * adds. */
-__host__ __device__ constexpr int steer_held_vectors(int vectors) { return vectors == 6 ? 4 : vectors; }
+__host__ __device__ constexpr int steer_register_vectors(int vectors) { return vectors == 6 ? 4 : vectors; }
 __host__ __device__ constexpr int steer_vector_slots(int vectors) {
-    return vectors == 0 ? 0 : vectors - steer_held_vectors(vectors) + 1;
+    return vectors == 0 ? 0 : vectors - steer_register_vectors(vectors) + 1;
 }
 
 /* Places of a row's sums: a power of two. */
@@ -62,7 +62,7 @@ __host__ __device__ constexpr int steer_sums_room(int vectors) {
 
 /* Threads of a block of the fast kernels at most: eight vectors take the registers of two. */
 __host__ __device__ constexpr int steer_most_threads(int vectors) {
-    return vectors > STEER_FEW_VECTORS ? STEER_EIGHT_THREADS : STEER_BLOCK_THREADS;
+    return vectors > STEER_REGISTER_VECTORS ? STEER_EIGHT_THREADS : STEER_BLOCK_THREADS;
 }
 
 /* A wide block is a team of any number of warps more than eight, whose rows of 16 bits have one vector: 64 registers a thread.
@@ -96,36 +96,36 @@ struct steer_rows_args {
     int32_t hidden_size;
     int32_t layer;
     int32_t turns;         /* rows or tiles that a block works through one after the other */
-    int32_t vectors;       /* general, many: room for dots in shared memory */
-    int32_t stage_bytes;   /* tile, general, many: room for a program image in shared memory */
+    int32_t vectors;       /* general, mma: room for dots in shared memory */
+    int32_t stage_bytes;   /* tile, general, mma: room for a program image in shared memory */
     int32_t stage_at;      /* general: where in shared memory it starts */
     int32_t residual_away; /* general: 1 if the residual has no room in shared memory */
-    int32_t tile;          /* many: rows worked on together, at most STEER_MANY_ROWS */
+    int32_t tile;          /* mma: rows worked on together, at most STEER_MMA_ROWS */
     int32_t team;          /* threads that share rows; but of many */
     int32_t tile_bytes;    /* tile: shared memory of a team */
     uint32_t blocks;       /* tile: those that have tiles; those behind have what begins within tiles */
     int32_t replayed;      /* tile: 1 if there may be more of that than when they were counted */
-    int32_t parts;         /* many: of the columns, STEER_MANY_PARTS or fewer */
-    int32_t each;          /* many: parts of a warp */
-    int32_t steps;         /* many: of STEER_MANY_STEP columns of a part */
-    int32_t slots;         /* many: of a warp */
-    uint32_t upper_mask;   /* many: bits of a number's upper part */
+    int32_t parts;         /* mma: of the columns, STEER_MMA_PARTS or fewer */
+    int32_t each;          /* mma: parts of a warp */
+    int32_t steps;         /* mma: of STEER_MMA_STEP columns of a part */
+    int32_t slots;         /* mma: of a warp */
+    uint32_t upper_mask;   /* mma: bits of a number's upper part */
     struct {
         int32_t norms, C, p, norm2, changed, programs, stage, slots;
-    } at; /* many: offsets in shared memory */
+    } at; /* mma: offsets in shared memory */
     steer_entry entry;
 };
 
 typedef void (*steer_rows_kernel)(const steer_rows_args);
 
-enum steer_rows_family { STEER_ROWS_TILE, STEER_ROWS_STREAM, STEER_ROWS_GENERAL, STEER_ROWS_MANY };
+enum steer_rows_family { STEER_ROWS_TILE, STEER_ROWS_STREAM, STEER_ROWS_GENERAL, STEER_ROWS_MMA };
 
 struct steer_rows_variant {
     steer_rows_family family;
-    int elements; /* tile: per thread and row, 16 or 32; many: 32 where many's blocks are large */
+    int elements; /* tile: per thread and row, 16 or 32; mma: 32 where mma's blocks are large */
     int tile;     /* rows worked on together: tile 1, 2 or 4, stream 1 or 2, general 1 or 4, many 1 to 16 */
     int vectors; /* tile, stream: 0 (one a program, folded adds or projecting), else with adds beside 1 to 6 or 8;
-                    many: what a slot has room for */
+                    mma: what a slot has room for */
     bool aligned; /* rows are multiples of 16 bytes */
     bool adds;    /* tile of 2: programs are folded adds alone */
     bool residual;
@@ -135,13 +135,13 @@ struct steer_rows_variant {
 template <typename T> steer_rows_kernel steer_rows_tile(steer_rows_variant variant);   /* steer_tile.cuh */
 template <typename T> steer_rows_kernel steer_rows_stream(steer_rows_variant variant); /* steer_stream.cuh */
 template <typename T>
-steer_rows_kernel steer_rows_general(steer_rows_variant variant);                    /* steer_general.cuh */
-template <typename T> steer_rows_kernel steer_rows_many(steer_rows_variant variant); /* steer_many.cuh */
+steer_rows_kernel steer_rows_general(steer_rows_variant variant);                   /* steer_general.cuh */
+template <typename T> steer_rows_kernel steer_rows_mma(steer_rows_variant variant); /* steer_mma.cuh */
 
 #ifndef __CUDACC_RTC__
 
 /* All that a launch is. */
-struct steer_rows_plan {
+struct steer_launch_config {
     steer_rows_variant variant;
     steer_rows_args args;
     int64_t blocks; /* more than INT32_MAX are beyond one launch */
@@ -150,14 +150,15 @@ struct steer_rows_plan {
     int cluster;    /* blocks of one */
 };
 
-struct steer_situation; /* steer_plan.cuh */
+struct steer_situation; /* steer_config.cuh */
 
-/* A kernel and the launches that it serves: a row of the table in steer_plan.cuh. */
+/* A kernel and the launches that it serves: a row of the table in steer_config.cuh. */
 struct steer_family {
     steer_rows_family family;
     const char *name;
     bool (*serves)(const steer_situation &s);
-    void (*plan)(steer_rows_plan *plan, const steer_situation &s); /* with `variant` and `args` begun */
+    void (*configure)(steer_launch_config *config,
+                      const steer_situation &s); /* with `variant` and `args` begun */
     steer_rows_kernel (*kernel)(steer_dtype dtype, const steer_rows_variant &variant);
     const char *source; /* of its specialised kernels; NULL: tensor cores take the time */
     const char *why;
@@ -167,10 +168,12 @@ struct steer_family {
 #if !defined(__CUDACC_RTC__) && !defined(STEER_EMULATED)
 
 /* Plans the kernel of a launch for programs with such needs; UNSUPPORTED where the device cannot run it. */
-int steer_cuda_plan_rows(steer_rows_plan *plan, const steer_family **family, const steer_launch *launch,
-                         const steer_needs *needs, const steer_cuda_device *gpu);
+int steer_cuda_configure_rows(steer_launch_config *config, const steer_family **family,
+                              const steer_launch *launch, const steer_needs *needs,
+                              const steer_cuda_device *gpu);
 /* Launches a kernel as planned. */
-int steer_cuda_launch_plan(steer_cuda_device *gpu, steer_rows_kernel kernel, const steer_rows_plan &plan);
+int steer_cuda_launch_configured(steer_cuda_device *gpu, steer_rows_kernel kernel,
+                                 const steer_launch_config &config);
 
 /* steer_block.cu: serves the rows of a launch whose programs have blocks. */
 int steer_cuda_steer_blocks(steer_cuda_device *gpu, const steer_launch *launch);
@@ -203,7 +206,7 @@ int steer_cuda_launch_rows(steer_cuda_device *gpu, void (*kernel)(const Args), c
 
 #endif
 
-#ifdef STEER_ROWS_IMPLEMENTATION
+#ifdef STEER_KERNEL_IMPLEMENTATION
 
 namespace {
 
@@ -256,9 +259,10 @@ __device__ __forceinline__ steer_entry load_entry(const steer_row &row, int laye
 }
 
 /* The entry of a row for kernels of few vectors: of 16-bit rows the program is another kernel's where it has many. */
-template <typename T> __device__ __forceinline__ steer_entry load_few_entry(const steer_row &row, int layer) {
+template <typename T>
+__device__ __forceinline__ steer_entry load_register_entry(const steer_row &row, int layer) {
     steer_entry entry = load_entry(row, layer);
-    if (sizeof(T) == 2 && !steer_is_few(entry.vectors, entry.norm)) {
+    if (sizeof(T) == 2 && !steer_fits_registers(entry.vectors, entry.norm)) {
         entry.u = 0;
         entry.vectors = entry.image_bytes = 0;
     }

@@ -8,7 +8,7 @@
 
 #include "steer_common.cuh"
 
-#ifdef STEER_ROWS_IMPLEMENTATION
+#ifdef STEER_KERNEL_IMPLEMENTATION
 
 namespace {
 

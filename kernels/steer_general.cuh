@@ -217,12 +217,12 @@ __device__ __forceinline__ void steer_rows(general_state<T> &s, int from, int64_
 template <typename T, int R, bool ALIGNED, bool RESIDUAL>
 __device__ __forceinline__ void general_block(const steer_rows_args &args) {
     constexpr int N = chunk_of<T>::N;
-    extern __shared__ int4 shared[];
+    extern __shared__ __align__(16) char shared_memory[];
     const lane_info me =
         sizeof(T) == 2 && blockDim.x > STEER_BLOCK_THREADS ? who_of_long((int)threadIdx.x, 1) : who();
     let_next_start();
     general_state<T> s = {args, me};
-    char *base = (char *)shared;
+    char *base = shared_memory;
     s.chunks = (args.hidden_size + me.threads * 16 - 1) / (me.threads * 16) * (16 / N);
     s.x = (uint4 *)base;
     s.r = s.x + R * s.chunks * me.threads;
@@ -248,7 +248,7 @@ __device__ __forceinline__ void general_block(const steer_rows_args &args) {
             record = load_row(args.table + first);
             same = same && record.run >= R;
         }
-        steer_entry entry = args.table ? load_few_entry<T>(record, args.layer) : args.entry;
+        steer_entry entry = args.table ? load_register_entry<T>(record, args.layer) : args.entry;
         program_parts program = fetch_program(s, entry);
         if (!waited) wait_for_previous();
         waited = true;
@@ -267,7 +267,7 @@ __device__ __forceinline__ void general_block(const steer_rows_args &args) {
         if constexpr (R > 1) {
             for (int i = 0; i < count && !same; i++) {
                 if (i > 0 && args.table)
-                    entry = load_few_entry<T>(load_row(args.table + first + i), args.layer);
+                    entry = load_register_entry<T>(load_row(args.table + first + i), args.layer);
                 if (i > 0) program = fetch_program(s, entry);
                 steer_rows<T, 1, ALIGNED, RESIDUAL>(s, i, first + i, entry, program);
             }

@@ -4,7 +4,7 @@
 
 #include "steer_exact.cuh"
 
-#ifdef STEER_ROWS_IMPLEMENTATION
+#ifdef STEER_KERNEL_IMPLEMENTATION
 
 namespace {
 
@@ -30,7 +30,7 @@ __device__ __forceinline__ bool gate_open(const steer_op_image &op, float p, flo
 
 /* Makes NaN of the square of a norm that was once `most` and now is too little of it, or too near an end of f32, to be
  * divided by; it stays NaN, and the row is steered in f64. */
-__device__ __forceinline__ float held_norm2(float norm2, float most) {
+__device__ __forceinline__ float norm2_in_range(float norm2, float most) {
     const bool held = norm2 > __fmul_rn(0x1p-6f, most) && norm2 > 0x1p-96f && norm2 <= LARGEST;
     return held ? norm2 : __uint_as_float(0x7fffffffu);
 }
@@ -116,7 +116,7 @@ __device__ __forceinline__ void solve_any(float (&C)[ROWS][WIDE], float (&p)[ROW
         for (int i = 0; i < ROWS; i++) {
             const float dot = dot_of<WIDE>(p[i], op.dot, at);
             float c = op_coefficient(op, dot);
-            if (NORM && op.flags & STEER_OP_IMAGE_COSINE) norm2[i] = held_norm2(norm2[i], most[i]);
+            if (NORM && op.flags & STEER_OP_IMAGE_COSINE) norm2[i] = norm2_in_range(norm2[i], most[i]);
             if (op.gate >= 0 && !gate_open(op, dot_of<WIDE>(p[i], op.gate, at), norm2[i])) c = 0;
             if (NORM && program.norm) {
                 norm2[i] = next_norm2(norm2[i], c, dot, program.gram[op.dot * n + op.dot]);
@@ -205,9 +205,9 @@ struct solve_dots {
 
 /* Up to 32 WIDE vectors: a warp serves 32 / width rows at once, and ROWS of them in turn. */
 template <int ROWS, int WIDE, typename At, typename Dot, typename Exactly>
-__device__ __forceinline__ void solve_few_vectors(const solve_state &s, const program_parts &program,
-                                                  int rows, const lane_info &me, bool adds, At index, Dot dot,
-                                                  Exactly exactly) {
+__device__ __forceinline__ void solve_register_vectors(const solve_state &s, const program_parts &program,
+                                                       int rows, const lane_info &me, bool adds, At index,
+                                                       Dot dot, Exactly exactly) {
     const int n = program.vectors;
     const int shift = WIDE > 1 || n > 16 ? 5 : n > 1 ? 32 - __clz(n - 1) : 0;
     const int width = 1 << shift, together = 32 >> shift;
@@ -246,9 +246,9 @@ __device__ __forceinline__ void solve_few_vectors(const solve_state &s, const pr
 
 /* Any number of vectors: the dots stay in shared memory, a warp serves a row. */
 template <typename At, typename Exactly>
-__device__ __forceinline__ void solve_many_vectors(const solve_state &s, const program_parts &program,
-                                                   int rows, const lane_info &me, bool adds, At index,
-                                                   Exactly exactly) {
+__device__ __forceinline__ void solve_mma_vectors(const solve_state &s, const program_parts &program,
+                                                  int rows, const lane_info &me, bool adds, At index,
+                                                  Exactly exactly) {
     const int n = program.vectors;
     for (int row = me.warp; row < rows; row += me.warps) {
         float *p = s.p + row * s.stride;
@@ -260,7 +260,7 @@ __device__ __forceinline__ void solve_many_vectors(const solve_state &s, const p
         for (int k = 0; k < program.ops; k++) {
             const steer_op_image op = read_op(program.op, k);
             float dot = p[op.dot];
-            if (op.flags & STEER_OP_IMAGE_COSINE) norm2 = held_norm2(norm2, most);
+            if (op.flags & STEER_OP_IMAGE_COSINE) norm2 = norm2_in_range(norm2, most);
             float c = op.gate >= 0 && !gate_open(op, p[op.gate], norm2) ? 0 : op_coefficient(op, dot);
             const float *gram = program.gram + (size_t)op.dot * n;
             if (program.norm) {
@@ -307,13 +307,13 @@ __device__ __forceinline__ void solve_rows(const solve_state &s, const steer_ent
     if (!entry.image) {
         if (me.warp == 0) solve_entry(s, entry, rows, me.lane, index, dot, exactly);
     } else if (program.vectors <= 16) {
-        solve_few_vectors<1, 1>(s, program, rows, me, adds, index, dot, exactly);
+        solve_register_vectors<1, 1>(s, program, rows, me, adds, index, dot, exactly);
     } else if (program.vectors <= 32) {
-        solve_few_vectors<ROWS, 1>(s, program, rows, me, adds, index, dot, exactly);
+        solve_register_vectors<ROWS, 1>(s, program, rows, me, adds, index, dot, exactly);
     } else if (program.vectors <= 64) {
-        solve_few_vectors<ROWS, 2>(s, program, rows, me, adds, index, dot, exactly);
+        solve_register_vectors<ROWS, 2>(s, program, rows, me, adds, index, dot, exactly);
     } else {
-        solve_many_vectors(s, program, rows, me, adds, index, exactly);
+        solve_mma_vectors(s, program, rows, me, adds, index, exactly);
     }
 }
 

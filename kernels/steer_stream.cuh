@@ -10,7 +10,7 @@
 #ifndef STEER_KERNELS_STEER_STREAM_CUH
 #define STEER_KERNELS_STEER_STREAM_CUH
 
-#include "steer_held.cuh"
+#include "steer_register.cuh"
 
 namespace {
 
@@ -51,21 +51,21 @@ template <typename T, int ROWS, bool RESIDUAL> struct row_ring {
 template <typename T, int NV, bool RESIDUAL, bool WIDE>
 __device__ __forceinline__ int stream_rows(const steer_rows_args &args, int from) {
     constexpr int R = steer_stream_rows(NV); /* of a turn */
-    typedef held_vectors<T, 16, NV, true> held;
-    constexpr int ROOM = held::ROOM, ROWS = steer_stream_ring(NV), MORE = steer_vector_slots(NV);
-    extern __shared__ __align__(16) float shared_words[];
+    typedef register_vectors<T, 16, NV, true> vector_set;
+    constexpr int ROOM = vector_set::ROOM, ROWS = steer_stream_ring(NV), MORE = steer_vector_slots(NV);
+    extern __shared__ __align__(16) char shared_memory[];
     const lane_info me = WIDE ? who_of_long((int)threadIdx.x, 1) : who();
     const column_span<T> span(me, args.hidden_size);
     const int64_t first = (int64_t)blockIdx.x * args.turns + from;
     const int count = (int)min((int64_t)args.turns - from, args.rows - first);
     const int bytes = slot_bytes<T>(me, RESIDUAL);
-    char *const slots = (char *)shared_words + ROWS * bytes;
+    char *const slots = shared_memory + ROWS * bytes;
     float *partial = (float *)(slots + MORE * me.threads * 64);
     const int partial_size = R * ROOM * block_stride(me);
     char *stage = (char *)(partial + 2 * partial_size);
     let_next_start();
     T *x = (T *)args.hidden + first * args.hidden_stride + span.first;
-    row_ring<T, ROWS, RESIDUAL> ring = {(char *)shared_words + span.first * (int)sizeof(T), bytes, 0, 0, x};
+    row_ring<T, ROWS, RESIDUAL> ring = {shared_memory + span.first * (int)sizeof(T), bytes, 0, 0, x};
     ring.x_stride = args.hidden_stride;
     if (RESIDUAL) {
         ring.r = (const T *)args.residual + first * args.residual_stride + span.first;
@@ -76,7 +76,7 @@ __device__ __forceinline__ int stream_rows(const steer_rows_args &args, int from
 #pragma unroll
     for (int i = 0; i < ROWS; i++) ring.fetch(span);
     steer_entry entry = args.entry;
-    held vectors;
+    vector_set vectors;
     vectors.slots = slots + me.warp * MORE * 2048 + me.lane * 16;
     int turn = 0; /* of two buffers for sums, so that one barrier a sum is enough */
     for (int row = 0; row < count;) {
@@ -84,7 +84,7 @@ __device__ __forceinline__ int stream_rows(const steer_rows_args &args, int from
         if (args.table) {
             const steer_row record = load_row(args.table + first + row);
             run = (int)min((uint32_t)run, record.run);
-            entry = load_few_entry<T>(record, args.layer);
+            entry = load_register_entry<T>(record, args.layer);
         }
         vectors.load(entry, span);
         if (NV > 0) vectors.fill_slots(span);
@@ -100,8 +100,8 @@ __device__ __forceinline__ int stream_rows(const steer_rows_args &args, int from
             const char *slot = ring.take();
             const slot_rows<T, RESIDUAL> now = {slot, R > 1 && rows > 1 ? (int)(ring.take() - slot) : 0,
                                                 bytes / 2};
-            if (steers && steer_held<T, R>(args, now, rows, x, entry, vectors, span,
-                                           partial + turn * partial_size, stage, me)) {
+            if (steers && steer_in_registers<T, R>(args, now, rows, x, entry, vectors, span,
+                                                   partial + turn * partial_size, stage, me)) {
                 copies_wait<0>();
                 __syncthreads(); /* shared memory is free again */
                 return from + row - run + rows;

@@ -6,16 +6,16 @@
  * and thread i of it the columns of steer_common.cuh in all of them. Rows and vectors are in registers; four rows of three and more
  * vectors in shared memory. Teams of a block share what its cache has of a program's vectors.
  *
- * A team's way, in tile_run and steer_held: look the program up and load its vectors, which no kernel writes; griddepcontrol.wait for
+ * A team's way, in tile_run and steer_in_registers: look the program up and load its vectors, which no kernel writes; griddepcontrol.wait for
  * the kernel before; load the rows; dots; a barrier; solve; update and store. There is no loop: then it is done. */
 #ifndef STEER_KERNELS_STEER_TILE_CUH
 #define STEER_KERNELS_STEER_TILE_CUH
 
-#include "steer_held.cuh"
+#include "steer_register.cuh"
 
 namespace {
 
-/* What kernels are made for: elements of a thread and row; rows of a tile; vectors, as held_vectors has them; whether there are residuals;
+/* What kernels are made for: elements of a thread and row; rows of a tile; vectors, as register_vectors has them; whether there are residuals;
  * whether programs are folded adds alone, so that teams wait for nobody; whether blocks are wide. */
 template <int ELEMENTS, int ROWS, int VECTORS, bool WITH_RESIDUAL, bool ADDS_ALONE = false,
           bool WIDE_BLOCKS = false>
@@ -23,7 +23,8 @@ struct tile_shape {
     static constexpr int E = ELEMENTS, R = ROWS, NV = VECTORS;
     static constexpr bool RESIDUAL = WITH_RESIDUAL, ADDS = ADDS_ALONE, WIDE = WIDE_BLOCKS;
     static constexpr bool SLOTS = steer_tile_has_slots(R, NV); /* rows are in shared memory */
-    template <typename T> using vectors_of = held_vectors<T, E, NV, SLOTS && steer_held_vectors(NV) < NV>;
+    template <typename T>
+    using vectors_of = register_vectors<T, E, NV, SLOTS && steer_register_vectors(NV) < NV>;
     /* Of a sum that a warp leaves, as lane_info has them. */
     template <typename T> static constexpr int parts = sizeof(T) > 2 ? 0 : E > 16 ? E / 16 : WIDE;
 };
@@ -111,13 +112,15 @@ __device__ __forceinline__ bool tile_run(const T *r, T *x, int there, int count,
             vectors.fill_slots(span);
         }
         copies_wait<0>();
-        return steer_held<T, R>(args, rows, count, x, entry, vectors, span, memory.partial, memory.stage, me);
+        return steer_in_registers<T, R>(args, rows, count, x, entry, vectors, span, memory.partial,
+                                        memory.stage, me);
     } else {
         register_rows<T, Tile::E, R, Tile::RESIDUAL> rows;
         rows.load(x, r, args, there, span);
         if (Tile::NV > 1)
             stage_image(memory.stage, entry, me); /* behind the rows: it waits for what it loads */
-        return steer_held<T, R>(args, rows, count, x, entry, vectors, span, memory.partial, memory.stage, me);
+        return steer_in_registers<T, R>(args, rows, count, x, entry, vectors, span, memory.partial,
+                                        memory.stage, me);
     }
 }
 
@@ -141,11 +144,11 @@ template <typename T, typename Tile>
 __device__ __forceinline__ bool tile_serve(const steer_rows_args &args, int at, bool *again) {
     constexpr int R = Tile::R;
     constexpr bool RESIDUAL = Tile::RESIDUAL;
-    extern __shared__ __align__(16) float partial[];
+    extern __shared__ __align__(16) char shared_memory[];
     const lane_info me = tile_who<T, Tile>(args);
     const tile_rows<R> here(args, me, at);
     if (here.count == 0) return false;
-    float *mine = partial + me.team * (args.tile_bytes / (int)sizeof(float));
+    float *mine = (float *)(shared_memory + me.team * args.tile_bytes);
     char *stage = (char *)(mine + R * Tile::template vectors_of<T>::ROOM * block_stride(me));
     const column_span<T> span(me, args.hidden_size);
     steer_entry entry = args.entry;
@@ -153,14 +156,14 @@ __device__ __forceinline__ bool tile_serve(const steer_rows_args &args, int at, 
     if (args.table) {
         const steer_row record = load_row(args.table + here.first);
         if (R > 1) count = (int)min((uint32_t)count, record.run);
-        entry = load_few_entry<T>(record, args.layer);
+        entry = load_register_entry<T>(record, args.layer);
     }
     if (Tile::ADDS) entry.vectors = 0;
     T *x = (T *)args.hidden + here.first * args.hidden_stride + span.first;
     const T *r =
         RESIDUAL ? (const T *)args.residual + here.first * args.residual_stride + span.first : nullptr;
-    if (R != 2) know(x); /* two rows have no register to spare */
-    if (R != 2 && RESIDUAL) know(r);
+    if (R != 2) materialise(x); /* two rows have no register to spare */
+    if (R != 2 && RESIDUAL) materialise(r);
     *again = tile_run<Tile>(r, x, here.count, count, entry, {mine, stage, stage + args.stage_bytes}, args,
                             span, me);
     return *again || here.are_more(args, me, count);

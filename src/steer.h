@@ -18,7 +18,7 @@
  *     what an engine puts on a GPU is ordered on the stream of the thread whose plan asked for it first, so threads
  *     that share an engine and not a stream have to order their streams after each update.
  *
- * LuaJIT reads this file too, through lua/steer/_cdef.lua: enums, opaque structs, sized integers and no macros in
+ * LuaJIT reads this file too, through lua/steer/core/cdef.lua: enums, opaque structs, sized integers and no macros in
  * declarations. */
 #ifndef STEER_H
 #define STEER_H

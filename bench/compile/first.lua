@@ -8,7 +8,7 @@ package.path = bench .. "/?.lua;" .. bench .. "/../tests/lua/?.lua;" .. package.
 local steer = require "steer"
 local cases = require "engine.cases"
 local modes = require "compile.modes"
-local json = require "steer._json"
+local json = require "steer.core.json"
 
 local device, dtype, shrink, seconds = steer.device(arg[1]), arg[2], tonumber(arg[3]), tonumber(arg[4])
 local on_gpu = device.id ~= "cpu"

@@ -1,7 +1,7 @@
 --- folder.lua: writes a folder of a config with random weights in one safetensors file, to time how it loads.
 local common = require "common"
 local ffi = require "ffi"
-local json = require "steer._json"
+local json = require "steer.core.json"
 local steer = require "steer"
 
 local M = {}

@@ -1,6 +1,6 @@
 --- timed.lua: times a model: steps of decoding, prefill, prefill with captures, loading. Candidates take turns.
 local ffi = require "ffi"
-local c = require "steer._c"
+local c = require "steer.core.c"
 local steer = require "steer"
 local clock = steer.bench.clock
 

@@ -286,7 +286,7 @@ int launch(steer_cuda_device *device, const steer_attention &a, int64_t items, l
 
 template <typename T>
 int choose(steer_cuda_device *device, const steer_attention &a, int64_t items, const layout &how) {
-    if (how.which != STEER_ATTEND_MANYS && steer_attend_tiles_serve(a)) {
+    if (how.which != STEER_ATTEND_CHUNKS && steer_attend_tiles_serve(a)) {
         STEER_CUDA_CHECK(steer_attend_singles(device, a, how.which, items, how.splits));
         return combine<T>(device, a, items, how);
     }
@@ -306,7 +306,7 @@ int64_t splits_of(const steer_attention *a) {
 
 size_t steer_cuda_attention_work(void *device, const steer_attention *args) {
     const steer_rows *rows = args->rows;
-    const int64_t few = (int64_t)rows->sequences * STEER_ATTEND_FEW, splits = splits_of(args);
+    const int64_t few = (int64_t)rows->sequences * STEER_ATTEND_DECODE_ROWS, splits = splits_of(args);
     const int64_t slots = rows->rows < few ? rows->rows : few;
     if (splits == 1) return 16; /* results are whole */
     return sizeof(float) * (size_t)(slots * args->heads * splits * (args->head_dim + 2));
@@ -321,7 +321,7 @@ int steer_cuda_attention(void *handle, const steer_attention *args) {
         return STEER_CUDA_FAIL(STEER_E_UNSUPPORTED, "head_dim: %d, expected at most %d", (int)args->head_dim,
                                (int)STEER_ATTEND_MOST_DIM);
     steer_attention a = *args;
-    const bool singles = rows->most_rows <= STEER_ATTEND_FEW && steer_attend_tiles_serve(a);
+    const bool singles = rows->most_rows <= STEER_ATTEND_DECODE_ROWS && steer_attend_tiles_serve(a);
     if (a.rope && !singles) {
         STEER_CUDA_CHECK(steer_cuda_rope(handle, a.rope));
         a.rope = nullptr;
@@ -329,11 +329,11 @@ int steer_cuda_attention(void *handle, const steer_attention *args) {
     return steer_with_float(args->dtype, [&](auto type) {
         using T = typename decltype(type)::type;
         layout how = {STEER_ATTEND_ALL, 0, 0, (int)splits_of(args), static_cast<float *>(args->work)};
-        if (rows->most_rows <= STEER_ATTEND_FEW) return choose<T>(device, a, rows->rows, how);
-        how.which = STEER_ATTEND_FEWS;
-        STEER_CUDA_CHECK(choose<T>(device, a, (int64_t)rows->sequences * STEER_ATTEND_FEW, how));
+        if (rows->most_rows <= STEER_ATTEND_DECODE_ROWS) return choose<T>(device, a, rows->rows, how);
+        how.which = STEER_ATTEND_DECODES;
+        STEER_CUDA_CHECK(choose<T>(device, a, (int64_t)rows->sequences * STEER_ATTEND_DECODE_ROWS, how));
         if (steer_attend_tiles_serve(a)) return steer_attend_tiles(device, a);
-        how.which = STEER_ATTEND_MANYS;
+        how.which = STEER_ATTEND_CHUNKS;
         how.splits = 1;
         return choose<T>(device, a, rows->rows, how);
     });

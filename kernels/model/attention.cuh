@@ -13,9 +13,9 @@
 #include "model.cuh"
 
 enum {
-    STEER_ATTEND_FEW = 1,       /* most rows of a sequence that is served row by row */
-    STEER_ATTEND_TILE = 256,    /* positions whose scores are computed together, row by row */
-    STEER_ATTEND_MOST_DIM = 256 /* of a head */
+    STEER_ATTEND_DECODE_ROWS = 1, /* most rows of a sequence that is served row by row */
+    STEER_ATTEND_TILE = 256,      /* positions whose scores are computed together, row by row */
+    STEER_ATTEND_MOST_DIM = 256   /* of a head */
 };
 
 /* Splits are of 256 positions up to 4096, then of 1024 up to 32768, then of 4096. */
@@ -42,7 +42,7 @@ __device__ __forceinline__ float steer_score(float product, float scale, float c
 }
 
 /* Which of the rows: all, those of sequences with few rows, those of the others. */
-enum steer_attend_rows { STEER_ATTEND_ALL = 0, STEER_ATTEND_FEWS = 1, STEER_ATTEND_MANYS = 2 };
+enum steer_attend_rows { STEER_ATTEND_ALL = 0, STEER_ATTEND_DECODES = 1, STEER_ATTEND_CHUNKS = 2 };
 
 /* Of which row a block is: -1: none. `slot` counts the rows that have partial results. */
 struct steer_place {
@@ -50,19 +50,20 @@ struct steer_place {
     int sequence;
 };
 /* Whether a sequence is served row by row. */
-__device__ __forceinline__ bool steer_is_few(const steer_rows &rows, int s) {
-    return rows.first[s + 1] - rows.first[s] <= STEER_ATTEND_FEW && (!rows.generated || rows.generated[s]);
+__device__ __forceinline__ bool steer_attend_is_decode(const steer_rows &rows, int s) {
+    return rows.first[s + 1] - rows.first[s] <= STEER_ATTEND_DECODE_ROWS &&
+           (!rows.generated || rows.generated[s]);
 }
 __device__ __forceinline__ steer_place steer_place_of(const steer_rows &rows, steer_attend_rows which,
                                                       int64_t i) {
     if (which == STEER_ATTEND_ALL) return {i, i, rows.sequence[i]};
-    if (which == STEER_ATTEND_MANYS) {
+    if (which == STEER_ATTEND_CHUNKS) {
         const int s = rows.sequence[i];
-        return {s >= 0 && steer_is_few(rows, s) ? -1 : i, i, s};
+        return {s >= 0 && steer_attend_is_decode(rows, s) ? -1 : i, i, s};
     }
-    const int s = (int)(i / STEER_ATTEND_FEW), r = (int)(i % STEER_ATTEND_FEW);
+    const int s = (int)(i / STEER_ATTEND_DECODE_ROWS), r = (int)(i % STEER_ATTEND_DECODE_ROWS);
     const int first = rows.first[s], count = rows.first[s + 1] - first;
-    return {!steer_is_few(rows, s) || r >= count ? -1 : first + r, i, s};
+    return {!steer_attend_is_decode(rows, s) || r >= count ? -1 : first + r, i, s};
 }
 
 /* prompt.cu and decode.cu: the tensor cores serve such dtypes and sizes. */

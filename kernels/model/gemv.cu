@@ -33,7 +33,7 @@ template <int N, int BIT = 16> __device__ __forceinline__ float sum_lanes(const 
 }
 
 /* R rows, of which the last ones may be missing: those are computed from the last row there is, and not stored. */
-template <typename T, int V, int R> __global__ void __launch_bounds__(THREADS) few_rows(steer_linear a) {
+template <typename T, int V, int R> __global__ void __launch_bounds__(THREADS) gemv_rows(steer_linear a) {
     steer_begin();
     constexpr int N = OUTPUTS * R;
     __shared__ float parts[WARPS][N];
@@ -80,7 +80,7 @@ template <typename T, int V, int R> __global__ void __launch_bounds__(THREADS) f
 }
 
 template <typename T, int V, int R> int launch(steer_cuda_device *device, const steer_linear &a) {
-    return steer_cuda_launch(device, few_rows<T, V, R>, dim3((unsigned)steer_divide_up(a.out, OUTPUTS)),
+    return steer_cuda_launch(device, gemv_rows<T, V, R>, dim3((unsigned)steer_divide_up(a.out, OUTPUTS)),
                              THREADS, 0, "the product kernel of few rows", a);
 }
 

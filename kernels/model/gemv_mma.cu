@@ -134,7 +134,7 @@ __device__ __forceinline__ void write_tile(const tile_sums<S> &tile, const steer
 }
 
 template <typename T, typename S, bool NORM>
-__global__ void __launch_bounds__(S::threads, S::resident) few_rows_mma(steer_linear a) {
+__global__ void __launch_bounds__(S::threads, S::resident) gemv_mma_rows(steer_linear a) {
     constexpr int TILE = S::outputs;
     __shared__ tile_sums<S> tile;
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, row = lane / 4;
@@ -172,7 +172,7 @@ __global__ void __launch_bounds__(S::threads, S::resident) few_rows_mma(steer_li
 template <typename T, typename S, bool NORM> int launch(steer_cuda_device *device, const steer_linear &a) {
     constexpr int TILE = S::outputs;
     const int64_t tiles = steer_divide_up(a.glu ? a.out / 2 : a.out, a.glu ? TILE / 2 : TILE);
-    return steer_cuda_launch(device, few_rows_mma<T, S, NORM>, dim3((unsigned)tiles), S::threads, 0,
+    return steer_cuda_launch(device, gemv_mma_rows<T, S, NORM>, dim3((unsigned)tiles), S::threads, 0,
                              "the product kernel of few rows", a);
 }
 

@@ -25,7 +25,8 @@ __device__ void find_tile(const steer_rows &rows, int index, tile *out) {
         const int s = first + lane;
         const int from = s < rows.sequences ? rows.first[s] : 0;
         const int to = s < rows.sequences ? rows.first[s + 1] : 0;
-        const int tiles = s < rows.sequences && !steer_is_few(rows, s) ? (to - from + ROWS - 1) / ROWS : 0;
+        const int tiles =
+            s < rows.sequences && !steer_attend_is_decode(rows, s) ? (to - from + ROWS - 1) / ROWS : 0;
         int through = tiles; /* of the sequences up to this one */
         for (int by = 1; by < 32; by *= 2) {
             const int other = __shfl_up_sync(0xffffffffu, through, by);
@@ -197,7 +198,8 @@ __global__ void __launch_bounds__(THREADS) prompt_tiles(steer_attention a, steer
 template <typename T, int D, int KEYS> int launch(steer_cuda_device *device, const steer_attention &a) {
     const steer_rows &rows = *a.rows;
     const int64_t many =
-        rows.generated ? rows.rows : rows.rows / (STEER_ATTEND_FEW + 1); /* most sequences that have tiles */
+        rows.generated ? rows.rows
+                       : rows.rows / (STEER_ATTEND_DECODE_ROWS + 1); /* most sequences that have tiles */
     const int64_t tiles = rows.rows / ROWS + (many < rows.sequences ? many : rows.sequences) + 1;
     return steer_cuda_launch(device, prompt_tiles<T, D, KEYS>, dim3((unsigned)tiles, (unsigned)a.heads),
                              THREADS, 0, "the attention kernel of prompts", a, rows);

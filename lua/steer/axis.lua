@@ -3,12 +3,12 @@
 -- Text: name=value, name=[value,value,...], name=[start:stop], name=[start:stop:stride] (stop is included), and
 -- name[pow2]=... for powers of two, whose values are the exponents. Values that read as numbers are numbers, true and
 -- false are booleans, all others are strings.
-local check = require "steer._check"
-local json = require "steer._json"
-local options = require "steer._options"
-local printable = require("steer._text").printable
-local raise = require("steer._error").raise
-local walk = require "steer._walk"
+local check = require "steer.core.check"
+local json = require "steer.core.json"
+local options = require "steer.core.options"
+local printable = require("steer.core.text").printable
+local raise = require("steer.core.error").raise
+local tables = require "steer.core.tables"
 
 local M = {}
 
@@ -167,7 +167,7 @@ local function from_list(op, name, list)
         raise("invalid_argument", op, "axes.%s: %s", name, what)
     end
     check_name(fail, name)
-    if #list == 0 or #walk.keys(list) ~= #list then fail "expected a list of values that is not empty" end
+    if #list == 0 or #tables.keys(list) ~= #list then fail "expected a list of values that is not empty" end
     local values = {}
     for i = 1, #list do values[i] = list[i] end
     return { name = name, values = check_values(fail, values) }
@@ -195,7 +195,7 @@ end
 -- @raise invalid_argument
 function M.declare(op, axes)
     check.type(op, "axes", axes, "table", "a table of axes")
-    local keys = walk.keys(axes)
+    local keys = tables.keys(axes)
     if #keys == 0 then raise("invalid_argument", op, "axes: there are none") end
     table.sort(keys, function(a, b)
         if type(a) ~= type(b) then return type(a) < type(b) end -- "number" before "string"
@@ -269,7 +269,7 @@ function M.filter(op, axes, text)
         if wanted[value] then kept[#kept + 1] = value end
         wanted[value] = nil
     end
-    local missing = walk.first(wanted)
+    local missing = tables.first(wanted)
     if #kept == 0 or missing ~= nil and not given.is_range then
         raise("invalid_argument", op, "--only: %s: the axis has no such value%s, it has %s", text,
             #kept > 0 and " as " .. M.text(missing) or "", M.list(target.values, 60))

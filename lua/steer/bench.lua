@@ -3,16 +3,16 @@
 -- GPU time is never taken around one short kernel: many launches are captured in a graph, and a replay of it lies
 -- between two events, behind another replay that keeps the device busy. Wall time is one call and the wait for it.
 local ffi = require "ffi"
-local c = require "steer._c"
-local check = require "steer._check"
+local c = require "steer.core.c"
+local check = require "steer.core.check"
 local devices = require "steer.device"
-local options = require "steer._options"
-local tensors = require "steer._tensor"
+local options = require "steer.core.options"
+local tensors = require "steer.tensor.object"
 local T = require "steer.tensor"
 
 local C = c.C
-local raise = require("steer._error").raise
-local walk = require "steer._walk"
+local raise = require("steer.core.error").raise
+local tables = require "steer.core.tables"
 
 local M = {}
 
@@ -392,7 +392,7 @@ function M.interleave(candidates, opts)
     local op = "bench_interleave"
     local rule = read_rule(op, opts)
     check.type(op, "candidates", candidates, "table", "a table of functions by name")
-    local names, lists, results = walk.keys(candidates), {}, {}
+    local names, lists, results = tables.keys(candidates), {}, {}
     if #names == 0 then raise("invalid_argument", op, "candidates: there are none") end
     table.sort(names, function(a, b) return tostring(a) < tostring(b) end)
     for i, name in ipairs(names) do
@@ -427,7 +427,7 @@ function M.references(shape, opts)
     local op, rest = "bench_references", {}
     check.type(op, "shape", shape, "table", "{rows, hidden}")
     if opts ~= nil then check.type(op, "opts", opts, "table", "a table of options") end
-    for _, key in ipairs(walk.keys(opts or {})) do rest[key] = opts[key] end
+    for _, key in ipairs(tables.keys(opts or {})) do rest[key] = opts[key] end
     local dtype = rest.dtype or "bf16"
     rest.dtype = nil
     local rule = read_rule(op, rest)
@@ -449,6 +449,6 @@ function M.references(shape, opts)
     return setmetatable(out, References)
 end
 
-require("steer._class").module(M, "bench")
+require("steer.core.class").module(M, "bench")
 
 return M

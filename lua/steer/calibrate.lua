@@ -3,13 +3,13 @@
 -- The amount is a quantile over tokens of KL(steered || unsteered), of the distributions of the next token over the
 -- whole vocabulary: tokens that the steered model generates, an unsteered twin fed the same ones. So strengths of
 -- different specs, layers and models become comparable, and stay where text is still text.
-local check = require "steer._check"
-local jobs = require "steer._jobs"
-local kept = require "steer._kept"
-local options = require "steer._options"
-local twins = require "steer._twin"
+local check = require "steer.core.check"
+local jobs = require "steer.model.jobs"
+local kept = require "steer.model.kept"
+local options = require "steer.core.options"
+local twins = require "steer.model.twin"
 
-local raise = require("steer._error").raise
+local raise = require("steer.core.error").raise
 
 local M = {}
 
@@ -153,7 +153,7 @@ end
 
 local Curve = {}
 Curve.__topic = "calibrate" -- the topic for help
-require("steer._class").strict(Curve, "a curve", {})
+require("steer.core.class").strict(Curve, "a curve", {})
 
 local BAR = 40 -- characters of the greatest bar
 

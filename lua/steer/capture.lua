@@ -1,15 +1,15 @@
 --- Hidden states of prompts and of what is generated after them, gathered and reduced on the device.
 local ffi = require "ffi"
 local axis = require "steer.axis"
-local c = require "steer._c"
-local check = require "steer._check"
-local jobs = require "steer._jobs"
-local options = require "steer._options"
+local c = require "steer.core.c"
+local check = require "steer.core.check"
+local jobs = require "steer.model.jobs"
+local options = require "steer.core.options"
 local T = require "steer.tensor"
-local tensors = require "steer._tensor"
+local tensors = require "steer.tensor.object"
 
 local C = c.C
-local raise = require("steer._error").raise
+local raise = require("steer.core.error").raise
 
 local M = {}
 
@@ -159,7 +159,7 @@ end
 -- Captures requests into `groups` groups; group_of(i, k) is that of captured position k of request i, from 0, and
 -- group_of(i) that of what it generates, -1: none.
 local function run_groups(lm, job, requests, first, groups, group_of)
-    local capture = require("steer._session").capture(lm, job.site, job.layers, groups, job.reduce == "squares")
+    local capture = require("steer.model.session").capture(lm, job.site, job.layers, groups, job.reduce == "squares")
     local list = {}
     for i, request in ipairs(requests) do
         local of = {}

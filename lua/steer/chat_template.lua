@@ -7,11 +7,11 @@
 --
 -- A render takes at most ten million steps (an evaluated node, a made element, 16 bytes of text), about a second, and
 -- nests calls and values as deep as Lua's stack allows; beyond, and on Ctrl-C, it fails.
-local check = require "steer._check"
-local error_object = require "steer._error"
-local options = require "steer._options"
+local check = require "steer.core.check"
+local error_object = require "steer.core.error"
+local options = require "steer.core.options"
 local run = require "steer.jinja.run"
-local walk = require "steer._walk"
+local tables = require "steer.core.tables"
 
 local raise = error_object.raise
 local M = {}
@@ -57,7 +57,7 @@ end
 function M.open(source, opts)
     check.type(run.COMPILE, "source", source, "string", "a folder, a file or the text of a template")
     opts = options.check(run.COMPILE, opts, { name = "string" })
-    local found = require("steer._template_files").find(source, opts.name)
+    local found = require("steer.model.template_files").find(source, opts.name)
     local ok, render = pcall(compile, found.text)
     if not ok then
         if found.path and error_object.is(render) and render.code == "format" then
@@ -90,8 +90,8 @@ end
 local function variables(self, messages, opts)
     local convert = require "steer.jinja.convert"
     local given = defaults()
-    for _, name in ipairs(walk.keys(self.tokens)) do given[name] = self.tokens[name] end
-    for _, name in ipairs(walk.keys(opts)) do
+    for _, name in ipairs(tables.keys(self.tokens)) do given[name] = self.tokens[name] end
+    for _, name in ipairs(tables.keys(opts)) do
         if type(name) ~= "string" then
             raise("invalid_argument", run.RENDER, "opts: expected names of variables, got %s", check.describe(name))
         end

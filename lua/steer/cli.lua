@@ -41,7 +41,7 @@ end
 local function unknown(word)
     local names = {}
     for _, command in ipairs(commands) do names[command[1]] = true end
-    local near = require("steer._options").nearest(word, names)
+    local near = require("steer.core.options").nearest(word, names)
     io.stderr:write(("steer: unknown command '%s', did you mean '%s'?\nsteer --help lists the commands.\n"):format(
         word, near))
     return 2

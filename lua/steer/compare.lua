@@ -1,19 +1,20 @@
---- steer.compare: two results files of a sweep, case by case, with a verdict that is never forced (see _verdict.lua).
-local check = require "steer._check"
-local code = require "steer._code"
-local options = require "steer._options"
+--- steer.compare: two results files of a sweep, case by case, with a verdict that is never forced (see
+-- sweep/verdict.lua).
+local check = require "steer.core.check"
+local code = require "steer.sweep.code"
+local options = require "steer.core.options"
 local record = require "steer.record"
-local repeats = require "steer._repeats"
-local results = require "steer._results"
-local text = require "steer._compare_text"
-local verdict = require "steer._verdict"
+local repeats = require "steer.sweep.repeats"
+local results = require "steer.sweep.results"
+local text = require "steer.sweep.compare_text"
+local verdict = require "steer.sweep.verdict"
 
-local raise = require("steer._error").raise
+local raise = require("steer.core.error").raise
 
 local M = {}
 
 local Comparison = {}
-require("steer._class").strict(Comparison, "a comparison", { command = true })
+require("steer.core.class").strict(Comparison, "a comparison", { command = true })
 
 -- ---- Metrics -------------------------------------------------------------------------------------------------------
 

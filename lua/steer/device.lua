@@ -1,14 +1,14 @@
 --- Devices: what is there, opening one, waiting for it and asking what it holds.
 local ffi = require "ffi"
-local c = require "steer._c"
-local check = require "steer._check"
-local raise = require("steer._error").raise
+local c = require "steer.core.c"
+local check = require "steer.core.check"
+local raise = require("steer.core.error").raise
 
 local C = c.C
 local M = {}
 
 local Device = {}
-require("steer._class").strict(Device, "a device", {})
+require("steer.core.class").strict(Device, "a device", {})
 
 --- Version of the loaded library, such as "0.1.0".
 M.version = ffi.string(C.steer_version())

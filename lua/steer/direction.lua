@@ -1,12 +1,12 @@
 --- Directions from prompts: a direction per layer that tells two sets of prompts apart, with cross-validated accuracy.
 local capture = require "steer.capture"
-local check = require "steer._check"
+local check = require "steer.core.check"
 local extract = require "steer.extract"
-local options = require "steer._options"
-local shuffle = require "steer._shuffle"
+local options = require "steer.core.options"
+local shuffle = require "steer.core.shuffle"
 local T = require "steer.tensor"
 
-local raise = require("steer._error").raise
+local raise = require("steer.core.error").raise
 
 local M = {}
 
@@ -14,7 +14,7 @@ local M = {}
 
 local Info = {}
 Info.__topic = "direction" -- the topic for help
-require("steer._class").strict(Info, "what lm:direction gives second", { best = true, folds = true })
+require("steer.core.class").strict(Info, "what lm:direction gives second", { best = true, folds = true })
 
 local function number(format, value) return value and format:format(value) or "-" end
 
@@ -95,7 +95,7 @@ local function try_fold(make, sets, fold, folds)
     end
     return accuracies, kept.positive:size(1) + kept.negative:size(1)
 end
-jit.off(try_fold) -- it walks a table: see steer/_walk.lua
+jit.off(try_fold) -- it walks a table: see steer/core/tables.lua
 
 -- Mean accuracy by layer over all folds, each prompt counting once, and those of the folds.
 local function cross_validate(make, sets, folds, seed)

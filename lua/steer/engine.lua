@@ -1,19 +1,19 @@
 --- The steering engine: plans a batch of requests once and steers the hidden states of every layer with it.
 local ffi = require "ffi"
-local c = require "steer._c"
-local check = require "steer._check"
-local strict = require("steer._class").strict
-local compile = require "steer._compile"
+local c = require "steer.core.c"
+local check = require "steer.core.check"
+local strict = require("steer.core.class").strict
+local compile = require "steer.engine.modes"
 local device_module = require "steer.device"
-local explain = require "steer._explain"
-local graph = require "steer._graph"
-local options = require "steer._options"
-local requests_of = require "steer._requests"
-local use = require("steer._tensor").use
-local warn = require "steer._warn"
+local explain = require "steer.engine.explain"
+local graph = require "steer.engine.graph"
+local options = require "steer.core.options"
+local requests_of = require "steer.engine.requests"
+local use = require("steer.tensor.object").use
+local warn = require "steer.core.warn"
 
 local C = c.C
-local raise = require("steer._error").raise
+local raise = require("steer.core.error").raise
 
 local M = {}
 

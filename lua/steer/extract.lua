@@ -5,15 +5,15 @@
 -- (`negative`): float tensors [n, hidden] on one device, or [n, layers, hidden] for a direction per layer. Matrix
 -- products run on that device in f32, with vectors of n numbers on the CPU in between; the direction is f32 and lies on
 -- that device.
-local check = require "steer._check"
-local logistic = require "steer._logistic"
-local options = require "steer._options"
-local shuffle = require "steer._shuffle"
-local base = require "steer._tensor"
+local check = require "steer.core.check"
+local logistic = require "steer.extract.logistic"
+local options = require "steer.core.options"
+local shuffle = require "steer.core.shuffle"
+local base = require "steer.tensor.object"
 local T = require "steer.tensor"
-local whiten = require "steer._whiten"
+local whiten = require "steer.extract.whiten"
 
-local raise = require("steer._error").raise
+local raise = require("steer.core.error").raise
 
 local M = {}
 

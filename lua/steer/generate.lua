@@ -1,11 +1,11 @@
 --- Generating text: many requests as one batch, each with its own spec, sampling and end; streamed as it comes.
-local check = require "steer._check"
-local jobs = require "steer._jobs"
-local options = require "steer._options"
-local twins = require "steer._twin"
-local walk = require "steer._walk"
+local check = require "steer.core.check"
+local jobs = require "steer.model.jobs"
+local options = require "steer.core.options"
+local twins = require "steer.model.twin"
+local tables = require "steer.core.tables"
 
-local raise = require("steer._error").raise
+local raise = require("steer.core.error").raise
 
 local M = {}
 
@@ -87,7 +87,7 @@ end
 local function without_end(lm, ids, finish)
     if finish ~= "stop" or #ids == 0 then return ids end
     for _, eos in ipairs(lm.eos) do
-        if ids[#ids] == eos then return walk.slice(ids, 1, #ids - 1) end
+        if ids[#ids] == eos then return tables.slice(ids, 1, #ids - 1) end
     end
     return ids
 end
@@ -120,7 +120,7 @@ end
 
 -- An answer so far stands behind the prompt and is no part of it.
 local function append_response(passed, response)
-    local ids, n = walk.slice(passed.tokens), #passed.tokens
+    local ids, n = tables.slice(passed.tokens), #passed.tokens
     for k, id in ipairs(response) do ids[n + k] = id end
     passed.tokens, passed.prompt_tokens = ids, n
 end
@@ -164,7 +164,7 @@ function M.generate(lm, requests) return M.generate_in(lm, requests) end
 function M.generate_in(lm, requests, how)
     if type(requests) == "string" then requests = { requests } end
     check.type("generate", "requests", requests, "table", "a list of requests")
-    for _, key in ipairs(walk.keys(requests)) do
+    for _, key in ipairs(tables.keys(requests)) do
         if type(key) ~= "number" and key ~= "on_token" then
             raise("invalid_argument", "generate",
                 "%s: expected a list of requests: write lm:generate{ {%s = ...} }", check.describe(key), tostring(key))

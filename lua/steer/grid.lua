@@ -1,17 +1,17 @@
 --- Grids: a direction at many layers and strengths, measured on the same prompts in few batches.
 local axis = require "steer.axis"
-local check = require "steer._check"
-local code = require "steer._code"
-local jobs = require "steer._jobs"
-local json = require "steer._json"
-local options = require "steer._options"
+local check = require "steer.core.check"
+local code = require "steer.sweep.code"
+local jobs = require "steer.model.jobs"
+local json = require "steer.core.json"
+local options = require "steer.core.options"
 local record = require "steer.record"
-local repeats = require "steer._repeats"
-local results = require "steer._results"
-local run = require "steer._grid_run"
-local walk = require "steer._walk"
+local repeats = require "steer.sweep.repeats"
+local results = require "steer.sweep.results"
+local run = require "steer.model.grid_run"
+local tables = require "steer.core.tables"
 
-local raise = require("steer._error").raise
+local raise = require("steer.core.error").raise
 
 local M = {}
 
@@ -36,7 +36,7 @@ local function read_layers(lm, opts)
         check.type(OP, "directions", opts.directions, "table", "a table by layer, as lm:direction gives")
     end
     if layers == nil and opts.directions then
-        layers = walk.keys(opts.directions)
+        layers = tables.keys(opts.directions)
         table.sort(layers)
     elseif layers == nil or layers == "all" then
         layers = {}
@@ -216,13 +216,13 @@ end
 local function content_of(grid)
     local spec, vectors, steering = require "steer.spec", {}, {}
     local function numbers(vector) return spec.add(vector).vector:totable() end
-    local layers = walk.keys(grid.directions)
+    local layers = tables.keys(grid.directions)
     table.sort(layers)
     for i, layer in ipairs(layers) do vectors[i] = { layer, numbers(grid.directions[layer]) } end
-    for _, key in ipairs(walk.keys(grid.steering)) do steering[key] = grid.steering[key] end
+    for _, key in ipairs(tables.keys(grid.steering)) do steering[key] = grid.steering[key] end
     if steering.when then
         local when = {}
-        for _, key in ipairs(walk.keys(steering.when)) do when[key] = steering.when[key] end
+        for _, key in ipairs(tables.keys(steering.when)) do when[key] = steering.when[key] end
         when.vector = numbers(when.vector)
         steering.when = when
     end
@@ -237,7 +237,7 @@ end
 
 local Grid = {}
 Grid.__topic = "grid" -- the topic for help
-require("steer._class").strict(Grid, "a grid", { path = true, repeats = true })
+require("steer.core.class").strict(Grid, "a grid", { path = true, repeats = true })
 
 -- The means over repeats of each prompt's numbers, by layer and strength; the most prompts that one has.
 local function prompts_of(self, name)
@@ -403,7 +403,7 @@ function M.grid(lm, opts)
     local progress = opts.progress
     if progress == nil then progress = require("steer.progress").on_terminal() end
     local cases, axes = sweep:cases()
-    local ok, counts = pcall(require("steer._sweep_run").start, sweep, cases, axes, {
+    local ok, counts = pcall(require("steer.sweep.run").start, sweep, cases, axes, {
         output = path, resume = opts.resume, retry_failed = opts.retry_failed, code_changed = opts.code_changed,
         device = lm.device, keep_default = true, progress = progress,
     })

@@ -49,10 +49,10 @@ return setmetatable(steer, {
         local row = rows[name]
         if not row then
             if type(name) ~= "string" then return nil end
-            local suggest, methods = require("steer._options").suggest, require("steer.model").Model
+            local suggest, methods = require("steer.core.options").suggest, require("steer.model").Model
             local near = rawget(methods, name) and (": it is a method of a model, lm:%s(...)"):format(name)
                 or suggest(name, rows, "steer.", "")
-            require("steer._error").raise("invalid_argument", "steer", "there is no steer.%s%s", name,
+            require("steer.core.error").raise("invalid_argument", "steer", "there is no steer.%s%s", name,
                 near ~= "" and near or suggest(name, methods, "lm:", ""))
         end
         local value = require(row[1])

@@ -1,9 +1,9 @@
 --- Files: steer.load and steer.save by the extension of a file.
-local raise = require("steer._error").raise
-local check = require "steer._check"
-local options = require "steer._options"
+local raise = require("steer.core.error").raise
+local check = require "steer.core.check"
+local options = require "steer.core.options"
 local file = require "steer.io._file"
-local walk = require "steer._walk"
+local tables = require "steer.core.tables"
 
 local M = {}
 
@@ -96,7 +96,7 @@ local function to_device(value, device, seen)
     if file.is_tensor(value) then return value:to(device) end
     if type(value) ~= "table" or seen[value] then return value end
     seen[value] = true
-    for _, key in ipairs(walk.keys(value)) do value[key] = to_device(value[key], device, seen) end
+    for _, key in ipairs(tables.keys(value)) do value[key] = to_device(value[key], device, seen) end
     return value
 end
 

@@ -1,15 +1,15 @@
 --- The logit lens: which tokens a model would say if it stopped after each of its layers.
 local ffi = require "ffi"
-local c = require "steer._c"
+local c = require "steer.core.c"
 local capture = require "steer.capture"
-local check = require "steer._check"
-local options = require "steer._options"
-local pieces = require "steer._pieces"
+local check = require "steer.core.check"
+local options = require "steer.core.options"
+local pieces = require "steer.model.pieces"
 local layout = require "steer.repl.layout"
-local tensors = require "steer._tensor"
+local tensors = require "steer.tensor.object"
 
-local raise = require("steer._error").raise
-local printable = require("steer._text").printable
+local raise = require("steer.core.error").raise
+local printable = require("steer.core.text").printable
 local C = c.C
 
 local M = {}
@@ -18,7 +18,7 @@ local M = {}
 
 local Lens = {}
 Lens.__topic = "lens" -- the topic for help
-require("steer._class").strict(Lens, "a lens", {})
+require("steer.core.class").strict(Lens, "a lens", {})
 
 local WIDTH, CELL = 100, 10 -- columns of the table, and of a token in it
 

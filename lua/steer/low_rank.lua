@@ -1,15 +1,15 @@
 --- Operations of low rank under the names that they have elsewhere; each is steer.affine, h + U'(M (V h) + bias).
 --
 -- Weights are [rank, hidden], a row each, rank at most 64: the transposes of what computes h @ weight.
-local check = require "steer._check"
-local operations = require "steer._operations"
-local options = require "steer._options"
+local check = require "steer.core.check"
+local operations = require "steer.spec.operations"
+local options = require "steer.core.options"
 local specs = require "steer.spec"
 local T = require "steer.tensor"
-local tensors = require "steer._tensor"
-local walk = require "steer._walk"
+local tensors = require "steer.tensor.object"
+local tables = require "steer.core.tables"
 
-local raise = require("steer._error").raise
+local raise = require("steer.core.error").raise
 
 local M = {}
 
@@ -18,13 +18,13 @@ local KEPT = { scale = "number", where = true, exclude = true, when = "table", a
 -- The options that steer.affine takes too, with a bias.
 local function with_bias(opts, bias)
     local out = { bias = bias }
-    for _, key in ipairs(walk.keys(KEPT)) do out[key] = opts[key] end
+    for _, key in ipairs(tables.keys(KEPT)) do out[key] = opts[key] end
     return out
 end
 
 local function known(more)
     local all = {}
-    for _, key in ipairs(walk.keys(KEPT)) do all[key] = KEPT[key] end
+    for _, key in ipairs(tables.keys(KEPT)) do all[key] = KEPT[key] end
     for _, key in ipairs(more) do all[key] = true end
     return all
 end

@@ -1,15 +1,15 @@
 --- Language models: opened from a folder or a GGUF file, they give text, scores and hidden states, steered per request.
 local ffi = require "ffi"
-local c = require "steer._c"
-local check = require "steer._check"
-local class = require "steer._class"
+local c = require "steer.core.c"
+local check = require "steer.core.check"
+local class = require "steer.core.class"
 local device_module = require "steer.device"
-local options = require "steer._options"
+local options = require "steer.core.options"
 local progress = require "steer.progress"
-local walk = require "steer._walk"
+local tables = require "steer.core.tables"
 
 local C = c.C
-local error_object = require "steer._error"
+local error_object = require "steer.core.error"
 local raise = error_object.raise
 
 local M = {}
@@ -141,7 +141,7 @@ Model.handle_for = handle_for
 
 --- lm.config: the model's config as a table.
 function properties.config(self)
-    local config = require("steer._json").decode(ffi.string(C.steer_model_config(self:handle_for("model_config"))))
+    local config = require("steer.core.json").decode(ffi.string(C.steer_model_config(self:handle_for("model_config"))))
     rawset(self, "config", config)
     return config
 end
@@ -205,7 +205,7 @@ function Model:tokens(ids) return tokenizer_of(self, "model_tokens"):tokens(ids)
 function Model:chat(messages, opts)
     local template = template_of(self, "model_chat")
     local variables = { add_generation_prompt = true }
-    for _, key in ipairs(opts and walk.keys(opts) or {}) do variables[key] = opts[key] end
+    for _, key in ipairs(opts and tables.keys(opts) or {}) do variables[key] = opts[key] end
     return template:render(messages, variables)
 end
 
@@ -258,9 +258,9 @@ local elsewhere = {
     score = { "steer.score", "score" }, perplexity = { "steer.score", "perplexity" },
     capture = { "steer.capture", "capture" }, direction = { "steer.direction", "direction" },
     lens = { "steer.lens", "lens" }, view = { "steer.view", "view" },
-    session = { "steer._session", "session" },
+    session = { "steer.model.session", "session" },
 }
-for _, name in ipairs(walk.keys(elsewhere)) do
+for _, name in ipairs(tables.keys(elsewhere)) do
     local row = elsewhere[name]
     Model[name] = function(self, ...)
         handle_for(self, "model_" .. name)

@@ -1,18 +1,18 @@
 --- steer.plot: draws data and the results of sweeps with gnuplot: lines, scatter plots, bars, histograms and heatmaps,
 -- in the terminal and as SVG, PNG and PDF.
 local build = require "steer.plot.build"
-local check = require "steer._check"
+local check = require "steer.core.check"
 local data = require "steer.plot.data"
 local files = require "steer.plot.files"
-local gnuplot = require "steer._gnuplot"
+local gnuplot = require "steer.plot.gnuplot"
 local plot_options = require "steer.plot.options"
 local records = require "steer.plot.records"
 local result_charts = require "steer.plot.results"
-local results = require "steer._results"
+local results = require "steer.sweep.results"
 local text = require "steer.plot.text"
-local walk = require "steer._walk"
+local tables = require "steer.core.tables"
 
-local raise = require("steer._error").raise
+local raise = require("steer.core.error").raise
 
 local M = {}
 
@@ -20,9 +20,9 @@ local M = {}
 
 --- Makes the chart of a sweep's results that the options ask for, without drawing it.
 -- @tparam string op operation for messages
--- @param found results as _results.read gives
+-- @param found results as sweep/results.read gives
 -- @tparam table opts as M.plot has them
--- @treturn table chart, see _gnuplot
+-- @treturn table chart, see plot/gnuplot
 function M.chart(op, found, opts)
     return plot_options.apply(op, result_charts.chart(op, found, opts, opts.kind), opts)
 end
@@ -51,7 +51,7 @@ end
 -- ---- The object ----------------------------------------------------------------------------------------------------
 
 local Chart = { __topic = "plot", __name = "chart" } -- the topic for help
-require("steer._class").strict(Chart, "a chart", {})
+require("steer.core.class").strict(Chart, "a chart", {})
 
 local function check_self(op, self)
     if getmetatable(self) ~= Chart then
@@ -78,10 +78,10 @@ function Chart:__tostring()
     local paths = {}
     for _, kind in ipairs { "svg", "png", "pdf" } do paths[#paths + 1] = self.files[kind] end
     words[2] = #paths > 0 and table.concat(paths, " ") or "not saved"
-    for _, word in ipairs(results.sort(walk.keys(chart.missing or {}))) do
+    for _, word in ipairs(results.sort(tables.keys(chart.missing or {}))) do
         words[#words + 1] = ("%d %s not drawn"):format(chart.missing[word], word)
     end
-    local title = chart.title[1] ~= "" and (" %s:"):format(require("steer._text").printable(chart.title[1])) or ""
+    local title = chart.title[1] ~= "" and (" %s:"):format(require("steer.core.text").printable(chart.title[1])) or ""
     return ("[chart%s %s]"):format(title, table.concat(words, ", "))
 end
 
@@ -120,7 +120,7 @@ function Chart:save(path)
     check_self("chart_save", self)
     local base, kinds = files.split("chart_save", "path", path)
     local written = files.draw("chart_save", self.chart, base, kinds)
-    for _, kind in ipairs(walk.keys(written)) do self.files[kind] = written[kind] end
+    for _, kind in ipairs(tables.keys(written)) do self.files[kind] = written[kind] end
     return written
 end
 
@@ -137,7 +137,7 @@ local function base_of(path, opts)
     if opts.z then words = { opts.z, opts.x, opts.y, "map" } end
     if opts.kind and opts.kind ~= "lines" and opts.kind ~= "heatmap" then words[#words + 1] = opts.kind end
     for _, name in ipairs(type(opts.by) == "table" and opts.by or { opts.by }) do words[#words + 1] = name end
-    for _, name in ipairs(results.sort(walk.keys(opts.filter or {}))) do
+    for _, name in ipairs(results.sort(tables.keys(opts.filter or {}))) do
         local wanted = opts.filter[name]
         words[#words + 1] = name
         for _, value in ipairs(type(wanted) == "table" and wanted or { wanted }) do
@@ -202,7 +202,7 @@ end
 -- @tparam table chart as M.plot gives
 function M.show(chart)
     local columns, rows = require("steer.repl.terminal").size()
-    io.stdout:write(M.terminal(chart, columns, math.min(rows - 1, 26), require("steer._paint").colours()))
+    io.stdout:write(M.terminal(chart, columns, math.min(rows - 1, 26), require("steer.view.paint").colours()))
 end
 
 --- Draws what the package has found: in the terminal, or with `out` as pictures.
@@ -213,7 +213,7 @@ end
 function M.present(source, defaults, opts)
     local merged = {}
     for _, set in ipairs { defaults, opts } do
-        for _, key in ipairs(walk.keys(set)) do merged[key] = set[key] end
+        for _, key in ipairs(tables.keys(set)) do merged[key] = set[key] end
     end
     local chart = M.plot(source, merged)
     if merged.out then return chart.files end

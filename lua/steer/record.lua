@@ -3,16 +3,17 @@
 --   Header: {"steer_sweep":1, "name", "axes":{axis:[values]}, "order":[axes], "seed", "version", "content"}.
 --   Case: {"case":{axis:value}, "key":(hash of the case), "status":"ok" | "skipped" | "failed",
 --     "metrics":{name:number}, "samples":{name:[numbers]}, "path", "device", "device_name", "driver", "clock_khz",
---     "versions":{}, "git", "code":{"file":hash, "required":{name:hash}} (see _code.lua), "host", "seed", "seconds",
+--     "versions":{}, "git", "code":{"file":hash, "required":{name:hash}} (see sweep/code.lua), "host", "seed",
+-- "seconds",
 --     "time", "reason", "traceback", "command"}; what does not apply is left out.
 -- Numbers have 17 significant digits, NaN and infinities are null.
 local ffi = require "ffi"
-local append_only = require "steer._append"
-local check = require "steer._check"
-local json = require "steer._json"
-local printable = require("steer._text").printable
-local raise = require("steer._error").raise
-local walk = require "steer._walk"
+local append_only = require "steer.core.durable"
+local check = require "steer.core.check"
+local json = require "steer.core.json"
+local printable = require("steer.core.text").printable
+local raise = require("steer.core.error").raise
+local tables = require "steer.core.tables"
 
 local M = {}
 
@@ -130,7 +131,7 @@ end
 local function numbers_fault(what, values, test)
     if values == nil then return nil end
     if type(values) ~= "table" then return "its " .. what .. " are no table" end
-    for _, name in ipairs(walk.keys(values)) do
+    for _, name in ipairs(tables.keys(values)) do
         if type(name) ~= "string" then return ("its %s are a list, expected names"):format(what) end
         if not test(values[name]) then return ("its %s hold something else at %s"):format(what, tostring(name)) end
     end
@@ -141,7 +142,7 @@ local function code_fault(code)
     if code == nil then return nil end
     local required = type(code) == "table" and code.required or {}
     local good = type(code) == "table" and type(code.file) == "string" and type(required) == "table"
-    for _, name in ipairs(good and walk.keys(required) or {}) do
+    for _, name in ipairs(good and tables.keys(required) or {}) do
         good = good and type(name) == "string" and type(required[name]) == "string"
     end
     return not good and "its code is something else than hashes" or nil
@@ -155,7 +156,7 @@ local function case_fault(line, header)
     for _, name in ipairs(header.order) do
         if not is_value(line.case[name]) then return ("the case lacks the axis %s"):format(name) end
     end
-    if #walk.keys(line.case) ~= #header.order then return "the case has other axes than the header" end
+    if #tables.keys(line.case) ~= #header.order then return "the case has other axes than the header" end
     if line.key ~= M.key(line.case) then return "its key does not belong to its case" end
     return numbers_fault("metrics", line.metrics, is_number) or numbers_fault("samples", line.samples, is_numbers)
         or code_fault(line.code)
@@ -298,7 +299,7 @@ end
 
 local function case_line(line)
     local copy = {}
-    for _, name in ipairs(walk.keys(line)) do copy[name] = line[name] end
+    for _, name in ipairs(tables.keys(line)) do copy[name] = line[name] end
     copy.line, copy.key = nil, M.key(line.case)
     return json.encode(copy) .. "\n"
 end
@@ -327,6 +328,6 @@ function Writer:close()
     self.file = nil
 end
 
-require("steer._class").module(M, "record")
+require("steer.core.class").module(M, "record")
 
 return M

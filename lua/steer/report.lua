@@ -1,19 +1,19 @@
 --- steer.report: the results of a sweep as one HTML page with best cases, plots, tables and environment that needs no
 -- network and no script, on a screen, a phone and paper.
-local append_only = require "steer._append"
+local append_only = require "steer.core.durable"
 local best = require "steer.report.best"
-local check = require "steer._check"
-local code = require "steer._code"
-local options = require "steer._options"
+local check = require "steer.core.check"
+local code = require "steer.sweep.code"
+local options = require "steer.core.options"
 local page_module = require "steer.report.page"
 local plots = require "steer.report.plots"
-local repeats = require "steer._repeats"
-local results = require "steer._results"
+local repeats = require "steer.sweep.repeats"
+local results = require "steer.sweep.results"
 local tables = require "steer.report.tables"
-local walk = require "steer._walk"
+local walk = require "steer.core.tables"
 
 local escape = page_module.escape
-local raise = require("steer._error").raise
+local raise = require("steer.core.error").raise
 
 local M = {}
 

@@ -1,10 +1,10 @@
 --- Scores: log probabilities of given continuations, and the perplexity of texts.
-local check = require "steer._check"
-local jobs = require "steer._jobs"
-local options = require "steer._options"
-local twins = require "steer._twin"
+local check = require "steer.core.check"
+local jobs = require "steer.model.jobs"
+local options = require "steer.core.options"
+local twins = require "steer.model.twin"
 
-local raise = require("steer._error").raise
+local raise = require("steer.core.error").raise
 
 local M = {}
 

@@ -15,17 +15,17 @@
 --   at:        where a model is steered: "layer" (after the layer, the default; also "mlp"), "attention" (after its
 --              attention block was added) or "embed" (the embeddings, on layer 0); plans of an engine know only "layer"
 local ffi = require "ffi"
-local c = require "steer._c"
-local check = require "steer._check"
-local class = require "steer._class"
-local conditions = require "steer._when"
-local error_object = require "steer._error"
-local notes = require "steer._notes"
-local operations = require "steer._operations"
-local options = require "steer._options"
-local scope = require "steer._scope"
-local tensors = require "steer._tensor"
-local walk = require "steer._walk"
+local c = require "steer.core.c"
+local check = require "steer.core.check"
+local class = require "steer.core.class"
+local conditions = require "steer.spec.conditions"
+local error_object = require "steer.core.error"
+local notes = require "steer.spec.notes"
+local operations = require "steer.spec.operations"
+local options = require "steer.core.options"
+local scope = require "steer.spec.scope"
+local tensors = require "steer.tensor.object"
+local tables = require "steer.core.tables"
 
 local C = c.C
 local raise = error_object.raise
@@ -76,7 +76,7 @@ local OPTIONS = {}
 for kind, row in pairs(KINDS) do
     local known, positional = {}, {}
     for _, name in ipairs(row.positional or {}) do positional[name] = true end
-    for _, key in ipairs(walk.keys(SHARED_OPTIONS)) do known[key] = SHARED_OPTIONS[key] end
+    for _, key in ipairs(tables.keys(SHARED_OPTIONS)) do known[key] = SHARED_OPTIONS[key] end
     if row.normalize == nil then known.normalize = nil end
     for _, field in ipairs(row.fields) do
         if not positional[field[1]] then known[field[1]] = field[2] == "number" and "number" or true end
@@ -103,10 +103,10 @@ local function selectors(kind, opts)
         end
         exclude = where.exclude
         local rest = {}
-        for _, key in ipairs(walk.keys(where)) do
+        for _, key in ipairs(tables.keys(where)) do
             if key ~= "exclude" then rest[key] = where[key] end
         end
-        where = #walk.keys(rest) > 0 and rest or nil
+        where = #tables.keys(rest) > 0 and rest or nil
     end
     return scope.selector(kind, "where", where), scope.selector(kind, "exclude", exclude)
 end
@@ -139,7 +139,7 @@ local function names_of(when)
     }
 end
 
---- Makes an operation of a kind of the table in _operations.lua, its arguments and options all in `opts`.
+--- Makes an operation of a kind of the table in spec/operations.lua, its arguments and options all in `opts`.
 function M.make(kind, vector, opts)
     local row, desc, keep = KINDS[kind], c.descriptor("steer_op_desc"), {}
     local v = operations.take_vector(kind, vector)
@@ -159,7 +159,7 @@ function M.make(kind, vector, opts)
     check_as(C.steer_op_create(op_out, desc), kind, names_of(when))
     self.handle = c.own(op_out[0], C.steer_op_release)
     self.vector = v and operations.snapshot(v)
-    for _, name in ipairs(walk.keys(given)) do self[name] = operations.snapshot(given[name]) end
+    for _, name in ipairs(tables.keys(given)) do self[name] = operations.snapshot(given[name]) end
     if self.min == -math.huge then self.min = nil end -- no bound
     if self.max == math.huge then self.max = nil end
     self.when = when and conditions.map(when, function(comparison)
@@ -205,7 +205,7 @@ local function construct(kind, vector, opts, ...)
         refuse_options(kind, name, merged[name])
     end
     opts = options.check(kind, opts, OPTIONS[kind])
-    for _, key in ipairs(walk.keys(opts)) do merged[key] = opts[key] end
+    for _, key in ipairs(tables.keys(opts)) do merged[key] = opts[key] end
     return M.make(kind, vector, merged)
 end
 
@@ -489,7 +489,7 @@ function M.spec(layers)
         raise("invalid_argument", "spec", "layers: expected { [layer] = { operation, ... } }, got %s", given)
     end
     local by_layer, sorted, count = {}, {}, 0
-    for _, layer in ipairs(walk.keys(layers)) do
+    for _, layer in ipairs(tables.keys(layers)) do
         local copy = check_layer(layer, layers[layer])
         if #copy > 0 then
             by_layer[layer], sorted[#sorted + 1], count = copy, layer, count + #copy
@@ -569,7 +569,7 @@ end
 -- @tparam string path ends in .safetensors
 function Spec:save(path)
     alive(self, "spec_save")
-    require("steer._spec_file").save(path, self.sorted, self.by_layer)
+    require("steer.spec.file").save(path, self.sorted, self.by_layer)
 end
 
 --- Reads what a file of steering does, whatever its name ends in: what spec:save wrote (equal content, so the same

@@ -1,17 +1,17 @@
 --- steer.sweep: declares a sweep, says which cases it has and runs them.
 local axis = require "steer.axis"
-local check = require "steer._check"
-local code = require "steer._code"
-local json = require "steer._json"
-local options = require "steer._options"
-local raise = require("steer._error").raise
-local repeats = require "steer._repeats"
-local walk = require "steer._walk"
+local check = require "steer.core.check"
+local code = require "steer.sweep.code"
+local json = require "steer.core.json"
+local options = require "steer.core.options"
+local raise = require("steer.core.error").raise
+local repeats = require "steer.sweep.repeats"
+local tables = require "steer.core.tables"
 
 local M = {}
 
 local Sweep = {}
-require("steer._class").strict(Sweep, "a sweep", { content = true })
+require("steer.core.class").strict(Sweep, "a sweep", { content = true })
 
 local KNOWN = {
     name = "string", axes = true, skip = "function", run = "function", seed = "number", content = "string",
@@ -156,13 +156,13 @@ local RUN = { output = "string", resume = "boolean", retry_failed = "boolean", d
 function Sweep:start(opts)
     local op = "sweep_start"
     local known, selection = {}, {}
-    for _, key in ipairs(walk.keys(SELECTION)) do known[key] = SELECTION[key] end
-    for _, key in ipairs(walk.keys(RUN)) do known[key] = RUN[key] end
+    for _, key in ipairs(tables.keys(SELECTION)) do known[key] = SELECTION[key] end
+    for _, key in ipairs(tables.keys(RUN)) do known[key] = RUN[key] end
     opts = options.check(op, opts, known)
-    for _, key in ipairs(walk.keys(SELECTION)) do selection[key] = opts[key] end
+    for _, key in ipairs(tables.keys(SELECTION)) do selection[key] = opts[key] end
     if opts.seed then check.integer(op, "seed", opts.seed, 0) end
     local cases, axes = self:cases(selection)
-    return require("steer._sweep_run").start(self, cases, axes, opts)
+    return require("steer.sweep.run").start(self, cases, axes, opts)
 end
 
 function Sweep:__tostring()

@@ -1,16 +1,17 @@
---- steer.tensor: making tensors. Their methods are in _tensor (views, copies), _math, _map, _pick and _values.
+--- steer.tensor: making tensors. Their methods are in tensor/object (views, copies), tensor/arithmetic,
+-- tensor/elementwise, tensor/order and tensor/elements.
 -- Common options: dtype ("f32" unless given; "f16" "bf16" "i32" "i64" "u8") and device (an id or a device; the default
 -- device unless given). A shape is a list of sizes, 0 and up, of at most 8 dimensions; {} makes a scalar.
 local ffi = require "ffi"
-local c = require "steer._c"
-local check = require "steer._check"
+local c = require "steer.core.c"
+local check = require "steer.core.check"
 local devices = require "steer.device"
-local options = require "steer._options"
-local raise = require("steer._error").raise
-local base = require "steer._tensor"
-require "steer._pick"
-local values = require "steer._values"
-require "steer._print"
+local options = require "steer.core.options"
+local raise = require("steer.core.error").raise
+local base = require "steer.tensor.object"
+require "steer.tensor.order"
+local values = require "steer.tensor.elements"
+require "steer.tensor.print"
 
 local C = c.C
 ffi.metatype(base.type, base.metatable)

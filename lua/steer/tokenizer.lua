@@ -1,12 +1,12 @@
 --- Tokenizers: text to token ids and back, as the file of a model says. Ids count from 0, as everywhere in the field.
 local ffi = require "ffi"
-local c = require "steer._c"
-local check = require "steer._check"
-local class = require "steer._class"
-local options = require "steer._options"
+local c = require "steer.core.c"
+local check = require "steer.core.check"
+local class = require "steer.core.class"
+local options = require "steer.core.options"
 
 local C = c.C
-local raise = require("steer._error").raise
+local raise = require("steer.core.error").raise
 
 local M = {}
 

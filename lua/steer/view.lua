@@ -1,22 +1,22 @@
 --- Tokens coloured by the projection of their hidden states on directions, in the terminal and as one HTML page.
 local axis = require "steer.axis"
 local capture = require "steer.capture"
-local check = require "steer._check"
-local options = require "steer._options"
-local pieces = require "steer._pieces"
+local check = require "steer.core.check"
+local options = require "steer.core.options"
+local pieces = require "steer.model.pieces"
 local T = require "steer.tensor"
-local walk = require "steer._walk"
+local tables = require "steer.core.tables"
 
-local raise = require("steer._error").raise
+local raise = require("steer.core.error").raise
 
 local M = {}
 
 local View = {}
 View.__topic = "view" -- the topic for help
-require("steer._class").strict(View, "a view", {})
+require("steer.core.class").strict(View, "a view", {})
 
 --- Shows the view in as many colours as standard output has; without colours as a table of numbers.
-function View:__tostring() return require("steer._view_text").text(self) end
+function View:__tostring() return require("steer.view.text").text(self) end
 
 --- Gives the view as text.
 -- @tparam[opt] table opts colours: 24 (bits), 256 or false (a table of numbers); default what the terminal shows;
@@ -26,7 +26,7 @@ function View:text(opts)
     if opts.colours ~= nil and opts.colours ~= 24 and opts.colours ~= 256 and opts.colours ~= false then
         raise("invalid_argument", "view_text", "colours: %s, expected 24, 256 or false", check.describe(opts.colours))
     end
-    return require("steer._view_text").text(self, opts.colours, opts.columns)
+    return require("steer.view.text").text(self, opts.colours, opts.columns)
 end
 
 --- Writes the view as one HTML page that loads nothing: layers as rows, unsteered beside steered, numbers on hover.
@@ -34,7 +34,7 @@ end
 -- @tparam[opt] string title
 function View:html(path, title)
     check.type("view_html", "path", path, "string", "the path of the page")
-    require("steer._append").write("view_html", path, require("steer._view_html").page(self, title))
+    require("steer.core.durable").write("view_html", path, require("steer.view.html").page(self, title))
 end
 
 -- ---- Directions ----------------------------------------------------------------------------------------------------
@@ -68,7 +68,7 @@ end
 -- Rows {name, layer, vector}, by name and layer.
 local function read_rows(lm, op, opts)
     check.type(op, "project", opts.project, "table", "a table such as {mood = direction}")
-    local names, rows = walk.keys(opts.project), {}
+    local names, rows = tables.keys(opts.project), {}
     if #names == 0 then raise("invalid_argument", op, "project: it is empty, expected {name = direction}") end
     for _, name in ipairs(names) do check.type(op, "project", name, "string", "a table such as {mood = direction}") end
     table.sort(names)
@@ -80,7 +80,7 @@ local function read_rows(lm, op, opts)
                 rows[#rows + 1] = { name = name, layer = layer, vector = v }
             end
         else
-            local layers = opts.at == "embed" and { 0 } or opts.layers or walk.keys(given)
+            local layers = opts.at == "embed" and { 0 } or opts.layers or tables.keys(given)
             for _, layer in ipairs(layers_of(lm, op, layers)) do
                 rows[#rows + 1] = { name = name, layer = layer,
                     vector = read_vector(lm, op, ("%s[%d]"):format(label, layer), given[layer]) }
@@ -149,7 +149,7 @@ local function read_center(op, rows, center)
     check.type(op, "center", center, "table", "a number, or {name = number}")
     local known = {}
     for _, row in ipairs(rows) do known[row.name] = true end
-    for _, name in ipairs(walk.keys(center)) do
+    for _, name in ipairs(tables.keys(center)) do
         if not known[name] then
             raise("invalid_argument", op, "center: project has no %s%s", check.describe(name),
                 options.suggest(tostring(name), known))
@@ -164,7 +164,7 @@ local function split(op, request, name)
     if type(request) == "string" then return { prompt = request } end
     check.type(op, name, request, "table", "a text, or a table with prompt, messages or tokens")
     local prompt = {}
-    for _, key in ipairs(walk.keys(request)) do
+    for _, key in ipairs(tables.keys(request)) do
         if key ~= "spec" then prompt[key] = request[key] end
     end
     return prompt, request.spec
@@ -230,7 +230,7 @@ function M.attach(lm, list, results)
         return M.view(lm, requests, opts)
     end
     local outputs = { view = view, __topic = "results" }
-    require("steer._class").strict(outputs, "a list of results", {})
+    require("steer.core.class").strict(outputs, "a list of results", {})
     return setmetatable(results, outputs)
 end
 

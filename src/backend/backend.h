@@ -29,7 +29,7 @@ typedef struct steer_view {
 
 /* ---- Steering ------------------------------------------------------------------------------------------------ */
 
-/* What the programs of a class (STEER_FEW_VECTORS) need at most, of those that rows may have on a layer. */
+/* What the programs of a class (STEER_REGISTER_VECTORS) need at most, of those that rows may have on a layer. */
 typedef struct steer_needs {
     int32_t present;     /* 1 if some row may have one; else all is 0 */
     int32_t max_vectors; /* at least 2 for one with an image */

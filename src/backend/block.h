@@ -21,13 +21,13 @@
 enum {
     STEER_BLOCK_MOST = 64,    /* reads or writes of a block */
     STEER_BLOCK_ATOMS = 6,    /* comparisons of a condition */
-    STEER_BLOCK_FEW = 8,      /* dots, and writes, of the blocks of a program of few */
+    STEER_BLOCK_SMALL = 8,    /* dots, and writes, of the blocks of a program of few */
     STEER_BLOCK_STAGE = 2048, /* bytes of the image of such a program at most */
     STEER_SHORT_PIECES = 32   /* of a short program */
 };
 
 /* Whether programs have blocks, and which: by rising demands. */
-enum { STEER_BLOCKS_NONE, STEER_BLOCKS_SHORT, STEER_BLOCKS_FEW, STEER_BLOCKS_ANY };
+enum { STEER_BLOCKS_NONE, STEER_BLOCKS_SHORT, STEER_BLOCKS_SMALL, STEER_BLOCKS_ANY };
 
 typedef enum steer_block_kind {
     STEER_BLOCK_PIECES,

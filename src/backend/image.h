@@ -105,9 +105,9 @@ typedef struct steer_entry {
 
 /* Programs of at most so many vectors, without a cosine, are of one class, the others of another: kernels of 16-bit rows are of
  * one or the other, so that a program has one sum, in registers or on tensor cores, whatever is beside it. */
-enum { STEER_FEW_VECTORS = 6 };
-STEER_IMAGE_FN int steer_is_few(int32_t vectors, int32_t norm) {
-    return vectors <= STEER_FEW_VECTORS && !norm;
+enum { STEER_REGISTER_VECTORS = 6 };
+STEER_IMAGE_FN int steer_fits_registers(int32_t vectors, int32_t norm) {
+    return vectors <= STEER_REGISTER_VECTORS && !norm;
 }
 
 /* Where a row's entries are: layer L of the row has entry `entries + (L - first) * 128` if first <= L < first + count.

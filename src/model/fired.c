@@ -109,10 +109,10 @@ static void count_site(steer_session *session, int site) {
     for (int32_t i = 0; i < batch->segment_count; i++) {
         const steer_segment *segment = &batch->segments[i];
         steer_sequence *sequence = session->request_of[segment->request];
-        if (!segment->compiled || !sequence) continue;
+        if (!segment->lowered || !sequence) continue;
         int64_t *steered = sequence->steered + (int64_t)site * layers;
         for (int32_t layer = 0; layer < layers; layer++) {
-            const steer_program *program = steer_compiled_program(segment->compiled, layer);
+            const steer_program *program = steer_lowered_program(segment->lowered, layer);
             if (program)
                 steered[layer] += program->conditional ? count_rows(session, segment, site * layers + layer)
                                                        : segment->rows;

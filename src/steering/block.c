@@ -298,9 +298,9 @@ int32_t steer_blocks_demand(const steer_blocks *blocks) {
     const steer_block_image *block = (const void *)(head + 1);
     if (blocks->size > STEER_BLOCK_STAGE) return STEER_BLOCKS_ANY;
     for (int32_t i = 0; i < head->blocks; i++)
-        if (steer_block_dots(&block[i]) > STEER_BLOCK_FEW || block[i].writes > STEER_BLOCK_FEW)
+        if (steer_block_dots(&block[i]) > STEER_BLOCK_SMALL || block[i].writes > STEER_BLOCK_SMALL)
             return STEER_BLOCKS_ANY;
-    return is_short(blocks) ? STEER_BLOCKS_SHORT : STEER_BLOCKS_FEW;
+    return is_short(blocks) ? STEER_BLOCKS_SHORT : STEER_BLOCKS_SMALL;
 }
 
 steer_block_short steer_blocks_short(const steer_blocks *blocks, uint64_t address) {

@@ -1,41 +1,41 @@
 /* engine.c: makes engines, and compiles specs for them. */
-#include "steering/compile.h"
+#include "steering/jit.h"
 
 /* ---- Compiled specs ------------------------------------------------------------------------------------------ */
 
 /* Specs that were made one after the other have buckets side by side: the lookups of a batch walk few cache lines and
  * no chains. */
-static uint64_t compiled_key(uint64_t spec_uid, uint64_t mask) {
+static uint64_t lowered_key(uint64_t spec_uid, uint64_t mask) {
     return spec_uid + mask * 0x9e3779b97f4a7c15u;
 }
 
-static void compiled_free(steer_engine *engine, steer_compiled *compiled) {
-    for (int32_t i = 0; compiled->programs && i < compiled->count; i++)
-        steer_program_release(engine, compiled->programs[i]);
-    if (compiled->entries)
-        steer_device_deallocate(engine->device, compiled->entries,
-                                (size_t)compiled->count * sizeof(steer_entry));
-    steer_life_release(compiled->life);
-    free(compiled->programs);
-    free(compiled->source_ops);
-    free(compiled);
+static void lowered_free(steer_engine *engine, steer_lowered *lowered) {
+    for (int32_t i = 0; lowered->programs && i < lowered->count; i++)
+        steer_program_release(engine, lowered->programs[i]);
+    if (lowered->entries)
+        steer_device_deallocate(engine->device, lowered->entries,
+                                (size_t)lowered->count * sizeof(steer_entry));
+    steer_life_release(lowered->life);
+    free(lowered->programs);
+    free(lowered->source_ops);
+    free(lowered);
 }
 
 void steer_engine_sweep(steer_engine *engine) {
-    for (size_t i = 0; i < engine->compiled.capacity; i++) {
-        for (steer_node *node = engine->compiled.buckets[i], *next; node; node = next) {
+    for (size_t i = 0; i < engine->lowered.capacity; i++) {
+        for (steer_node *node = engine->lowered.buckets[i], *next; node; node = next) {
             next = node->next;
-            steer_compiled *compiled = STEER_OWNER(node, steer_compiled);
-            if (compiled->plans > 0 || atomic_load(&compiled->life->alive)) continue;
-            steer_table_remove(&engine->compiled, node);
-            compiled_free(engine, compiled);
+            steer_lowered *lowered = STEER_OWNER(node, steer_lowered);
+            if (lowered->plans > 0 || atomic_load(&lowered->life->alive)) continue;
+            steer_table_remove(&engine->lowered, node);
+            lowered_free(engine, lowered);
         }
     }
-    engine->sweep_at = engine->compiled.count * 2 + 64;
+    engine->sweep_at = engine->lowered.count * 2 + 64;
 }
 
-/* Programs of every layer under the mask, into compiled->programs. */
-static int acquire_programs(steer_compiled *compiled, steer_engine *engine, const steer_spec *spec,
+/* Programs of every layer under the mask, into lowered->programs. */
+static int acquire_programs(steer_lowered *lowered, steer_engine *engine, const steer_spec *spec,
                             uint64_t mask) {
     steer_op *active[STEER_MAX_OPS];
     for (int32_t i = 0; i < spec->layer_count; i++) {
@@ -43,78 +43,78 @@ static int acquire_programs(steer_compiled *compiled, steer_engine *engine, cons
         int32_t count = 0;
         for (int32_t j = layer->start; j < layer->start + layer->count; j++)
             if (spec->op_scope[j] < 0 || (mask >> spec->op_scope[j] & 1)) active[count++] = spec->ops[j];
-        int32_t at = layer->layer - compiled->first;
-        compiled->source_ops[at] = count;
-        int status = steer_program_acquire(&compiled->programs[at], engine, count, active);
+        int32_t at = layer->layer - lowered->first;
+        lowered->source_ops[at] = count;
+        int status = steer_program_acquire(&lowered->programs[at], engine, count, active);
         if (status != STEER_OK) return steer_fail_prefix(status, "layer %d", layer->layer);
     }
     return STEER_OK;
 }
 
-static int upload_entries(steer_compiled *compiled, steer_engine *engine) {
-    size_t bytes = (size_t)compiled->count * sizeof(steer_entry);
-    steer_entry *host = calloc((size_t)compiled->count, sizeof *host);
+static int upload_entries(steer_lowered *lowered, steer_engine *engine) {
+    size_t bytes = (size_t)lowered->count * sizeof(steer_entry);
+    steer_entry *host = calloc((size_t)lowered->count, sizeof *host);
     if (!host) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "spec: no host memory");
-    for (int32_t i = 0; i < compiled->count; i++)
-        if (compiled->programs[i]) host[i] = compiled->programs[i]->entry;
-    int status = steer_device_allocate(engine->device, &compiled->entries, bytes, "compiled spec");
+    for (int32_t i = 0; i < lowered->count; i++)
+        if (lowered->programs[i]) host[i] = lowered->programs[i]->entry;
+    int status = steer_device_allocate(engine->device, &lowered->entries, bytes, "compiled spec");
     if (status == STEER_OK)
-        status = engine->device->backend->upload(engine->device->state, compiled->entries, host, bytes);
+        status = engine->device->backend->upload(engine->device->state, lowered->entries, host, bytes);
     free(host);
     return status;
 }
 
-static int compile(steer_compiled *compiled, steer_engine *engine, steer_spec *spec, uint64_t mask) {
+static int compile(steer_lowered *lowered, steer_engine *engine, steer_spec *spec, uint64_t mask) {
     if (spec->layer_count == 0) return STEER_OK;
-    compiled->first = spec->layers[0].layer;
-    int32_t count = spec->layers[spec->layer_count - 1].layer - compiled->first + 1;
-    compiled->programs = calloc((size_t)count, sizeof(steer_program *));
-    compiled->source_ops = calloc((size_t)count, sizeof *compiled->source_ops);
-    if (!compiled->programs || !compiled->source_ops)
+    lowered->first = spec->layers[0].layer;
+    int32_t count = spec->layers[spec->layer_count - 1].layer - lowered->first + 1;
+    lowered->programs = calloc((size_t)count, sizeof(steer_program *));
+    lowered->source_ops = calloc((size_t)count, sizeof *lowered->source_ops);
+    if (!lowered->programs || !lowered->source_ops)
         return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "spec: no host memory for %d layers", count);
-    compiled->count = count;
-    STEER_TRY(acquire_programs(compiled, engine, spec, mask));
+    lowered->count = count;
+    STEER_TRY(acquire_programs(lowered, engine, spec, mask));
     int steers = 0;
     for (int32_t i = 0; i < count; i++) {
-        const steer_program *program = compiled->programs[i];
+        const steer_program *program = lowered->programs[i];
         steers |= program != NULL;
-        compiled->notes |= program && program->blocks && steer_blocks_note(program->blocks);
+        lowered->notes |= program && program->blocks && steer_blocks_note(program->blocks);
     }
-    if (steers) return upload_entries(compiled, engine);
-    compiled->count = 0;
+    if (steers) return upload_entries(lowered, engine);
+    lowered->count = 0;
     return STEER_OK;
 }
 
-static int create(steer_compiled **out, steer_engine *engine, steer_spec *spec, uint64_t mask) {
-    steer_compiled *compiled = calloc(1, sizeof *compiled);
-    if (!compiled) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "spec: no host memory");
-    compiled->spec_uid = spec->uid;
-    compiled->mask = mask;
-    compiled->life = spec->life;
+static int create(steer_lowered **out, steer_engine *engine, steer_spec *spec, uint64_t mask) {
+    steer_lowered *lowered = calloc(1, sizeof *lowered);
+    if (!lowered) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "spec: no host memory");
+    lowered->spec_uid = spec->uid;
+    lowered->mask = mask;
+    lowered->life = spec->life;
     steer_refs_add(&spec->life->refs);
-    int status = compile(compiled, engine, spec, mask);
-    if (status == STEER_OK && !steer_table_reserve(&engine->compiled))
+    int status = compile(lowered, engine, spec, mask);
+    if (status == STEER_OK && !steer_table_reserve(&engine->lowered))
         status = STEER_FAIL(STEER_E_OUT_OF_MEMORY, "engine: no host memory");
     if (status != STEER_OK) {
-        compiled_free(engine, compiled);
+        lowered_free(engine, lowered);
         return status;
     }
-    steer_table_add(&engine->compiled, &compiled->node, compiled_key(spec->uid, mask));
-    *out = compiled;
+    steer_table_add(&engine->lowered, &lowered->node, lowered_key(spec->uid, mask));
+    *out = lowered;
     return STEER_OK;
 }
 
-int steer_engine_compile(steer_compiled **out, steer_engine *engine, steer_spec *spec, uint64_t mask) {
-    uint64_t key = compiled_key(spec->uid, mask);
-    steer_node *node = steer_table_find(&engine->compiled, key);
+int steer_engine_lower(steer_lowered **out, steer_engine *engine, steer_spec *spec, uint64_t mask) {
+    uint64_t key = lowered_key(spec->uid, mask);
+    steer_node *node = steer_table_find(&engine->lowered, key);
     for (; node; node = steer_table_next(node->next, key)) {
-        steer_compiled *compiled = STEER_OWNER(node, steer_compiled);
-        if (compiled->spec_uid == spec->uid && compiled->mask == mask) {
-            *out = compiled;
+        steer_lowered *lowered = STEER_OWNER(node, steer_lowered);
+        if (lowered->spec_uid == spec->uid && lowered->mask == mask) {
+            *out = lowered;
             return STEER_OK;
         }
     }
-    if (engine->compiled.count >= engine->sweep_at) steer_engine_sweep(engine);
+    if (engine->lowered.count >= engine->sweep_at) steer_engine_sweep(engine);
     int status = create(out, engine, spec, mask);
     if (status != STEER_E_OUT_OF_MEMORY) return status;
     steer_engine_sweep(engine); /* what dead specs hold may be all that is missing */
@@ -135,7 +135,7 @@ static int check_desc(const steer_engine_desc *desc) {
     if (desc->vector_bytes < 0)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "vector_bytes: %lld, expected 0 (1 GiB) or more",
                           (long long)desc->vector_bytes);
-    return steer_compile_check(desc->compile, desc->compile_background);
+    return steer_jit_check(desc->compile, desc->compile_background);
 }
 
 /* The mode that the environment's STEER_COMPILE asks for, INHERIT without one. */
@@ -164,7 +164,7 @@ static int settle_mode(steer_engine *engine, const steer_engine_desc *desc) {
     engine->background = desc->compile_background == 1;
     if (desc->compile == STEER_COMPILE_INHERIT) STEER_TRY(environment_mode(&engine->compile));
     if (engine->compile != STEER_COMPILE_DEFAULT) return STEER_OK;
-    int status = steer_compile_open(engine);
+    int status = steer_jit_open(engine);
     return status != STEER_OK && desc->compile == STEER_COMPILE_INHERIT
                ? steer_fail_prefix(status, "STEER_COMPILE")
                : status;
@@ -195,14 +195,14 @@ int steer_engine_create(steer_engine **out, const steer_engine_desc *desc) {
 
 void steer_engine_release(steer_engine *engine) {
     if (!engine || !steer_refs_drop(&engine->refs)) return;
-    steer_compile_close(engine);
-    for (size_t i = 0; i < engine->compiled.capacity; i++) {
-        for (steer_node *node = engine->compiled.buckets[i], *next; node; node = next) {
+    steer_jit_close(engine);
+    for (size_t i = 0; i < engine->lowered.capacity; i++) {
+        for (steer_node *node = engine->lowered.buckets[i], *next; node; node = next) {
             next = node->next;
-            compiled_free(engine, STEER_OWNER(node, steer_compiled));
+            lowered_free(engine, STEER_OWNER(node, steer_lowered));
         }
     }
-    steer_table_free(&engine->compiled);
+    steer_table_free(&engine->lowered);
     steer_table_free(&engine->programs);
     steer_bank_free(&engine->bank);
     steer_device_release(engine->device);
@@ -227,7 +227,7 @@ int steer_engine_get_stats(steer_engine_stats *out, steer_engine *engine) {
     out->vector_evictions = bank->evictions;
     out->programs = (int64_t)engine->programs.count;
     for (const steer_plan *plan = engine->plans; plan; plan = plan->older) steer_plan_add_counts(out, plan);
-    steer_compile_count(out, engine);
+    steer_jit_count(out, engine);
     pthread_mutex_unlock(&engine->lock);
     return STEER_OK;
 }

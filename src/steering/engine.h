@@ -1,4 +1,4 @@
-/* engine.h: an engine: the compiled specs, programs and vectors of one device, dtype and hidden size. */
+/* engine.h: an engine: the lowered specs, programs and vectors of one device, dtype and hidden size. */
 #ifndef STEER_STEERING_ENGINE_H
 #define STEER_STEERING_ENGINE_H
 
@@ -7,8 +7,8 @@
 
 #include <pthread.h>
 
-/* A spec under one scope mask (bit i: scope i selects the row), compiled: entries for layers first .. first+count-1. */
-typedef struct steer_compiled {
+/* A spec under one scope mask (bit i: scope i selects the row), lowered: entries for layers first .. first+count-1. */
+typedef struct steer_lowered {
     steer_node node; /* in the engine's table, by spec and mask */
     uint64_t spec_uid;
     uint64_t mask;
@@ -21,10 +21,10 @@ typedef struct steer_compiled {
     steer_program **programs; /* [count], NULL where a layer is not steered */
     int32_t *source_ops;      /* [count], operations of the spec on that layer */
     void *entries;            /* device memory, [count] steer_entry */
-} steer_compiled;
+} steer_lowered;
 
 /* Plans of one engine may be on different threads: `lock` is held wherever what stands below it is read or written, which
- * applies never do. What compiled specs and programs say is settled before a plan has them. */
+ * applies never do. What lowered specs and programs say is settled before a plan has them. */
 struct steer_engine {
     steer_refs refs;
     steer_device *device;
@@ -37,8 +37,8 @@ struct steer_engine {
     struct steer_compiler *compiler; /* of specialised kernels, made when a mode first asks for them */
     steer_bank bank;
     steer_table programs;
-    steer_table compiled;
-    size_t sweep_at; /* number of compiled specs at which dead ones are looked for */
+    steer_table lowered;
+    size_t sweep_at; /* number of lowered specs at which dead ones are looked for */
     uint64_t epoch;  /* counts plan updates */
     int32_t next_program;
     struct steer_plan *plans; /* alive */
@@ -47,14 +47,14 @@ struct steer_engine {
 
 /* The next two are called with the lock held.
  *
- * The compiled form of a spec under a mask; valid while a plan holds it or the spec lives. */
-int steer_engine_compile(steer_compiled **out, steer_engine *engine, steer_spec *spec, uint64_t mask);
-/* Frees compiled specs whose spec is gone and that no plan holds. */
+ * The lowered form of a spec under a mask; valid while a plan holds it or the spec lives. */
+int steer_engine_lower(steer_lowered **out, steer_engine *engine, steer_spec *spec, uint64_t mask);
+/* Frees lowered specs whose spec is gone and that no plan holds. */
 void steer_engine_sweep(steer_engine *engine);
 
-static inline steer_program *steer_compiled_program(const steer_compiled *compiled, int32_t layer) {
-    int32_t at = layer - compiled->first;
-    return at >= 0 && at < compiled->count ? compiled->programs[at] : NULL;
+static inline steer_program *steer_lowered_program(const steer_lowered *lowered, int32_t layer) {
+    int32_t at = layer - lowered->first;
+    return at >= 0 && at < lowered->count ? lowered->programs[at] : NULL;
 }
 
 #endif

@@ -30,7 +30,7 @@ static steer_needs needs_of_any(int32_t vectors, int32_t norm) {
 }
 
 void steer_envelope_open(steer_envelope *envelope) {
-    envelope->few = needs_of_any(STEER_FEW_VECTORS, 0);
+    envelope->few = needs_of_any(STEER_REGISTER_VECTORS, 0);
     envelope->many = needs_of_any(2 * STEER_MAX_OPS, 1); /* each operation has a vector and a gate */
     envelope->blocks = STEER_BLOCKS_ANY;
 }

@@ -1,5 +1,5 @@
 /* explain.c: says what a plan does on a layer, and what it should cost. */
-#include "steering/compile.h"
+#include "steering/jit.h"
 
 #include <stdio.h>
 
@@ -15,7 +15,7 @@ static int next_run(run_walk *walk, const steer_batch *batch, int32_t layer) {
     walk->rows = 0;
     for (; walk->next < batch->segment_count; walk->next++) {
         const steer_segment *segment = &batch->segments[walk->next];
-        steer_program *program = segment->compiled ? steer_compiled_program(segment->compiled, layer) : NULL;
+        steer_program *program = segment->lowered ? steer_lowered_program(segment->lowered, layer) : NULL;
         if (segment->rows == 0) continue;
         if (walk->rows > 0 && program != walk->program) return 1;
         if (!program) continue;
@@ -44,11 +44,11 @@ static int compare_pointers(const void *a, const void *b) {
 /* Distinct programs of the layer, sorted by address; the caller frees. */
 static int distinct_programs(steer_program ***out, int32_t *count, const steer_plan *plan, int32_t layer) {
     const steer_batch *batch = &plan->batch;
-    steer_program **programs = malloc(((size_t)batch->held_count + 1) * sizeof(steer_program *));
+    steer_program **programs = malloc(((size_t)batch->spec_count + 1) * sizeof(steer_program *));
     if (!programs) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "explain: no host memory");
     int32_t n = 0, kept = 0;
-    for (int32_t i = 0; i < batch->held_count; i++) {
-        steer_program *program = steer_compiled_program(batch->helds[i], layer);
+    for (int32_t i = 0; i < batch->spec_count; i++) {
+        steer_program *program = steer_lowered_program(batch->specs[i], layer);
         if (program) programs[n++] = program;
     }
     qsort(programs, (size_t)n, sizeof(steer_program *), compare_pointers);
@@ -129,8 +129,7 @@ static int count_launches(steer_explain *out, const steer_plan *plan, int32_t la
     int launches = 0;
     for (int32_t i = 0; i < plan->batch.segment_count; i++) {
         const steer_segment *segment = &plan->batch.segments[i];
-        launches +=
-            segment->rows > 0 && segment->compiled && steer_compiled_program(segment->compiled, layer);
+        launches += segment->rows > 0 && segment->lowered && steer_lowered_program(segment->lowered, layer);
     }
     return launches;
 }
@@ -140,7 +139,7 @@ static void explain_mode(steer_explain *out, steer_plan *plan, int32_t layer) {
     out->compile = off ? STEER_COMPILE_OFF : plan->compile;
     out->compile_state = off ? STEER_COMPILE_STATE_OFF : STEER_COMPILE_STATE_NONE;
     if (plan->compile == STEER_COMPILE_DEFAULT)
-        steer_compile_explain(out, plan, layer);
+        steer_jit_explain(out, plan, layer);
     else if (!off)
         snprintf(out->compile_why, sizeof out->compile_why, "this mode has graphs only");
 }
@@ -189,7 +188,7 @@ int steer_plan_group(steer_group *out, steer_plan *plan, int32_t layer, int32_t 
                              .request = segment->request,
                              .adds = walk.program->entry.u != 0,
                              .projections = steer_program_ops(walk.program),
-                             .source_ops = segment->compiled->source_ops[layer - segment->compiled->first]};
+                             .source_ops = segment->lowered->source_ops[layer - segment->lowered->first]};
         return STEER_OK;
     }
     return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "index: %d, expected 0 to %d", index, at - 1);

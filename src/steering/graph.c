@@ -1,6 +1,6 @@
 /* graph.c: graphs of plans: captures the applies of several layers once, replays them as one launch, and captures anew
  * when a batch needs more than was captured. */
-#include "steering/compile.h"
+#include "steering/jit.h"
 #include "tensor/tensor.h"
 
 #include <stdio.h>
@@ -13,7 +13,7 @@ typedef struct graph_apply {
     int32_t ordinary; /* 1 once a batch has left a specialised kernel: such a layer does without */
     steer_tensor *hidden, *residual; /* retained; residual may be NULL */
     steer_envelope envelope;
-    const steer_kernel *kernel; /* the specialised kernel captured, or NULL */
+    const steer_jit_kernel *kernel; /* the specialised kernel captured, or NULL */
 } graph_apply;
 
 struct steer_plan_graph {
@@ -29,10 +29,10 @@ struct steer_plan_graph {
 /* ---- What a batch needs -------------------------------------------------------------------------------------- */
 
 /* The specialised kernel to capture for an apply. */
-static const steer_kernel *kernel_of(steer_plan *plan, const graph_apply *apply) {
+static const steer_jit_kernel *kernel_of(steer_plan *plan, const graph_apply *apply) {
     if (plan->compile != STEER_COMPILE_DEFAULT || plan->forced != STEER_PATH_AUTO || apply->ordinary)
         return NULL;
-    return steer_compile_kernel(plan, apply->layer, apply->residual != NULL);
+    return steer_jit_kernel_of(plan, apply->layer, apply->residual != NULL);
 }
 
 /* A path that is forced, other than the mixed one, is bound to the batch that it was captured with. */
@@ -45,7 +45,7 @@ static int check_apply(char *why, steer_plan *plan, graph_apply *apply) {
     char reason[WHY_BYTES] = "";
     const steer_layer_choice *choice;
     STEER_TRY(steer_plan_choose(&choice, plan, apply->layer));
-    const steer_kernel *kernel = kernel_of(plan, apply);
+    const steer_jit_kernel *kernel = kernel_of(plan, apply);
     if (kernel != apply->kernel) {
         apply->ordinary = apply->kernel != NULL;
         snprintf(reason, WHY_BYTES, "layer %d: %s", apply->layer,

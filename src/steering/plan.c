@@ -1,6 +1,6 @@
 /* plan.c: turns requests into rows and chooses the path of a layer. */
-#include "steering/compile.h"
-#include "steering/rows.h"
+#include "steering/jit.h"
+#include "steering/row_table.h"
 
 /* ---- Building a batch ---------------------------------------------------------------------------------------- */
 
@@ -26,33 +26,33 @@ static void *grow(void *array, int32_t *capacity, size_t size) {
         (batch)->array##s = room;                                                                            \
     } while (0)
 
-static int push_segment(steer_batch *batch, int64_t rows, int32_t request, steer_compiled *compiled) {
+static int push_segment(steer_batch *batch, int64_t rows, int32_t request, steer_lowered *lowered) {
     if (rows == 0) return STEER_OK; /* an empty request has no say in the path */
     ROOM(batch, segment);
-    batch->segments[batch->segment_count++] = (steer_segment){batch->total, rows, request, compiled};
+    batch->segments[batch->segment_count++] = (steer_segment){batch->total, rows, request, lowered};
     batch->total += rows;
-    if (compiled)
+    if (lowered)
         batch->steered_rows += rows;
     else
         batch->has_unsteered = 1;
     return STEER_OK;
 }
 
-/* Notes a compiled spec once per batch and holds it. */
-static int hold(steer_batch *batch, steer_compiled *compiled, uint64_t epoch) {
-    if (compiled->stamp == epoch) return STEER_OK;
-    ROOM(batch, held);
-    compiled->stamp = epoch;
-    compiled->plans++;
-    batch->notes |= compiled->notes;
-    batch->helds[batch->held_count++] = compiled;
+/* Notes a lowered spec once per batch and holds it. */
+static int hold(steer_batch *batch, steer_lowered *lowered, uint64_t epoch) {
+    if (lowered->stamp == epoch) return STEER_OK;
+    ROOM(batch, spec);
+    lowered->stamp = epoch;
+    lowered->plans++;
+    batch->notes |= lowered->notes;
+    batch->specs[batch->spec_count++] = lowered;
     return STEER_OK;
 }
 
-/* The compiled spec of rows under `mask`, held; *out NULL if it steers nothing. */
-static int resolve(steer_compiled **out, steer_plan *plan, steer_batch *batch, steer_spec *spec,
+/* The lowered spec of rows under `mask`, held; *out NULL if it steers nothing. */
+static int resolve(steer_lowered **out, steer_plan *plan, steer_batch *batch, steer_spec *spec,
                    uint64_t mask) {
-    STEER_TRY(steer_engine_compile(out, plan->engine, spec, mask));
+    STEER_TRY(steer_engine_lower(out, plan->engine, spec, mask));
     if ((*out)->count == 0) {
         *out = NULL;
         return STEER_OK;
@@ -72,9 +72,9 @@ static int add_scoped(steer_plan *plan, steer_batch *batch, int32_t index, const
     for (int64_t row = 0, end; row < request->tokens; row = end) {
         uint64_t mask = row_mask(request->spec, request, row);
         for (end = row + 1; end < request->tokens && row_mask(request->spec, request, end) == mask;) end++;
-        steer_compiled *compiled;
-        STEER_TRY(resolve(&compiled, plan, batch, request->spec, mask));
-        STEER_TRY(push_segment(batch, end - row, index, compiled));
+        steer_lowered *lowered;
+        STEER_TRY(resolve(&lowered, plan, batch, request->spec, mask));
+        STEER_TRY(push_segment(batch, end - row, index, lowered));
     }
     return STEER_OK;
 }
@@ -86,9 +86,9 @@ static int add_request(steer_plan *plan, steer_batch *batch, int32_t index, cons
     if (spec->scope_count > 0) {
         STEER_TRY(add_scoped(plan, batch, index, request));
     } else if (request->tokens > 0) {
-        steer_compiled *compiled;
-        STEER_TRY(resolve(&compiled, plan, batch, spec, 0));
-        STEER_TRY(push_segment(batch, request->tokens, index, compiled));
+        steer_lowered *lowered;
+        STEER_TRY(resolve(&lowered, plan, batch, spec, 0));
+        STEER_TRY(push_segment(batch, request->tokens, index, lowered));
     }
     if (batch->steered_rows != steered_before) return STEER_OK;
     ROOM(batch, idle);
@@ -142,10 +142,10 @@ static int check_request(const steer_plan *plan, const steer_request *request) {
 }
 
 static void batch_reset(steer_batch *batch) {
-    for (int32_t i = 0; i < batch->held_count; i++) batch->helds[i]->plans--;
+    for (int32_t i = 0; i < batch->spec_count; i++) batch->specs[i]->plans--;
     batch->total = batch->steered_rows = 0;
     batch->notes = 0;
-    batch->segment_count = batch->held_count = batch->idle_count = batch->has_unsteered = 0;
+    batch->segment_count = batch->spec_count = batch->idle_count = batch->has_unsteered = 0;
 }
 
 static int batch_build(steer_plan *plan, steer_batch *batch, int32_t count, const steer_request *requests) {
@@ -187,8 +187,8 @@ static int settle_idle(steer_batch *batch, const steer_request *requests) {
     if (!uses) return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "plan: no host memory");
     size_t n = 0;
     for (int32_t i = 0; i < batch->segment_count; i++)
-        if (batch->segments[i].compiled && batch->segments[i].rows > 0)
-            uses[n++] = (spec_use){batch->segments[i].compiled->spec_uid, 1, batch->segments[i].request};
+        if (batch->segments[i].lowered && batch->segments[i].rows > 0)
+            uses[n++] = (spec_use){batch->segments[i].lowered->spec_uid, 1, batch->segments[i].request};
     for (int32_t i = 0; i < batch->idle_count; i++)
         uses[n++] = (spec_use){requests[batch->idles[i]].spec->uid, 0, batch->idles[i]};
     qsort(uses, n, sizeof *uses, compare_uses);
@@ -214,8 +214,8 @@ static void choose_auto(steer_layer_choice *choice, const steer_batch *batch, in
     steer_program *first = NULL;
     int programs = 0, holes = batch->has_unsteered, conditional = 0;
     steer_envelope needs = {.rows = batch->total};
-    for (int32_t i = 0; i < batch->held_count; i++) {
-        steer_program *program = steer_compiled_program(batch->helds[i], layer);
+    for (int32_t i = 0; i < batch->spec_count; i++) {
+        steer_program *program = steer_lowered_program(batch->specs[i], layer);
         if (!program) {
             holes = 1;
             continue;
@@ -259,9 +259,9 @@ int steer_plan_choose(const steer_layer_choice **out, steer_plan *plan, int32_t 
 
 static int check_forced(steer_plan *plan) {
     if (plan->forced != STEER_PATH_UNIFORM) return STEER_OK;
-    for (int32_t i = 0; i < plan->batch.held_count; i++) {
-        const steer_compiled *compiled = plan->batch.helds[i];
-        for (int32_t layer = compiled->first; layer < compiled->first + compiled->count; layer++) {
+    for (int32_t i = 0; i < plan->batch.spec_count; i++) {
+        const steer_lowered *lowered = plan->batch.specs[i];
+        for (int32_t layer = lowered->first; layer < lowered->first + lowered->count; layer++) {
             const steer_layer_choice *choice;
             STEER_TRY(steer_plan_choose(&choice, plan, layer));
         }
@@ -290,17 +290,17 @@ static int send_table(steer_plan *plan) {
     steer_row *row = plan->stage + plan->rows, record = {0};
     for (int64_t n = plan->rows - batch->total; n > 0; n--) put_row(&row, &record);
     for (int32_t i = batch->segment_count - 1; i >= 0; i--) {
-        const steer_compiled *compiled = batch->segments[i].compiled;
-        const uint64_t entries = compiled ? (uint64_t)(uintptr_t)compiled->entries : 0;
+        const steer_lowered *lowered = batch->segments[i].lowered;
+        const uint64_t entries = lowered ? (uint64_t)(uintptr_t)lowered->entries : 0;
         if (entries != record.entries)
-            record = (steer_row){entries, (uint16_t)(compiled ? compiled->first : 0),
-                                 (uint16_t)(compiled ? compiled->count : 0), 0};
+            record = (steer_row){entries, (uint16_t)(lowered ? lowered->first : 0),
+                                 (uint16_t)(lowered ? lowered->count : 0), 0};
         for (int64_t n = batch->segments[i].rows; n > 0; n--) put_row(&row, &record);
     }
     if (plan->rows == 0) return STEER_OK;
     const steer_device *device = plan->engine->device;
     int32_t inner_runs[STEER_INNER_TILES];
-    const size_t bytes = steer_rows_find_inner(inner_runs, plan->stage, plan->rows);
+    const size_t bytes = steer_row_table_find_inner(inner_runs, plan->stage, plan->rows);
     STEER_TRY(device->backend->upload(device->state, plan->table, plan->stage, bytes));
     memcpy(plan->inner_runs, inner_runs, sizeof inner_runs);
     return batch->notes && !plan->notes_shared ? clear_notes(plan) : STEER_OK;
@@ -337,7 +337,7 @@ static int update_locked(steer_plan *plan, int32_t count, const steer_request *r
     if (status != STEER_OK) return status;
     plan->engine->stats.updates++;
     plan->missed = plan->met = 0;
-    if (plan->compile == STEER_COMPILE_DEFAULT) steer_compile_prepare(plan);
+    if (plan->compile == STEER_COMPILE_DEFAULT) steer_jit_prepare(plan);
     return STEER_OK;
 }
 
@@ -394,7 +394,7 @@ static int check_desc(const steer_plan_desc *desc) {
                           desc->request_count, STEER_MAX_REQUESTS);
     if (desc->request_count > 0 && !desc->requests)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "requests: NULL");
-    return steer_compile_check(desc->compile, desc->compile_background);
+    return steer_jit_check(desc->compile, desc->compile_background);
 }
 
 /* Takes the plan's mode from the descriptor or the engine and readies what it needs. */
@@ -403,7 +403,7 @@ static int settle_mode(steer_plan *plan, const steer_plan_desc *desc) {
     plan->background = desc->compile_background ? desc->compile_background == 1 : plan->engine->background;
     if (plan->compile != STEER_COMPILE_DEFAULT) return STEER_OK;
     pthread_mutex_lock(&plan->engine->lock);
-    int status = steer_compile_open(plan->engine);
+    int status = steer_jit_open(plan->engine);
     pthread_mutex_unlock(&plan->engine->lock);
     return status;
 }
@@ -411,7 +411,7 @@ static int settle_mode(steer_plan *plan, const steer_plan_desc *desc) {
 static void batch_free(steer_batch *batch) {
     batch_reset(batch);
     free(batch->segments);
-    free(batch->helds);
+    free(batch->specs);
     free(batch->idles);
 }
 
@@ -451,7 +451,7 @@ static void strike_out(steer_plan *plan) {
 }
 
 static void free_plan(steer_plan *plan, int listed) {
-    steer_compile_forget(plan);
+    steer_jit_forget(plan);
     pthread_mutex_lock(&plan->engine->lock);
     if (listed) strike_out(plan);
     batch_free(&plan->batch);

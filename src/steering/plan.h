@@ -1,26 +1,26 @@
-/* plan.h: a batch resolved to rows: which compiled spec steers which rows, and by which path. */
+/* plan.h: a batch resolved to rows: which lowered spec steers which rows, and by which path. */
 #ifndef STEER_STEERING_PLAN_H
 #define STEER_STEERING_PLAN_H
 
 #include "steering/engine.h"
 
-/* Neighbouring rows of one request with one compiled spec; NULL: unsteered. */
+/* Neighbouring rows of one request with one lowered spec; NULL: unsteered. */
 typedef struct steer_segment {
     int64_t start, rows;
     int32_t request;
-    steer_compiled *compiled;
+    steer_lowered *lowered;
 } steer_segment;
 
 /* A batch: what an update replaces as a whole. */
 typedef struct steer_batch {
     int64_t total;        /* rows of the requests, padding not counted */
     int64_t steered_rows; /* on any layer */
-    int has_unsteered;    /* some row of a request has no compiled spec */
+    int has_unsteered;    /* some row of a request has no lowered spec */
     int notes;            /* some program reads or writes notes */
     int32_t segment_count, segment_capacity;
     steer_segment *segments; /* in row order */
-    int32_t held_count, held_capacity;
-    steer_compiled **helds; /* distinct compiled specs, each held once */
+    int32_t spec_count, spec_capacity;
+    steer_lowered **specs; /* distinct lowered specs, each held once */
     int32_t idle_count, idle_capacity;
     int32_t *idles; /* requests whose spec steers nothing, one per spec */
 } steer_batch;
@@ -51,7 +51,7 @@ typedef struct steer_layer_choice {
     int32_t rows_per_program; /* as in steer_launch */
 } steer_layer_choice;
 
-typedef struct steer_kernel steer_kernel; /* a specialised kernel, see compile.h */
+typedef struct steer_jit_kernel steer_jit_kernel; /* a specialised kernel, see jit.h */
 
 /* What a plan counts of its applies: the thread that has the plan writes, others read it for statistics. */
 typedef enum steer_counter {
@@ -72,14 +72,14 @@ struct steer_plan {
     atomic_int_fast64_t counts[STEER_COUNTERS];
     steer_path forced; /* STEER_PATH_AUTO: chosen per layer */
     int strict;
-    steer_compile compile;         /* INHERIT: nobody chose a mode */
-    int background;                /* compile on a thread */
-    struct steer_kernels *kernels; /* specialised ones of its layers, see compile.h */
-    int64_t rows;                  /* padded */
-    void *table;                   /* device memory, a row table, see rows.h; its address never changes */
-    void *notes;                   /* device memory, a word for each row; 0 at each update that needs them */
-    int notes_shared;              /* they are the caller's, who sets them, and keeps verdicts of prompts */
-    steer_row *stage;              /* the same on the host */
+    steer_compile compile;             /* INHERIT: nobody chose a mode */
+    int background;                    /* compile on a thread */
+    struct steer_jit_kernels *kernels; /* specialised ones of its layers, see jit.h */
+    int64_t rows;                      /* padded */
+    void *table;      /* device memory, a row table, see row_table.h; its address never changes */
+    void *notes;      /* device memory, a word for each row; 0 at each update that needs them */
+    int notes_shared; /* they are the caller's, who sets them, and keeps verdicts of prompts */
+    steer_row *stage; /* the same on the host */
     int32_t inner_runs[STEER_INNER_TILES]; /* as in steer_launch */
     steer_batch batch, spare;              /* in force, and the memory that the next update builds in */
     uint64_t epoch;
@@ -113,6 +113,6 @@ int steer_plan_run(steer_plan *plan, int32_t layer, steer_tensor *hidden, steer_
 int steer_plan_name_kernels(char *text, size_t size, const steer_plan *plan, int32_t layer, steer_path path);
 /* One launch by the row table that steers every batch within `envelope`; `kernel` is a specialised one, or NULL. */
 int steer_plan_launch(steer_plan *plan, int32_t layer, steer_tensor *hidden, steer_tensor *residual,
-                      const steer_envelope *envelope, const steer_kernel *kernel);
+                      const steer_envelope *envelope, const steer_jit_kernel *kernel);
 
 #endif

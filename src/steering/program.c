@@ -1,4 +1,4 @@
-/* program.c: compiles operations: drops no-ops, folds adds, interns, and writes the device image of image.h.
+/* program.c: lowers operations: drops no-ops, folds adds, interns, and writes the device image of image.h.
  *
  * With u the sum of all unconditional adds and u_k the part of it before projecting operation k,
  *     s_k = inv_k * (h.m_k + sum over j<k of C_j (m_j.m_k)) + inv_k * (u_k.m_k),   h' = h + u + sum of C_k m_k
@@ -60,7 +60,7 @@ static int source_equal(const steer_source *a, const steer_source *b, int32_t co
     return 1;
 }
 
-/* ---- Draft: a program being compiled ------------------------------------------------------------------------- */
+/* ---- Draft: a program being lowered ------------------------------------------------------------------------- */
 
 typedef struct draft {
     int64_t hidden;
@@ -285,7 +285,7 @@ static void free_program(steer_engine *engine, steer_program *program) {
     free(program);
 }
 
-/* 1 if the program was compiled of the same content, which is in `source` or in `blocks`. */
+/* 1 if the program was lowered of the same content, which is in `source` or in `blocks`. */
 static int has_content(const steer_program *program, const steer_source *source, int32_t count,
                        const steer_blocks *blocks) {
     if (program->blocks || blocks)
@@ -313,7 +313,7 @@ static void write_block_entry(steer_program *program) {
     entry->m[0] = address(program->image);
     for (int32_t i = 0; i < blocks->vector_count && i < 2; i++)
         entry->m[1 + i] = address(program->residents[i]->data);
-    if (demand <= STEER_BLOCKS_FEW) entry->image_bytes = (int32_t)program->image_bytes;
+    if (demand <= STEER_BLOCKS_SMALL) entry->image_bytes = (int32_t)program->image_bytes;
     if (demand > STEER_BLOCKS_SHORT) return;
     const steer_block_short own = steer_blocks_short(blocks, entry->m[0]);
     _Static_assert(sizeof own == sizeof entry->m - 3 * sizeof entry->m[0], "as long as its place");

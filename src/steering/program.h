@@ -1,4 +1,4 @@
-/* program.h: the compiled form of an ordered list of operations, shared by all specs and layers that have the same. */
+/* program.h: the lowered form of an ordered list of operations, shared by all specs and layers that have the same. */
 #ifndef STEER_STEERING_PROGRAM_H
 #define STEER_STEERING_PROGRAM_H
 
@@ -24,7 +24,7 @@ typedef struct steer_source {
 typedef struct steer_program {
     steer_node node; /* in the engine's table, by content hash */
     steer_hash hash;
-    int64_t users;        /* compiled specs that hold it */
+    int64_t users;        /* lowered specs that hold it */
     int conditional;      /* some operation depends on what the row is: it may leave the row alone */
     int32_t source_count; /* operations, no-ops dropped */
     steer_source *source;
@@ -64,7 +64,7 @@ static inline steer_needs steer_program_needs(const steer_program *program) {
 }
 /* 1 if it is of the class of few vectors. */
 static inline int steer_program_is_few(const steer_program *program) {
-    return steer_is_few(program->entry.vectors, program->entry.norm);
+    return steer_fits_registers(program->entry.vectors, program->entry.norm);
 }
 
 /* 1 if a value of an operation belongs to its shape: a bound that there is not, a gain or offset that cap or add has. */

@@ -1,6 +1,6 @@
 /* run.c: applies a plan to the hidden states of one layer: checks the tensors, fills the launch, counts. */
-#include "steering/compile.h"
-#include "steering/rows.h"
+#include "steering/jit.h"
+#include "steering/row_table.h"
 #include "tensor/tensor.h"
 
 #include <string.h>
@@ -51,14 +51,14 @@ static void *row_address(void *data, int64_t row, int64_t stride, steer_dtype dt
     return (char *)data + (size_t)row * (size_t)stride * steer_dtype_size(dtype);
 }
 
-static int start(steer_plan *plan, const steer_launch *launch, const steer_kernel *kernel) {
-    if (kernel) return steer_compile_launch(kernel, plan, launch);
+static int start(steer_plan *plan, const steer_launch *launch, const steer_jit_kernel *kernel) {
+    if (kernel) return steer_jit_launch(kernel, plan, launch);
     return plan->engine->device->backend->steer(plan->engine->device->state, launch);
 }
 
 /* One launch over rows that share an entry. */
 static int launch_rows(steer_plan *plan, const steer_launch *base, int64_t first, int64_t rows,
-                       const steer_program *program, const steer_kernel *kernel) {
+                       const steer_program *program, const steer_jit_kernel *kernel) {
     steer_launch launch = *base;
     launch.hidden = row_address(base->hidden, first, base->hidden_stride, base->dtype);
     if (base->residual)
@@ -79,7 +79,7 @@ static int launch_loop(steer_plan *plan, const steer_launch *base) {
     for (int32_t i = 0; i < plan->batch.segment_count; i++) {
         const steer_segment *segment = &plan->batch.segments[i];
         const steer_program *program =
-            segment->compiled ? steer_compiled_program(segment->compiled, base->layer) : NULL;
+            segment->lowered ? steer_lowered_program(segment->lowered, base->layer) : NULL;
         if (!program || segment->rows == 0) continue;
         STEER_TRY(launch_rows(plan, base, segment->start, segment->rows, program, NULL));
         steer_plan_count(plan, STEER_COUNT_LOOP);
@@ -89,11 +89,11 @@ static int launch_loop(steer_plan *plan, const steer_launch *base) {
 
 /* The rows of the envelope by the row table. */
 static int launch_table(steer_plan *plan, const steer_launch *base, const steer_envelope *envelope,
-                        const steer_layer_choice *choice, const steer_kernel *kernel, int capturing) {
+                        const steer_layer_choice *choice, const steer_jit_kernel *kernel, int capturing) {
     steer_launch launch = *base;
     launch.rows = envelope->rows;
     launch.table = plan->table;
-    launch.inner = steer_rows_inner(plan->table, plan->rows);
+    launch.inner = steer_row_table_inner(plan->table, plan->rows);
     memcpy(launch.inner_runs, plan->inner_runs, sizeof launch.inner_runs);
     launch.replayed = capturing;
     launch.few = envelope->few;
@@ -163,7 +163,7 @@ int steer_plan_check_apply(const steer_plan *plan, int32_t layer, const steer_te
 }
 
 int steer_plan_launch(steer_plan *plan, int32_t layer, steer_tensor *hidden, steer_tensor *residual,
-                      const steer_envelope *envelope, const steer_kernel *kernel) {
+                      const steer_envelope *envelope, const steer_jit_kernel *kernel) {
     const steer_layer_choice *choice;
     STEER_TRY(steer_plan_choose(&choice, plan, layer));
     const steer_launch base = base_launch(plan, layer, hidden, residual);
@@ -194,9 +194,9 @@ int steer_plan_run(steer_plan *plan, int32_t layer, steer_tensor *hidden, steer_
     }
     plan->met |= choice->path != STEER_PATH_NONE;
     const steer_launch base = base_launch(plan, layer, hidden, residual);
-    const steer_kernel *kernel = NULL;
+    const steer_jit_kernel *kernel = NULL;
     if (plan->compile == STEER_COMPILE_DEFAULT && plan->forced == STEER_PATH_AUTO && !capturing)
-        kernel = steer_compile_kernel(plan, layer, residual != NULL);
+        kernel = steer_jit_kernel_of(plan, layer, residual != NULL);
     if (kernel && path == STEER_PATH_MIXED)
         return launch_table(plan, &base, &choice->needs, choice, kernel, 0);
     if (kernel) return launch_rows(plan, &base, 0, plan->batch.total, choice->program, kernel);

@@ -52,7 +52,8 @@ static const steer_entry *entry_of(const steer_launch *launch, int64_t row) {
 /* Whether a kernel that is chosen by the launch's bounds can run the program. */
 static int is_within(const steer_launch *launch, const steer_entry *entry) {
     if (steer_entry_blocks(entry)) return launch->blocks;
-    const steer_needs *needs = steer_is_few(entry->vectors, entry->norm) ? &launch->few : &launch->many;
+    const steer_needs *needs =
+        steer_fits_registers(entry->vectors, entry->norm) ? &launch->few : &launch->many;
     if ((entry->u || entry->vectors) && !needs->present) return 0;
     if (entry->u && entry->vectors && !needs->both) return 0;
     if (!entry->image) return entry->vectors <= needs->max_vectors;

@@ -2,11 +2,11 @@
  * it (sm_80: 163 KB) and with the most (sm_90: 227 KB), without a device. Argument: the CUDA module. */
 #include "module.h"
 
-typedef int (*trial_plan)(unsigned *blocks, int *threads, int *shared, const steer_launch *launch, int number,
-                          int multiprocessors, int shared_bytes);
+typedef int (*trial_config)(unsigned *blocks, int *threads, int *shared, const steer_launch *launch,
+                            int number, int multiprocessors, int shared_bytes);
 
 static const _Alignas(16) steer_row somewhere[1]; /* stands for addresses: nothing is launched */
-static trial_plan plan;
+static trial_config config;
 
 /* Programs of up to `vectors` operations on vectors of their own; `both`: also some of few of them, where there are many. */
 static void check_one(steer_launch launch, int32_t vectors, int both) {
@@ -17,17 +17,17 @@ static void check_one(steer_launch launch, int32_t vectors, int both) {
             for (int norm = 0; norm <= (vectors > 0); norm++) {
                 const steer_needs needs = {
                     1, vectors, vectors > 1 ? (int64_t)steer_image_room(vectors, ops) : 0, adds, norm};
-                const int is_few = steer_is_few(vectors, norm);
+                const int is_few = steer_fits_registers(vectors, norm);
                 launch.few = is_few ? needs : (steer_needs){0};
                 launch.many = is_few ? (steer_needs){0} : needs;
                 if (both)
                     launch.few =
-                        (steer_needs){1, STEER_FEW_VECTORS,
-                                      (int64_t)steer_image_room(STEER_FEW_VECTORS, STEER_MAX_OPS), 1, 0};
+                        (steer_needs){1, STEER_REGISTER_VECTORS,
+                                      (int64_t)steer_image_room(STEER_REGISTER_VECTORS, STEER_MAX_OPS), 1, 0};
                 for (int number = 0; number < 2; number++) {
                     unsigned blocks = 0;
                     int threads = 0, needed = -1;
-                    CHECK(plan(&blocks, &threads, &needed, &launch, number, 132, shared[i]) == STEER_OK);
+                    CHECK(config(&blocks, &threads, &needed, &launch, number, 132, shared[i]) == STEER_OK);
                     CHECK((blocks == 0 && number == 1) ||
                           (needed >= 0 && needed <= shared[i] && threads >= 32 && threads <= 1024));
                 }
@@ -67,8 +67,8 @@ int main(int count, char **words) {
     static const int64_t hidden[] = {1,    7,    8,    64,   100,  1000,  2048,
                                      4096, 5120, 8191, 8192, 8200, 16384, STEER_MAX_HIDDEN};
     static const steer_dtype dtypes[] = {STEER_F32, STEER_F16, STEER_BF16};
-    CHECK(count == 2 && open_module(words[1], "steer_cuda_trial_plan", &plan));
-    for (size_t i = 0; plan && i < sizeof hidden / sizeof *hidden; i++)
+    CHECK(count == 2 && open_module(words[1], "steer_cuda_trial_config", &config));
+    for (size_t i = 0; config && i < sizeof hidden / sizeof *hidden; i++)
         for (size_t k = 0; k < sizeof dtypes / sizeof *dtypes; k++) check_sizes(dtypes[k], hidden[i]);
     return check_result();
 }

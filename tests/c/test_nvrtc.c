@@ -43,7 +43,7 @@ static steer_launch launch_of(steer_dtype dtype, int64_t hidden, int64_t rows, c
                            .dtype = dtype,
                            .table = somewhere,
                            .rows_per_program = 64};
-    *(steer_is_few(vectors, needs.norm) ? &launch.few : &launch.many) = needs;
+    *(steer_fits_registers(vectors, needs.norm) ? &launch.few : &launch.many) = needs;
     return launch;
 }
 

@@ -1,7 +1,7 @@
 --- Fuzzes steer.load_spec for a while: mutated files of steering become a spec that can be printed, described and
 -- planned, or fail with an error of the library.
 local steer = require "steer"
-local steer_error = require "steer._error"
+local steer_error = require "steer.core.error"
 local HERE = debug.getinfo(1, "S").source:match "^@(.*/)"
 local fuzzing = dofile(HERE .. "fuzzing.lua")
 local mutate = assert(loadfile(HERE .. "mutate.lua"))(fuzzing)

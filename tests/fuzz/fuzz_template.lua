@@ -1,7 +1,7 @@
 --- Fuzzes chat templates for a while: mutated templates and the files that they come in must render, or fail with an
 -- error of the library's, within bounded time and memory.
 local steer = require "steer"
-local C = require("steer._c").C
+local C = require("steer.core.c").C
 local fuzzing = dofile(debug.getinfo(1, "S").source:match "^@(.*/)" .. "fuzzing.lua")
 
 local put, splice, random = fuzzing.put, fuzzing.splice, math.random

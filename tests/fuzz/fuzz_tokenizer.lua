@@ -1,8 +1,8 @@
 --- Fuzzes tokenizers for a while: mutated tokenizer.json files must open, or fail with one of the file codes;
 -- what opens must encode mutated texts, and decode what it gave, or say why not.
-local json = require "steer._json"
+local json = require "steer.core.json"
 local steer = require "steer"
-local steer_error = require "steer._error"
+local steer_error = require "steer.core.error"
 local fuzzing = dofile(debug.getinfo(1, "S").source:match "^@(.*/)" .. "fuzzing.lua")
 
 local get, put, splice, lines_of, random = fuzzing.get, fuzzing.put, fuzzing.splice, fuzzing.lines_of, math.random

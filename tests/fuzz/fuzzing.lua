@@ -1,8 +1,8 @@
 --- What the fuzzers share: their arguments, the folder of inputs, files, spliced text and the loop.
 -- A fuzzer is started as: scripts/steer run tests/fuzz/fuzz_NAME.lua [seconds] [seed]
 -- On a failure, or a crash, the input stays in the folder that is printed first.
-local steer_error = require "steer._error"
-local C = require("steer._c").C
+local steer_error = require "steer.core.error"
+local C = require("steer.core.c").C
 
 local M = {}
 

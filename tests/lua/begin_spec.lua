@@ -2,7 +2,7 @@
 -- devices: cpu cuda
 local helper = require "helper"
 local steer = require "steer"
-local C, capture = require("steer._c").C, require("steer._session").capture
+local C, capture = require("steer.core.c").C, require("steer.model.session").capture
 local T = steer.tensor
 local fails = helper.fails
 
@@ -148,7 +148,7 @@ describe("a sequence begins", function()
             local id, out = session:add(request), require("ffi").new "steer_tensor *[1]"
             run(session)
             C.steer_capture_tensor(out, object.handle, 0)
-            local tensors = require "steer._tensor"
+            local tensors = require "steer.tensor.object"
             tensors.out[0] = out[0]
             got[k] = { states = tensors.own():to "cpu", twin = session:twin(id), logprobs = session:logprobs(id),
                 begun = session:status(id).begun }

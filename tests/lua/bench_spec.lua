@@ -1,7 +1,7 @@
 -- Timing: statistics, the stop rule, graphs, references, and what bench refuses.
 -- devices: cpu cuda
 local steer = require "steer"
-local C = require("steer._c").C
+local C = require("steer.core.c").C
 local bench, T = steer.bench, steer.tensor
 
 local device = os.getenv("STEER_TEST_DEVICE") or "cpu"
@@ -107,7 +107,7 @@ describe("bench.time", function()
 
     it("passes errors of the function on", function()
         fails("shape_mismatch", "mine", bench.time, function()
-            require("steer._error").raise("shape_mismatch", "x", "mine")
+            require("steer.core.error").raise("shape_mismatch", "x", "mine")
         end, quick())
     end)
 

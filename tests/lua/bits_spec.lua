@@ -158,7 +158,7 @@ describe("the bits of a row", function()
 
     -- Captures an apply of the plan; a function that replays it.
     local function captured(plan, h, residual)
-        local c, device = require "steer._c", steer.device(B.device)
+        local c, device = require "steer.core.c", steer.device(B.device)
         c.check(c.C.steer_graph_begin(device.handle))
         plan:apply(0, h, { residual = residual })
         local out = ffi.new("steer_graph *[1]")

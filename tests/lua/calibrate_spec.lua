@@ -49,7 +49,7 @@ describe("a calibrated strength", function()
     end)
 
     it("draws its curve", function()
-        if not require("steer._gnuplot").exists() then return pending "no gnuplot" end
+        if not require("steer.plot.gnuplot").exists() then return pending "no gnuplot" end
         local _, curve = lm:calibrate(spec, { prompts = prompts, kl = 0.02, tokens = 4 })
         local paths = curve:plot { out = files.path "curve.svg" }
         for _, text in ipairs { ">asked for<", ">found<", ">KL, its 0.95 quantile<", ">strength<" } do

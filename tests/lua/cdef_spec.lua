@@ -14,9 +14,9 @@ describe("the generated declarations", function()
     it("are noticed when stale", function()
         local folder = os.tmpname()
         os.remove(folder)
-        assert(os.execute(("mkdir -p %s/scripts %s/src %s/lua/steer"):format(folder, folder, folder)))
+        assert(os.execute(("mkdir -p %s/scripts %s/src %s/lua/steer/core"):format(folder, folder, folder)))
         for file, to in pairs { ["scripts/gen_cdef"] = "scripts", ["src/*.h"] = "src",
-            ["lua/steer/_cdef.lua"] = "lua/steer" } do
+            ["lua/steer/core/cdef.lua"] = "lua/steer/core" } do
             assert(os.execute(("cp %s%s %s/%s/"):format(root, file, folder, to)))
         end
         local function check()
@@ -25,7 +25,7 @@ describe("the generated declarations", function()
             pipe:close()
             return said
         end
-        local untouched, stale = check(), "lua/steer/_cdef.lua is stale: run scripts/gen_cdef\n1\n"
+        local untouched, stale = check(), "lua/steer/core/cdef.lua is stale: run scripts/gen_cdef\n1\n"
         local changes = { ["steer.h"] = { "STEER_MAX_DIMS = 8", "STEER_MAX_DIMS = 9" },
             ["steer_model.h"] = { "int64_t max_tokens;", "int32_t max_tokens;" } }
         local said = {}
@@ -59,16 +59,16 @@ describe("the generated declarations", function()
     end)
 
     it("load once, whatever is loaded again", function()
-        local c = require "steer._c"
-        package.loaded["steer._c"] = nil
-        local again = require "steer._c"
+        local c = require "steer.core.c"
+        package.loaded["steer.core.c"] = nil
+        local again = require "steer.core.c"
         assert.equal(c.C.steer_abi_version(), again.C.steer_abi_version())
-        package.loaded["steer._c"] = c
+        package.loaded["steer.core.c"] = c
     end)
 
     it("agree with the library on every descriptor", function()
-        local C = require("steer._c").C
-        local text = require "steer._cdef"
+        local C = require("steer.core.c").C
+        local text = require "steer.core.cdef"
         local seen = 0
         for name in text:gmatch("typedef struct ([%w_]+) {%s*uint32_t struct_size") do
             assert.equal(ffi.sizeof(name), tonumber(C.steer_sizeof(name)), name)
@@ -79,7 +79,7 @@ describe("the generated declarations", function()
     end)
 
     it("name the status codes as the errors do", function()
-        local C = require("steer._c").C
+        local C = require("steer.core.c").C
         local codes = {
             "invalid_argument", "shape_mismatch", "dtype_mismatch", "device_mismatch", "out_of_memory", "not_found",
             "io", "format", "unsupported", "closed", "interrupted", "no_effect", "device",
@@ -92,7 +92,7 @@ describe("the generated declarations", function()
 
     it("are refused when the library cannot be loaded", function()
         local script = ([[STEER_LIB=/nonexistent/libsteer.so luajit -e 'package.path = "%slua/?.lua;%slua/?/init.lua"
-            local ok, err = pcall(require, "steer._c") io.write(tostring(err))' 2>&1]]):format(root, root)
+            local ok, err = pcall(require, "steer.core.c") io.write(tostring(err))' 2>&1]]):format(root, root)
         local text = io.popen(script):read("*a")
         assert.truthy(text:find("not_found: library_load: STEER_LIB: cannot load /nonexistent/libsteer.so", 1, true),
             text)

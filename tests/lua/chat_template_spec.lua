@@ -3,7 +3,7 @@
 -- transformers does; its first line has their variables.
 local files = require "files"
 local steer = require "steer"
-local steer_error = require "steer._error"
+local steer_error = require "steer.core.error"
 local json = require "steer.jinja.json"
 local run = require "steer.jinja.run"
 local value_of = require "steer.jinja.value"
@@ -339,12 +339,12 @@ describe("a template without end", function()
     end)
 
     it("stops at Ctrl-C", function()
-        local C = require("steer._c").C
+        local C = require("steer.core.c").C
         local loop = "{% for i in range(99999) %}"
         C.steer_interrupt_raise()
         fault("interrupted", "stopped by Ctrl-C", loop .. loop .. "{% endfor %}{% endfor %}")
         assert.equal(0, C.steer_interrupt_pending())
-        require("steer._c").interrupted = false
+        require("steer.core.c").interrupted = false
         assert.equal("1", render "{{ 1 }}")
     end)
 end)

@@ -227,7 +227,7 @@ describe("steer run", function()
 
     it("ends with 130 where a call is interrupted", function()
         local _, errors, status = run([[
-            local c = require "steer._c"
+            local c = require "steer.core.c"
             c.C.steer_interrupt_raise()
             require("steer").tensor.zeros({1})
         ]])

@@ -374,7 +374,7 @@ describe("a compiler that fails or is interrupted", function()
 
     it("stops at Ctrl-C, which the next call reports, and goes on at the next update", function()
         if not REPLAY then return pending("the device's compiler is too fast to be hit") end
-        local C = require("steer._c").C
+        local C = require("steer.core.c").C
         set("STEER_TEST_COMPILE_MS", 20000)
         set("STEER_COMPILE_GAIN", -1000)
         local hidden = own_hidden()

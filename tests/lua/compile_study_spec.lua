@@ -61,7 +61,7 @@ describe("the study of compile modes", function()
             assert.are.equal(e.batch == "uniform", e.specs == 1)
             assert(e.specs * #e.kinds <= 2048 and e.specs <= e.shape.requests)
         end
-        says(text(require("steer._walk").keys(names)), { "add", "cap", "ablate", "64 operations" })
+        says(text(require("steer.core.tables").keys(names)), { "add", "cap", "ablate", "64 operations" })
     end)
 
     it("holds what it measured to its bars", function()

@@ -1,7 +1,7 @@
 -- Directions from prompts: LAT and LDA against float64, planted directions, cross-validation, the table and the plot.
 -- devices: cpu cuda
 local files = require "files"
-local gnuplot = require "steer._gnuplot"
+local gnuplot = require "steer.plot.gnuplot"
 local helper = require "helper"
 local steer = require "steer"
 
@@ -191,7 +191,7 @@ describe("steer.extract.lat", function()
         local pool, d = {}, {}
         for _, row in ipairs(p) do pool[#pool + 1] = row end
         for _, row in ipairs(n) do pool[#pool + 1] = row end
-        local order = require("steer._shuffle").order(#pool, seed)
+        local order = require("steer.core.shuffle").order(#pool, seed)
         for i = 1, #order - 1, 2 do d[#d + 1] = minus(pool[order[i]], pool[order[i + 1]]) end
         local matrix, v = products((centred(d))), unit(minus(mean_of(p), mean_of(n)))
         for _ = 1, 2000 do

@@ -287,7 +287,7 @@ describe("closing", function()
     end)
 
     it("is not needed for memory to stay bounded: dropped plans are collected above the soft limit", function()
-        local c, device = require "steer._c", steer.device(B.device)
+        local c, device = require "steer.core.c", steer.device(B.device)
         local before, e, most = live_bytes(), engine(), 0
         local default, limit = c.SOFT_LIMIT, device.soft_limit
         c.SOFT_LIMIT, device.soft_limit = before + 2 ^ 25, before + 2 ^ 25

@@ -3,7 +3,7 @@
 local ffi = require "ffi"
 local helper = require "helper"
 local steer = require "steer"
-local options = require "steer._options"
+local options = require "steer.core.options"
 local T = steer.tensor
 
 local on = helper.on
@@ -23,7 +23,7 @@ describe("an error", function()
     end)
 
     it("comes from a pending interrupt, once", function()
-        local C = require("steer._c").C
+        local C = require("steer.core.c").C
         local t = T.zeros({ 4 }, on())
         C.steer_interrupt_raise()
         helper.fails("interrupted", "", t.fill_, t, 1)

@@ -1,5 +1,5 @@
 --- Helpers of the file specs: a folder that goes away, raw bytes, and calls that must fail.
-local steer_error = require "steer._error"
+local steer_error = require "steer.core.error"
 
 local M = {}
 

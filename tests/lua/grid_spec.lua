@@ -350,7 +350,7 @@ describe("a results file of a grid", function()
         fails("invalid_argument", "out: expected a path, the grid has no file", steer.report, bare)
         assert.equals(files.path "bare.html", (steer.report(bare, { out = files.path "bare.html" })))
         assert.equals(6, #steer.record.read(path).cases)
-        if require("steer._gnuplot").exists() then
+        if require("steer.plot.gnuplot").exists() then
             local plot, drawn = require "steer.plot", nil
             local terminal = plot.terminal
             function plot.terminal(...)

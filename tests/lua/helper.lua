@@ -34,7 +34,7 @@ end
 function M.fails(code, fragment, fn, ...)
     local ok, err = pcall(fn, ...)
     if ok then error("expected the error " .. code .. ', got success ("' .. fragment .. '")', 2) end
-    if not require("steer._error").is(err) then
+    if not require("steer.core.error").is(err) then
         error("expected the error " .. code .. ", got: " .. tostring(err), 2)
     end
     if err.code ~= code or not tostring(err):find(fragment, 1, true) then

@@ -2,7 +2,7 @@
 -- devices: cpu cuda
 local B = require "batches"
 local steer = require "steer"
-local error_object = require "steer._error"
+local error_object = require "steer.core.error"
 local T = steer.tensor
 local random, choose, chance = math.random, B.choose, B.chance
 

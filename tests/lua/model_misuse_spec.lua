@@ -3,7 +3,7 @@
 -- devices: cpu
 local helper = require "helper"
 local steer = require "steer"
-local error_object = require "steer._error"
+local error_object = require "steer.core.error"
 local T = steer.tensor
 local fails = helper.fails
 
@@ -303,7 +303,7 @@ describe("on_token", function()
     end)
 
     it("may be where Ctrl-C comes, which keeps what there is", function()
-        local C, said = require("steer._c").C, nil
+        local C, said = require("steer.core.c").C, nil
         local err = fails("interrupted", "", lm.generate, lm, {
             { prompt = PROMPT, max_tokens = 300, ignore_eos = true },
             on_token = function()
@@ -311,7 +311,7 @@ describe("on_token", function()
                 said = true
             end,
         })
-        require("steer._c").interrupted = false
+        require("steer.core.c").interrupted = false
         assert.equal("interrupted", err.code)
         assert.equal("interrupted", lm.last[1].finish)
         assert.is_true(#lm.last[1].tokens > 0)
@@ -399,7 +399,7 @@ describe("a session that is full", function()
     end)
 
     it("is not read beyond what it was given", function()
-        local session, raw = lm:session { tokens = 64 }, require "steer._c"
+        local session, raw = lm:session { tokens = 64 }, require "steer.core.c"
         local ffi = require "ffi"
         local desc, out = raw.descriptor "steer_capture_desc", ffi.new "steer_capture *[1]"
         local layers = ffi.new("int32_t[1]", { 0 })

@@ -92,7 +92,7 @@ end)
 describe("a failure", function()
     it("names the call that was made, not one that it made itself", function()
         local ffi = require "ffi"
-        local c = require "steer._c"
+        local c = require "steer.core.c"
         local out, desc = ffi.new("steer_op *[1]"), c.descriptor("steer_op_desc")
         local bad = T.from({ 1, 0 / 0 }, { device = "cpu" })
         desc.kind, desc.scale, desc.vector = c.C.STEER_OP_ADD, 1, bad.handle

@@ -274,7 +274,7 @@ describe("update", function()
     end)
 
     it("and apply notice an interrupt, and work after it", function()
-        local C = require("steer._c").C
+        local C = require("steer.core.c").C
         local plan = engine():plan({ { spec = ones_spec(), tokens = 1 } }, { rows = 2 })
         C.steer_interrupt_raise()
         fails("interrupted", function() plan:update {} end, "plan_update")

@@ -1,6 +1,6 @@
 --- steer.plot of data: what it takes, each kind of chart in the script, the terminal and as a picture, and bad input.
 local files = require "files"
-local gnuplot = require "steer._gnuplot"
+local gnuplot = require "steer.plot.gnuplot"
 local helper = require "helper"
 local steer = require "steer"
 

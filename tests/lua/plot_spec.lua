@@ -1,6 +1,6 @@
 --- steer plot: the pictures with data and script beside them, axes, groups, heatmaps, the terminal and bad input.
 local files = require "files"
-local gnuplot = require "steer._gnuplot"
+local gnuplot = require "steer.plot.gnuplot"
 local helper = require "helper"
 local steer = require "steer"
 local sweeps = require "sweeps"
@@ -158,7 +158,7 @@ describe("steer.plot", function()
 
     -- The script of a chart of the results, and its data.
     local function chart(source, opts)
-        local made = require("steer.plot").chart("plot", require("steer._results").read("plot", source), opts)
+        local made = require("steer.plot").chart("plot", require("steer.sweep.results").read("plot", source), opts)
         return gnuplot.script(made, "x", { "svg" }), gnuplot.data(made), made
     end
 

@@ -64,7 +64,7 @@ describe("README.md", function()
     end)
 
     it("shows a session with a model as it is, whatever the last digits", function()
-        if not require("steer._gnuplot").exists() then return pending "gnuplot is missing" end
+        if not require("steer.plot.gnuplot").exists() then return pending "gnuplot is missing" end
         local folder = os.tmpname() .. ".d"
         assert.equal(0, os.execute(("mkdir %s && ln -s $PWD/tests $PWD/scripts %s"):format(folder, folder)))
         local inputs, outputs = {}, {}
@@ -137,7 +137,7 @@ describe("README.md", function()
     end)
 
     it("has a sweep that runs as it stands, and what is done with its results", function()
-        if not require("steer._gnuplot").exists() then return pending "gnuplot is missing" end
+        if not require("steer.plot.gnuplot").exists() then return pending "gnuplot is missing" end
         with_folder(function(folder)
             write(folder .. "/add.lua", readme:match "\n## Sweeps\n.-\n```\n(.-)```")
             local function command(line)

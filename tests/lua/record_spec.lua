@@ -1,6 +1,6 @@
 --- Results files: what is written is read again, torn last lines are mended, foreign ones are refused; and JSON.
 local helper = require "helper"
-local json = require "steer._json"
+local json = require "steer.core.json"
 local record = require "steer.record"
 
 local header = { name = "trial", axes = { n = { 1, 2, 3 }, path = { "a" } }, order = { "path", "n" }, seed = 7,

@@ -86,7 +86,7 @@ describe("steer -e", function()
     end)
 
     it("ends with 130 when interrupted", function()
-        local _, errors, status = evaluate("require('steer._c').C.steer_interrupt_raise() steer.tensor.zeros({1})")
+        local _, errors, status = evaluate("require('steer.core.c').C.steer_interrupt_raise() steer.tensor.zeros({1})")
         assert_found(errors, "interrupted\n")
         assert.equal(130, status)
     end)

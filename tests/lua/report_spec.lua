@@ -1,6 +1,6 @@
 --- steer report: one page that holds everything, escapes what it shows and loads nothing.
 local files = require "files"
-local gnuplot = require "steer._gnuplot"
+local gnuplot = require "steer.plot.gnuplot"
 local helper = require "helper"
 local steer = require "steer"
 local sweeps = require "sweeps"
@@ -243,7 +243,7 @@ describe("a report of a grid", function()
                 charts[#charts + 1] = chart
                 return svg(op, chart, width, height)
             end
-            local page, found = require("steer.report.page").new(), require("steer._results").read("test",
+            local page, found = require("steer.report.page").new(), require("steer.sweep.results").read("test",
                 steering("shared.jsonl"))
             local passed, problem = pcall(report_plots.add, page, "test", found, { "logit_difference" })
             gnuplot.svg = svg -- luacheck: ignore

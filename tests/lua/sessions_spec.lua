@@ -2,7 +2,7 @@
 -- devices: cpu cuda
 local helper = require "helper"
 local steer = require "steer"
-local C, capture = require("steer._c").C, require("steer._session").capture
+local C, capture = require("steer.core.c").C, require("steer.model.session").capture
 local T = steer.tensor
 
 local SLACK = helper.device == "cpu" and 1e-5 or 2e-3

@@ -1,9 +1,9 @@
 --- Intervals, bootstrap and sign test against scipy.stats, and repeats of cases.
 local files = require "files"
 local record = require "steer.record"
-local repeats = require "steer._repeats"
-local results = require "steer._results"
-local statistics = require "steer._statistics"
+local repeats = require "steer.sweep.repeats"
+local results = require "steer.sweep.results"
+local statistics = require "steer.sweep.statistics"
 local steer = require "steer"
 local sweeps = require "sweeps"
 

@@ -386,7 +386,7 @@ describe("pyreft", function()
 end)
 
 describe("steering of the command line", function()
-    local steering = require "steer._steering"
+    local steering = require "steer.spec.command_line"
     local lm = { hidden = 8, layers = 4 }
 
     local function given(text) return steering.spec(lm, steering.parse(text)) end

@@ -1,7 +1,7 @@
 --- steer.sweep and `steer sweep`: results of every kind, resuming, retrying, shards, seeds, merging and bad input.
 -- devices: cpu cuda
 local helper = require "helper"
-local json = require "steer._json"
+local json = require "steer.core.json"
 local record = require "steer.record"
 local steer = require "steer"
 
@@ -152,7 +152,7 @@ describe("steer.sweep", function()
         assert.equal("failed", lines[2].status)
         has(lines[2].reason, "invalid_argument: ")
         has(lines[2].traceback, "sweep_spec.lua:")
-        assert.is_nil(lines[2].traceback:find("_sweep_run", 1, true))
+        assert.is_nil(lines[2].traceback:find("sweep/run", 1, true))
         has(lines[3].reason, "plain")
         has(lines[4].reason, "table: ")
         assert.equal("too small", lines[5].reason)
@@ -252,7 +252,7 @@ describe("steer.sweep", function()
     end)
 
     it("ends when it is interrupted, also where the case catches that; results so far stay", function()
-        local c = require "steer._c"
+        local c = require "steer.core.c"
         for _, catches in ipairs { false, true } do
             local function run(case)
                 if case.n == 2 then
@@ -283,7 +283,9 @@ describe("steer.sweep", function()
         local device = steer.device(helper.device)
         local methods = getmetatable(device).__methods
         local synchronize = methods.synchronize
-        local function gone() require("steer._error").raise("device", "device_synchronize", "the device is gone") end
+        local function gone()
+            require("steer.core.error").raise("device", "device_synchronize", "the device is gone")
+        end
         local ok, err = pcall(measure, function(case)
             if case.n == 2 then methods.synchronize = gone end
             return { x = 1 }
@@ -493,7 +495,7 @@ describe("steer sweep", function()
     end)
 
     it("deals all GPUs out to its jobs, unless a device is named", function()
-        local jobs, devices = require "steer._sweep_jobs", require "steer.device"
+        local jobs, devices = require "steer.sweep.jobs", require "steer.device"
         local backends = devices.backends
         devices.backends = function()
             return { { name = "cpu", devices = 1 }, { name = "cuda", devices = 3 } }

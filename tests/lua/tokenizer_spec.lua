@@ -2,7 +2,7 @@
 -- Tokenizers: ids and texts as the reference has them, on synthetic tokenizers and, where they are beside the checkout,
 -- on those of real models; options, errors, streams, GGUF files.
 local files = require "files"
-local json = require "steer._json"
+local json = require "steer.core.json"
 local steer = require "steer"
 
 local root = debug.getinfo(1, "S").source:match("^@(.*)tests/lua/[^/]*$")

@@ -1,7 +1,7 @@
 --- Verdicts of whole prompts: noted once, of a prompt's last token, they hold for all tokens after it, however these
 -- are computed; what is noted at one site is known at others.
 -- devices: cpu cuda
-local C, capture = require("steer._c").C, require("steer._session").capture
+local C, capture = require("steer.core.c").C, require("steer.model.session").capture
 local helper = require "helper"
 local steer = require "steer"
 local T = steer.tensor

@@ -2,7 +2,7 @@
 local files = require "files"
 local H = require "helper"
 local steer = require "steer"
-local warn = require "steer._warn"
+local warn = require "steer.core.warn"
 local T = steer.tensor
 local fails = H.fails
 

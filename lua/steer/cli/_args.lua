@@ -1,5 +1,5 @@
 --- Arguments of a command: options from a table, the rest in order.
-local nearest = require("steer._options").nearest
+local nearest = require("steer.core.options").nearest
 
 local M = {}
 

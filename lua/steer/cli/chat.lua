@@ -91,7 +91,7 @@ function Chat:generate(requests)
     local ok, results = pcall(self.lm.generate, self.lm, requests)
     if ok then return results end
     if type(results) ~= "table" or results.code ~= "interrupted" then error(results, 0) end
-    require("steer._c").interrupted, self.interrupted = false, true
+    require("steer.core.c").interrupted, self.interrupted = false, true
     return self.lm.last
 end
 
@@ -116,7 +116,7 @@ function Chat:answer(turn, seed)
     local result = results and results[1] or { text = turn.text or "", tokens = {}, finish = "interrupted" }
     if not turn.ids then show(result.text:sub(written + 1)) end -- what Ctrl-C held back
     write "\n"
-    local ids = require("steer._walk").slice(turn.ids or {})
+    local ids = require("steer.core.tables").slice(turn.ids or {})
     for _, id in ipairs(result.tokens) do ids[#ids + 1] = id end
     turn.ids, turn.text, turn.finish = ids, result.text, result.finish
     self:note_end(turn, request)
@@ -233,12 +233,12 @@ function Chat:text()
             list[i].steer = self.turns[turn].steer
         end
     end
-    return require("steer._json").encode(list) .. "\n"
+    return require("steer.core.json").encode(list) .. "\n"
 end
 
 function commands.save(self, path)
     if path == "" then raise("invalid_argument", "chat", "/save FILE: which file?") end
-    local ffi, c = require "ffi", require "steer._c"
+    local ffi, c = require "ffi", require "steer.core.c"
     local out, text = ffi.new("steer_file *[1]"), self:text()
     c.check(c.C.steer_file_create(out, path))
     local file = c.own(out[0], c.C.steer_file_release)
@@ -258,7 +258,7 @@ function Chat:input(line)
     self.interrupted = false
     local ok, err
     if name and not commands[name] then
-        local near = require("steer._options").nearest(name, commands)
+        local near = require("steer.core.options").nearest(name, commands)
         return write(("/%s: unknown, did you mean /%s? /help lists the commands\n"):format(name, tostring(near)))
     elseif name then
         ok, err = pcall(commands[name], self, argument)
@@ -275,7 +275,7 @@ end
 
 -- Reads lines from a pipe, or from a terminal that cannot move its cursor.
 local function plain_reader(typed)
-    local C = require("steer._c").C
+    local C = require("steer.core.c").C
     return function()
         while true do
             if typed then write "> " end
@@ -321,8 +321,8 @@ local function reader()
 end
 
 local function work(given)
-    local c, steer = require "steer._c", require "steer"
-    raise, steering = require("steer._error").raise, require "steer._steering"
+    local c, steer = require "steer.core.c", require "steer"
+    raise, steering = require("steer.core.error").raise, require "steer.spec.command_line"
     terminal = require "steer.repl.terminal"
     c.check(c.C.steer_interrupt_install(0))
     local lm = steer.model(given[1], { device = given.device, dtype = given.dtype })

@@ -58,7 +58,7 @@ function M.run(args)
     if #given ~= 2 then return wrong("expected two results files, got %d", #given) end
     local filters, bad = words.filters(given.filter)
     if not filters then return wrong("%s", bad) end
-    local compare, options = require "steer.compare", require "steer._options"
+    local compare, options = require "steer.compare", require "steer.core.options"
     local format = compare.formats[given.format or "text"]
     if not format then
         return wrong("--format: '%s', expected %s", given.format, options.choice(compare.formats))

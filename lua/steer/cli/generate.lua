@@ -70,12 +70,13 @@ local function generate(lm, requests, titles)
 end
 
 local function work(given)
-    local c, steer, steering = require "steer._c", require "steer", require "steer._steering"
+    local c, steer, steering = require "steer.core.c", require "steer", require "steer.spec.command_line"
     c.check(c.C.steer_interrupt_install(0))
     local prompt = given[2] or io.read "*a"
     local lm = steer.model(given[1], { device = given.device, dtype = given.dtype })
     if given.chat and not lm.template then
-        require("steer._error").raise("not_found", "generate", "%s has no chat template: leave --chat out", given[1])
+        require("steer.core.error").raise("not_found", "generate", "%s has no chat template: leave --chat out",
+            given[1])
     end
     local requests, titles = {}, {}
     if not given.steer or #given.steer > 1 then

@@ -30,7 +30,7 @@ function M.run(args)
         io.stderr:write("steer info: unexpected argument '", args[1], "'\n", M.usage)
         return 2
     end
-    local steer, c = require "steer", require "steer._c"
+    local steer, c = require "steer", require "steer.core.c"
     local function line(name, ...)
         print(("%-10s %s"):format(name, table.concat { ... }))
     end

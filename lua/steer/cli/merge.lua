@@ -30,7 +30,7 @@ function M.run(args)
     if not given then return wrong(why) end
     if not given.output then return wrong "-o: which file should be written?" end
     if #given == 0 then return wrong "which files?" end
-    local ok, result = pcall(require("steer._merge").merge, given, given.output, given.code_changed)
+    local ok, result = pcall(require("steer.sweep.merge").merge, given, given.output, given.code_changed)
     if not ok then
         say("%s", tostring(result))
         return 1

@@ -111,7 +111,7 @@ end
 -- ---- The command ---------------------------------------------------------------------------------------------------
 
 local function report(drawn, in_terminal)
-    local results, walk = require "steer._results", require "steer._walk"
+    local results, walk = require "steer.sweep.results", require "steer.core.tables"
     if in_terminal then drawn:show() end
     for _, word in ipairs(in_terminal and {} or results.sort(walk.keys(drawn.missing))) do -- shown there
         io.stderr:write(("steer plot: not drawn: %d %s\n"):format(drawn.missing[word], word))
@@ -131,7 +131,7 @@ function M.run(args)
     if #given ~= 1 then return wrong("expected one results file, got %d", #given) end
     for _, name in ipairs(given.kind == "histogram" and { "--x" } or { "--x", "--y" }) do
         if not given[name:sub(3)] then
-            local ok, found = pcall(require("steer._results").read, "plot", given[1])
+            local ok, found = pcall(require("steer.sweep.results").read, "plot", given[1])
             return wrong("%s: it is missing%s", name, ok and ("; of %s %s"):format(given[1],
                 require("steer.plot.results").names_text(found)) or "")
         end

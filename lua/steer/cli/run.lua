@@ -1,6 +1,6 @@
 --- `steer run`: runs a Lua script with errors, Ctrl-C and exit status as a shell user expects.
 local failures = require "steer.cli._failure"
-local walk = require "steer._walk"
+local tables = require "steer.core.tables"
 
 local M = {}
 
@@ -27,7 +27,7 @@ end
 -- rest before it.
 local function script_arguments(at)
     local shifted = {}
-    for _, i in ipairs(walk.keys(arg)) do shifted[i - at - 1] = arg[i] end
+    for _, i in ipairs(tables.keys(arg)) do shifted[i - at - 1] = arg[i] end
     return shifted
 end
 
@@ -44,7 +44,7 @@ function M.run(args)
         say(why)
         return why:find("^cannot ") and 2 or 1 -- cannot open or read it; else a syntax error
     end
-    local c = require "steer._c" -- here, so that --help needs no library
+    local c = require "steer.core.c" -- here, so that --help needs no library
     c.check(c.C.steer_interrupt_install(EXIT_AFTER_MS))
     io.stdout:setvbuf("line")
     _G.arg = script_arguments(at)

@@ -80,7 +80,7 @@ local function load_sweep(path)
         return nil, why:find "^cannot " and 2 or 1
     end
     _G.arg = { [0] = path }
-    require("steer._code").begin(path)
+    require("steer.sweep.code").begin(path)
     local ok, value = xpcall(chunk, failures.report)
     if not ok then
         value = failures.of(value)
@@ -89,7 +89,7 @@ local function load_sweep(path)
     end
     if not require("steer.sweep").is(value) then
         say(("%s: expected it to return steer.sweep{...}, got %s"):format(path,
-            require("steer._check").describe(value)))
+            require("steer.core.check").describe(value)))
         return nil, 1
     end
     return value
@@ -104,7 +104,7 @@ end
 
 -- Gives the exit status: 1 where the skip function fails.
 local function show_cases(sweep, cases)
-    local record, run = require "steer.record", require "steer._sweep_run"
+    local record, run = require "steer.record", require "steer.sweep.run"
     local order, skipped, failed = sweep:order(), 0, 0
     for i, case in ipairs(cases) do
         local ok, reason = pcall(run.skip_reason, sweep, case)
@@ -143,7 +143,7 @@ local function workers_of(given, path)
 end
 
 local function start(sweep, cases, axes, given, path)
-    local run = require "steer._sweep_run"
+    local run = require "steer.sweep.run"
     local opts = {
         shard = given.shard, output = given.output, workers = workers_of(given, path),
         resume = given.resume, retry_failed = given.retry_failed, code_changed = given.code_changed,
@@ -152,7 +152,7 @@ local function start(sweep, cases, axes, given, path)
     }
     if given.case and not given.output then opts.output, opts.progress = "-", false end
     if given.worker then
-        require("steer._sweep_jobs").work(sweep, opts)
+        require("steer.sweep.jobs").work(sweep, opts)
         return 0
     end
     local ok, result = xpcall(run.start, failures.report, sweep, cases, axes, opts)
@@ -186,7 +186,7 @@ function M.run(args)
     why = why or misuse(given)
     if not why and not given.shard and not given.case then given.shard, why = slurm_shard() end
     if why then return wrong(why) end
-    local c = require "steer._c"
+    local c = require "steer.core.c"
     if not given.worker then c.check(c.C.steer_interrupt_install(EXIT_AFTER_MS)) end
     io.stdout:setvbuf "line"
     local sweep, status = load_sweep(given[1])

@@ -6,7 +6,7 @@
 -- L + 1.
 local glp = require "steer.formats.glp"
 local gguf = require "steer.io.gguf"
-local walk = require "steer._walk"
+local tables = require "steer.core.tables"
 
 local M = {}
 
@@ -40,7 +40,7 @@ function M.read(map, opts)
     local vectors, metadata, stated = gguf.read(map, { layer_offset = opts.layer_offset })
     if stated then return glp.read(map, vectors, metadata, stated) end
     local records = {}
-    for _, layer in ipairs(walk.keys(vectors)) do
+    for _, layer in ipairs(tables.keys(vectors)) do
         records[#records + 1] = { layer = layer, op = "add", vector = vectors[layer] }
     end
     return {

@@ -7,14 +7,14 @@
 --   lm_steer         h + s*P2 P1'h                 linear   s*(W h + b), W less the identity of rank 64 at most
 --   concept_replace  h + (h.h1/|h1|^2)*(h2 - h1)
 -- normalize gives the row the norm that it had. source is a GGUF file of control vectors, data the tensors themselves.
-local check = require "steer._check"
-local error_object = require "steer._error"
-local exists = require("steer._append").exists
+local check = require "steer.core.check"
+local error_object = require "steer.core.error"
+local exists = require("steer.core.durable").exists
 local file = require "steer.io._file"
 local gguf = require "steer.io.gguf"
 local scope = require "steer.formats.easysteer_scope"
 local wire = require "steer.formats.easysteer_data"
-local walk = require "steer._walk"
+local tables = require "steer.core.tables"
 
 local M = {}
 
@@ -57,7 +57,7 @@ end
 local function fields(map, what, value, known)
     local checked = {}
     if type(value) ~= "table" then map:fail("%s: expected an object", what) end
-    for _, key in ipairs(walk.keys(value)) do
+    for _, key in ipairs(tables.keys(value)) do
         local field = present(value[key])
         if not known[key] then map:fail("%s: the field %s is not known", what, file.quote(tostring(key))) end
         if field ~= nil and type(field) ~= known[key] then
@@ -77,7 +77,7 @@ local function read_layers(map, what, list)
         end
         wanted[layer] = true
     end
-    if walk.first(wanted) == nil then map:fail("%s.layers: expected a list of layers", what) end
+    if tables.first(wanted) == nil then map:fail("%s.layers: expected a list of layers", what) end
     return wanted
 end
 
@@ -106,7 +106,7 @@ local function read_source(map, what, vector)
         source:refuse("it is a GLP file that projects: %s of %s would do something else", vector.algorithm, what)
     end
     local payloads = {}
-    for _, layer in ipairs(walk.keys(vectors)) do payloads[layer] = { vector = vectors[layer]:to "f32" } end
+    for _, layer in ipairs(tables.keys(vectors)) do payloads[layer] = { vector = vectors[layer]:to "f32" } end
     return payloads
 end
 
@@ -118,7 +118,7 @@ local function read_vector(map, what, value)
     end
     local algorithm = algorithms[vector.algorithm]
     if not algorithm then map:fail("%s: algorithm %s is not known", what, file.quote(vector.algorithm)) end
-    if vector.params and walk.first(vector.params) ~= nil then
+    if vector.params and tables.first(vector.params) ~= nil then
         map:fail("%s.params: %s takes none", what, vector.algorithm)
     end
     if (vector.source == nil) == (vector.data == nil) then map:fail("%s: expected one of source and data", what) end
@@ -128,7 +128,7 @@ local function read_vector(map, what, value)
         or wire.read(map, what .. ".data", vector.data, algorithm[1], wanted)
     local where, exclude = scope.read(map, what .. ".apply", vector.apply)
     local records = {}
-    for _, layer in ipairs(walk.keys(payloads)) do
+    for _, layer in ipairs(tables.keys(payloads)) do
         if not wanted or wanted[layer] then
             local record = algorithm[2](payloads[layer], vector.scale or 1)
             record.layer, record.where, record.exclude = layer, where, exclude
@@ -144,7 +144,7 @@ end
 
 -- Raises where vectors meet on a layer in a way that operations in a row do not have.
 local function check_conflicts(map, conflict, layers)
-    for _, layer in ipairs(walk.keys(layers)) do
+    for _, layer in ipairs(tables.keys(layers)) do
         local there = layers[layer]
         if there.count > 1 and conflict ~= "sequential" then
             map:refuse("conflict %s: %d vectors act on layer %d; Steer applies one after the other, which is "

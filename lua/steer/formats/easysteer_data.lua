@@ -3,7 +3,7 @@
 local ffi = require "ffi"
 local file = require "steer.io._file"
 local tensors = require "steer.tensor"
-local walk = require "steer._walk"
+local tables = require "steer.core.tables"
 
 local M = {}
 
@@ -102,7 +102,7 @@ function M.read(map, what, value, kind, wanted)
     if value.kind ~= kind then map:fail("%s: kind %s, expected %s", what, tostring(value.kind), kind) end
     if type(value.tensors) ~= "table" then map:fail("%s: it has no tensors", what) end
     local found, by_layer = {}, kind == "direction" or kind == "concept_pair"
-    for _, name in ipairs(walk.keys(value.tensors)) do
+    for _, name in ipairs(tables.keys(value.tensors)) do
         local row, layer = find_row(kind, tostring(name))
         if not row then map:fail("%s: %s is not one of %s", what, file.quote(tostring(name)), kind) end
         local tensor = read_tensor(map, what .. "." .. name, value.tensors[name])
@@ -111,11 +111,11 @@ function M.read(map, what, value, kind, wanted)
         found[layer] = found[layer] or {}
         found[layer][row[2]] = tensor
     end
-    if walk.first(found) == nil then map:fail("%s: it has no tensors", what) end
-    for _, layer in ipairs(walk.keys(found)) do check_payload(map, what, kind, found[layer]) end
+    if tables.first(found) == nil then map:fail("%s: it has no tensors", what) end
+    for _, layer in ipairs(tables.keys(found)) do check_payload(map, what, kind, found[layer]) end
     if by_layer then return found end
     local all = {}
-    for _, layer in ipairs(walk.keys(layers_of(map, what, value.extra, wanted))) do all[layer] = found[0] end
+    for _, layer in ipairs(tables.keys(layers_of(map, what, value.extra, wanted))) do all[layer] = found[0] end
     return all
 end
 

@@ -3,7 +3,7 @@
 -- Its selectors have a phase each, as ours do, but for token_ids, which here select in both: prompt_tokens and
 -- generation_tokens are read where that comes to the same.
 local file = require "steer.io._file"
-local walk = require "steer._walk"
+local tables = require "steer.core.tables"
 
 local M = {}
 
@@ -62,13 +62,13 @@ local function merge_tokens(map, what, selector, covered)
     selector.token_ids = prompt or generation
 end
 
-local function or_nil(selector) return walk.first(selector) ~= nil and selector or nil end
+local function or_nil(selector) return tables.first(selector) ~= nil and selector or nil end
 
 --- Reads an apply clause.
 -- @treturn table where, exclude (nil: every token; none)
 function M.read(map, what, clause)
     local where, exclude = {}, {}
-    for _, key in ipairs(walk.keys(clause)) do
+    for _, key in ipairs(tables.keys(clause)) do
         local name = tostring(key)
         local base = name:match "^exclude_(.*)$"
         local kind, value = KINDS[base or name], clause[key]

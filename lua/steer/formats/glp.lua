@@ -1,5 +1,5 @@
 --- What a GLP file does: its mode is the operation, its alphas are the strengths. io/glp.lua has the format.
-local walk = require "steer._walk"
+local tables = require "steer.core.tables"
 
 local M = {}
 
@@ -47,7 +47,7 @@ end
 -- @treturn table what open.lua makes a spec of
 function M.read(map, vectors, metadata, stated)
     local project, records = stated.mode == "project", {}
-    for _, layer in ipairs(walk.keys(vectors)) do
+    for _, layer in ipairs(tables.keys(vectors)) do
         if project then check_basis(map, layer, vectors[layer], stated.rank) end
         for j = 1, stated.rank do
             local alpha = stated.alpha * stated.by_direction[j] * (stated.by_layer[layer] or 1)

@@ -3,15 +3,15 @@
 -- Each of them gives { records, format, layers, site, operation, strength, model }: what is done, and in words what the
 -- file says of it or what was assumed. A record is { layer, op, vector, scale, normalize, where, exclude, at }.
 -- states_operation tells that the file itself says what is done, so that nobody may say otherwise.
-local check = require "steer._check"
-local error_object = require "steer._error"
-local exists = require("steer._append").exists
+local check = require "steer.core.check"
+local error_object = require "steer.core.error"
+local exists = require("steer.core.durable").exists
 local file = require "steer.io._file"
 local io = require "steer.io"
 local low_rank = require "steer.low_rank"
-local options = require "steer._options"
-local scope = require "steer._scope"
-local walk = require "steer._walk"
+local options = require "steer.core.options"
+local scope = require "steer.spec.scope"
+local tables = require "steer.core.tables"
 local raise = error_object.raise
 
 local M = {}
@@ -56,7 +56,7 @@ end
 -- Vectors by layer in a safetensors file that says nothing of steering: read when the caller says what is done.
 local function read_plain(map, tensors, opts)
     local records = {}
-    for _, name in ipairs(walk.keys(tensors)) do
+    for _, name in ipairs(tables.keys(tensors)) do
         local layer = #name < 100 and tonumber(name:match "(%d+)$")
         if not layer or tensors[name].ndim ~= 1 then
             map:fail("%s is not a vector whose name ends in its layer", file.quote(name))
@@ -71,7 +71,7 @@ local function read_safetensors(map, opts, spec)
     local saklas = require "steer.formats.saklas"
     local tensors, metadata = require("steer.io.safetensors").read(map, {})
     if metadata["steer.kind"] == "spec" then
-        return { spec = require("steer._spec_file").make(map.path, tensors, metadata, spec) }
+        return { spec = require("steer.spec.file").make(map.path, tensors, metadata, spec) }
     end
     local kind, sidecar = saklas.kind(tensors), nil
     if kind then
@@ -208,8 +208,8 @@ local function open(path, opts, spec)
     opts = check_options(opts)
     local read_file = read(path, opts, spec)
     if read_file.spec then
-        if walk.first(opts) ~= nil then
-            raise("invalid_argument", OP, "opts.%s: %s is a spec of Steer, which says all of it", walk.first(opts),
+        if tables.first(opts) ~= nil then
+            raise("invalid_argument", OP, "opts.%s: %s is a spec of Steer, which says all of it", tables.first(opts),
                 path)
         end
         return read_file.spec

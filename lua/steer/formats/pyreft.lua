@@ -8,11 +8,11 @@
 -- (Wu and others 2024, and variants in pyreft). bias is EasySteer's.
 -- block_output of layer N is after layer N, block_input after layer N - 1. On which tokens an intervention acts is
 -- given when a model runs, and is in no file; neither are activation functions, which are taken to be none.
-local json = require "steer._json"
+local json = require "steer.core.json"
 local file = require "steer.io._file"
 local orthogonal = require "steer.formats.orthogonal"
 local pt = require "steer.io.pt"
-local walk = require "steer._walk"
+local tables = require "steer.core.tables"
 
 local M = {}
 
@@ -31,7 +31,7 @@ State.__index = State
 -- What there is, for messages.
 function State:names()
     local names = {}
-    for i, name in ipairs(walk.keys(self.tensors)) do names[i] = file.quote(tostring(name)) end
+    for i, name in ipairs(tables.keys(self.tensors)) do names[i] = file.quote(tostring(name)) end
     table.sort(names)
     return #names > 0 and table.concat(names, ", ", 1, math.min(#names, 8)) or "nothing"
 end
@@ -187,7 +187,7 @@ end
 
 --- The folder of interventions at or in a path, or nil.
 function M.folder(path)
-    local exists = require("steer._append").exists
+    local exists = require("steer.core.durable").exists
     for _, folder in ipairs { path, path .. "/intervenable_model" } do
         if exists(folder .. "/config.json") then return folder end
     end

@@ -1,9 +1,9 @@
 --- The profiles of saklas: layer_N tensors in a safetensors file and, beside it, NAME.json, which says what they are.
 --
 -- The strength of each layer is in the length of its vector, so they are added as they are after layer N.
-local json = require "steer._json"
+local json = require "steer.core.json"
 local file = require "steer.io._file"
-local walk = require "steer._walk"
+local tables = require "steer.core.tables"
 
 local M = {}
 
@@ -28,7 +28,7 @@ end
 -- @treturn string "profile", "manifold" or nil
 function M.kind(tensors)
     local kind
-    for _, name in ipairs(walk.keys(tensors)) do
+    for _, name in ipairs(tables.keys(tensors)) do
         if name:find "^layer_%d+%.basis$" then return "manifold" end
         if not name:find "^layer_%d+$" or kind == "none" then kind = "none" else kind = "profile" end
     end
@@ -56,7 +56,7 @@ function M.read(map, tensors, kind)
         map:fail("%s has no format_version and method: it is not what saklas writes beside a profile", path)
     end
     local records = {}
-    for _, name in ipairs(walk.keys(tensors)) do
+    for _, name in ipairs(tables.keys(tensors)) do
         check_vector(map, name, tensors[name])
         records[#records + 1] = { layer = tonumber(name:match "%d+"), op = "add", vector = tensors[name] }
     end

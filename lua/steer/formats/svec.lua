@@ -3,7 +3,7 @@
 -- Layer N is the output of decoder layer N, where its library measures it. The library adds it before layer N, which is
 -- after layer N - 1; {layer_offset = -1} puts it there.
 local svec = require "steer.io.svec"
-local walk = require "steer._walk"
+local tables = require "steer.core.tables"
 
 local M = {}
 
@@ -12,7 +12,7 @@ local M = {}
 function M.read(map, value, opts)
     local vectors, metadata = svec.read(map, {}, value)
     local records, offset = {}, opts.layer_offset or 0
-    for _, layer in ipairs(walk.keys(vectors)) do
+    for _, layer in ipairs(tables.keys(vectors)) do
         if vectors[layer].ndim ~= 1 then
             map:refuse("layer %d has a vector for each of %d positions, expected one", layer, vectors[layer]:size(1))
         end

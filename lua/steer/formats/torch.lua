@@ -2,11 +2,11 @@
 --
 -- LM-Steer (Han and others 2024) is h + s*P2 P1'h on the last hidden states, so on the last layer; its files say
 -- neither the layer nor the strength s.
-local check = require "steer._check"
+local check = require "steer.core.check"
 local file = require "steer.io._file"
 local pt = require "steer.io.pt"
-local raise = require("steer._error").raise
-local walk = require "steer._walk"
+local raise = require("steer.core.error").raise
+local tables = require "steer.core.tables"
 
 local M = {}
 
@@ -60,7 +60,7 @@ end
 -- Vectors by layer, or by names that end in one.
 local function read_vectors(map, value, opts)
     local records = {}
-    for _, key in ipairs(walk.keys(value)) do
+    for _, key in ipairs(tables.keys(value)) do
         local name = tostring(key)
         local layer = type(key) == "number" and key or #name < 100 and tonumber(name:match "(%d+)$")
         if not layer or not file.is_tensor(value[key]) or value[key].ndim ~= 1 then

@@ -2,11 +2,11 @@
 -- atomic writer, and numbers in the files' byte order (little-endian).
 local bit = require "bit"
 local ffi = require "ffi"
-local c = require "steer._c"
-local check = require "steer._check"
-local raise = require("steer._error").raise
-local base = require "steer._tensor"
-local walk = require "steer._walk"
+local c = require "steer.core.c"
+local check = require "steer.core.check"
+local raise = require("steer.core.error").raise
+local base = require "steer.tensor.object"
+local tables = require "steer.core.tables"
 require "steer.tensor"
 
 local C = c.C
@@ -174,7 +174,7 @@ function M.check_tensors(value, expected)
         raise("invalid_argument", "save", "value: expected %s, got %s", expected,
             base.is(value) and "a tensor" or check.describe(value))
     end
-    for _, key in ipairs(walk.keys(value)) do M.check_tensor(value[key], "value[" .. check.describe(key) .. "]") end
+    for _, key in ipairs(tables.keys(value)) do M.check_tensor(value[key], "value[" .. check.describe(key) .. "]") end
 end
 
 local Writer = {}

@@ -5,13 +5,13 @@
 -- want {layer_offset = -1}. Files written here state their offset in steer.layer_offset, and reading undoes it.
 -- What GLP says in addition is read by glp.lua.
 local bit = require "bit"
-local raise = require("steer._error").raise
-local base = require "steer._tensor"
-local check = require "steer._check"
+local raise = require("steer.core.error").raise
+local base = require "steer.tensor.object"
+local check = require "steer.core.check"
 local file = require "steer.io._file"
 local glp = require "steer.io.glp"
 local tensors = require "steer.tensor"
-local walk = require "steer._walk"
+local tables = require "steer.core.tables"
 
 local M = {}
 
@@ -194,7 +194,7 @@ end
 local function layer_tensors(map, layers, start, shift, only)
     local wanted, found = {}, {}
     for _, layer in ipairs(only or {}) do wanted[layer] = true end
-    for _, number in ipairs(walk.keys(layers)) do
+    for _, number in ipairs(tables.keys(layers)) do
         local layer, directions = number + shift, layers[number]
         if layer < 0 or layer > MAX_LAYER then
             map:fail("%s with layer_offset %d is layer %d, expected 0 to %d", directions[1].what, shift, layer,
@@ -254,7 +254,7 @@ function M.read(map, opts)
     local start = align(cursor.at, alignment)
     check_data(map, infos, start, alignment)
     local found = layer_tensors(map, layers, start, layer_shift(map, metadata, opts.layer_offset), opts.only)
-    for _, layer in ipairs(stated and stated.mode == "project" and walk.keys(found) or {}) do
+    for _, layer in ipairs(stated and stated.mode == "project" and tables.keys(found) or {}) do
         base.set_origin(found[layer], { mode = "project", path = map.path })
     end
     return found, metadata, stated
@@ -298,7 +298,7 @@ end
 local function metadata_bytes(count, metadata, offset)
     local rows, fixed, keys = fixed_pairs(count, metadata, offset), { ["general.alignment"] = true }, {}
     for _, row in ipairs(rows) do fixed[row[1]] = true end
-    for _, key in ipairs(walk.keys(metadata)) do
+    for _, key in ipairs(tables.keys(metadata)) do
         if type(key) ~= "string" or #key == 0 or #key > 65535 then
             raise("invalid_argument", "save", "metadata: the key %s is not a string of 1 to 65535 bytes", tostring(key))
         end
@@ -338,7 +338,7 @@ end
 -- @tparam table opts layer_offset: layer N is written as direction.(N + layer_offset), default 0
 function M.write(path, vectors, metadata, opts)
     file.check_tensors(vectors, "{[layer] = tensor}")
-    local offset, layers, length = opts.layer_offset or 0, walk.keys(vectors), nil
+    local offset, layers, length = opts.layer_offset or 0, tables.keys(vectors), nil
     for _, layer in ipairs(layers) do check.integer("save", "value: layer", layer, 0, MAX_LAYER) end
     if #layers == 0 then raise("invalid_argument", "save", "value: has no vectors") end
     table.sort(layers)

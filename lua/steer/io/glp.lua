@@ -6,9 +6,9 @@
 -- glp.spec_version 2. A file whose site (glp.hook_point) or version is another than what is known here is refused, as
 -- the format asks of readers.
 -- Source: spec/GLP.md of github.com/msuiche/weightless.
-local check = require "steer._check"
+local check = require "steer.core.check"
 local file = require "steer.io._file"
-local walk = require "steer._walk"
+local tables = require "steer.core.tables"
 
 local M = {}
 
@@ -77,8 +77,8 @@ local function check_layers(map, metadata, layers)
     if not listed or #listed == 0 then return end
     local said, same = {}, true
     for _, item in ipairs(listed) do said[item[1]] = true end
-    for _, layer in ipairs(walk.keys(layers)) do same = same and said[layer] end
-    if not same or #walk.keys(said) ~= #walk.keys(layers) then
+    for _, layer in ipairs(tables.keys(layers)) do same = same and said[layer] end
+    if not same or #tables.keys(said) ~= #tables.keys(layers) then
         map:fail("glp.layer_ids_zero_based lists other layers than direction.N has: one of them is wrong, and a file "
             .. "that is one layer off steers without an error; have it exported again")
     end
@@ -107,7 +107,7 @@ end
 -- @raise format, unsupported
 function M.check(map, metadata, infos)
     local mode, older, is_glp = typed(map, metadata, "glp.mode", "string"), false, false
-    for _, key in ipairs(walk.keys(metadata)) do
+    for _, key in ipairs(tables.keys(metadata)) do
         older, is_glp = older or key:sub(1, 7) == "dspark.", is_glp or key:sub(1, 4) == "glp."
     end
     if older and not is_glp then
@@ -125,7 +125,7 @@ function M.check(map, metadata, infos)
         if info.index >= rank then map:fail("%s: glp.rank is %d", info.what, rank) end
         layers[info.layer] = (layers[info.layer] or 0) + 1
     end
-    for _, layer in ipairs(walk.keys(layers)) do
+    for _, layer in ipairs(tables.keys(layers)) do
         if layers[layer] ~= rank then
             map:fail("layer %d has %d directions, glp.rank is %d", layer, layers[layer], rank)
         end

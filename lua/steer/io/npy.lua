@@ -1,9 +1,9 @@
 --- NumPy's .npy format, versions 1 to 3: one array, its header a Python dictionary.
 local bit = require "bit"
 local ffi = require "ffi"
-local raise = require("steer._error").raise
+local raise = require("steer.core.error").raise
 local file = require "steer.io._file"
-local walk = require "steer._walk"
+local tables = require "steer.core.tables"
 
 local M = {}
 
@@ -88,7 +88,7 @@ function Header:read()
             break
         end
     end
-    for _, key in ipairs(walk.keys(fields)) do
+    for _, key in ipairs(tables.keys(fields)) do
         if found[key] == nil then self:fail("there is no %s", key) end
     end
     self:take ""

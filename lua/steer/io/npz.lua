@@ -1,7 +1,7 @@
 --- NumPy's .npz format: a zip archive of .npy files, stored (np.savez) or deflated (np.savez_compressed).
 local file = require "steer.io._file"
 local npy = require "steer.io.npy"
-local raise = require("steer._error").raise
+local raise = require("steer.core.error").raise
 local zip = require "steer.io.zip"
 
 local M = {}

@@ -3,7 +3,7 @@
 local ffi = require "ffi"
 local file = require "steer.io._file"
 local pickle = require "steer.io.pickle"
-local raise = require("steer._error").raise
+local raise = require("steer.core.error").raise
 local tensors = require "steer.tensor"
 local zip = require "steer.io.zip"
 

@@ -1,9 +1,9 @@
 --- The safetensors format: a length, a JSON header, then the tensors' bytes without holes.
 -- The header is read by the grammar that it must have, so nothing in it can nest deeper than that.
 local json = require "dkjson"
-local raise = require("steer._error").raise
+local raise = require("steer.core.error").raise
 local file = require "steer.io._file"
-local walk = require "steer._walk"
+local tables = require "steer.core.tables"
 
 local M = {}
 
@@ -109,7 +109,7 @@ function Header:entry(name)
         if not fields[key] then self:fail("%s has the unknown field %s", entry.what, file.quote(key)) end
         entry[key] = fields[key](self)
     end)
-    for _, key in ipairs(walk.keys(fields)) do
+    for _, key in ipairs(tables.keys(fields)) do
         if not entry[key] then self:fail("%s has no %s", entry.what, key) end
     end
     return entry
@@ -207,7 +207,7 @@ function M.read(map, opts)
     for _, entry in ipairs(entries) do check_entry(map, entry) end
     check_cover(map, entries, map.size - 8 - length)
     local tensors, chosen = {}, choose(map, entries, opts.only)
-    for _, name in ipairs(walk.keys(chosen)) do tensors[name] = make_tensor(map, chosen[name], 8 + length) end
+    for _, name in ipairs(tables.keys(chosen)) do tensors[name] = make_tensor(map, chosen[name], 8 + length) end
     return tensors, metadata
 end
 
@@ -232,7 +232,7 @@ end
 
 -- The metadata as a JSON object with sorted keys, or nil if there is none.
 local function metadata_text(metadata)
-    local keys, words = walk.keys(metadata or {}), {}
+    local keys, words = tables.keys(metadata or {}), {}
     for _, key in ipairs(keys) do
         if type(key) ~= "string" then
             raise("invalid_argument", "save", "metadata: the key %s is not a string", tostring(key))
@@ -253,7 +253,7 @@ end
 
 -- Names sorted so that larger elements come first, which keeps every tensor aligned, then by the alphabet.
 local function sorted_names(tensors)
-    local list = walk.keys(tensors)
+    local list = tables.keys(tensors)
     for _, name in ipairs(list) do
         if type(name) ~= "string" then
             raise("invalid_argument", "save", "value: the key %s is not a string, expected {name = tensor}",

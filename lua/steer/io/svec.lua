@@ -1,11 +1,11 @@
 --- The .svec format of IBM's activation-steering: JSON with a direction per layer.
 --   {"model_type": text, "directions": {"15": [numbers]}, "explained_variances": {"15": number}}
-local check = require "steer._check"
+local check = require "steer.core.check"
 local file = require "steer.io._file"
-local json = require "steer._json"
-local raise = require("steer._error").raise
+local json = require "steer.core.json"
+local raise = require("steer.core.error").raise
 local tensors = require "steer.tensor"
-local walk = require "steer._walk"
+local tables = require "steer.core.tables"
 
 local M = {}
 
@@ -29,7 +29,7 @@ end
 
 -- Numbers, or (where there is a vector per position) lists of as many numbers.
 local function check_numbers(map, what, list, nested)
-    if type(list) ~= "table" or #list == 0 or not walk.is_list(list, #list) then
+    if type(list) ~= "table" or #list == 0 or not tables.is_list(list, #list) then
         map:fail("%s: expected a list of numbers", what)
     end
     local inner = nested and type(list[1]) == "table" and list[1]
@@ -58,7 +58,7 @@ local function read_metadata(map, value)
     if value.explained_variances then
         check_object(map, "explained_variances", value.explained_variances)
         metadata.explained_variances = {}
-        for _, key in ipairs(walk.keys(value.explained_variances)) do
+        for _, key in ipairs(tables.keys(value.explained_variances)) do
             local layer = read_layer(map, "explained_variances", key)
             metadata.explained_variances[layer] = value.explained_variances[key]
         end
@@ -75,7 +75,7 @@ function M.read(map, opts, value)
     value = value or M.decode(map)
     check_object(map, "directions", value.directions)
     for _, layer in ipairs(opts.only or {}) do wanted[layer] = true end
-    for _, key in ipairs(walk.keys(value.directions)) do
+    for _, key in ipairs(tables.keys(value.directions)) do
         local layer, what = read_layer(map, "directions", key), "directions " .. file.quote(tostring(key))
         check_numbers(map, what, value.directions[key], true)
         if vectors[layer] then map:fail("%s: the layer is there twice", what) end

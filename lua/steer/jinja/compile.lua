@@ -7,7 +7,7 @@ local scope = require "steer.jinja.scope"
 local show = require "steer.jinja.show"
 local statements = require "steer.jinja.statements"
 local value_of = require "steer.jinja.value"
-local walk = require "steer._walk"
+local tables = require "steer.core.tables"
 require "steer.jinja.compile_loops"
 require "steer.jinja.compile_macros"
 
@@ -143,12 +143,12 @@ function compilers.Block(node, frame)
     local enter, body, outer = statements.entry(inner), statements.body(node.body, inner), {}
     local at = node.scoped and frame or nil
     while at do
-        for _, name in ipairs(walk.keys(at.stores)) do
+        for _, name in ipairs(tables.keys(at.stores)) do
             if not outer[name] then outer[name] = { frame:find(name) } end
         end
         at = at.parent
     end
-    local names = walk.keys(outer)
+    local names = tables.keys(outer)
     return function(env)
         local state = env.state
         local vars = state.vars

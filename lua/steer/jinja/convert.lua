@@ -1,10 +1,10 @@
 --- Turns Lua values into values of templates.
-local check = require "steer._check"
-local error_object = require "steer._error"
+local check = require "steer.core.check"
+local error_object = require "steer.core.error"
 local run = require "steer.jinja.run"
 local text = require "steer.jinja.text"
 local value_of = require "steer.jinja.value"
-local walk = require "steer._walk"
+local tables = require "steer.core.tables"
 
 local M = {}
 
@@ -58,7 +58,7 @@ end
 
 local function convert_table(t, path, depth)
     if depth > run.MAX_NESTING then refuse(path, "it is nested too deeply") end
-    local keys = walk.keys(t)
+    local keys = tables.keys(t)
     local meta = getmetatable(t)
     local marked = type(meta) == "table" and rawget(meta, "__jsontype")
     if #keys == 0 and marked == "array" or #keys > 0 and #keys == #t then return convert_list(t, path, depth + 1) end
@@ -109,7 +109,7 @@ function M.list(value, path)
         return decoded
     end
     check.type(run.RENDER, path, value, "table", "a list or a JSON text")
-    if walk.first(value) == nil then return value_of.list {} end
+    if tables.first(value) == nil then return value_of.list {} end
     local list = convert(value, path, 1)
     if value_of.kind(list) ~= "list" then refuse(path, "expected a list, got a table with names") end
     return list

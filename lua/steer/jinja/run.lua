@@ -2,8 +2,8 @@
 --
 -- Every node that is evaluated, every element that is made and every 16 bytes of text cost one step. One render runs at
 -- a time: nothing that a template calls leads back into Lua code of a user.
-local c = require "steer._c"
-local error_object = require "steer._error"
+local c = require "steer.core.c"
+local error_object = require "steer.core.error"
 
 local C = c.C
 local M = {}

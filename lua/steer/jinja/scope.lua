@@ -6,7 +6,7 @@
 --   "undefined"  it is set first
 -- Functions are the template, each macro, and the body of each recursive loop. Other loops and blocks are frames.
 local nodes = require "steer.jinja.nodes"
-local walk = require "steer._walk"
+local tables = require "steer.core.tables"
 
 local M = {}
 
@@ -34,7 +34,7 @@ end
 
 local function copied(t)
     local out = {}
-    for _, key in ipairs(walk.keys(t)) do out[key] = t[key] end
+    for _, key in ipairs(tables.keys(t)) do out[key] = t[key] end
     return out
 end
 
@@ -87,15 +87,15 @@ end
 local function join_branches(frame, branches)
     local counts = {}
     for _, branch in ipairs(branches) do
-        for _, name in ipairs(walk.keys(branch.stores)) do
+        for _, name in ipairs(tables.keys(branch.stores)) do
             if not frame.stores[name] then counts[name] = (counts[name] or 0) + 1 end
         end
     end
     for _, branch in ipairs(branches) do
-        for _, name in ipairs(walk.keys(branch.loads)) do frame.loads[name] = branch.loads[name] end
-        for _, name in ipairs(walk.keys(branch.stores)) do frame.stores[name] = true end
+        for _, name in ipairs(tables.keys(branch.loads)) do frame.loads[name] = branch.loads[name] end
+        for _, name in ipairs(tables.keys(branch.stores)) do frame.stores[name] = true end
     end
-    for _, name in ipairs(walk.keys(counts)) do
+    for _, name in ipairs(tables.keys(counts)) do
         if counts[name] < #branches then
             frame.loads[name] = owner_of(frame.parent, name) and "alias" or "resolve"
         end

@@ -8,7 +8,7 @@ local globals = require "steer.jinja.globals"
 local run = require "steer.jinja.run"
 local sequence = require "steer.jinja.sequence"
 local value_of = require "steer.jinja.value"
-local walk = require "steer._walk"
+local tables = require "steer.core.tables"
 
 local M = {}
 
@@ -27,7 +27,7 @@ end
 --- Makes a function that gives the names of a frame what they begin with: fn(env).
 function M.entry(frame)
     local steps = {}
-    local names = walk.keys(frame.loads)
+    local names = tables.keys(frame.loads)
     table.sort(names)
     for _, name in ipairs(names) do
         local slot, how = frame.slots[name], frame.loads[name]

@@ -1,5 +1,5 @@
 --- Text as code points, as Python has it: lengths, slices, white space and cases. All text is valid UTF-8.
-local json = require "steer._json"
+local json = require "steer.core.json"
 local run = require "steer.jinja.run"
 local unicode = require "steer.jinja.unicode"
 

@@ -1,7 +1,7 @@
 --- The kinds of values. Strings, booleans and integers are Lua's own, so that a number is always an integer; others are
 -- tables whose metatable names the kind. No value is nil.
 local run = require "steer.jinja.run"
-local walk = require "steer._walk"
+local tables = require "steer.core.tables"
 
 local M = {}
 
@@ -15,7 +15,7 @@ local type_names = {
 }
 
 local classes = {}
-for _, kind in ipairs(walk.keys(type_names)) do classes[kind] = { kind = kind } end
+for _, kind in ipairs(tables.keys(type_names)) do classes[kind] = { kind = kind } end
 
 local lua_kinds = { string = "str", number = "int", boolean = "bool" }
 

@@ -3,7 +3,7 @@ local data = require "steer.plot.data"
 local scale = require "steer.plot.scale"
 local series = require "steer.plot.series"
 
-local raise = require("steer._error").raise
+local raise = require("steer.core.error").raise
 
 local M = {}
 

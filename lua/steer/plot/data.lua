@@ -1,10 +1,10 @@
 --- Reads what one wants to see, tensors, lists and tables of them, into series of points or a matrix.
-local check = require "steer._check"
-local options = require "steer._options"
-local tensors = require "steer._tensor"
-local walk = require "steer._walk"
+local check = require "steer.core.check"
+local options = require "steer.core.options"
+local tensors = require "steer.tensor.object"
+local tables = require "steer.core.tables"
 
-local raise = require("steer._error").raise
+local raise = require("steer.core.error").raise
 
 local M = {}
 
@@ -74,7 +74,7 @@ end
 
 -- The keys of a map: numbers first, then names.
 local function keys_of(value)
-    local keys, texts = walk.keys(value), {}
+    local keys, texts = tables.keys(value), {}
     for _, key in ipairs(keys) do texts[key] = type(key) ~= "number" and natural(tostring(key)) or nil end
     table.sort(keys, function(a, b)
         if type(a) == "number" and type(b) == "number" then return a < b end
@@ -106,7 +106,7 @@ function M.matrix(op, name, value)
         end
     end
     check_count(op, name, count)
-    return rows, not walk.is_list(value, #value) and keys or nil
+    return rows, not tables.is_list(value, #value) and keys or nil
 end
 
 -- ---- Series --------------------------------------------------------------------------------------------------------
@@ -273,7 +273,7 @@ function M.check(op, data)
     if type(data) ~= "table" then
         raise("invalid_argument", op, "data: expected %s, got %s", EXPECTED, check.describe(data))
     end
-    if walk.first(data) == nil then raise("invalid_argument", op, "data: it is empty, there is nothing to draw") end
+    if tables.first(data) == nil then raise("invalid_argument", op, "data: it is empty, there is nothing to draw") end
 end
 
 --- Tells the kind of chart that fits data of which no kind is asked: a heatmap for a matrix, bars for numbers by name.

@@ -1,10 +1,10 @@
 --- Writes charts as pictures, with data and script beside them.
-local append_only = require "steer._append"
-local check = require "steer._check"
-local gnuplot = require "steer._gnuplot"
-local printable = require("steer._text").printable
+local append_only = require "steer.core.durable"
+local check = require "steer.core.check"
+local gnuplot = require "steer.plot.gnuplot"
+local printable = require("steer.core.text").printable
 
-local raise = require("steer._error").raise
+local raise = require("steer.core.error").raise
 
 local M = {}
 

@@ -1,5 +1,5 @@
 --- The series of a chart of results: which case belongs to which, their order and their looks.
-local results = require "steer._results"
+local results = require "steer.sweep.results"
 local scale = require "steer.plot.scale"
 local series = require "steer.plot.series"
 

@@ -1,11 +1,11 @@
 --- The options of steer.plot: which there are, which kind of chart has them, and what they must be.
-local check = require "steer._check"
-local options = require "steer._options"
+local check = require "steer.core.check"
+local options = require "steer.core.options"
 local scale = require "steer.plot.scale"
 local style = require "steer.plot.style"
-local walk = require "steer._walk"
+local tables = require "steer.core.tables"
 
-local raise = require("steer._error").raise
+local raise = require("steer.core.error").raise
 
 local M = {}
 
@@ -27,7 +27,7 @@ local ROWS = {
     bins = { true, "histogram" }, share = { "boolean", "histogram" }, out = { "string" },
 }
 local KNOWN = {}
-for _, name in ipairs(walk.keys(ROWS)) do KNOWN[name] = ROWS[name][1] end
+for _, name in ipairs(tables.keys(ROWS)) do KNOWN[name] = ROWS[name][1] end
 
 -- How the kinds are called in messages.
 local NOUNS = { lines = "lines", scatter = "scatter plots", bars = "bars", histogram = "histograms",
@@ -45,7 +45,7 @@ end
 
 --- Raises invalid_argument for an option that a kind of chart has not.
 function M.check_kind(op, opts, kind)
-    for _, name in ipairs(walk.keys(opts)) do
+    for _, name in ipairs(tables.keys(opts)) do
         local kinds = ROWS[name][2]
         if kinds and opts[name] and not (" " .. kinds .. " "):find(" " .. kind .. " ", 1, true) then
             local words = {}

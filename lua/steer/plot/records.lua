@@ -1,19 +1,19 @@
 --- Tables of records, or of columns by name, as the charts of results see cases.
-local check = require "steer._check"
-local results = require "steer._results"
-local tensors = require "steer._tensor"
-local walk = require "steer._walk"
+local check = require "steer.core.check"
+local results = require "steer.sweep.results"
+local tensors = require "steer.tensor.object"
+local tables = require "steer.core.tables"
 
-local raise = require("steer._error").raise
+local raise = require("steer.core.error").raise
 
 local M = {}
 
 local function is_column(value)
-    return tensors.is(value) or type(value) == "table" and walk.first(value) == 1
+    return tensors.is(value) or type(value) == "table" and tables.first(value) == 1
 end
 
 local function is_record(value)
-    return type(value) == "table" and type(walk.first(value)) == "string"
+    return type(value) == "table" and type(tables.first(value)) == "string"
 end
 
 --- Tells whether data is a list of records ({layer = 2, accuracy = 0.9}), or a table of columns of which x names one.
@@ -34,7 +34,7 @@ local function column(op, name, value)
 end
 
 local function records_of(op, data)
-    local names, rows = results.sort(walk.keys(data)), {}
+    local names, rows = results.sort(tables.keys(data)), {}
     local columns, length = {}, nil
     for _, name in ipairs(names) do
         columns[name] = column(op, "data." .. tostring(name), data[name])
@@ -59,7 +59,7 @@ end
 local function entry_of(op, row, at, metrics, axes, seen)
     local entry = { case = {}, metrics = {}, samples = {}, status = "ok", stats = {} }
     check.type(op, ("data[%d]"):format(at), row, "table", "a record as the others")
-    for _, name in ipairs(results.sort(walk.keys(row))) do
+    for _, name in ipairs(results.sort(tables.keys(row))) do
         if type(name) ~= "string" then
             raise("invalid_argument", op, "data[%d]: expected fields by name, found the key %s", at,
                 check.describe(name))
@@ -79,7 +79,7 @@ local function entry_of(op, row, at, metrics, axes, seen)
 end
 
 --- Makes results of records or columns.
--- @treturn results as _results.read gives, without a file
+-- @treturn results as sweep/results.read gives, without a file
 function M.read(op, data, opts, kind)
     for _, key in ipairs(opts.z and { "y" } or kind == "histogram" and {} or { "y" }) do
         check.type(op, "opts." .. key, opts[key], "string", "the name of a field")

@@ -1,15 +1,15 @@
 --- Charts of the cases of a sweep, or of a table of records: a metric over an axis, or over another metric.
-local check = require "steer._check"
+local check = require "steer.core.check"
 local groups = require "steer.plot.groups"
 local plot_options = require "steer.plot.options"
 local record = require "steer.record"
-local repeats = require "steer._repeats"
-local results = require "steer._results"
+local repeats = require "steer.sweep.repeats"
+local results = require "steer.sweep.results"
 local scale = require "steer.plot.scale"
 local series = require "steer.plot.series"
-local walk = require "steer._walk"
+local tables = require "steer.core.tables"
 
-local raise = require("steer._error").raise
+local raise = require("steer.core.error").raise
 
 local M = {}
 
@@ -76,7 +76,7 @@ end
 local function require_drawn(op, found, metric, count, missing)
     if count > 0 then return end
     local words = {}
-    for _, word in ipairs(results.sort(walk.keys(missing))) do words[#words + 1] = missing[word] .. " " .. word end
+    for _, word in ipairs(results.sort(tables.keys(missing))) do words[#words + 1] = missing[word] .. " " .. word end
     raise("invalid_argument", op, "%s: no case of %s can be drawn: %s", metric, found.path, table.concat(words, ", "))
 end
 
@@ -318,7 +318,7 @@ local KINDS = { lines = over_x, scatter = over_x, bars = over_x, histogram = ove
 
 --- Makes the chart that the options ask for.
 -- @tparam string op operation for messages
--- @param found results as _results.read gives
+-- @param found results as sweep/results.read gives
 -- @tparam table opts x, y, z, by, dash, filter, logx, logy, logz, title, and bins and share for a histogram
 -- @tparam[opt] string kind default a heatmap where there is a z, a scatter plot where x is a metric, else lines
 function M.chart(op, found, opts, kind)

@@ -1,5 +1,5 @@
 --- Ranges and ticks of axes, and how numbers are written on a chart.
-local raise = require("steer._error").raise
+local raise = require("steer.core.error").raise
 
 local M = {}
 

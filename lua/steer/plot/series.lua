@@ -1,9 +1,9 @@
 --- What the charts of series share: their range, their intervals, and the bins of histograms.
-local check = require "steer._check"
-local results = require "steer._results"
+local check = require "steer.core.check"
+local results = require "steer.sweep.results"
 local scale = require "steer.plot.scale"
 
-local raise = require("steer._error").raise
+local raise = require("steer.core.error").raise
 
 local M = {}
 

@@ -1,8 +1,8 @@
 --- Looks of series: colours by palette, dashes and point types.
-local check = require "steer._check"
-local options = require "steer._options"
+local check = require "steer.core.check"
+local options = require "steer.core.options"
 
-local raise = require("steer._error").raise
+local raise = require("steer.core.error").raise
 
 local M = {}
 

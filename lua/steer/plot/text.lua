@@ -1,12 +1,12 @@
 --- Charts in the terminal: bars, histograms and heatmaps of blocks and colours; lines and scatter plots by gnuplot.
-local gnuplot = require "steer._gnuplot"
+local gnuplot = require "steer.plot.gnuplot"
 local heatmap = require "steer.plot.heatmap"
 local layout = require "steer.repl.layout"
-local results = require "steer._results"
+local results = require "steer.sweep.results"
 local scale = require "steer.plot.scale"
 local script = require "steer.plot.script"
 local style = require "steer.plot.style"
-local walk = require "steer._walk"
+local tables = require "steer.core.tables"
 
 local M = {}
 
@@ -67,7 +67,7 @@ end
 -- What is not drawn, counted.
 local function add_missing(lines, chart)
     local words = {}
-    for _, word in ipairs(results.sort(walk.keys(chart.missing or {}))) do
+    for _, word in ipairs(results.sort(tables.keys(chart.missing or {}))) do
         words[#words + 1] = ("%d %s"):format(chart.missing[word], word)
     end
     if #words > 0 then lines[#lines + 1] = "not drawn: " .. table.concat(words, ", ") end

@@ -1,6 +1,6 @@
 --- The commands of the session: lines that begin with a colon.
 local bench = require "steer.bench"
-local c = require "steer._c"
+local c = require "steer.core.c"
 local complete = require "steer.repl.complete"
 local devices = require "steer.device"
 local docs = require "steer.repl.docs"
@@ -8,11 +8,11 @@ local evaluate = require "steer.repl.evaluate"
 local ffi = require "ffi"
 local layout = require "steer.repl.layout"
 local option_docs = require "steer.repl.options"
-local options = require "steer._options"
+local options = require "steer.core.options"
 local terminal = require "steer.repl.terminal"
 
 local C = c.C
-local raise = require("steer._error").raise
+local raise = require("steer.core.error").raise
 
 local M = {}
 local commands = {}

@@ -1,13 +1,13 @@
 --- Finds what a word can become: globals, fields, methods, options of calls and their values, keys of tables, file
 -- names in quotes, commands and help topics. Looks only: no function of the user's runs.
-local base = require "steer._tensor"
+local base = require "steer.tensor.object"
 local context = require "steer.repl.context"
 local options = require "steer.repl.options"
 local show = require "steer.repl.show"
 local steer = require "steer"
 local terminal = require "steer.repl.terminal"
 
-jit.off(true, true) -- it walks tables: see steer/_walk.lua
+jit.off(true, true) -- it walks tables: see steer/core/tables.lua
 
 local M = {}
 

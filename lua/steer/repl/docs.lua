@@ -1,11 +1,11 @@
 --- Help from the doc comments of the package's own sources, read when help is asked for.
 -- Topics: "add" (steer.add), "tensor" (a module), "tensor.zeros", "tensor:sum" (a method), "plan:apply", ...
-local base = require "steer._tensor"
+local base = require "steer.tensor.object"
 local layout = require "steer.repl.layout"
 local steer = require "steer"
 local terminal = require "steer.repl.terminal"
 
-jit.off(true, true) -- it walks tables: see steer/_walk.lua
+jit.off(true, true) -- it walks tables: see steer/core/tables.lua
 
 local M = {}
 
@@ -98,9 +98,13 @@ end
 -- Path -> module of the sources that hold public names or the methods of tensors.
 local function sources(public)
     local list = {}
-    for _, path in ipairs(terminal.files(folder)) do
-        local file = path:match("([%w_]+)%.lua$")
-        if file and file ~= "_cdef" and file ~= "cli" then list[path] = "steer." .. (file == "init" and "" or file) end
+    for _, place in ipairs { "", "tensor/" } do
+        for _, path in ipairs(terminal.files(folder .. place)) do
+            local file = path:match("([%w_]+)%.lua$")
+            if file and file ~= "cli" then
+                list[path] = "steer." .. place:gsub("/", ".") .. (file == "init" and "" or file)
+            end
+        end
     end
     for _, modules in pairs { public.modules, public.fields } do
         for module in pairs(modules) do

@@ -1,7 +1,7 @@
 --- Compiles and runs what is typed: expressions give their value, Ctrl-C stops the work, errors get the user's part of
 -- the stack.
-local c = require "steer._c"
-local error_object = require "steer._error"
+local c = require "steer.core.c"
+local error_object = require "steer.core.error"
 local show = require "steer.repl.show"
 
 local C = c.C

@@ -1,7 +1,7 @@
 --- The interactive session: reads inputs from a terminal, a pipe or the command line, and prints what they give.
 local commands = require "steer.repl.commands"
 local complete = require "steer.repl.complete"
-local c = require "steer._c"
+local c = require "steer.core.c"
 local evaluate = require "steer.repl.evaluate"
 local history = require "steer.repl.history"
 local show = require "steer.repl.show"

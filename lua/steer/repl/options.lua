@@ -2,7 +2,7 @@
 -- and completion read it here; tests hold it to what the calls accept.
 local layout = require "steer.repl.layout"
 
-jit.off(true, true) -- it walks tables: see steer/_walk.lua
+jit.off(true, true) -- it walks tables: see steer/core/tables.lua
 
 local M = {}
 

@@ -1,7 +1,7 @@
 --- Prints results: tensors by their corner, tables to a bounded depth and length, strings quoted.
-jit.off(true, true) -- it walks tables: see steer/_walk.lua
+jit.off(true, true) -- it walks tables: see steer/core/tables.lua
 
-local base = require "steer._tensor"
+local base = require "steer.tensor.object"
 
 local M = {}
 

@@ -1,8 +1,8 @@
 --- What a report begins with: the extreme cases of each metric, and the Pareto front of two metrics.
 local cells = require("steer.report.page").cells
 local escape = require("steer.report.page").escape
-local gnuplot = require "steer._gnuplot"
-local results = require "steer._results"
+local gnuplot = require "steer.plot.gnuplot"
+local results = require "steer.sweep.results"
 
 local M = {}
 

@@ -1,6 +1,6 @@
 --- The page of a report while it is written: its parts, notes and figures, and what it looks like.
-local html = require "steer._html"
-local results = require "steer._results"
+local html = require "steer.core.html"
+local results = require "steer.sweep.results"
 
 local M = {}
 

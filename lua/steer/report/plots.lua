@@ -1,10 +1,10 @@
 --- Plots of a report: heatmaps over two axes of numbers, and lines. Plots that stand side by side share their axes.
 local escape = require("steer.report.page").escape
-local gnuplot = require "steer._gnuplot"
+local gnuplot = require "steer.plot.gnuplot"
 local plots = require "steer.plot"
-local results = require "steer._results"
+local results = require "steer.sweep.results"
 local series = require "steer.plot.series"
-local walk = require "steer._walk"
+local tables = require "steer.core.tables"
 
 local M = {}
 
@@ -181,7 +181,7 @@ end
 
 local function missing_text(chart)
     local words = {}
-    for _, word in ipairs(results.sort(walk.keys(chart.missing or {}))) do
+    for _, word in ipairs(results.sort(tables.keys(chart.missing or {}))) do
         words[#words + 1] = ("%d %s"):format(chart.missing[word], word)
     end
     return #words > 0 and (" (not drawn: %s)"):format(table.concat(words, ", ")) or ""

@@ -1,6 +1,6 @@
 --- Tables of a report: the measured cases in the order of the axes and by each metric, and those not measured.
 local page_module = require "steer.report.page"
-local results = require "steer._results"
+local results = require "steer.sweep.results"
 
 local cells, escape = page_module.cells, page_module.escape
 

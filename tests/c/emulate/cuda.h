@@ -3,9 +3,9 @@
 #ifndef STEER_TESTS_EMULATE_CUDA_H
 #define STEER_TESTS_EMULATE_CUDA_H
 
-#define STEER_EMULATED            1
-#define STEER_ROWS_IMPLEMENTATION 1
-#define STEER_KERNELS_PTX_CUH     /* what it has is here */
+#define STEER_EMULATED              1
+#define STEER_KERNEL_IMPLEMENTATION 1
+#define STEER_KERNELS_PTX_CUH       /* what it has is here */
 
 #include <algorithm>
 #include <math.h>
@@ -132,7 +132,7 @@ inline steer_bf16 __float2bfloat16_rn(float x) { return {emulated_to_bf16(x)}; }
 
 inline void let_next_start() {}
 inline void wait_for_previous() {}
-template <typename T> inline void know(T *&) {}
+template <typename T> inline void materialise(T *&) {}
 inline void anew(uint4 &) {}
 inline int thread_now() { return (int)threadIdx.x; }
 inline void barrier_of_two(int number, int threads) {

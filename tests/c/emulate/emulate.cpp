@@ -7,22 +7,16 @@
 
 namespace {
 enum { SHARED_BYTES = 256 * 1024 }; /* more than any device has */
-/* By the names that the kernels give their shared memory; only one of them is in use. */
-alignas(128) char shared_bytes[SHARED_BYTES];
-alignas(128) float partial[SHARED_BYTES / 4];
-alignas(128) float shared_words[SHARED_BYTES / 4];
+alignas(128) char shared_memory[SHARED_BYTES]; /* of the block that runs */
 } // namespace
 
-#include "steer_block_select.cuh"
+#include "steer_block_dispatch.cuh"
 #include "steer_general.cuh"
-#include "steer_many.cuh"
-#include "steer_plan.cuh"
+#include "steer_mma.cuh"
+#include "steer_config.cuh"
 #include "steer_stream.cuh"
 #include "steer_tile.cuh"
 
-namespace {
-alignas(128) int4 shared[SHARED_BYTES / 16];
-}
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -175,7 +169,7 @@ void run_block(unsigned threads) {
 
 /* ---- Shared memory -------------------------------------------------------------------------------------------- */
 
-void *const memories[] = {shared_bytes, partial, shared_words, shared};
+void *const memories[] = {shared_memory};
 
 void fill_shared(int bytes) {
     for (void *memory : memories) memset(memory, 0xff, (size_t)bytes);
@@ -245,7 +239,7 @@ int kilobytes(const char *name, int otherwise) {
 int device_bytes() { return kilobytes("STEER_EMULATE_SHARED", 227); }
 int cache_bytes() { return kilobytes("STEER_EMULATE_CACHE", 50 << 10); }
 
-steer_plan_device device_now() {
+steer_config_device device_now() {
     return {MULTIPROCESSORS, device_bytes(), cache_bytes(), device_bytes() < LARGE_BLOCK_BYTES ? 8 : 9};
 }
 
@@ -264,20 +258,20 @@ void run_grid(unsigned blocks, int threads, int bytes) {
 
 int run_class(const steer_launch *launch, const steer_needs *needs) {
     const steer_family *family;
-    steer_rows_plan plan;
-    if (!steer_plan_rows(&plan, &family, launch, needs, device_now(), getenv("STEER_KERNELS_WITHOUT")))
+    steer_launch_config config;
+    if (!steer_configure_rows(&config, &family, launch, needs, device_now(), getenv("STEER_KERNELS_WITHOUT")))
         return STEER_E_UNSUPPORTED;
-    arguments = plan.args;
-    kernel = family->kernel(launch->dtype, plan.variant);
-    run_grid((unsigned)plan.blocks, plan.threads, (int)plan.shared);
+    arguments = config.args;
+    kernel = family->kernel(launch->dtype, config.variant);
+    run_grid((unsigned)config.blocks, config.threads, (int)config.shared);
     return STEER_OK;
 }
 
 int run_with_blocks(const steer_launch *launch) {
-    const steer_block_plan plan = steer_block_plan_of(launch, MULTIPROCESSORS, device_bytes());
-    block_arguments = plan.args;
-    block_kernel = steer_block_select(launch->dtype, plan);
-    run_grid(plan.blocks, plan.threads, (int)plan.shared);
+    const steer_block_config config = steer_block_configure(launch, MULTIPROCESSORS, device_bytes());
+    block_arguments = config.args;
+    block_kernel = steer_block_dispatch(launch->dtype, config);
+    run_grid(config.blocks, config.threads, (int)config.shared);
     block_kernel = nullptr;
     return STEER_OK;
 }

@@ -1,0 +1,50 @@
+--- Classes whose objects raise an error for a name that they do not have, with the nearest one that they have.
+local options = require "steer.core.options"
+local raise = require("steer.core.error").raise
+local tables = require "steer.core.tables"
+
+local M = {}
+
+--- Looks a name up that an object itself does not hold: gives the class's method, and nil for names that it may lack.
+-- @tparam table class its methods
+-- @tparam string what an object of it is called: "a model"
+-- @param key
+-- @tparam table absent set of the fields that an object may lack
+-- @raise invalid_argument
+function M.lookup(class, what, key, absent)
+    local method = class[key]
+    if method ~= nil then return method end
+    if type(key) ~= "string" or absent[key] or key:find "^_" then return nil end
+    local names = {}
+    for _, set in ipairs { class, absent } do
+        for _, name in ipairs(tables.keys(set)) do
+            if not (name:find "^_" or name == "handle" or class.__internal and class.__internal[name]) then
+                names[name] = true
+            end
+        end
+    end
+    local op = what:match "^an? (%a+)$" or what:match ":(%a+)" or what:match "%a+$"
+    return raise("invalid_argument", op, '%s has no "%s"%s', what, key,
+        (options.suggest(key, names):gsub("^,", ";")))
+end
+
+--- Makes a class strict.
+-- @tparam table class its methods; gets __index, and __methods for completion
+-- @tparam string what, @tparam table absent as lookup has them
+function M.strict(class, what, absent)
+    class.__methods, class.__name = class, class.__name or what
+    function class.__index(_, key) return M.lookup(class, what, key, absent) end
+end
+
+--- Makes a module of the package strict; gives it.
+-- @tparam table module
+-- @tparam string name such as "bench", of steer.bench
+function M.module(module, name)
+    return setmetatable(module, { __index = function(_, key)
+        if type(key) ~= "string" or key:find "^_" then return nil end
+        return raise("invalid_argument", name, "there is no steer.%s.%s%s", name, key,
+            options.suggest(key, module, ("steer.%s."):format(name), ""))
+    end })
+end
+
+return M
