@@ -90,6 +90,10 @@ static void free_selector(selector *s) {
     free(s->token_ids.ids);
 }
 
+static int may_select_prompt(const selector *s) {
+    return s->prompt_all || s->has_prompt_window || s->prompt_positions.count || s->token_ids.count;
+}
+
 int steer_scope_create(steer_scope **out, const steer_selector *where, const steer_selector *exclude,
                        steer_scope_bound bound) {
     *out = NULL;
@@ -100,6 +104,11 @@ int steer_scope_create(steer_scope **out, const steer_selector *where, const ste
     scope->bound = bound;
     int status = where ? copy_selector(&scope->where, where, "where") : STEER_OK;
     if (status == STEER_OK && exclude) status = copy_selector(&scope->exclude, exclude, "exclude");
+    if (status == STEER_OK && bound == STEER_SCOPE_PROMPT_END && !scope->where.empty &&
+        !may_select_prompt(&scope->where))
+        status =
+            STEER_FAIL(STEER_E_INVALID_ARGUMENT, "where: no token of a prompt, expected its last one, which "
+                                                 "a note of a prompt is found at");
     if (status != STEER_OK || (scope->where.empty && scope->exclude.empty && !bound)) {
         steer_scope_free(scope);
         return status;

@@ -375,6 +375,8 @@ describe("what is noted of a prompt", function()
             [1] = { steer.add(v, 1, { when = { noted = "flag", of = "prompt" } }) },
         })
         fails("invalid_argument", 'of: "token", expected "prompt"', steer.note, "x", { of = "token" })
+        fails("invalid_argument", "where: no token of a prompt, expected its last one", steer.note, "x",
+            { of = "prompt", when = { vector = g, above = 0 }, where = { generation = "all" } })
         fails("invalid_argument", 'when.of: 1, expected "prompt"', steer.add, v, 1, { when = { noted = "x", of = 1 } })
         fails("invalid_argument", 'unknown option "of"', steer.add, v, 1,
             { when = { vector = g, above = 0, of = "prompt" } })
