@@ -226,7 +226,7 @@ function M.open(op, path)
     return result
 end
 
---- Reads a results file that holds a sweep's results, as M.open does.
+--- Reads a results file that holds a sweep's results, as record.open does.
 -- @tparam string path
 -- @raise io, format; an empty file is a format error
 function M.read(path)
@@ -277,7 +277,7 @@ end
 -- @tparam string path
 -- @tparam table header for a file that is empty or not there
 -- @tparam function accept called with what the file holds before it is touched; may raise
--- @return a writer, and what the file holds, as M.open gives
+-- @return a writer, and what the file holds, as record.open gives
 function M.continue(op, path, header, accept)
     local file = append_only.open(op, path) -- before reading: from here on nobody else writes
     local ok, found = pcall(function()

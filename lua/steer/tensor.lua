@@ -1,5 +1,4 @@
---- steer.tensor: making tensors. Their methods are in tensor/object (views, copies), tensor/arithmetic,
--- tensor/elementwise, tensor/order and tensor/elements.
+--- steer.tensor: making tensors, and their methods (in the files of lua/steer/tensor/).
 -- Common options: dtype ("f32" unless given; "f16" "bf16" "i32" "i64" "u8") and device (an id or a device; the default
 -- device unless given). A shape is a list of sizes, 0 and up, of at most 8 dimensions; {} makes a scalar.
 local ffi = require "ffi"

@@ -304,6 +304,8 @@ describe("steer.compare of metrics that are no times", function()
         assert.near(0.0825, row.difference, 1e-12)
         row = steer.compare(repeated("old.jsonl", OLD, 0), repeated("new.jsonl", NEW, 3)).rows[1]
         assert.is_nil(row.sign)
+        row = steer.compare(repeated("old.jsonl", OLD, 0), repeated("new.jsonl", { 1, 2, 3 }, 0)).rows[1]
+        assert.same({ "AMBIGUOUS", "fewer than 5 repeats" }, { row.verdict, row.reason })
     end)
 
     it("says that a time of repeats is their mean, and names all their devices", function()

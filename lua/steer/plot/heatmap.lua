@@ -57,7 +57,7 @@ local function cell_text(chart, value, digits)
     if chart.format or chart.logz then return scale.text(value, chart.format, digits) end
     local largest = math.max(math.abs(chart.low), math.abs(chart.high))
     local shown = largest > 0 and rounded(value, largest, digits) or value
-    if shown == 0 and chart.low > 0 then return scale.text(value, nil, 1) end -- where nothing is 0
+    if shown == 0 and chart.low > 0 then return scale.text(tonumber(("%.1g"):format(value))) end -- where nothing is 0
     local text = scale.text(shown, nil, digits)
     return text == "-0" and "0" or text
 end

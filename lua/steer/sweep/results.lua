@@ -323,7 +323,7 @@ local function make_stats(entry, metric)
     if metric == "" then return nil, "nothing was measured" end
     if value == nil and #numbers == 0 then return nil, metric .. " was not measured" end
     local s = bench.stats(#numbers > 0 and numbers or { value })
-    s.value = value or s.median
+    s.value, s.of = value or s.median, entry.repeats and "repeats" or "samples"
     describe_centre(s, M.is_time(metric) and not entry.repeats and "median" or "mean")
     return s
 end

@@ -47,10 +47,14 @@ local function relative(difference, a, b)
     return difference == 0 and 0 or math.abs(difference) / math.min(math.abs(a), math.abs(b))
 end
 
+local function too_few(old, new)
+    return ("fewer than %d %s"):format(FEWEST, (new.n < FEWEST and new or old).of) -- samples or repeats
+end
+
 local function judge_speed(old, new, rule)
     local low1, high1 = M.interval(old, rule.rate)
     local low2, high2 = M.interval(new, rule.rate)
-    if old.n < FEWEST or new.n < FEWEST then return "AMBIGUOUS", ("fewer than %d samples"):format(FEWEST) end
+    if old.n < FEWEST or new.n < FEWEST then return "AMBIGUOUS", too_few(old, new) end
     local down, up = low1 - high2, low2 - high1 -- above 0: new lies below, above old
     if down > 0 or up > 0 then
         if relative(math.max(down, up), old.value, new.value) < rule.gap then
@@ -96,7 +100,7 @@ local function judge_metric(row, old, new, rule)
     end
     if old.n < FEWEST or new.n < FEWEST then
         if math.abs(row.difference) <= tolerance then return "SAME" end
-        return "AMBIGUOUS", ("fewer than %d samples"):format(FEWEST)
+        return "AMBIGUOUS", too_few(old, new)
     end
     row.low, row.high = statistics.bootstrap(old.centre, old.samples, new.samples, row.sign ~= nil)
     return judge_interval(row.low, row.high, tolerance)
