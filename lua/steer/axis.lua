@@ -159,7 +159,14 @@ end
 --- Reads an option that is a list of numbers: {2, 3}, 2, or text such as "[2:7]"; a table stays as it is.
 function M.option(op, name, value)
     if type(value) == "number" then return { value } end
-    return type(value) == "string" and M.parse(op, name, name .. "=" .. value).values or value
+    if type(value) ~= "string" then return value end
+    local values = M.parse(op, name, name .. "=" .. value).values
+    for _, one in ipairs(values) do
+        if type(one) ~= "number" then
+            raise("invalid_argument", op, '%s: "%s", expected numbers; a range is written "[2:7]"', name, value)
+        end
+    end
+    return values
 end
 
 local function from_list(op, name, list)

@@ -50,7 +50,7 @@ end
 local function read_scales(given)
     local scales = read_axis("scales", given)
     for i, scale in ipairs(scales) do
-        check.type(OP, ("scales[%d]"):format(i), scale, "number", 'a number; a range is written "[-4:4:0.5]"')
+        check.type(OP, ("scales[%d]"):format(i), scale, "number", "a number")
     end
     return scales
 end

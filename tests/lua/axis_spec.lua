@@ -126,4 +126,14 @@ describe("axes", function()
         helper.fails("invalid_argument", "no such value as 9", axis.filter, "test", axes, "n=[8,9]")
         helper.fails("invalid_argument", "the axis has no such value", axis.filter, "test", axes, "n=[2:7]")
     end)
+
+    it("are options of calls, where they are numbers", function()
+        for value, expected in pairs { ["3"] = { 3 }, ["2,5"] = { 2, 5 }, ["[2:4]"] = { 2, 3, 4 } } do
+            assert.same(expected, axis.option("test", "layers", value))
+        end
+        for _, value in ipairs { "2-5", "al", "2,x" } do
+            helper.fails("invalid_argument", ('layers: "%s", expected numbers'):format(value), axis.option, "test",
+                "layers", value)
+        end
+    end)
 end)

@@ -415,7 +415,7 @@ describe("lm:grid refuses", function()
         refuses("invalid_argument", "repeats: scores are the same each time; expected generate", { repeats = 2 })
         refuses("invalid_argument", "repeats: without a temperature the text is the same each time",
             { repeats = 2, generate = { max_tokens = 2 }, without = { "score" } })
-        refuses("invalid_argument", 'scales[1]: expected a number; a range is written "[-4:4:0.5]", got "-1..1"',
+        refuses("invalid_argument", 'scales: "-1..1", expected numbers; a range is written',
             { scales = "-1..1" })
         refuses("invalid_argument", 'prompts[1]: metric is "x", expected a finite number',
             { metric = function() return { "x", 1, 2 } end, without = { "score" } })
