@@ -212,6 +212,20 @@ local function function_text(fn)
     return code.of(fn)
 end
 
+-- A condition, combined ones too, with the numbers of its vectors in their place.
+local function condition_of(when, numbers)
+    local own = {}
+    for _, key in ipairs(tables.keys(when)) do
+        local value, parts = when[key], {}
+        if key ~= "vector" and type(value) == "table" then
+            for i, part in ipairs(value) do parts[i] = condition_of(part, numbers) end
+            value = parts
+        end
+        own[key] = key == "vector" and numbers(value) or value
+    end
+    return own
+end
+
 -- A hash of all that the numbers depend on but the axes: vectors, prompts, settings and functions.
 local function content_of(grid)
     local spec, vectors, steering = require "steer.spec", {}, {}
@@ -220,12 +234,7 @@ local function content_of(grid)
     table.sort(layers)
     for i, layer in ipairs(layers) do vectors[i] = { layer, numbers(grid.directions[layer]) } end
     for _, key in ipairs(tables.keys(grid.steering)) do steering[key] = grid.steering[key] end
-    if steering.when then
-        local when = {}
-        for _, key in ipairs(tables.keys(steering.when)) do when[key] = steering.when[key] end
-        when.vector = numbers(when.vector)
-        steering.when = when
-    end
+    if steering.when then steering.when = condition_of(steering.when, numbers) end
     return record.hash(json.encode {
         model = { grid.lm.path, grid.lm.family, grid.lm.layers, grid.lm.hidden, grid.lm.dtype }, vectors = vectors,
         steering = steering, prompts = grid.prompts, generate = grid.generate, op = function_text(grid.op),

@@ -42,18 +42,21 @@ static uint64_t scopes_at(const steer_spec *spec, const steer_sequence *sequence
 
 enum { LEAVES = 0, ACTS = 1, MAY_ACT = 2 };
 
-/* Whether some of the operations from `start` on act on every token or by one of the scopes, or may if a condition holds. */
+/* Whether some of the operations from `start` on act on every token or by one of the scopes, or may if a condition holds: beside a
+ * note, which changes nothing itself, all do as if they had one, as rows of such programs are compared. */
 static int acts(const steer_spec *spec, int32_t start, int32_t count, uint64_t scopes) {
-    int found = LEAVES;
+    int found = LEAVES, notes = 0;
     for (int32_t i = start; i < start + count && found < MAY_ACT; i++) {
         const steer_op *op = spec->ops[i];
         if (steer_op_table[op->kind].is_noop(op)) continue;
-        if (op->kind == STEER_OP_NOTE || (op->kind == STEER_OP_KEEP_NORM && found == LEAVES))
-            continue; /* nothing is changed, or to be undone */
-        if (spec->op_scope[i] < 0 || (scopes >> spec->op_scope[i] & 1))
+        if (op->kind == STEER_OP_KEEP_NORM && found == LEAVES) continue; /* nothing to be undone */
+        if (spec->op_scope[i] >= 0 && !(scopes >> spec->op_scope[i] & 1)) continue;
+        if (op->kind == STEER_OP_NOTE)
+            notes = 1;
+        else
             found = op->atom_count ? MAY_ACT : ACTS;
     }
-    return found;
+    return found == ACTS && notes ? MAY_ACT : found;
 }
 
 static int selects_any(const steer_spec *spec, const steer_sequence *sequence, int64_t from, int64_t to) {

@@ -340,6 +340,12 @@ describe("a results file of a grid", function()
         } do
             fails("format", "its content is", grid, change)
         end
+        local either = { { vector = vector(9), above = 0 }, { vector = vector(8), below = 0 } }
+        local combined = { output = new_path "combined.jsonl", when = { any = either } }
+        grid(combined)
+        assert.equals(4, grid(combined).counts.kept)
+        combined.when = { any = { either[1], { vector = vector(7), below = 0 } } }
+        fails("format", "its content is", grid, combined)
         fails("io", "it exists; resume = true goes on with it, output names another file", grid, { resume = false })
         local second = new_path "second.jsonl"
         grid { output = second, directions = others, scales = { 1, 2, 3 } }

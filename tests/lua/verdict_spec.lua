@@ -175,6 +175,30 @@ describe("what is noted of a prompt", function()
         lm:close()
     end)
 
+    it("counts what is steered of a shared beginning once, beside operations without a condition", function()
+        local lm = open "llama"
+        for length = 15, 33 do
+            local g, v = vector(lm, 1), vector(lm, 3)
+            local spec = steer.spec { [0] = {
+                steer.note("flag", { of = "prompt", when = { vector = g, above = 0 } }),
+                steer.note("here", { where = { prompt_window = { 3, 5 } }, when = { vector = g, above = 0 } }),
+                steer.add(v, 1, { where = { prompt = "all" } }),
+            } }
+            local request = { tokens = ids_of(lm, 34, length), prompt_tokens = length, spec = spec, max_tokens = 1,
+                ignore_eos = true }
+            local session = lm:session { sequences = 1, tokens = 256 }
+            local first = session:add(request)
+            run(session)
+            local second = session:add(request)
+            run(session)
+            assert.equals(32, session:status(second).shared)
+            assert.same({ [0] = length }, session:steered(first))
+            assert.same({ [0] = length }, session:steered(second))
+            session:close()
+        end
+        lm:close()
+    end)
+
     it("goes on in forks, from sequences that run and that are gone", function()
         local lm = open "llama"
         local requests, expected = cases(lm, 12)
@@ -374,6 +398,10 @@ describe("what is noted of a prompt", function()
             [0] = { steer.note("flag", { when = { vector = g, above = 0 } }) },
             [1] = { steer.add(v, 1, { when = { noted = "flag", of = "prompt" } }) },
         })
+        fails("invalid_argument", "operation 1 (note): where: generated tokens only", steer.spec, { [0] = {
+            steer.note("flag", { of = "prompt", when = { vector = g, above = 0 }, where = { generation = "all" } }) } })
+        fails("invalid_argument", "note: empty, expected the name", steer.note, "", { when = { noted = "flag" } })
+        fails("invalid_argument", "when.noted: empty, expected the name", steer.add, v, 1, { when = { noted = "" } })
         fails("invalid_argument", 'of: "token", expected "prompt"', steer.note, "x", { of = "token" })
         fails("invalid_argument", "where: no token of a prompt, expected its last one", steer.note, "x",
             { of = "prompt", when = { vector = g, above = 0 }, where = { generation = "all" } })

@@ -11,6 +11,7 @@ export STEER_BUILD=$build STEER_LIB=$build/lib/libsteer.so XDG_CACHE_HOME=$build
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive} OPENBLAS_NUM_THREADS=${OPENBLAS_NUM_THREADS:-1}
 export STEER_TEST_DEVICE=${STEER_TEST_DEVICE:-cpu}
 cd "$root"
+[ $# -le 2 ] || die "$1: $# arguments, expected FILE or FILE FILTER; a filter with spaces is one argument, in quotes"
 
 case $file in
 "$root"/tests/c/test_*.c | "$root"/tests/fuzz/fuzz_*.c)

@@ -28,3 +28,4 @@ expect 1 "one of two holds" "$folder/two_spec.lua" "neither" # what there is
 expect 0 "" tests/c/test_json.c
 expect 1 "takes no filter" tests/c/test_json.c "name"
 expect 1 "expected *_spec.lua" tests/sh/one.sh
+expect 1 "3 arguments, expected FILE or FILE FILTER" tests/lua/names_spec.lua suggestion only

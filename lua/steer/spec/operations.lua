@@ -154,6 +154,7 @@ local notes, note_count = {}, 0 -- name -> number, in the order in which a proce
 --- The number of a note; `of` is "prompt" or nil.
 function M.note_number(op, name, value, of)
     check.type(op, name, value, "string", "the name of a note")
+    if value == "" then raise("invalid_argument", op, "%s: empty, expected the name of a note", name) end
     if not notes[value] then
         if note_count == OF_PROMPT then
             raise("unsupported", op, "%s: a process has room for %d names of notes", name, OF_PROMPT)
