@@ -398,8 +398,6 @@ describe("what is noted of a prompt", function()
             [0] = { steer.note("flag", { when = { vector = g, above = 0 } }) },
             [1] = { steer.add(v, 1, { when = { noted = "flag", of = "prompt" } }) },
         })
-        fails("invalid_argument", "operation 1 (note): where: generated tokens only", steer.spec, { [0] = {
-            steer.note("flag", { of = "prompt", when = { vector = g, above = 0 }, where = { generation = "all" } }) } })
         fails("invalid_argument", "note: empty, expected the name", steer.note, "", { when = { noted = "flag" } })
         fails("invalid_argument", "when.noted: empty, expected the name", steer.add, v, 1, { when = { noted = "" } })
         fails("invalid_argument", 'of: "token", expected "prompt"', steer.note, "x", { of = "token" })

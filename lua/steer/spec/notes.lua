@@ -32,10 +32,6 @@ local function find_notes(order)
             raise("invalid_argument", "spec", '%s: "%s" is noted of the %s here and of the %s on layer %d, expected '
                 .. "two names", place_text(place), name, place.op.of or "token", first.op.of or "token", first.layer)
         end
-        if place.op.of and scope.is_generation_only(place.op.where) then
-            raise("invalid_argument", "spec", "%s: where: generated tokens only, a verdict of the prompt is noted on "
-                .. "its last token", place_text(place))
-        end
         if name and not first then noted[name] = { n = i, layer = place.layer, op = place.op } end
     end
     return noted
