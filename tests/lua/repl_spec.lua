@@ -149,7 +149,7 @@ describe(":time", function()
         local output = pipe ":time -n 4 -r 3 count = (count or 0) + 1\ncount\n"
         local wanted = "^time: [%d.]+ %a+ ± [%d.]+ %a+ %(mean and deviation of 3 x 4, fastest [%d.]+ %a+%)\n13\n$"
         assert.truthy(output:find(wanted), output)
-        local loops = pipe(":time 1 + 1\n"):match "^2\ntime: .* of 7 x (%d+), fastest"
+        local loops = pipe(":time 1 + 1\n"):match "^2\ntime: .* of [2-7] x (%d+), fastest" -- fewer on a busy machine
         assert.is_true(tonumber(loops) >= 1000, loops)
         assert_found(pipe ":timeit -r 2 steer.tensor.ones({4}):sum()\n", "4\ntime: ")
         local slow = (":time local t = NOW count = (count or 0) + 1 repeat until NOW > t + 1.6\ncount\n")

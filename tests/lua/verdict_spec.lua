@@ -444,4 +444,14 @@ describe("what is noted of a token", function()
         end
         lm:close()
     end)
+
+    it("names that a process has room for are listed where one more is asked for", function()
+        local program = [[local v = steer.tensor.ones({8})
+            for i = 1, 33 do steer.note("n" .. i, {when = {vector = v, above = 0}}) end]]
+        local pipe = io.popen(("STEER_DEVICE=cpu scripts/steer -e '%s' 2>&1"):format(program))
+        local output = pipe:read "*a"
+        pipe:close()
+        assert.truthy(output:find('"n33" is one more than the 32 names', 1, true), output)
+        assert.truthy(output:find("n9", 1, true), output)
+    end)
 end)

@@ -157,7 +157,8 @@ function M.note_number(op, name, value, of)
     if value == "" then raise("invalid_argument", op, "%s: empty, expected the name of a note", name) end
     if not notes[value] then
         if note_count == OF_PROMPT then
-            raise("unsupported", op, "%s: a process has room for %d names of notes", name, OF_PROMPT)
+            raise("unsupported", op, '%s: "%s" is one more than the %d names of notes that a process has room for, '
+                .. "those of specs that are gone included: %s", name, value, OF_PROMPT, options.list(notes))
         end
         notes[value], note_count = note_count, note_count + 1
     end
