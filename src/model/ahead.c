@@ -22,7 +22,7 @@ int steer_ahead_create(steer_session *session) {
     for (int i = 0; i < 2; i++) {
         steer_arrival *arrival = &session->arrivals[i];
         const int status =
-            backend->pinned_allocate(device->state, &arrival->results, 3 * (size_t)session->slots * 4);
+            backend->pinned_allocate(device->state, &arrival->results, 2 * (size_t)session->slots * 4);
         if (status == STEER_E_OUT_OF_MEMORY)
             return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "session: no pinned memory for %d results",
                               session->slots);

@@ -268,6 +268,21 @@ function M.random_requests(pool, count, most_tokens)
     return requests, programs, rows
 end
 
+--- A batch over a pool of up to five specs: hidden states of `n` elements, requests, their operations; ops_of(chances)
+-- gives the operations of one, with random chances of conditions and scopes.
+function M.random_batch(n, dtype, ops_of, requests, most_tokens)
+    local pool = {}
+    for i = 1, random(5) do
+        local ops = ops_of { gates = M.choose { 0, 0.4 }, scopes = M.choose { 0, 0.5 } }
+        pool[i] = { ops = ops, spec = M.spec(ops) }
+    end
+    local batch = { hidden = n, dtype = dtype }
+    batch.requests, batch.programs, batch.rows = M.random_requests(pool, requests, most_tokens)
+    batch.rows = math.max(1, batch.rows + M.choose { 0, 0, 1, 7 })
+    batch.before = M.hidden(batch.rows, n, dtype)
+    return batch
+end
+
 --- Applies `plan` to the hidden states `before` (a tensor, which stays) and checks every row against the oracle.
 -- batch: hidden, dtype, requests, programs, rows, layer, residual (a tensor or nil). Returns the oracle's counts.
 function M.check(plan, batch, before)

@@ -147,28 +147,33 @@ local function same(expected, session, ids, requests)
     end
 end
 
+-- Runs each request alone, then all in a batch and in chunks, with and without shared beginnings: the same came of it.
+local function check_alone_and_together(lm, requests)
+    local expected = {}
+    for i, request in ipairs(requests) do
+        local session, ids = run(lm, { sequences = 1, tokens = 80, sharing = false }, { request })
+        local tokens, logprobs = session:tokens(ids[1])
+        expected[i] = {
+            tokens = tokens, logprobs = logprobs, logits = session:logits(ids[1]):clone(),
+            steered = session:steered(ids[1]),
+        }
+        session:close()
+    end
+    for _, opts in ipairs {
+        { sequences = 9, tokens = 9 * 80, rows = 256 }, { sequences = 2, tokens = 160, rows = 7 },
+        { sequences = 3, tokens = 160, rows = 3, sharing = false },
+    } do
+        local session, ids = run(lm, opts, requests)
+        same(expected, session, ids, requests)
+        session:close()
+    end
+end
+
 describe("steered sequences", function()
     for _, name in ipairs { "llama", "gemma2", "mistral", "olmo2", "mixtral" } do
         it("give the same alone, in a batch, in chunks and with shared beginnings: " .. name, function()
             local lm = open(name)
-            local requests, expected = mixed(lm), {}
-            for i, request in ipairs(requests) do
-                local session, ids = run(lm, { sequences = 1, tokens = 80, sharing = false }, { request })
-                local tokens, logprobs = session:tokens(ids[1])
-                expected[i] = {
-                    tokens = tokens, logprobs = logprobs, logits = session:logits(ids[1]):clone(),
-                    steered = session:steered(ids[1]),
-                }
-                session:close()
-            end
-            for _, opts in ipairs {
-                { sequences = 9, tokens = 9 * 80, rows = 256 }, { sequences = 2, tokens = 160, rows = 7 },
-                { sequences = 3, tokens = 160, rows = 3, sharing = false },
-            } do
-                local session, ids = run(lm, opts, requests)
-                same(expected, session, ids, requests)
-                session:close()
-            end
+            check_alone_and_together(lm, mixed(lm))
             lm:close()
         end)
     end
@@ -203,25 +208,9 @@ describe("steered sequences", function()
     it("give the same under operations of every kind, alone, in a batch, in chunks, from the cache", function()
         local lm = open "llama"
         local a, b, plain = every_kind(lm, 1), every_kind(lm, 2), spec_for(lm, 1)
-        local requests, expected = mixed(lm), {}
+        local requests = mixed(lm)
         for i, request in ipairs(requests) do request.spec = ({ a, b, plain })[i % 3 + 1] end
-        for i, request in ipairs(requests) do
-            local session, ids = run(lm, { sequences = 1, tokens = 80, sharing = false }, { request })
-            local tokens, logprobs = session:tokens(ids[1])
-            expected[i] = {
-                tokens = tokens, logprobs = logprobs, logits = session:logits(ids[1]):clone(),
-                steered = session:steered(ids[1]),
-            }
-            session:close()
-        end
-        for _, opts in ipairs {
-            { sequences = 9, tokens = 9 * 80, rows = 256 }, { sequences = 2, tokens = 160, rows = 7 },
-            { sequences = 3, tokens = 160, rows = 3, sharing = false },
-        } do
-            local session, ids = run(lm, opts, requests)
-            same(expected, session, ids, requests)
-            session:close()
-        end
+        check_alone_and_together(lm, requests)
         lm:close()
     end)
 

@@ -78,18 +78,10 @@ end)
 
 describe("batches of all operations", function()
     local function random_batch(n, dtype, requests, most_tokens)
-        local pool = {}
-        for i = 1, math.random(5) do
-            local chances = { gates = B.choose { 0, 0.4 }, scopes = B.choose { 0, 0.5 } }
-            local ops = B.chance(0.4) and B.random_ops(n, math.random(4), chances)
+        return B.random_batch(n, dtype, function(chances)
+            return B.chance(0.4) and B.random_ops(n, math.random(4), chances)
                 or B.random_all(n, math.random(4), chances)
-            pool[i] = { ops = ops, spec = B.spec(ops) }
-        end
-        local batch = { hidden = n, dtype = dtype }
-        batch.requests, batch.programs, batch.rows = B.random_requests(pool, requests, most_tokens)
-        batch.rows = math.max(1, batch.rows + B.choose { 0, 0, 1, 7 })
-        batch.before = B.hidden(batch.rows, n, dtype)
-        return batch
+        end, requests, most_tokens)
     end
 
     for _, path in ipairs { "auto", "mixed", "loop" } do
