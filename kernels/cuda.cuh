@@ -200,6 +200,7 @@ int steer_cuda_embed(void *device, const steer_embed *args);
 int steer_cuda_gather(void *device, const steer_gather *args);
 /* model/norm.cu */
 int steer_cuda_residual(void *device, const steer_residual *args);
+int32_t steer_cuda_steers(void *device, steer_dtype dtype, int64_t hidden);
 int steer_cuda_norm_parts(void *device, const steer_norm_parts *args);
 /* model/linear.cu */
 int steer_cuda_linear(void *device, const steer_linear *args);

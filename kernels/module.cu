@@ -7,7 +7,7 @@ static const steer_model_ops *model_ops() {
     static steer_model_ops ops;
     ops.embed = steer_cuda_embed;
     ops.residual = steer_cuda_residual;
-    ops.steers = 1;
+    ops.steers = steer_cuda_steers;
     ops.norm_parts = steer_cuda_norm_parts;
     ops.linear = steer_cuda_linear;
     ops.fuses = steer_cuda_fuses;

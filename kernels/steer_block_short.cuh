@@ -19,8 +19,8 @@ namespace {
 
 constexpr int SHORT_LANES = STEER_SHORT_LANES, SHORT_SQUARE = 2;
 
-/* What the threads of a team know of R rows of one program. */
-template <typename T, int R, bool RESIDUAL> struct short_state {
+/* What the threads of a team know of R rows of one program of at most V vectors. */
+template <typename T, int R, int V, bool RESIDUAL> struct short_state {
     static constexpr int N = chunk_of<T>::N, CHUNKS = 16 / N;
     const lane_info me;
     const small_columns<T> columns;
@@ -28,7 +28,7 @@ template <typename T, int R, bool RESIDUAL> struct short_state {
     float *dots;     /* [R][SHORT_LANES][block_stride] */
     float *squares;  /* [R][block_stride], after the update */
     double *exactly; /* [R][warps] */
-    small_vectors<T, 2> vectors;
+    small_vectors<T, V> vectors;
     uint4 x[R][CHUNKS], r[RESIDUAL ? R : 1][CHUNKS];
     float4 piece;  /* the lane's; of those beyond the last that one */
     float read[2]; /* the lane's write */
@@ -39,8 +39,9 @@ template <typename T, int R, bool RESIDUAL> struct short_state {
 
     __device__ __forceinline__ int row() const { return me.lane / SHORT_LANES % R; }
     __device__ __forceinline__ int number() const { return me.lane % SHORT_LANES; }
+    __device__ __forceinline__ bool has_two() const { return V > 1 && program.vectors > 1; }
     /* The first vector that is written. */
-    __device__ __forceinline__ int first() const { return program.vectors > max((int)program.reads, 1); }
+    __device__ __forceinline__ int first() const { return has_two() && program.reads < 2; }
     __device__ __forceinline__ bool is_changed(int i) const { return changed >> i * SHORT_LANES & 1; }
     __device__ __forceinline__ float of_row(float value, int i, int j) const {
         return __shfl_sync(WARP, value, i * SHORT_LANES + j);
@@ -53,7 +54,7 @@ template <typename T, int R, bool RESIDUAL> struct short_state {
         read[1] = second ? program.write[1].read[1] : program.write[0].read[1];
         out = second ? program.write[1].out : program.write[0].out;
         vectors.load(0, entry.m[1], columns);
-        if (program.vectors > 1) vectors.load(1, entry.m[2], columns);
+        if (has_two()) vectors.load(V - 1, entry.m[2], columns);
         piece = make_float4(0, 0, 0, 0);
         if (program.count) piece = __ldg((const float4 *)program.pieces + min(me.lane, program.count - 1));
     }
@@ -76,18 +77,17 @@ template <typename T, int R, bool RESIDUAL> struct short_state {
         if constexpr (RESIDUAL) widen<T>(more, r[i][c]);
         scale_by<RESIDUAL>(h, a, more);
     }
-    /* Row i as the block leaves it. */
-    __device__ __forceinline__ void update(float (&h)[CHUNKS][N], int i) {
-        const float C0 = of_row(C, i, 0), C1 = of_row(C, i, 1);
-#pragma unroll
-        for (int c = 0; c < CHUNKS; c++) get(h[c], i, c);
+    /* The same as the block leaves it, of whose row the coefficients are these. */
+    __device__ __forceinline__ void update(float (&h)[N], int i, int c, const float (&Ci)[V]) {
+        get(h, i, c);
         if (!is_changed(i)) return;
+        if (program.a != 1) scale(h, program.a, i, c);
+        if (first() == 0) axpy<N>(h, Ci[0], vectors.v[0][c]);
+        if (has_two()) axpy<N>(h, Ci[V - 1], vectors.v[V - 1][c]);
+    }
+    __device__ __forceinline__ void coefficients(float (&Ci)[V], int i) const {
 #pragma unroll
-        for (int c = 0; c < CHUNKS; c++) {
-            if (program.a != 1) scale(h[c], program.a, i, c);
-            if (first() == 0) axpy<N>(h[c], C0, vectors.v[0][c]);
-            if (program.vectors > 1) axpy<N>(h[c], C1, vectors.v[1][c]);
-        }
+        for (int j = 0; j < V; j++) Ci[j] = of_row(C, i, j);
     }
 
     template <int D, bool KEEPS> __device__ __forceinline__ void put_dots() {
@@ -160,22 +160,20 @@ template <typename T, int R, bool RESIDUAL> struct short_state {
         return norm;
     }
 
-    __device__ __forceinline__ void store(T *to, int64_t stride, int i, const float (&h)[CHUNKS][N]) const {
-#pragma unroll
-        for (int c = 0; c < CHUNKS; c++)
-            if (columns.has(c)) *(uint4 *)(to + i * stride + columns.base(c)) = narrow<T>(h[c]);
+    __device__ __forceinline__ void store(T *to, int c, const float (&h)[N]) const {
+        if (columns.has(c)) *(uint4 *)(to + columns.base(c)) = narrow<T>(h);
     }
-    /* The update where norms are kept: rows in f32 take the registers of what they were and of the vectors. */
+    /* The update where norms are kept. Rows are updated twice: in f32 they would have no room. */
     __device__ __forceinline__ void update_and_keep(T *to, int64_t stride, float norm) {
-        float y[R][CHUNKS][N], sums[R] = {};
+        float sums[R] = {};
 #pragma unroll
         for (int i = 0; i < R; i++) {
-            update(y[i], i);
+            float Ci[V];
+            coefficients(Ci, i);
 #pragma unroll
             for (int c = 0; c < CHUNKS; c++) {
                 float h[N];
-#pragma unroll
-                for (int e = 0; e < N; e++) h[e] = y[i][c][e];
+                update(h, i, c, Ci);
                 see(h, i, c);
                 sums[i] = dot_on<N>(sums[i], h, h);
             }
@@ -183,25 +181,31 @@ template <typename T, int R, bool RESIDUAL> struct short_state {
         put_sums<R, 1, 1>(squares, sums, 0, me);
         __syncthreads();
         const float now = norm_of(block_get(squares, row(), me), [&](float(&h)[N], int i, int c) {
-#pragma unroll
-            for (int e = 0; e < N; e++) h[e] = y[i][c][e];
+            float Ci[V];
+            coefficients(Ci, i);
+            update(h, i, c, Ci);
         });
         const float a = now > 0 ? __fdiv_rn(norm, now) : 1;
 #pragma unroll
         for (int i = 0; i < R; i++) {
+            float Ci[V];
+            coefficients(Ci, i);
             const float kept = of_row(a, i, 0);
             if (i >= count || !(is_changed(i) || kept != 1)) continue;
 #pragma unroll
-            for (int c = 0; c < CHUNKS; c++)
-                if (kept != 1) scale(y[i][c], kept, i, c);
-            store(to, stride, i, y[i]);
+            for (int c = 0; c < CHUNKS; c++) {
+                float h[N];
+                update(h, i, c, Ci);
+                if (kept != 1) scale(h, kept, i, c);
+                store(to + i * stride, c, h);
+            }
         }
     }
 
     /* Steers rows, of which the first is at `to`. */
     __device__ __forceinline__ void run(T *to, int64_t stride) {
-        if (program.reads > 1)
-            program.keeps ? put_dots<2, true>() : put_dots<2, false>();
+        if (V > 1 && program.reads > 1)
+            program.keeps ? put_dots<V, true>() : put_dots<V, false>();
         else
             program.keeps ? put_dots<1, true>() : put_dots<1, false>();
         __syncthreads();
@@ -209,16 +213,21 @@ template <typename T, int R, bool RESIDUAL> struct short_state {
         if (program.keeps) return update_and_keep(to, stride, norm);
 #pragma unroll
         for (int i = 0; i < R; i++) {
+            float Ci[V];
+            coefficients(Ci, i);
             if (!is_changed(i)) continue; /* it keeps its bits */
-            float h[CHUNKS][N];
-            update(h, i);
-            store(to, stride, i, h);
+#pragma unroll
+            for (int c = 0; c < CHUNKS; c++) {
+                float h[N];
+                update(h, i, c, Ci);
+                store(to + i * stride, c, h);
+            }
         }
     }
 };
 
 /* Steers the run that begins at the team's row `at`; how many of the tile's rows it has. */
-template <typename T, int R, bool RESIDUAL>
+template <typename T, int R, int V, bool RESIDUAL>
 __device__ __forceinline__ int short_run(const steer_block_args &args, int at) {
     extern __shared__ __align__(16) char shared_memory[];
     const lane_info me = who();
@@ -226,12 +235,12 @@ __device__ __forceinline__ int short_run(const steer_block_args &args, int at) {
     const bool there = steer_entry_blocks(&here.entry);
     const int room = R * block_stride(me);
     float *sums = (float *)shared_memory;
-    short_state<T, R, RESIDUAL> s = {me,
-                                     {chunk_base<T>(me, 0), args.hidden_size},
-                                     *(const steer_block_short *)(here.entry.m + 3),
-                                     sums,
-                                     sums + room * SHORT_LANES,
-                                     (double *)(sums + room * (SHORT_LANES + 2))};
+    short_state<T, R, V, RESIDUAL> s = {me,
+                                        {chunk_base<T>(me, 0), args.hidden_size},
+                                        *(const steer_block_short *)(here.entry.m + 3),
+                                        sums,
+                                        sums + room * SHORT_LANES,
+                                        (double *)(sums + room * (SHORT_LANES + 2))};
     s.count = here.count;
     if (there) s.load_program(here.entry);
     wait_for_previous();
@@ -245,13 +254,18 @@ __device__ __forceinline__ int short_run(const steer_block_args &args, int at) {
     return here.count;
 }
 
-template <typename T, int R, bool RESIDUAL>
-__global__ void __launch_bounds__(STEER_BLOCK_TEAM, R > 1 || RESIDUAL || sizeof(T) > 2 ? 1 : 2)
+/* What fits 64 registers; then the next launch has room beside this one. */
+template <typename T> constexpr bool short_shares(int rows, int vectors, bool residual) {
+    return sizeof(T) == 2 && rows * vectors <= 2 && !residual;
+}
+
+template <typename T, int R, int V, bool RESIDUAL>
+__global__ void __launch_bounds__(STEER_BLOCK_TEAM, short_shares<T>(R, V, RESIDUAL) ? 2 : 1)
     steer_block_short_kernel(const __grid_constant__ steer_block_args args) {
     const int count = (int)min((int64_t)R, args.rows - (int64_t)blockIdx.x * R);
     let_next_start();
     for (int at = 0;;) {
-        at += short_run<T, R, RESIDUAL>(args, at);
+        at += short_run<T, R, V, RESIDUAL>(args, at);
         if (R == 1 || at >= count) return;
         __syncthreads(); /* the rows before are done with shared memory */
     }

@@ -27,7 +27,13 @@ enum {
 };
 
 /* Whether programs have blocks, and which: by rising demands. */
-enum { STEER_BLOCKS_NONE, STEER_BLOCKS_SHORT, STEER_BLOCKS_SMALL, STEER_BLOCKS_ANY };
+enum {
+    STEER_BLOCKS_NONE,
+    STEER_BLOCKS_ONE /* short, of one vector */,
+    STEER_BLOCKS_SHORT,
+    STEER_BLOCKS_SMALL,
+    STEER_BLOCKS_ANY
+};
 
 typedef enum steer_block_kind {
     STEER_BLOCK_PIECES,

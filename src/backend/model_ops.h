@@ -76,7 +76,8 @@ typedef struct steer_embed {
     void *out;          /* [rows, hidden] */
 } steer_embed;
 
-/* x += multiplier * post(y), then the folded adds of each row's program, then out = next(x). */
+/* x += multiplier * post(y), then x as each row's program steers it, then out = next(x). */
+enum { STEER_RESIDUAL_IMAGE = 1024 }; /* bytes of the image of such a program at most */
 typedef struct steer_residual {
     int64_t rows, hidden;
     steer_dtype dtype;
@@ -86,10 +87,10 @@ typedef struct steer_residual {
     float multiplier; /* 1: none */
     steer_norm next;  /* NONE: no `out` */
     void *out;        /* [rows, hidden] */
-    const steer_row *
-        table; /* [rows] device memory: programs that are folded adds alone on `layer`, as steer_launch has them; or
-                               NULL: none, where steers() does not allow it */
+    const steer_row
+        *table; /* [rows] device memory: programs on `layer`, as steer_launch has them; NULL: none */
     int32_t layer;
+    int32_t vectors; /* most of such a program, at most what steers() says; 0: they are folded adds alone */
 } steer_residual;
 
 /* Norms of parts of rows, in place: x[row, part, 0 .. size): q and k norms over all heads ("flat"). */
@@ -286,7 +287,8 @@ typedef struct steer_divergence {
 typedef struct steer_model_ops {
     int (*embed)(void *device, const steer_embed *args);
     int (*residual)(void *device, const steer_residual *args);
-    int32_t steers; /* 1 if residual() takes a table */
+    /* (optional) residual() takes a table; how many vectors programs may have. */
+    int32_t (*steers)(void *device, steer_dtype dtype, int64_t hidden);
     int (*norm_parts)(void *device, const steer_norm_parts *args);
     int (*linear)(void *device, const steer_linear *args);
     /* (optional) 1 if linear() serves `norm`, `glu` and `stream` with such sizes. */

@@ -25,9 +25,15 @@ static void *element(void *data, steer_dtype dtype, int64_t index) {
 
 /* ---- The residual stream --------------------------------------------------------------------------------------- */
 
-/* x += y with a norm of y before it, then adds, then `next` of x into scratch->normed. NULL: there is no y, or it was added. */
-static int add(const run *r, const void *y, steer_norm post, steer_norm next, const steer_row *adds,
-               int32_t layer) {
+/* Programs that are run with the addition; table NULL: none. */
+typedef struct folded {
+    const steer_row *table;
+    int32_t layer, vectors;
+} folded;
+
+/* x += y with a norm of y before it, then what is folded into it, then `next` of x into scratch->normed. y NULL: there is none,
+ * or it was added. */
+static int add(const run *r, const void *y, steer_norm post, steer_norm next, folded programs) {
     steer_residual args = {.rows = r->rows,
                            .hidden = r->model->hidden,
                            .dtype = r->model->dtype,
@@ -37,26 +43,38 @@ static int add(const run *r, const void *y, steer_norm post, steer_norm next, co
                            .multiplier = r->model->residual_multiplier,
                            .next = next,
                            .out = r->scratch->normed,
-                           .table = adds,
-                           .layer = layer};
+                           .table = programs.table,
+                           .layer = programs.layer,
+                           .vectors = programs.vectors};
     if (r->fused) args.next.kind = STEER_NORM_NONE;
-    return y || adds || args.next.kind ? r->ops->residual(r->device, &args) : STEER_OK;
+    return y || programs.table || args.next.kind ? r->ops->residual(r->device, &args) : STEER_OK;
 }
 
-/* The same with a site between the sum and the next norm: one launch where nothing happens there, or adds alone do. */
+/* The programs at a site if they can be: adds alone always, others where the launch has something to add or a norm to take. */
+static folded fold(const run *r, int32_t layer, steer_site site) {
+    const steer_sites *sites = r->step->sites;
+    folded programs = {.layer = layer};
+    if (!r->ops->steers) return programs;
+    const int32_t most = r->fused ? 0 : r->ops->steers(r->device, r->model->dtype, r->model->hidden);
+    programs.table = sites->folds(r->step->context, layer, site, most, &programs.vectors);
+    return programs;
+}
+
+/* The same with a site between the sum and the next norm: one launch where nothing happens there, or what does can be folded. */
 static int add_at(const run *r, int32_t layer, steer_site site, const void *y, steer_norm post,
                   steer_norm next) {
     const steer_sites *sites = r->step->sites;
     void *context = r->step->context;
-    if (!sites) return add(r, y, post, next, NULL, 0);
+    const folded none = {0};
+    if (!sites) return add(r, y, post, next, none);
     const int steers = sites->steers(context, layer, site), reads = sites->reads(context, layer, site);
-    const steer_row *adds = steers && r->ops->steers ? sites->adds(context, layer, site) : NULL;
-    if (!steers || adds) {
-        STEER_TRY(add(r, y, post, next, adds, layer));
+    const folded programs = steers ? fold(r, layer, site) : none;
+    if (!steers || programs.table) {
+        STEER_TRY(add(r, y, post, next, programs));
     } else {
-        STEER_TRY(add(r, y, post, (steer_norm){0}, NULL, 0));
+        STEER_TRY(add(r, y, post, (steer_norm){0}, none));
         STEER_TRY(sites->steer(context, layer, site, r->scratch->x));
-        STEER_TRY(add(r, NULL, (steer_norm){0}, next, NULL, 0));
+        STEER_TRY(add(r, NULL, (steer_norm){0}, next, none));
     }
     return reads ? sites->read(context, layer, site, r->scratch->x) : STEER_OK;
 }
@@ -245,10 +263,10 @@ static int run_in_parallel(const run *r, int32_t l, void **y) {
         STEER_TRY(attention(r, l, &mixed));
     } else {
         STEER_TRY(attention(r, l, &mixed));
-        STEER_TRY(add(r, NULL, none, layer->mlp_in, NULL, 0));
+        STEER_TRY(add(r, NULL, none, layer->mlp_in, (folded){0}));
         STEER_TRY(mlp_in(r, &layer->mlp, norm));
     }
-    STEER_TRY(add(r, mixed, layer->attn_out, none, NULL, 0));
+    STEER_TRY(add(r, mixed, layer->attn_out, none, (folded){0}));
     return linear_out(r, &layer->mlp.down, r->scratch->act, layer->mlp_out, y);
 }
 

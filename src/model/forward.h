@@ -30,8 +30,9 @@ typedef struct steer_sites {
     int (*reads)(void *context, int32_t layer, steer_site site);
     int (*steer)(void *context, int32_t layer, steer_site site, void *x);
     int (*read)(void *context, int32_t layer, steer_site site, void *x);
-    /* The row table if all that steers there are folded adds, which are then done with the addition before the site; else NULL. */
-    const steer_row *(*adds)(void *context, int32_t layer, steer_site site);
+    /* The row table if all that steers there can be done with the addition before the site: programs of at most `most` vectors, of how
+     * many in *vectors, or folded adds alone; else NULL. */
+    const steer_row *(*folds)(void *context, int32_t layer, steer_site site, int32_t most, int32_t *vectors);
 } steer_sites;
 
 typedef struct steer_step {

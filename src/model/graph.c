@@ -88,12 +88,18 @@ static int find(steer_step_graph **out, int *is_new, steer_session *session) {
 
 /* ---- Capturing -------------------------------------------------------------------------------------------------- */
 
-int steer_step_graph_steer(steer_session *session, int32_t layer, steer_site site) {
+const steer_envelope *steer_step_graph_envelope(steer_session *session, int32_t layer, steer_site site,
+                                                const steer_envelope *needs) {
     steer_envelope *envelope = &session->graph->envelopes[site * session->model->layers + layer];
+    steer_envelope_widen(envelope, needs, session->shape.rows);
+    envelope->rows = session->shape.rows;
+    return envelope;
+}
+
+int steer_step_graph_steer(steer_session *session, int32_t layer, steer_site site) {
     const steer_layer_choice *choice;
     STEER_TRY(steer_plan_choose(&choice, session->plans[site], layer));
-    steer_envelope_widen(envelope, &choice->needs, session->shape.rows);
-    envelope->rows = session->shape.rows;
+    const steer_envelope *envelope = steer_step_graph_envelope(session, layer, site, &choice->needs);
     return steer_plan_launch(session->plans[site], layer, session->x, NULL, envelope, NULL);
 }
 

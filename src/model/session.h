@@ -219,7 +219,9 @@ void steer_ahead_leave(steer_session *session, const steer_sequence *sequence);
 
 /* graph.c: issues a step that generates as a graph, if a step like it came before. */
 int steer_session_replay(steer_session *session);
-/* Steers at a site while a graph is captured. */
+/* While a graph is captured: widens what it can run at a site, and steers there. */
+const steer_envelope *steer_step_graph_envelope(steer_session *session, int32_t layer, steer_site site,
+                                                const steer_envelope *needs);
 int steer_step_graph_steer(steer_session *session, int32_t layer, steer_site site);
 int steer_step_graph_is_captured(const steer_step_graph *graph);
 void steer_step_graphs_free(steer_session *session);

@@ -22,9 +22,21 @@ static int steer(void *context, int32_t layer, steer_site site, void *x) {
     return steer_fired_mark(session, layer, site, 1);
 }
 
-static const steer_row *adds(void *context, int32_t layer, steer_site site) {
+static const steer_row *folds(void *context, int32_t layer, steer_site site, int32_t most, int32_t *vectors) {
     steer_session *session = context;
-    return steer_session_only_adds(session, layer, site) ? session->plans[site]->table : NULL;
+    const steer_layer_choice *choice;
+    *vectors = 0;
+    if (steer_session_only_adds(session, layer, site)) return session->plans[site]->table;
+    if (most == 0 || steer_plan_choose(&choice, session->plans[site], layer) != STEER_OK ||
+        choice->conditional)
+        return NULL;
+    const steer_envelope *needs =
+        session->graph ? steer_step_graph_envelope(session, layer, site, &choice->needs) : &choice->needs;
+    *vectors = needs->few.max_vectors;
+    return *vectors <= most && needs->few.max_image_bytes <= STEER_RESIDUAL_IMAGE && !needs->many.present &&
+                   !needs->blocks
+               ? session->plans[site]->table
+               : NULL;
 }
 
 static int reads(void *context, int32_t layer, steer_site site) {
@@ -53,7 +65,7 @@ int steer_session_only_adds(steer_session *session, int32_t layer, steer_site si
 }
 
 static const steer_sites sites = {
-    .steers = steers, .reads = reads, .steer = steer, .read = capture, .adds = adds};
+    .steers = steers, .reads = reads, .steer = steer, .read = capture, .folds = folds};
 
 static int forward(steer_session *session) {
     const steer_step_arrays *at = &session->at_device;

@@ -300,7 +300,8 @@ int32_t steer_blocks_demand(const steer_blocks *blocks) {
     for (int32_t i = 0; i < head->blocks; i++)
         if (steer_block_dots(&block[i]) > STEER_BLOCK_SMALL || block[i].writes > STEER_BLOCK_SMALL)
             return STEER_BLOCKS_ANY;
-    return is_short(blocks) ? STEER_BLOCKS_SHORT : STEER_BLOCKS_SMALL;
+    if (!is_short(blocks)) return STEER_BLOCKS_SMALL;
+    return short_vectors(blocks) > 1 ? STEER_BLOCKS_SHORT : STEER_BLOCKS_ONE;
 }
 
 steer_block_short steer_blocks_short(const steer_blocks *blocks, uint64_t address) {

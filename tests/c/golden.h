@@ -138,13 +138,16 @@ static inline int runner_steers(void *context, int32_t layer, steer_site site) {
     return ((model_runner *)context)->apart;
 }
 static inline int runner_steer(void *context, int32_t layer, steer_site site, void *x) { return STEER_OK; }
-static inline const steer_row *runner_adds(void *context, int32_t layer, steer_site site) { return NULL; }
+static inline const steer_row *runner_folds(void *context, int32_t layer, steer_site site, int32_t most,
+                                            int32_t *vectors) {
+    return NULL;
+}
 
 static const steer_sites runner_sites = {.steers = runner_steers,
                                          .reads = runner_reads,
                                          .steer = runner_steer,
                                          .read = runner_read,
-                                         .adds = runner_adds};
+                                         .folds = runner_folds};
 
 /* Rows `count` of sequences from..to: ids [sequence * stride + start ...] at positions start.. of both; padding behind them. */
 static inline int runner_step(model_runner *runner, int from, int to, const int32_t *ids, int64_t stride,

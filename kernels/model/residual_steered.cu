@@ -1,0 +1,86 @@
+/* residual_steered.cu: the residual stream, steered by programs of few vectors, and its norm: a block for each row.
+ *
+ *     x = round(x + multiplier * post(y)), x as steer_tile.cuh steers it, out = next(x)
+ *
+ * The block has the row as in residual.cuh; its first 1/16 of the hidden size of threads (to a power of two) are the team of
+ * steer_tile.cuh, with its columns, its sums and so its bits. Programs and vectors are fetched before the kernel ahead has ended;
+ * then the sum goes through memory, which is the multiprocessor's cache, from the one order of columns to the other and back. */
+#define STEER_KERNEL_IMPLEMENTATION 1
+#include "../steer_register.cuh"
+#include "residual.cuh"
+
+namespace {
+
+enum { MOST_THREADS = 512, PACK = 8 };
+
+/* A row's program and what its team keeps for it, of at most NV vectors. */
+template <typename T, int NV> struct row_steering {
+    using vectors_type = register_vectors<T, 16, NV, false>;
+    const steer_rows_args &args;
+    const lane_info me;
+    const column_span<T> span;
+    steer_entry entry;
+    vectors_type vectors;
+    float *partial;
+    char *stage;
+
+    __device__ __forceinline__ row_steering(const steer_rows_args &all, float *sums, char *image)
+        : args(all), me(who_in_team((int)threadIdx.x, all.team)), span(me, all.hidden_size), partial(sums),
+          stage(image) {
+        entry = load_register_entry<T>(load_row(args.table + blockIdx.x), args.layer);
+        if (me.team > 0 || (!entry.u && !entry.vectors)) return;
+        vectors.load(entry, span);
+        stage_image(stage, entry, me);
+    }
+    template <typename Row> __device__ __forceinline__ void run(Row &x, T *data) {
+        if (!entry.u && !entry.vectors) return; /* the row keeps its bits */
+        __syncthreads();
+        if (me.team == 0) {
+            register_rows<T, 16, 1, false> rows;
+            rows.load(data + span.first, nullptr, args, 1, span);
+            steer_in_registers<T, 1>(args, rows, 1, data + span.first, entry, vectors, span, partial, stage,
+                                     me);
+        }
+        __syncthreads();
+        x.read_again();
+    }
+};
+
+template <typename T, int NV>
+__global__ void __launch_bounds__(MOST_THREADS, 1)
+    residual_steered_rows(const __grid_constant__ steer_residual a,
+                          const __grid_constant__ steer_rows_args args) {
+    __shared__ float partial[steer_sums_room(NV) * (MOST_THREADS / 32)];
+    __shared__ __align__(16) char stage[STEER_RESIDUAL_IMAGE];
+    row_steering<T, NV> steering(args, partial, stage);
+    residual_row<T, PACK, true>(a, steering);
+}
+
+} // namespace
+
+int32_t steer_cuda_steers(void *, steer_dtype dtype, int64_t hidden) {
+    return dtype != STEER_F32 && hidden % PACK == 0 && hidden <= MOST_THREADS * PACK ? STEER_REGISTER_VECTORS
+                                                                                     : 0;
+}
+
+int steer_cuda_residual_steered(steer_cuda_device *device, const steer_residual *args) {
+    steer_rows_args rows = {};
+    rows.hidden = args->x;
+    rows.hidden_stride = args->hidden;
+    rows.rows = args->rows;
+    rows.table = args->table;
+    rows.hidden_size = (int32_t)args->hidden;
+    rows.layer = args->layer;
+    rows.team = 32;
+    while (rows.team * 16 < args->hidden) rows.team *= 2;
+    const unsigned threads = steer_threads_for(args->hidden / PACK, MOST_THREADS);
+    const auto launch = [&](auto kernel) {
+        return steer_cuda_launch(device, kernel, dim3((unsigned)args->rows), threads, 0,
+                                 "the residual kernel that steers", *args, rows);
+    };
+    const auto of_type = [&](auto type) {
+        using T = decltype(type);
+        return args->vectors <= 2 ? launch(residual_steered_rows<T, 2>) : launch(residual_steered_rows<T, 6>);
+    };
+    return args->dtype == STEER_F16 ? of_type(steer_f16()) : of_type(steer_bf16());
+}
