@@ -192,15 +192,18 @@ typedef struct steer_gather {
     steer_dtype out_dtype;
 } steer_gather;
 
-/* Sums of rows by group, added to what is there: sum[group[row]] += x[row], squares the same of x * x; each group is summed in
- * the order of its rows. */
+/* Sums of rows by group, added to what is there: sum[group[i]] += x[row[k]] for k = first[i] .. first[i + 1] - 1 in this order,
+ * squares the same of x * x. A group is there once and
+ * has a row. The lists are not written by kernels. */
 typedef struct steer_accumulate {
-    int64_t rows, hidden;
-    int32_t groups;
+    int64_t hidden, count; /* of groups */
+    int64_t most_rows;     /* of a group */
     steer_dtype dtype;
-    const void *x;        /* [rows, hidden] */
-    const int32_t *group; /* [rows]; -1: none */
-    float *sum;           /* [groups, sum_stride] f32 */
+    const void *x;        /* [.., hidden] */
+    const int32_t *group; /* [count] device memory */
+    const int32_t *first; /* [count + 1] device memory */
+    const int32_t *row;   /* [first[count]] device memory */
+    float *sum;           /* [.., sum_stride] f32 */
     float *squares;       /* the same, or NULL */
     int64_t sum_stride;
 } steer_accumulate;

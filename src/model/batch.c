@@ -181,40 +181,6 @@ static void write_rows(steer_session *session, steer_sequence *sequence) {
     session->rows += sequence->chunk;
 }
 
-/* ---- Captures -------------------------------------------------------------------------------------------------- */
-
-int32_t steer_sequence_group(const steer_sequence *sequence, int64_t position) {
-    return position < sequence->given ? sequence->capture_groups[position] : sequence->capture_generated;
-}
-
-/* The step's array of groups for a capture, NULL when there are too many captures at once. */
-static int32_t *groups_of(steer_session *session, steer_capture *capture) {
-    int32_t i = 0;
-    while (i < session->capture_count && session->captures[i] != capture) i++;
-    int32_t *groups = session->at_host.group + (size_t)i * (size_t)session->scratch.rows;
-    if (i < session->capture_count) return groups;
-    if (i == STEER_STEP_CAPTURES) return NULL;
-    session->captures[session->capture_count++] = capture;
-    for (int64_t row = 0; row < session->rows; row++) groups[row] = -1;
-    return groups;
-}
-
-static int write_captures(steer_session *session) {
-    session->capture_count = 0;
-    for (int32_t s = 0; s < session->slots; s++) {
-        steer_sequence *sequence = session->slot[s];
-        if (!sequence || !sequence->capture || sequence->chunk == 0) continue;
-        int32_t *groups = groups_of(session, sequence->capture);
-        if (!groups)
-            return STEER_FAIL(STEER_E_UNSUPPORTED, "capture: more than %d captures in one step",
-                              STEER_STEP_CAPTURES);
-        const int64_t row = session->at_host.first[s];
-        for (int64_t i = 0; i < sequence->chunk; i++)
-            groups[row + i] = steer_sequence_group(sequence, sequence->computed + i);
-    }
-    return STEER_OK;
-}
-
 /* ---- Its shape ------------------------------------------------------------------------------------------------- */
 
 /* 1 if all of a chunk is the last known token, whose next one is chosen, and nothing else is wanted of it. */
@@ -285,7 +251,7 @@ int steer_session_batch(steer_session *session) {
     session->at_host.first[session->slots] = (int32_t)session->rows;
     set_shape(session);
     steer_twin_pair(session);
-    return write_captures(session);
+    return steer_session_group(session);
 }
 
 /* ---- Plans ----------------------------------------------------------------------------------------------------- */

@@ -54,8 +54,9 @@ int steer_capture_create(steer_capture **out, steer_model *model, const steer_ca
     capture->layer_count = desc->layer_count;
     capture->layers = malloc((size_t)desc->layer_count * sizeof *capture->layers);
     capture->counts = calloc((size_t)desc->groups, sizeof *capture->counts);
+    capture->here = calloc((size_t)desc->groups, sizeof *capture->here);
     int status =
-        capture->layers && capture->counts
+        capture->layers && capture->counts && capture->here
             ? make_sums(capture, desc->squares)
             : STEER_FAIL(STEER_E_OUT_OF_MEMORY, "capture: no host memory for %d groups", desc->groups);
     if (status != STEER_OK) {
@@ -74,6 +75,7 @@ void steer_capture_release(steer_capture *capture) {
     steer_model_release(capture->model);
     free(capture->layers);
     free(capture->counts);
+    free(capture->here);
     free(capture);
 }
 
@@ -96,18 +98,14 @@ int32_t steer_capture_place(const steer_capture *capture, int32_t layer, steer_s
     return -1;
 }
 
-int steer_capture_add(steer_capture *capture, int32_t place, const void *x, int64_t rows,
-                      const int32_t *group) {
+int steer_capture_add(const steer_capture *capture, int32_t place, const void *x, steer_accumulate args) {
     const steer_model *model = capture->model;
     float *squares = capture->sums[1] ? capture->sums[1]->view.data : NULL;
-    const steer_accumulate args = {.rows = rows,
-                                   .hidden = model->hidden,
-                                   .groups = capture->groups,
-                                   .dtype = model->dtype,
-                                   .x = x,
-                                   .group = group,
-                                   .sum = (float *)capture->sums[0]->view.data + place * model->hidden,
-                                   .squares = squares ? squares + place * model->hidden : NULL,
-                                   .sum_stride = capture->layer_count * model->hidden};
+    args.hidden = model->hidden;
+    args.dtype = model->dtype;
+    args.x = x;
+    args.sum = (float *)capture->sums[0]->view.data + place * model->hidden;
+    args.squares = squares ? squares + place * model->hidden : NULL;
+    args.sum_stride = capture->layer_count * model->hidden;
     return model->ops->accumulate(model->device->state, &args);
 }

@@ -36,7 +36,9 @@ static char *lay_out(steer_step_arrays *at, char *base, const steer_session *ses
                  {&at->from, slots},
                  {&at->origin, (size_t)rows},
                  {&at->blocks, slots * (size_t)session->blocks_stride},
-                 {&at->group, STEER_STEP_CAPTURES * (size_t)rows}};
+                 {&at->group, (size_t)rows},
+                 {&at->group_first, (size_t)rows + STEER_STEP_CAPTURES},
+                 {&at->group_row, (size_t)rows}};
     at->how = (steer_sampling *)(void *)base;
     int32_t *next = (int32_t *)(void *)(at->how + ((outputs + 7) & ~(int64_t)7));
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {

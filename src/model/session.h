@@ -83,9 +83,18 @@ typedef struct steer_step_arrays {
     int32_t *twin;   /* [outputs] the twin's output, -1: none */
     int32_t *from;   /* [slots] block whose word of notes the rows of a sequence begin with, -1: none */
     int32_t *origin; /* [rows] where a row's kept states are, in a step that begins from such */
-    int32_t *group;  /* [captures of the step, rows] */
+    int32_t *group, *group_first, *group_row; /* what is captured, see steer_captured */
     char *end;
 } steer_step_arrays;
+
+/* What goes into a capture in a step: rows by group, as steer_accumulate has them, in the step's arrays group, group_first and
+ * group_row from these places on. */
+typedef struct steer_captured {
+    steer_capture *capture;
+    int32_t group, first; /* places; rows are counted through all captures */
+    int32_t count;        /* of groups */
+    int32_t most_rows;    /* of a group */
+} steer_captured;
 
 /* Sizes that shape the launches of a step: bounds of what it has. */
 typedef struct steer_step_shape {
@@ -156,7 +165,7 @@ struct steer_session {
     int generating;     /* and it is a graph */
     int32_t start;      /* -1; or the layer after which the rows of this step begin */
     steer_capture *origin;                        /* from states in this capture */
-    steer_capture *captures[STEER_STEP_CAPTURES]; /* of this step */
+    steer_captured captures[STEER_STEP_CAPTURES]; /* that have rows in this step */
     int32_t capture_count;
 
     int32_t *last; /* device, [slots] */
@@ -255,8 +264,15 @@ int steer_begin_copy(const steer_session *session);
 int steer_session_batch(steer_session *session);
 /* Positions of a sequence that are to be computed: all that are known, less the last where only the token itself is judged. */
 int64_t steer_sequence_end(const steer_sequence *sequence);
-/* Group of its capture that a position of a sequence goes to, -1: none. */
-int32_t steer_sequence_group(const steer_sequence *sequence, int64_t position);
+
+/* groups.c: sorts the rows of a step that are captured by capture and group. */
+int steer_session_group(steer_session *session);
+/* Adds them to their sums at a layer's site, where x are the states of the step's rows. */
+int steer_session_capture(const steer_session *session, int32_t layer, steer_site site, const void *x);
+int steer_session_captures(const steer_session *session, int32_t layer, steer_site site);
+/* Counts a sequence's rows of the step that was issued. */
+void steer_sequence_count(const steer_sequence *sequence);
+
 /* twin.c: checks that a sequence and its twin fit, and makes what holds their results. */
 int steer_twin_prepare(steer_session *session, const steer_sequence_desc *desc);
 void steer_twin_free(steer_session *session);

@@ -40,21 +40,12 @@ static const steer_row *folds(void *context, int32_t layer, steer_site site, int
 }
 
 static int reads(void *context, int32_t layer, steer_site site) {
-    steer_session *session = context;
-    for (int32_t i = 0; i < session->capture_count; i++)
-        if (steer_capture_place(session->captures[i], layer, site) >= 0) return 1;
-    return 0;
+    return steer_session_captures(context, layer, site);
 }
 
 /* What is captured is what later layers see. */
 static int capture(void *context, int32_t layer, steer_site site, void *x) {
-    steer_session *session = context;
-    for (int32_t i = 0; i < session->capture_count; i++) {
-        const int32_t place = steer_capture_place(session->captures[i], layer, site);
-        const int32_t *group = session->at_device.group + (size_t)i * (size_t)session->scratch.rows;
-        if (place >= 0) STEER_TRY(steer_capture_add(session->captures[i], place, x, session->rows, group));
-    }
-    return STEER_OK;
+    return steer_session_capture(context, layer, site, x);
 }
 
 int steer_session_only_adds(steer_session *session, int32_t layer, steer_site site) {
@@ -229,10 +220,7 @@ static void note_chosen(const steer_session *session, steer_sequence *sequence, 
 
 /* What is known once a step is issued: the device works on it meanwhile. */
 static void note_issued(steer_session *session, steer_sequence *sequence) {
-    for (int64_t i = 0; sequence->capture && i < sequence->chunk; i++) {
-        const int32_t group = steer_sequence_group(sequence, sequence->computed + i);
-        if (group >= 0) sequence->capture->counts[group]++;
-    }
+    steer_sequence_count(sequence);
     if (session->start >= 0) sequence->begun += sequence->chunk;
     sequence->computed += sequence->chunk;
     publish(session, sequence);
@@ -277,10 +265,10 @@ static int prepare(steer_session *session) {
 static int launch(steer_session *session) {
     const steer_device *device = session->model->device;
     const steer_step_arrays *at = &session->at_host;
-    const size_t groups = (size_t)session->capture_count * (size_t)session->scratch.rows * sizeof *at->group;
+    const char *end = session->capture_count ? (const char *)(at->group_row + session->rows) : at->end;
     STEER_TRY(steer_session_plan(session));
     STEER_TRY(device->backend->upload(device->state, session->device, session->host,
-                                      (size_t)(at->end - (char *)session->host) + groups));
+                                      (size_t)(end - (char *)session->host)));
     STEER_TRY(session->generating ? steer_session_replay(session) : steer_session_issue(session));
     return steer_ahead_receive(session);
 }

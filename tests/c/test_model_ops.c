@@ -56,10 +56,22 @@ static void test_gather(steer_dtype dtype, steer_dtype out_dtype) {
 
 /* The order of the additions is part of the contract: the bits are. */
 static void test_accumulate(steer_dtype dtype) {
-    const int64_t rows = between(1, 600), hidden = between(1, 300), stride = hidden + pick(9);
-    const int groups = between(1, 80), with_squares = pick(2);
-    int32_t group[600];
+    const int aligned = pick(4) ? 8 : 1; /* packs, or one column at a time */
+    const int64_t rows = between(1, 2000), hidden = aligned * between(1, 300 / aligned),
+                  stride = hidden + aligned * pick(9);
+    const int groups = between(1, pick(2) ? 80 : 4), with_squares = pick(2);
+    int32_t group[2000], first[81], row[2000], listed[80], count = 0, most = 0;
     for (int64_t i = 0; i < rows; i++) group[i] = pick(groups + 1) - 1;
+    first[0] = 0;
+    for (int32_t g = groups - 1; g >= 0; g--) { /* in any order */
+        int32_t end = first[count];
+        for (int32_t i = 0; i < rows; i++)
+            if (group[i] == g) row[end++] = i;
+        if (end == first[count]) continue;
+        if (end - first[count] > most) most = end - first[count];
+        listed[count++] = g;
+        first[count] = end;
+    }
     array *x = array_noise(dtype, rows * hidden, 1);
     array *sum = array_noise(STEER_F32, groups * stride, 1),
           *squares = array_noise(STEER_F32, groups * stride, 1);
@@ -69,15 +81,16 @@ static void test_accumulate(steer_dtype dtype) {
         expected[i] = (float)sum->values[i];
         more[i] = (float)squares->values[i];
     }
-    for (int64_t row = 0; row < rows; row++)
-        for (int64_t i = 0; i < hidden && group[row] >= 0; i++) {
-            const float value = (float)x->values[row * hidden + i], square = value * value;
-            expected[group[row] * stride + i] += value;
-            if (with_squares) more[group[row] * stride + i] += square;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = 0; i < hidden && group[r] >= 0; i++) {
+            const float value = (float)x->values[r * hidden + i], square = value * value;
+            expected[group[r] * stride + i] += value;
+            if (with_squares) more[group[r] * stride + i] += square;
         }
     DESCRIBE("accumulate %s rows %d hidden %d groups %d", dtype_names[dtype], (int)rows, (int)hidden, groups);
     CHECK_OP(accumulate,
-             (&(steer_accumulate){rows, hidden, groups, dtype, x->data, array_ints(rows, group)->data,
+             (&(steer_accumulate){hidden, count, most, dtype, x->data, array_ints(count, listed)->data,
+                                  array_ints(count + 1, first)->data, array_ints(first[count], row)->data,
                                   sum->data, with_squares ? squares->data : NULL, stride}));
     array_read(sum);
     array_read(squares);

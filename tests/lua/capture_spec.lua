@@ -1,7 +1,12 @@
 -- Captures reduced on the device against sums in float64 of all rows: classes, moments, the last, what is generated.
 -- devices: cpu cuda
+local C = require("steer.core.c").C
+local c = require "steer.core.c"
+local capture_of = require("steer.model.session").capture
+local ffi = require "ffi"
 local helper = require "helper"
 local steer = require "steer"
+local tensors = require "steer.tensor.object"
 
 local T = steer.tensor
 local fails, near = helper.fails, helper.near
@@ -158,6 +163,80 @@ describe("a capture", function()
         local same = lm:capture(prompts, { tokens = { 0 }, reduce = "last", layers = "[1:1]" })
         assert.equal(helper.bytes(first), helper.bytes(same))
         near(first:get(4, 1, 3), rows[4][1][2][3], 1e-5, "position 0")
+    end)
+end)
+
+-- Three sequences of two captures in one session, whose steps have `rows` rows: each position in a group that
+-- group_of(sequence, position) says, squares too. Gives the sums of both captures as tensors.
+local function summed(lm, rows, lengths, groups, group_of)
+    local session = lm:session { sequences = #lengths, tokens = 256, rows = rows, reproducible = true }
+    local objects, out = {}, {}
+    for i = 1, 2 do objects[i] = capture_of(lm, C.STEER_SITE_LAYER, { 0, 1 }, groups, true) end
+    for i, length in ipairs(lengths) do
+        local of = {}
+        for k = 1, length do of[k] = group_of(i, k) end
+        session:add {
+            tokens = prompt(lm, length, i).tokens, max_tokens = 4, ignore_eos = true,
+            capture = { object = objects[i == 3 and 2 or 1], groups = of, generated = group_of(i) },
+        }
+    end
+    repeat until session:step() == 0
+    session:close()
+    for i = 1, 4 do
+        local object = objects[i <= 2 and 1 or 2]
+        c.check(C.steer_capture_tensor(tensors.out, object.handle, (i + 1) % 2))
+        out[i] = tensors.own()
+    end
+    return out, objects
+end
+
+-- f32 sums of rows [row][layer][k] in order, and of their squares.
+local function in_order(rows, layer, k)
+    local sums, product = ffi.new("float[2]"), ffi.new("float[1]")
+    for _, row in ipairs(rows) do
+        local x = row[layer][k]
+        product[0] = x * x
+        sums[0], sums[1] = sums[0] + x, sums[1] + product[0]
+    end
+    return sums[0], sums[1]
+end
+
+describe("a sum of a capture", function()
+    local LENGTHS = { 37, 23, 30 }
+    -- Groups 0 .. 3 in turns, of which the second sequence has others; some positions in none, group 6 empty.
+    local function mixed(i, k)
+        if not k then return i == 2 and -1 or i + 3 end
+        return k % 5 == 0 and -1 or (k % 2 + 2 * ((i - 1) % 2))
+    end
+
+    it("is in the order of its rows, however prompts are cut into steps", function()
+        local lm = open "llama"
+        local first, objects = summed(lm, 128, LENGTHS, 7, mixed)
+        assert.equal(15, tonumber(C.steer_capture_counts(objects[1].handle)[0]))
+        assert.equal(0, tonumber(C.steer_capture_counts(objects[1].handle)[6]))
+        assert.equal(3, tonumber(C.steer_capture_counts(objects[2].handle)[6]))
+        for _, rows in ipairs { 3, 7, 20, 64 } do
+            local again = summed(lm, rows, LENGTHS, 7, mixed)
+            for i = 1, 4 do assert(helper.bytes(first[i]) == helper.bytes(again[i])) end
+        end
+        local single = summed(lm, 128, LENGTHS, 64, function(i, k) -- each in a group of its own
+            return k and i ~= 2 and k - 1 or -1
+        end)
+        for i = 1, 3, 2 do
+            local states, sums, squares = single[i]:totable(), first[i]:totable(), first[i + 1]:totable()
+            for group = 0, 1 do
+                local rows = {}
+                for k = 1, LENGTHS[i] do
+                    if mixed(i, k) == group then rows[#rows + 1] = states[k] end
+                end
+                for layer = 1, 2 do
+                    for k = 1, lm.hidden do
+                        local sum, square = in_order(rows, layer, k)
+                        assert(sum == sums[group + 1][layer][k] and square == squares[group + 1][layer][k])
+                    end
+                end
+            end
+        end
     end)
 end)
 

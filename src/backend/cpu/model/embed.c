@@ -46,14 +46,14 @@ int steer_cpu_accumulate(void *device, const steer_accumulate *args) {
     const int64_t n = args->hidden;
     float *x = malloc((size_t)n * sizeof *x);
     if (!x) return steer_cpu_no_memory("accumulate", (size_t)n * sizeof *x);
-    for (int64_t row = 0; row < args->rows; row++) {
-        if (args->group[row] < 0) continue;
-        steer_row_load(x, args->dtype, steer_row_at(args->x, args->dtype, row * n), n);
-        float *sum = args->sum + args->group[row] * args->sum_stride;
-        for (int64_t i = 0; i < n; i++) sum[i] += x[i];
-        if (!args->squares) continue;
-        float *squares = args->squares + args->group[row] * args->sum_stride;
-        for (int64_t i = 0; i < n; i++) squares[i] += x[i] * x[i];
+    for (int64_t g = 0; g < args->count; g++) {
+        float *sum = args->sum + args->group[g] * args->sum_stride;
+        float *squares = args->squares ? args->squares + args->group[g] * args->sum_stride : NULL;
+        for (int32_t k = args->first[g]; k < args->first[g + 1]; k++) {
+            steer_row_load(x, args->dtype, steer_row_at(args->x, args->dtype, args->row[k] * n), n);
+            for (int64_t i = 0; i < n; i++) sum[i] += x[i];
+            for (int64_t i = 0; squares && i < n; i++) squares[i] += x[i] * x[i];
+        }
     }
     free(x);
     return STEER_OK;
