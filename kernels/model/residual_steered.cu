@@ -13,10 +13,18 @@ namespace {
 
 enum { MOST_THREADS = 512, PACK = 8 };
 
+/* The team waits for itself at the barrier of a second one: the block's own is where the other threads wait. */
+__device__ __forceinline__ lane_info who_of_team(int threads) {
+    lane_info me = who_in_team((int)threadIdx.x, threads);
+    me.team = 1;
+    return me;
+}
+
 /* A row's program and what its team keeps for it, of at most NV vectors. */
 template <typename T, int NV> struct row_steering {
     using vectors_type = register_vectors<T, 16, NV, false>;
     const steer_rows_args &args;
+    const bool of_team;
     const lane_info me;
     const column_span<T> span;
     steer_entry entry;
@@ -25,17 +33,17 @@ template <typename T, int NV> struct row_steering {
     char *stage;
 
     __device__ __forceinline__ row_steering(const steer_rows_args &all, float *sums, char *image)
-        : args(all), me(who_in_team((int)threadIdx.x, all.team)), span(me, all.hidden_size), partial(sums),
-          stage(image) {
+        : args(all), of_team((int)threadIdx.x < all.team), me(who_of_team(all.team)),
+          span(me, all.hidden_size), partial(sums), stage(image) {
         entry = load_register_entry<T>(load_row(args.table + blockIdx.x), args.layer);
-        if (me.team > 0 || (!entry.u && !entry.vectors)) return;
+        if (!of_team || (!entry.u && !entry.vectors)) return;
         vectors.load(entry, span);
         stage_image(stage, entry, me);
     }
     template <typename Row> __device__ __forceinline__ void run(Row &x, T *data) {
         if (!entry.u && !entry.vectors) return; /* the row keeps its bits */
         __syncthreads();
-        if (me.team == 0) {
+        if (of_team) {
             register_rows<T, 16, 1, false> rows;
             rows.load(data + span.first, nullptr, args, 1, span);
             steer_in_registers<T, 1>(args, rows, 1, data + span.first, entry, vectors, span, partial, stage,
