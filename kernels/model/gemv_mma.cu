@@ -109,16 +109,18 @@ template <typename T, typename S, bool NORM> int launch(steer_cuda_device *devic
                              "the product kernel of few rows", a);
 }
 
-/* Whether the weights go to gemv_stream.cu: those that one wave of blocks of this kernel reads are faster here, if they nearly fill
- * it, and so are few bytes. Measured, see choose; STEER_GEMV=stream or tiles sends all to one of the two, to measure and test them. */
+/* Whether the product is left to gemv_stream.cu, by the shape of the weights alone. Two kinds are faster here, on an H200 (the log in
+ * kernels/README.md): weights of less than STREAMED_BYTES, and those for which one wave of blocks suffices that is nearly full.
+ * STEER_GEMV=stream or tiles sends all to one of the two, to measure and to test it. */
 bool streams(const steer_cuda_device *device, const steer_linear &a) {
-    enum { LEAST_BYTES = 20 << 20 };
+    enum { STREAMED_BYTES = 20 << 20 };
     static const char *const chosen = getenv("STEER_GEMV");
     if (!steer_gemv_stream_fits(device)) return false;
     if (chosen) return strcmp(chosen, "stream") == 0;
     const int64_t tiles = steer_divide_up(a.out, 16), gpu = device->multiprocessors;
     const int64_t blocks = tiles < gpu ? 2 * tiles : tiles, wave = tiles <= 2 * gpu ? 2 * gpu : 3 * gpu;
-    return a.in * a.out * 2 >= LEAST_BYTES && (blocks > wave || blocks * 10 < wave * 9);
+    const bool fills_one = blocks <= wave && blocks * 10 >= wave * 9;
+    return a.in * a.out * 2 >= STREAMED_BYTES && !fills_one;
 }
 
 /* Which block, measured on an H200 with weights from memory: few outputs want many warps each, many outputs small blocks, and none
