@@ -65,6 +65,8 @@ cudaStream_t steer_cuda_stream(steer_cuda_device *device);
 int steer_cuda_order(steer_cuda_device *device, cudaStream_t after, cudaStream_t before);
 /* Makes the device current on this thread: the first line of every vtable function that touches CUDA. */
 int steer_cuda_enter(steer_cuda_device *device);
+/* Lets a kernel use all the shared memory there is: before its launch with more than 48 KB of it. */
+int steer_cuda_allow_most(const void *kernel, const steer_cuda_device *device);
 /* UNSUPPORTED if the current stream is being captured into a graph; `what` begins the message. */
 int steer_cuda_refuse_capture(steer_cuda_device *device, const char *what);
 

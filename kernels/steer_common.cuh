@@ -178,8 +178,6 @@ int steer_cuda_launch_configured(steer_cuda_device *gpu, steer_rows_kernel kerne
 /* steer_block.cu: serves the rows of a launch whose programs have blocks. */
 int steer_cuda_steer_blocks(steer_cuda_device *gpu, const steer_launch *launch);
 
-int steer_cuda_allow_most(const void *kernel, const steer_cuda_device *gpu);
-
 /* Launches a steering kernel, which may start before the kernel ahead of it has ended. cluster: blocks of one, 1 for none. */
 template <typename Args>
 int steer_cuda_launch_rows(steer_cuda_device *gpu, void (*kernel)(const Args), const Args &args,

@@ -9,22 +9,20 @@
  * them: the weights are one factor of each product, up to 8 rows of x the other. A lane reads 16 bytes of a row, which permutes
  * the columns alike in both. The sums of the warps are added in their order. Nothing depends on how many rows there are, so a row
  * has the same bits alone and with up to seven others. The first weights are on their way before the kernel ahead has ended. */
-#include "activation.cuh"
-#include "gemv.cuh"
-#include "mma.cuh"
+#include "gemv_tile.cuh"
+
+#include <cstdlib>
+#include <cstring>
 
 namespace {
 
-enum { ROWS = STEER_GEMV_ROWS, UNIT = 64 };
+enum { ROWS = STEER_GEMV_ROWS, UNIT = STEER_GEMV_UNIT };
 
 /* A block: the outputs of its tile, 8 or 16; its warps; units that a warp reads at once; blocks that a multiprocessor has room for. */
 template <int OUTPUTS, int WARPS, int GROUP, int RESIDENT> struct shape {
     static constexpr int outputs = OUTPUTS, warps = WARPS, group = GROUP, resident = RESIDENT;
     static constexpr int threads = warps * 32, both = OUTPUTS / 8;
 };
-
-/* What a block leaves of a tile. */
-template <typename S> struct tile_sums { float part[S::warps][S::outputs][ROWS], squares[S::warps][ROWS]; };
 
 /* The weights of `group` units that a lane needs: of `both` rows. */
 template <typename S> struct weight_packs {
@@ -45,28 +43,6 @@ template <typename S> struct weight_packs {
     }
 };
 
-/* x times the norm's weight, rounded; the squares of x are added to `squares`. */
-template <typename T>
-__device__ __forceinline__ uint4 weighted(uint4 x, const float *norm, int64_t column, float &squares) {
-    const steer_pack<T, 8> &from = reinterpret_cast<const steer_pack<T, 8> &>(x);
-    float by[8] = {1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f};
-    uint32_t word[4];
-    if (norm) {
-        const float4 low = *reinterpret_cast<const float4 *>(norm + column);
-        const float4 high = *reinterpret_cast<const float4 *>(norm + column + 4);
-        by[0] = low.x, by[1] = low.y, by[2] = low.z, by[3] = low.w;
-        by[4] = high.x, by[5] = high.y, by[6] = high.z, by[7] = high.w;
-    }
-#pragma unroll
-    for (int j = 0; j < 4; j++) {
-        const float a = steer_to_f32(from.at[2 * j]), b = steer_to_f32(from.at[2 * j + 1]);
-        squares += a * a;
-        squares += b * b;
-        word[j] = steer_two<T>(a * by[2 * j], b * by[2 * j + 1]);
-    }
-    return make_uint4(word[0], word[1], word[2], word[3]);
-}
-
 template <typename T, typename S, bool NORM>
 __device__ __forceinline__ void multiply(float (&sums)[4], float &squares, const weight_packs<S> &weight,
                                          const T *x, const float *norm, int64_t unit, int64_t in) {
@@ -85,58 +61,17 @@ __device__ __forceinline__ void multiply(float (&sums)[4], float &squares, const
 #pragma unroll
         for (int h = 0; h < 2; h++) {
             const int64_t column = (unit + u * S::warps) * UNIT + h * 32 + threadIdx.x % 4 * 8;
-            if (NORM && column < in) rows[u][h] = weighted<T>(rows[u][h], norm, column, squares);
-            const uint4 g = weight.at[u][h][0], x4 = rows[u][h];
-            const uint4 o = S::both == 2 ? weight.at[u][h][S::both - 1] : make_uint4(0, 0, 0, 0);
-            const uint32_t low[4] = {g.x, o.x, g.y, o.y}, high[4] = {g.z, o.z, g.w, o.w};
-            steer_mma<T>(sums, low, x4.x, x4.y);
-            steer_mma<T>(sums, high, x4.z, x4.w);
+            if (NORM && column < in) rows[u][h] = steer_weighted<T>(rows[u][h], norm, column, squares);
+            const uint4 other = S::both == 2 ? weight.at[u][h][S::both - 1] : make_uint4(0, 0, 0, 0);
+            steer_multiply_half<T>(sums, weight.at[u][h][0], other, rows[u][h]);
         }
-    }
-}
-
-/* Output `at` of the tile, which is output o of the weights, of row r. */
-template <typename T, typename S, bool NORM>
-__device__ __forceinline__ float output_of(const tile_sums<S> &tile, const steer_linear &a, int at, int r,
-                                           int64_t o) {
-    float y = tile.part[0][at][r];
-#pragma unroll
-    for (int w = 1; w < S::warps; w++) y += tile.part[w][at][r];
-    if (NORM) {
-        float squares = tile.squares[0][r];
-#pragma unroll
-        for (int w = 1; w < S::warps; w++) squares += tile.squares[w][r];
-        y *= steer_norm_scale(squares, a.in, a.norm.eps);
-    }
-    return a.bias ? y + steer_to_f32(static_cast<const T *>(a.bias)[o]) : y;
-}
-
-template <typename T, typename S, bool NORM>
-__device__ __forceinline__ void write_tile(const tile_sums<S> &tile, const steer_linear &a, int64_t first) {
-    constexpr int HALF = S::outputs / 2;
-    const int at = threadIdx.x / ROWS, r = threadIdx.x % ROWS;
-    const int64_t o = first + at, size = a.glu ? a.out / 2 : a.out;
-    if (at >= (a.glu ? HALF : S::outputs) || r >= a.rows || o >= size) return;
-    const float y = output_of<T, S, NORM>(tile, a, at, r, o);
-    if (a.glu) {
-        const float up = output_of<T, S, NORM>(tile, a, at + HALF, r, size + o);
-        static_cast<T *>(a.y)[r * a.y_stride + o] =
-            steer_from_f32<T>(steer_act(a.act, steer_rounded<T>(y)) * steer_rounded<T>(up));
-    } else if (a.stream) {
-        T *stream = static_cast<T *>(a.stream) + r * a.y_stride + o;
-        *stream =
-            steer_from_f32<T>(__fadd_rn(steer_to_f32(*stream), __fmul_rn(a.multiplier, steer_rounded<T>(y))));
-    } else if (a.y_dtype == STEER_F32) {
-        static_cast<float *>(a.y)[r * a.y_stride + o] = y;
-    } else {
-        static_cast<T *>(a.y)[r * a.y_stride + o] = steer_from_f32<T>(y);
     }
 }
 
 template <typename T, typename S, bool NORM>
 __global__ void __launch_bounds__(S::threads, S::resident) gemv_mma_rows(steer_linear a) {
     constexpr int TILE = S::outputs;
-    __shared__ tile_sums<S> tile;
+    __shared__ steer_tile_sums<S::warps, S::outputs> tile;
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, row = lane / 4;
     const int64_t first = (int64_t)blockIdx.x * (a.glu ? TILE / 2 : TILE);
     const T *weight[S::both];
@@ -156,17 +91,15 @@ __global__ void __launch_bounds__(S::threads, S::resident) gemv_mma_rows(steer_l
         multiply<T, S, NORM>(sums, squares, now, x, a.norm.weight, unit, a.in);
         now = next;
     }
-#pragma unroll
-    for (int b = 0; b < S::both; b++) {
-        tile.part[warp][row + b * 8][lane % 4 * 2] = sums[b * 2];
-        tile.part[warp][row + b * 8][lane % 4 * 2 + 1] = sums[b * 2 + 1];
-    }
+    steer_leave_sums(tile, sums);
     if (NORM) {
         squares = steer_lanes_sum(squares, 4);
         if (lane % 4 == 0) tile.squares[warp][row] = squares;
     }
+    const int64_t size = a.glu ? a.out / 2 : a.out;
+    const steer_beside<T> beside = steer_read_beside<T, TILE>(a, first, size);
     __syncthreads();
-    write_tile<T, S, NORM>(tile, a, first);
+    steer_write_tile<T, NORM>(tile, a, beside, first, size);
 }
 
 template <typename T, typename S, bool NORM> int launch(steer_cuda_device *device, const steer_linear &a) {
@@ -176,9 +109,24 @@ template <typename T, typename S, bool NORM> int launch(steer_cuda_device *devic
                              "the product kernel of few rows", a);
 }
 
+/* Whether the product is left to gemv_stream.cu, by the shape of the weights alone. Two kinds are faster here, on an H200 (the log in
+ * kernels/README.md): weights of less than STREAMED_BYTES, and those for which one wave of blocks suffices that is nearly full.
+ * STEER_GEMV=stream or tiles sends all to one of the two, to measure and to test it. */
+bool streams(const steer_cuda_device *device, const steer_linear &a) {
+    enum { STREAMED_BYTES = 20 << 20 };
+    static const char *const chosen = getenv("STEER_GEMV");
+    if (!steer_gemv_stream_fits(device)) return false;
+    if (chosen) return strcmp(chosen, "stream") == 0;
+    const int64_t tiles = steer_divide_up(a.out, 16), gpu = device->multiprocessors;
+    const int64_t blocks = tiles < gpu ? 2 * tiles : tiles, wave = tiles <= 2 * gpu ? 2 * gpu : 3 * gpu;
+    const bool fills_one = blocks <= wave && blocks * 10 >= wave * 9;
+    return a.in * a.out * 2 >= STREAMED_BYTES && !fills_one;
+}
+
 /* Which block, measured on an H200 with weights from memory: few outputs want many warps each, many outputs small blocks, and none
  * a last wave that is nearly empty. It depends on the weights alone. */
 template <typename T, bool NORM> int choose(steer_cuda_device *device, const steer_linear &a) {
+    if (streams(device, a)) return steer_gemv_stream(device, a);
     const int64_t tiles = steer_divide_up(a.out, 16), gpu = device->multiprocessors;
     if (tiles < gpu) return launch<T, shape<8, 16, 1, 2>, NORM>(device, a);
     if (tiles <= 2 * gpu) return launch<T, shape<16, 8, 2, 2>, NORM>(device, a);

@@ -62,6 +62,13 @@ __device__ __forceinline__ void steer_copy_16(void *to, const void *from, bool t
         "l"(from), "r"(there ? 16 : 0)
         : "memory");
 }
+/* The same of what is read along its length: the second-level cache fetches 256 bytes. */
+__device__ __forceinline__ void steer_copy_16_of_stream(void *to, const void *from, bool there) {
+    asm volatile("cp.async.cg.shared.global.L2::256B [%0], [%1], 16, %2;" ::"r"(
+                     (unsigned)__cvta_generic_to_shared(to)),
+                 "l"(from), "r"(there ? 16 : 0)
+                 : "memory");
+}
 __device__ __forceinline__ void steer_copies_close() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 /* Waits until at most N of this thread's groups are under way. */
 template <int N> __device__ __forceinline__ void steer_copies_wait() {

@@ -281,9 +281,7 @@ static span dot_span(const double *x, const double *w, int64_t n) {
     return span_of(sum, 0x1p-22 * size);
 }
 
-static void test_linear(steer_dtype dtype, int64_t rows) {
-    const int64_t in = pick(3) ? between(1, 300) : 8 * between(1, 80),
-                  out = pick(3) ? between(1, 150) : 8 * between(1, 20);
+static void test_linear(steer_dtype dtype, int64_t rows, int64_t in, int64_t out) {
     const int64_t x_stride = in + pick(2) * between(1, 20), y_stride = out + pick(2) * between(1, 20);
     const steer_dtype y_dtype = pick(2) ? dtype : STEER_F32;
     array *x = array_noise(dtype, rows * x_stride, 1), *weight = array_noise(dtype, out * in, 0.3);
@@ -316,13 +314,14 @@ static void test_linear(steer_dtype dtype, int64_t rows) {
     free(expected);
 }
 
-/* A row's bits do not depend on the rows beside it: on the CPU, of up to 64 rows. */
+/* A row's bits do not depend on the rows beside it: on the CPU, of up to 64 rows, on a GPU of up to 8. */
 static void test_alone(steer_dtype dtype) {
     enum { ROWS = 64 };
-    const int64_t in = between(1, 400), out = between(1, 40);
+    const int64_t most = steer_device_is_cpu(device) ? ROWS : 8;
+    const int64_t in = pick(2) ? between(1, 400) : 8 * between(1, 700), out = between(1, 40);
     array *x = array_noise(dtype, ROWS * in, 1), *weight = array_noise(dtype, out * in, 1);
     array *y = array_full(STEER_F32, ROWS * out, 0), *one = array_full(STEER_F32, out, 0);
-    for (int64_t rows = 1; rows <= ROWS; rows = rows * 2 + pick(2)) {
+    for (int64_t rows = 1; rows <= most; rows = rows * 2 + pick(2)) {
         const int64_t row = pick((int)rows);
         const char *at = (const char *)x->data + row * in * (int64_t)steer_dtype_size(dtype);
         steer_linear args = {.rows = rows,
@@ -486,7 +485,9 @@ static span span_product(span a, span b) {
 /* What stands before and after a product, where the backend takes it there. */
 static void test_fused(steer_dtype dtype, int64_t rows, steer_norm_kind kind, int glu, steer_activation act) {
     if (!ops->fuses) return;
-    const int64_t in = 8 * between(1, pick(4) ? 60 : 700), size = glu ? between(1, 70) : between(1, 150);
+    const int many = pick(6) == 0; /* outputs: more than one tile for each multiprocessor */
+    const int64_t in = 8 * between(1, many ? 20 : pick(4) ? 60 : 700);
+    const int64_t size = many ? between(2000, 4000) : glu ? between(1, 70) : between(1, 150);
     const int64_t out = glu ? 2 * size : size, y_stride = size + pick(2) * between(1, 20);
     const int adds = !glu && pick(2);
     const float multiplier = pick(2) ? 1 : 0.22f;
@@ -577,10 +578,14 @@ static void test_dtype(steer_dtype dtype) {
     }
     for (int round = 0; round < (rounds + 1) / 2; round++)
         for (int i = 0; i < (int)(sizeof rows / sizeof *rows); i++) {
-            test_linear(dtype, rows[i]);
-            if (steer_device_is_cpu(device)) test_alone(dtype);
+            const int64_t in = pick(3) ? between(1, 300) : 8 * between(1, 80);
+            test_linear(dtype, rows[i], in, pick(3) ? between(1, 150) : 8 * between(1, 20));
+            test_alone(dtype);
             arrays_free();
         }
+    if (steer_device_is_cpu(device) || dtype == STEER_F32) return;
+    test_linear(dtype, between(1, 8), 2056, 5128); /* a GPU reads weights from 20 MB on in a stream */
+    arrays_free();
 }
 
 static void test_all(steer_device *opened) {
