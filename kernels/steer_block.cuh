@@ -44,7 +44,7 @@ struct steer_block_config {
     steer_block_args args;
     bool brief, small; /* which kernel, else the general one */
     bool one;          /* brief: of one vector */
-    int rows;          /* of a block: 1 or 4; of one vector or with a residual 1 or 2 */
+    int rows;          /* of a block: 1 or 4, few with a residual 1 or 2 */
     unsigned blocks;
     int threads;
     int64_t shared; /* bytes */
@@ -91,7 +91,7 @@ static inline steer_block_config steer_block_configure(const steer_launch *launc
     config.brief = config.small && launch->blocks <= STEER_BLOCKS_SHORT;
     config.one = config.brief && launch->blocks == STEER_BLOCKS_ONE && size == 2 && !launch->residual;
     /* Rows share what they load, as long as no multiprocessor stays without work, and two blocks find room on one. */
-    config.rows = config.one || (config.small && launch->residual) ? 2 : 4;
+    config.rows = config.small && launch->residual ? 2 : 4;
     if (launch->rows_per_program < config.rows || launch->rows < (int64_t)config.rows * multiprocessors ||
         steer_block_shared(&config, config.rows) > shared_bytes / 2)
         config.rows = 1;

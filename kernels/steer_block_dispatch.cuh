@@ -12,7 +12,7 @@ template <typename T> steer_block_kernel steer_block_of(const steer_block_config
         return several ? steer_block_short_kernel<T, 2, 2, true> : steer_block_short_kernel<T, 1, 2, true>;
     if constexpr (sizeof(T) == 2)
         if (config.one)
-            return several ? steer_block_short_kernel<T, 2, 1, false>
+            return several ? steer_block_short_kernel<T, 4, 1, false>
                            : steer_block_short_kernel<T, 1, 1, false>;
     if (config.brief)
         return several ? steer_block_short_kernel<T, 4, 2, false> : steer_block_short_kernel<T, 1, 2, false>;

@@ -254,13 +254,8 @@ __device__ __forceinline__ int short_run(const steer_block_args &args, int at) {
     return here.count;
 }
 
-/* What fits 64 registers; then the next launch has room beside this one. */
-template <typename T> constexpr bool short_shares(int rows, int vectors, bool residual) {
-    return sizeof(T) == 2 && rows * vectors <= 2 && !residual;
-}
-
 template <typename T, int R, int V, bool RESIDUAL>
-__global__ void __launch_bounds__(STEER_BLOCK_TEAM, short_shares<T>(R, V, RESIDUAL) ? 2 : 1)
+__global__ void __launch_bounds__(STEER_BLOCK_TEAM, 1)
     steer_block_short_kernel(const __grid_constant__ steer_block_args args) {
     const int count = (int)min((int64_t)R, args.rows - (int64_t)blockIdx.x * R);
     let_next_start();

@@ -83,13 +83,14 @@ template <typename T, bool RESIDUAL> struct slot_rows {
     }
 };
 
-/* Starts copying a row, at the thread's chunk 0, to its slot; zeros where there is no column. */
+/* Starts copying a row, at the thread's chunk 0, to its slot; zeros where there is no column, or no row. */
 template <typename T>
-__device__ __forceinline__ void copy_row(char *slot, const T *from, const column_span<T> &span) {
+__device__ __forceinline__ void copy_row(char *slot, const T *from, const column_span<T> &span,
+                                         bool there = true) {
 #pragma unroll
     for (int c = 0; c < 16 / chunk_of<T>::N; c++)
         copy_or_zero(slot + c * 512, span.has(c) ? from + span.offset(c) : from - span.first,
-                     span.has(c) ? 16 : 0);
+                     there && span.has(c) ? 16 : 0);
 }
 
 /* Where element i of chunk c of a vector is. */
@@ -203,9 +204,9 @@ __device__ __forceinline__ void register_dots(const Rows &rows, const Vectors &v
 
 /* What vectors are scaled by, from the sums in `partial`, where programs may have several. Every warp runs the operations
  * for itself, so that no barrier is needed after it: lane i ROOM + j has vector j in row i, and `lost` its bit where f32 cannot
- * hold that of one of the `count` rows; of those behind them there may be sums of anything. */
+ * hold that. */
 template <int R, int ROOM>
-__device__ __forceinline__ float register_solve(unsigned *lost, int count, const float *partial,
+__device__ __forceinline__ float register_solve(unsigned *lost, const float *partial,
                                                 const steer_entry &entry, const char *stage,
                                                 const lane_info &me) {
     const int j = me.lane % ROOM;
@@ -215,7 +216,7 @@ __device__ __forceinline__ float register_solve(unsigned *lost, int count, const
         solve_lanes<1, 1, false>(C, p, no_norm, parts_of(entry_head(entry), stage), me.lane - j, j);
     else if (mine)
         C[0][0] = entry_coefficient(p[0][0], entry);
-    *lost = __ballot_sync(0xffffffffu, me.lane < count * ROOM && is_lost(p[0][0], C[0][0]));
+    *lost = __ballot_sync(0xffffffffu, is_lost(p[0][0], C[0][0]));
     return C[0][0];
 }
 
@@ -255,7 +256,7 @@ __device__ __forceinline__ bool steer_in_registers(const steer_rows_args &args, 
     if (entry.vectors) {
         register_dots<T, R>(rows, vectors, span, partial, me);
         team_barrier<Vectors::TEAMS>(me);
-        if constexpr (NV > 1) solved = register_solve<R, ROOM>(&lost, count, partial, entry, stage, me);
+        if constexpr (NV > 1) solved = register_solve<R, ROOM>(&lost, partial, entry, stage, me);
     }
     if (NV > 1 && lost) {
         if (me.warp == 0) steer_rows_again<T>(args, to, count, solved, lost, ROOM);

@@ -29,7 +29,7 @@ struct tile_shape {
     template <typename T> static constexpr int parts = sizeof(T) > 2 ? 0 : E > 16 ? E / 16 : WIDE;
 };
 
-/* Copies rows to the team's slots. */
+/* Copies `count` rows to the team's slots, zeros to those behind. */
 template <typename T, int R, bool RESIDUAL>
 __device__ __forceinline__ slot_rows<T, RESIDUAL> tile_copy(char *slots, const T *x, const T *r,
                                                             const steer_rows_args &args, int count,
@@ -38,9 +38,8 @@ __device__ __forceinline__ slot_rows<T, RESIDUAL> tile_copy(char *slots, const T
     const slot_rows<T, RESIDUAL> rows = {slots + span.first * (int)sizeof(T), bytes, bytes / 2};
 #pragma unroll
     for (int i = 0; i < R; i++) {
-        if (i >= count) break;
-        copy_row<T>((char *)rows.slot + i * bytes, x, span);
-        if (RESIDUAL) copy_row<T>((char *)rows.slot + i * bytes + bytes / 2, r, span);
+        copy_row<T>((char *)rows.slot + i * bytes, x, span, i < count);
+        if (RESIDUAL) copy_row<T>((char *)rows.slot + i * bytes + bytes / 2, r, span, i < count);
         x += args.hidden_stride;
         if (RESIDUAL) r += args.residual_stride;
     }

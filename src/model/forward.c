@@ -50,11 +50,11 @@ static int add(const run *r, const void *y, steer_norm post, steer_norm next, fo
     return y || programs.table || args.next.kind ? r->ops->residual(r->device, &args) : STEER_OK;
 }
 
-/* The programs at a site if they can be: adds alone always, others where the launch has something to add or a norm to take. */
+/* The programs at a site if they can be: adds alone always, others where the launch takes a norm too. */
 static folded fold(const run *r, int32_t layer, steer_site site) {
     const steer_sites *sites = r->step->sites;
     folded programs = {.layer = layer};
-    if (!r->ops->steers) return programs;
+    if (!sites || !r->ops->steers || !sites->steers(r->step->context, layer, site)) return programs;
     const int32_t most = r->fused ? 0 : r->ops->steers(r->device, r->model->dtype, r->model->hidden);
     programs.table = sites->folds(r->step->context, layer, site, most, &programs.vectors);
     return programs;
@@ -68,7 +68,7 @@ static int add_at(const run *r, int32_t layer, steer_site site, const void *y, s
     const folded none = {0};
     if (!sites) return add(r, y, post, next, none);
     const int steers = sites->steers(context, layer, site), reads = sites->reads(context, layer, site);
-    const folded programs = steers ? fold(r, layer, site) : none;
+    const folded programs = fold(r, layer, site);
     if (!steers || programs.table) {
         STEER_TRY(add(r, y, post, next, programs));
     } else {
@@ -219,8 +219,8 @@ static int mixture(const run *r, const steer_mlp *mlp, steer_norm norm) {
     return r->ops->mixture(r->device, &args);
 }
 
-/* act(gate) * up, or act(x), of the normed stream, into scratch->act. */
-static int mlp_in(const run *r, const steer_mlp *mlp, steer_norm norm) {
+/* act(gate) * up, or act(x), of the normed stream, into scratch->act; `ahead` is what is folded into the addition behind it. */
+static int mlp_in(const run *r, const steer_mlp *mlp, steer_norm norm, folded ahead) {
     if (r->fused && mlp->glu) {
         steer_linear args = linear_of(r, &mlp->up, r->scratch->x, r->scratch->act);
         args.norm = norm;
@@ -236,7 +236,10 @@ static int mlp_in(const run *r, const steer_mlp *mlp, steer_norm norm) {
                                  .act = mlp->act,
                                  .glu = mlp->glu,
                                  .x = r->scratch->gate_up,
-                                 .out = r->scratch->act};
+                                 .out = r->scratch->act,
+                                 .table = ahead.table,
+                                 .layer = ahead.layer,
+                                 .hidden = r->model->hidden};
     return r->ops->activate(r->device, &args);
 }
 
@@ -249,7 +252,7 @@ static int run_in_turn(const run *r, int32_t l, void **y) {
     STEER_TRY(add_at(r, l, STEER_SITE_ATTENTION, *y, layer->attn_out, layer->mlp_in));
     *y = r->scratch->y;
     if (layer->mlp.experts) return mixture(r, &layer->mlp, layer->mlp_in);
-    STEER_TRY(mlp_in(r, &layer->mlp, layer->mlp_in));
+    STEER_TRY(mlp_in(r, &layer->mlp, layer->mlp_in, fold(r, l, STEER_SITE_LAYER)));
     return linear_out(r, &layer->mlp.down, r->scratch->act, layer->mlp_out, y);
 }
 
@@ -259,12 +262,12 @@ static int run_in_parallel(const run *r, int32_t l, void **y) {
     const steer_norm none = {0}, norm = layer->mlp_in.kind ? layer->mlp_in : layer->attn_in;
     void *mixed = r->scratch->y;
     if (r->fused) {
-        STEER_TRY(mlp_in(r, &layer->mlp, norm));
+        STEER_TRY(mlp_in(r, &layer->mlp, norm, (folded){0}));
         STEER_TRY(attention(r, l, &mixed));
     } else {
         STEER_TRY(attention(r, l, &mixed));
         STEER_TRY(add(r, NULL, none, layer->mlp_in, (folded){0}));
-        STEER_TRY(mlp_in(r, &layer->mlp, norm));
+        STEER_TRY(mlp_in(r, &layer->mlp, norm, (folded){0}));
     }
     STEER_TRY(add(r, mixed, layer->attn_out, none, (folded){0}));
     return linear_out(r, &layer->mlp.down, r->scratch->act, layer->mlp_out, y);

@@ -366,7 +366,13 @@ static void test_activate(steer_dtype dtype, steer_activation act, int32_t glu) 
     array_write(x);
     DESCRIBE("activate %s %s glu %d rows %d size %d", dtype_names[dtype], act_names[act], (int)glu, (int)rows,
              (int)size);
-    CHECK_OP(activate, (&(steer_activate){rows, size, dtype, act, glu, x->data, out->data}));
+    CHECK_OP(activate, (&(steer_activate){.rows = rows,
+                                          .size = size,
+                                          .dtype = dtype,
+                                          .act = act,
+                                          .glu = glu,
+                                          .x = x->data,
+                                          .out = out->data}));
     array_read(out);
     span *expected = malloc((size_t)(rows * size) * sizeof *expected);
     for (int64_t i = 0; i < rows * size; i++) {
