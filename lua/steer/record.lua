@@ -241,9 +241,9 @@ end
 local Writer = {}
 Writer.__index = Writer
 
-local function write(writer, text)
+local function write(writer, text, later)
     if writer.file.fd == 1 then io.stdout:flush() end
-    writer.file:append(text)
+    writer.file:append(text, later)
 end
 
 -- The mark comes first, so that a torn header is known by its beginning.
@@ -305,8 +305,10 @@ local function case_line(line)
 end
 
 --- Appends a case's line and syncs; its key is filled in.
-function Writer:add(line)
-    write(self, case_line(line))
+-- @tparam table line
+-- @tparam[opt] boolean later another line follows at once, with which this one is synced
+function Writer:add(line, later)
+    write(self, case_line(line), later)
 end
 
 --- Gives the text of a case's line, for add_text of another process's writer.

@@ -276,7 +276,7 @@ local function measure(grid, cases, how)
     if not ok and all == nil then all = "an error without a message" end
     if ok or #cases == 1 then
         for i, case in ipairs(cases) do
-            grid.known[key_of(case)] = { metrics = ok and all[i], err = not ok and all or nil }
+            grid.known[key_of(case)] = { metrics = ok and all[i], err = not ok and all or nil, more = i < #cases }
         end
         return
     end
@@ -311,6 +311,7 @@ function M.run(grid, case, ctx)
     local result = grid.known[key]
     grid.known[key] = nil
     if result.err then error(result.err, 0) end
+    ctx.more = result.more
     check_values(grid, result.metrics)
     local out = { samples = {} }
     for _, name in ipairs(tables.keys(result.metrics)) do

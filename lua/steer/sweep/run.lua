@@ -168,7 +168,7 @@ function M.skip_reason(sweep, case)
     return reason
 end
 
--- Runs a case; gives the fields of its line.
+-- Runs a case; gives the fields of its line, warnings, and whether the next case's results are there already.
 local function measure(job, case, seed)
     local sweep, device, bar = job.sweep, job.device, job.bar
     local reason, failure = skip_reason(sweep, case)
@@ -197,7 +197,7 @@ local function measure(job, case, seed)
     local out, fault = outcome.read(value)
     if not out then return { status = "failed", reason = fault } end
     return { status = "ok", metrics = out.metrics, samples = tables.first(out.samples) and out.samples, path = out.path,
-        clock_khz = out.clock_khz }, out.warnings
+        clock_khz = out.clock_khz }, out.warnings, ctx.more
 end
 
 -- ---- All cases -----------------------------------------------------------------------------------------------------
@@ -232,10 +232,10 @@ function M.job(sweep, opts)
         fields = surroundings(device, opts), opts = opts }
 end
 
---- Runs a case: gives its line, and warnings or nil.
+--- Runs a case: gives its line, warnings or nil, and whether the next case's results are there already.
 function M.line(job, case)
     local seed, from = record.seed(job.seed, case), C.steer_clock()
-    local line, warnings = measure(job, case, seed)
+    local line, warnings, more = measure(job, case, seed)
     for _, key in ipairs(tables.keys(job.fields)) do
         if line[key] == nil then line[key] = job.fields[key] end
     end
@@ -243,7 +243,7 @@ function M.line(job, case)
     line.code = code.current(job.sweep.code)
     line.time = os.date "!%Y-%m-%dT%H:%M:%SZ"
     line.command = M.repeat_command(job, case, job.device.id)
-    return line, warnings
+    return line, warnings, more
 end
 
 --- Counts a case that is done and says what is to be said of it.
@@ -265,11 +265,11 @@ local function run_all(job, cases)
     for i, case in ipairs(cases) do
         stop_if_interrupted()
         job.bar:begin(record.text(case, job.order))
-        local line, warnings = M.line(job, case)
-        job.writer:add(line)
+        local line, warnings, more = M.line(job, case)
+        job.writer:add(line, more)
         M.finish(job, case, line, warnings)
         if line.status == "failed" then M.check_device(job.device, #cases - i, job.opts) end
-        collectgarbage() -- a case's tensors make room for the next one's
+        if not more then collectgarbage() end -- a case's tensors make room for the next one's
     end
 end
 
