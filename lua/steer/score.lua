@@ -29,19 +29,39 @@ function M.option_ids(lm, op, name, option)
     return ids
 end
 
+local MOST_TOGETHER = 8 -- every session has room for as many outputs of a sequence
+
+--- Whether options, lists of ids, are judged by one sequence: each is one token, the one that follows the prompt.
+-- @tparam table list
+-- @tparam[opt] boolean twin
+function M.are_together(list, twin)
+    if twin or #list > MOST_TOGETHER then return false end
+    for _, ids in ipairs(list) do
+        if #ids ~= 1 then return false end
+    end
+    return true
+end
+
+-- What is to be run for a request: a job for each option, or one for all; `options` has their ids.
 local function read_request(lm, request, i, kept)
     local name = ("requests[%d]"):format(i)
     options.check("score", request, REQUEST, name)
     if check.list("score", name .. ".options", request.options, "a list of texts") == 0 then
         raise("invalid_argument", "score", "%s.options: the list is empty", name)
     end
-    local prompt, list = lm:tokens_of("score", request, name), {}
+    local prompt, list = lm:tokens_of("score", request, name), { options = {} }
     for k, option in ipairs(request.options) do
-        local ids = M.option_ids(lm, "score", ("%s.options[%d]"):format(name, k), option)
+        list.options[k] = M.option_ids(lm, "score", ("%s.options[%d]"):format(name, k), option)
+    end
+    list.together = M.are_together(list.options, request.twin)
+    local from, others = kept and kept.of[prompt], {}
+    for k = 2, list.together and #list.options or 0 do others[k - 1] = list.options[k][1] end
+    for k = 1, list.together and 1 or #list.options do
+        local ids = list.options[k]
         list[k] = {
             request = {
                 tokens = concat(prompt, ids), prompt_tokens = #prompt, logprobs_from = #prompt, spec = request.spec,
-                twin = request.twin, from = kept and kept.of[prompt],
+                twin = request.twin, others = others[1] and others, from = from, apart = from and list.together,
             },
             number = i, count = #ids, ids = ids,
         }
@@ -68,7 +88,7 @@ local function run(lm, op, list, how)
     for _, job in ipairs(list) do
         for k, x in ipairs(job.logprobs) do
             if not (x > -math.huge and x < math.huge) then
-                jobs.not_finite(op, job.number, job.request.logprobs_from + k - 2)
+                jobs.not_finite(op, job.number, math.min(job.request.logprobs_from + k, #job.request.tokens) - 2)
             end
         end
     end
@@ -95,8 +115,10 @@ end
 -- The scores of a request's options, and those of their twins in them.
 local function scores_of(list)
     local scores, plain = {}, {}
-    for k, job in ipairs(list) do
-        scores[k] = { logprob = sum(job.logprobs), tokens = job.count, logprobs = job.logprobs, twin = job.twin }
+    for k, ids in ipairs(list.options) do
+        local job = list.together and list[1] or list[k]
+        local logprobs = list.together and { job.logprobs[k] } or job.logprobs
+        scores[k] = { logprob = sum(logprobs), tokens = #ids, logprobs = logprobs, twin = job.twin }
         plain[k] = job.twin
         if job.twin then job.twin.logprob = sum(job.twin.logprobs) end
     end
@@ -119,9 +141,12 @@ function M.score(lm, requests) return M.score_in(lm, requests) end
 -- @tparam[opt] table how each = function called after every step, room and kept as for jobs.run
 function M.score_in(lm, requests, how)
     jobs.check_list("score", "requests", requests)
-    local all, results = {}, {}
-    for i, request in ipairs(requests) do all[i] = read_request(lm, request, i, how and how.kept) end
-    local most = jobs.at_once(lm)
+    local all, results, alone = {}, {}, true
+    for i, request in ipairs(requests) do
+        all[i] = read_request(lm, request, i, how and how.kept)
+        alone = alone and #all[i] == 1
+    end
+    local most = alone and #all or jobs.at_once(lm)
     for from = 1, #all, most do
         local first, rest = {}, {}
         for i = from, math.min(#all, from + most - 1) do

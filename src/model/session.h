@@ -33,7 +33,8 @@ typedef struct steer_sequence {
     int32_t hashed, forgotten;
 
     int64_t logprobs_from, logits_from; /* -1: none */
-    float *given_logprobs;              /* [given - logprobs_from] */
+    float *given_logprobs;              /* [given - logprobs_from + other_count] */
+    int32_t *others, other_count;       /* in the place of the last given token */
     steer_tensor *logits;               /* [given - logits_from, vocab] */
     steer_capture *capture;             /* retained, or NULL */
     int32_t *capture_groups, capture_generated;
@@ -47,10 +48,12 @@ typedef struct steer_sequence {
     int64_t reach, begun; /* `begun`: positions that did */
     int32_t start;        /* -1: its specs leave no layer */
     int32_t hold;         /* its blocks stay taken until it is dropped */
+    int32_t apart;        /* they are not published */
 
     int64_t chunk;   /* positions of this step, from `computed` on */
     int64_t output;  /* index of its first output of this step */
     int64_t outputs; /* how many, of neighbouring positions that end at the chunk's end */
+    int64_t more;    /* and behind those, of one position: of `others` */
 } steer_sequence;
 
 /* 1 while it waits or runs: it has not ended. */
@@ -204,6 +207,8 @@ void steer_session_lay_out(steer_session *session, int generating);
 
 /* sequence.c */
 void steer_sequence_free(steer_sequence *sequence);
+/* Has a running sequence wait again, nothing of it computed. */
+void steer_sequence_restart(steer_session *session, steer_sequence *sequence);
 
 /* step.c: 1 if all that steers at a site are folded adds. */
 int steer_session_only_adds(steer_session *session, int32_t layer, steer_site site);

@@ -168,7 +168,7 @@ static void publish(steer_session *session, steer_sequence *sequence) {
         const steer_hash key = steer_sequence_block_key(sequence, sequence->hashed);
         sequence->content = steer_kv_content(sequence->content, key, tokens);
         const int of_prompt = (int64_t)(sequence->hashed + 1) * STEER_KV_BLOCK <= sequence->given;
-        if (session->share && (of_prompt || !session->reproducible))
+        if (session->share && !sequence->apart && (of_prompt || !session->reproducible))
             steer_kv_publish(&session->kv, sequence->blocks[sequence->hashed], sequence->content, tokens);
         sequence->hashed++;
     }
@@ -233,6 +233,9 @@ static void note_results(steer_session *session, steer_sequence *sequence) {
     for (int64_t i = 0; i < sequence->outputs; i++)
         if (session->at_host.target[sequence->output + i] >= 0)
             sequence->given_logprobs[start + i + 1 - sequence->logprobs_from] = judged[sequence->output + i];
+    for (int64_t k = 0; k < sequence->more; k++)
+        sequence->given_logprobs[sequence->given - sequence->logprobs_from + k] =
+            judged[sequence->output + sequence->outputs + k];
     if (sequence->twin) steer_twin_note(session, sequence);
     if (sequence->outputs && session->at_host.output_slot[sequence->output + sequence->outputs - 1] >= 0)
         note_chosen(session, sequence, results_of(session), session->shape.outputs,

@@ -101,8 +101,8 @@ end
 
 --- Appends text and syncs. If that fails (a full disk), what was written of it is taken off again.
 -- @tparam string text
--- @tparam[opt] boolean later text follows soon, with which this one is synced: until then it outlives the process, but not
--- the machine
+-- @tparam[opt] boolean later text follows soon, with which this one is synced: until then it outlives the process, but
+-- not the machine
 function File:append(text, later)
     local from, done = self:size(), 0
     local data = ffi.cast("const char *", text)

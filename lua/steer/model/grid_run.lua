@@ -52,10 +52,16 @@ local ways = {}
 
 ways.score = { metric = "logit_difference" }
 
+-- Sequences of a prompt of a case.
+local function sequences_of(grid, prompt)
+    local together = not prompt.options or require("steer.score").are_together(prompt.options, grid.twin)
+    return (together and 1 or #prompt.options) * (grid.twin and 2 or 1)
+end
+
 function ways.score.sequences(grid)
     local most = 0
-    for _, prompt in ipairs(grid.prompts) do most = most + #prompt.options end
-    return most * (grid.twin and 2 or 1)
+    for _, prompt in ipairs(grid.prompts) do most = most + sequences_of(grid, prompt) end
+    return most
 end
 
 function ways.score.run(grid, cases, how)
@@ -178,7 +184,7 @@ end
 local function needs_of(grid, count)
     local needs = {}
     for _, prompt in ipairs(grid.prompts) do
-        for _ = 1, count * (prompt.options and #prompt.options or 1) * (grid.twin and 2 or 1) do
+        for _ = 1, count * sequences_of(grid, prompt) do
             needs[#needs + 1] = M.length_of(grid, prompt)
         end
     end
