@@ -342,6 +342,7 @@ int steer_session_set_specs(steer_session *session, int32_t id, steer_spec *cons
     STEER_TRY(check_specs(session->model, specs));
     STEER_TRY(steer_notes_check(specs, sequence->prompt_tokens));
     STEER_TRY(steer_fired_prepare(session, specs));
+    STEER_TRY(steer_late_settle(session));
     if (sequence->capture && sequence->state == STEER_SEQUENCE_RUNNING &&
         sequence->computed > sequence->shared)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
@@ -367,6 +368,7 @@ int steer_session_stop(steer_session *session, int32_t id) {
 
 static void forget(steer_session *session, steer_sequence *sequence) {
     session->all[sequence->id] = NULL;
+    steer_late_leave(session, sequence);
     if (sequence->hold) steer_begin_forget(session, sequence);
     sequence->hold = 0;
     steer_session_retire(session, sequence);
@@ -430,6 +432,7 @@ int steer_session_logprobs(float *out, steer_session *session, int32_t id) {
     STEER_REQUIRE(out);
     steer_sequence *sequence;
     STEER_TRY(find(&sequence, session, id));
+    STEER_TRY(steer_late_settle(session));
     if (sequence->logprobs_from < 0)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
                           "id: %d, log probabilities of its tokens were not asked for", id);
