@@ -42,31 +42,39 @@ function M.are_together(list, twin)
     return true
 end
 
--- What is to be run for a request: a job for each option, or one for all; `options` has their ids.
-local function read_request(lm, request, i, kept)
+-- A request with ids in place of its texts.
+local function read_request(lm, request, i)
     local name = ("requests[%d]"):format(i)
     options.check("score", request, REQUEST, name)
     if check.list("score", name .. ".options", request.options, "a list of texts") == 0 then
         raise("invalid_argument", "score", "%s.options: the list is empty", name)
     end
-    local prompt, list = lm:tokens_of("score", request, name), { options = {} }
+    local prompt, list = lm:tokens_of("score", request, name), {}
     for k, option in ipairs(request.options) do
-        list.options[k] = M.option_ids(lm, "score", ("%s.options[%d]"):format(name, k), option)
+        list[k] = M.option_ids(lm, "score", ("%s.options[%d]"):format(name, k), option)
     end
-    list.together = M.are_together(list.options, request.twin)
-    local from, others = kept and kept.of[prompt], {}
-    for k = 2, list.together and #list.options or 0 do others[k - 1] = list.options[k][1] end
-    for k = 1, list.together and 1 or #list.options do
-        local ids = list.options[k]
-        list[k] = {
+    return { tokens = prompt, options = list, spec = request.spec, twin = request.twin }
+end
+
+-- What is to be run for a request: a job for each option, or one for all.
+local function jobs_of(request, i, kept)
+    local prompt, list, others = request.tokens, request.options, nil
+    local together = M.are_together(list, request.twin)
+    local from, all = kept and kept.of[prompt], { options = list, together = together }
+    if together and #list > 1 then
+        others = {}
+        for k = 2, #list do others[k - 1] = list[k][1] end
+    end
+    for k = 1, together and 1 or #list do
+        all[k] = {
             request = {
-                tokens = concat(prompt, ids), prompt_tokens = #prompt, logprobs_from = #prompt, spec = request.spec,
-                twin = request.twin, others = others[1] and others, from = from, apart = from and list.together,
+                tokens = concat(prompt, list[k]), prompt_tokens = #prompt, logprobs_from = #prompt, spec = request.spec,
+                twin = request.twin, others = others, from = from, apart = from and together,
             },
-            number = i, count = #ids, ids = ids,
+            number = i, ids = list[k],
         }
     end
-    return list
+    return all
 end
 
 local function sum(list)
@@ -135,15 +143,20 @@ end
 -- (its log odds against the other options: of two options of one token each, the difference of their logits) and twin,
 -- which, where asked for, has logprob, logprobs, probability and logit_difference of the option without steering, and
 -- kl, mean_kl and divergence as lm:generate gives them
-function M.score(lm, requests) return M.score_in(lm, requests) end
+function M.score(lm, requests)
+    jobs.check_list("score", "requests", requests)
+    local list = {}
+    for i, request in ipairs(requests) do list[i] = read_request(lm, request, i) end
+    return M.score_in(lm, list)
+end
 
 --- The same for the modules beside this one.
+-- @tparam table requests list of {tokens, options = list of lists of ids, spec, twin}
 -- @tparam[opt] table how each = function called after every step, room and kept as for jobs.run
 function M.score_in(lm, requests, how)
-    jobs.check_list("score", "requests", requests)
     local all, results, alone = {}, {}, true
     for i, request in ipairs(requests) do
-        all[i] = read_request(lm, request, i, how and how.kept)
+        all[i] = jobs_of(request, i, how and how.kept)
         alone = alone and #all[i] == 1
     end
     local most = alone and #all or jobs.at_once(lm)
