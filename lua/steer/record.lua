@@ -272,6 +272,27 @@ function M.create(op, path, header, advice)
     return writer
 end
 
+local Held = {}
+Held.__index = Held
+
+--- Begins results that stay in memory.
+-- @tparam table header as for M.create
+-- @return a writer, whose found() gives them as record.open gives a file's
+function M.hold(header) return setmetatable({ header = header, lines = {} }, Held) end
+
+function Held:add(line)
+    line.key, line.line = M.key(line.case), #self.lines + 2
+    self.lines[line.line - 1] = line
+end
+
+function Held:close() end -- luacheck: ignore self
+
+function Held:found()
+    local result = { header = self.header, lines = self.lines, cases = {}, repeated = {} }
+    settle(result)
+    return result
+end
+
 --- Goes on with a results file: a torn last line is cut off, a missing newline added.
 -- @tparam string op operation for messages
 -- @tparam string path

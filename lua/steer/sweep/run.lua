@@ -49,14 +49,15 @@ local function surroundings(device, opts)
     return {
         device = device.id, device_name = info.name, driver = info.driver, clock_khz = info.clock_khz,
         versions = { steer = devices.version, luajit = jit.version }, host = host_name(),
-        git = first_line("git -C " .. M.quote(opts.folder or ".")
-            .. " describe --always --dirty --abbrev=40 --exclude='*'"),
+        git = opts.output ~= false and first_line("git -C " .. M.quote(opts.folder or ".")
+            .. " describe --always --dirty --abbrev=40 --exclude='*'") or nil,
     }
 end
 
 -- ---- The results file ----------------------------------------------------------------------------------------------
 
 local function output_path(sweep, opts)
+    if opts.output == false then return nil end
     local path = opts.output or sweep.name .. ".jsonl"
     if not opts.shard or path == "-" then return path end
     local suffix = "." .. opts.shard:gsub("/", "of")
@@ -104,6 +105,7 @@ end
 -- Opens the results file; gives its writer and the status of each case in it, by key.
 local function open_results(path, header, sweep, opts)
     local known = {}
+    if not path then return record.hold(header), known end
     if path == "-" or not (opts.resume or opts.retry_failed) then
         return record.create(OP, path, header, ("%s goes on with it, %s names another file"):format(
             advised(opts, "--resume", "resume = true"), advised(opts, "-o", "output"))), known
@@ -289,7 +291,8 @@ local function still_to_run(cases, known, opts)
     return rest, failed
 end
 
---- Runs the cases; see Sweep:start. With opts.workers (see sweep/jobs.lua) other processes measure them.
+--- Runs the cases; see Sweep:start. With opts.workers (see sweep/jobs.lua) other processes measure them; with
+-- opts.output = false the results stay in memory, and `found` of what is returned is as record.open gives a file's.
 function M.start(sweep, cases, axes, opts)
     local job = opts.workers and { sweep = sweep, order = sweep:order(), seed = opts.seed or sweep.seed, opts = opts }
         or M.job(sweep, opts)
@@ -311,6 +314,7 @@ function M.start(sweep, cases, axes, opts)
     job.bar:close()
     writer:close()
     if not ok then error(err, 0) end
+    job.counts.found = not path and writer:found() or nil
     return job.counts
 end
 
