@@ -56,8 +56,15 @@ local function read_request(lm, request, i)
     return { tokens = prompt, options = list, spec = request.spec, twin = request.twin }
 end
 
+-- The tokens of a prompt and of an option, one list for all requests that have both; `lists` has those so far.
+local function tokens_of(lists, prompt, option)
+    local of = lists[prompt] or {}
+    lists[prompt], of[option] = of, of[option] or concat(prompt, option)
+    return of[option]
+end
+
 -- What is to be run for a request: a job for each option, or one for all.
-local function jobs_of(request, i, kept)
+local function jobs_of(request, i, kept, lists)
     local prompt, list, others = request.tokens, request.options, nil
     local together = M.are_together(list, request.twin)
     local from, all = kept and kept.of[prompt], { options = list, together = together }
@@ -68,8 +75,8 @@ local function jobs_of(request, i, kept)
     for k = 1, together and 1 or #list do
         all[k] = {
             request = {
-                tokens = concat(prompt, list[k]), prompt_tokens = #prompt, logprobs_from = #prompt, spec = request.spec,
-                twin = request.twin, others = others, from = from, apart = from and together,
+                tokens = tokens_of(lists, prompt, list[k]), prompt_tokens = #prompt, logprobs_from = #prompt,
+                spec = request.spec, twin = request.twin, others = others, from = from, apart = from and together,
             },
             number = i, ids = list[k],
         }
@@ -154,9 +161,9 @@ end
 -- @tparam table requests list of {tokens, options = list of lists of ids, spec, twin}
 -- @tparam[opt] table how each = function called after every step, room and kept as for jobs.run
 function M.score_in(lm, requests, how)
-    local all, results, alone = {}, {}, true
+    local all, results, alone, lists = {}, {}, true, {}
     for i, request in ipairs(requests) do
-        all[i] = jobs_of(request, i, how and how.kept)
+        all[i] = jobs_of(request, i, how and how.kept, lists)
         alone = alone and #all[i] == 1
     end
     local most = alone and #all or jobs.at_once(lm)

@@ -139,10 +139,16 @@ static void choose_chunks(steer_session *session) {
 
 /* ---- Writing them down ----------------------------------------------------------------------------------------- */
 
+/* In ascending order, as what is copied to neighbours is copied at once: those that were kept longest come last block first. */
 static void take_blocks(steer_session *session, steer_sequence *sequence) {
     const int64_t end = sequence->computed + sequence->chunk;
+    const int32_t first = sequence->block_count;
     while ((int64_t)sequence->block_count * STEER_KV_BLOCK < end) {
-        sequence->blocks[sequence->block_count++] = steer_kv_take(&session->kv);
+        const int32_t taken = steer_kv_take(&session->kv);
+        int32_t at = sequence->block_count++;
+        for (; at > first && sequence->blocks[at - 1] > taken; at--)
+            sequence->blocks[at] = sequence->blocks[at - 1];
+        sequence->blocks[at] = taken;
         sequence->promised--;
     }
 }
