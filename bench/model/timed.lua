@@ -204,15 +204,18 @@ end
 
 local OPTIONS = { { 11 }, { 12 } } -- the two continuations of which a grid's score tells one from the other
 
--- The cases of a grid in an order that mixes layers, scales and prompts: case(i) gives a spec and a prompt's tokens.
+-- The cases of a grid in an order that mixes layers, scales and prompts: case(i) gives a spec, one object for all
+-- prompts, and a prompt's tokens.
 local function cases_of(opts, prompts, vector)
-    local total = #opts.layers * #opts.scales * #prompts
+    local total, specs = #opts.layers * #opts.scales * #prompts, {}
     return total, function(i)
         local k = (i - 1) * 7919 % total -- a prime that divides none
         local layer, scale = k % #opts.layers, math.floor(k / #opts.layers) % #opts.scales
-        local prompt = math.floor(k / (#opts.layers * #opts.scales))
-        local op = steer.add(vector, opts.scales[scale + 1])
-        return steer.spec { [opts.layers[layer + 1]] = { op } }, prompts[prompt + 1].tokens
+        local prompt, of = math.floor(k / (#opts.layers * #opts.scales)), layer * #opts.scales + scale
+        specs[of] = specs[of] or steer.spec {
+            [opts.layers[layer + 1]] = { steer.add(vector, opts.scales[scale + 1]) },
+        }
+        return specs[of], prompts[prompt + 1].tokens
     end
 end
 
