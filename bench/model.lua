@@ -24,6 +24,7 @@ usage: steer run bench/model.lua [OPTIONS]
   --rows N          most rows of a step (default: the session's)
   --grid            a grid of layers x 8 scales x 16 prompts, against its cases in batches and one after the other
   --grid-size L,S,P,T  its layers, scales, prompts and tokens of a prompt (default: 32,8,16,64, of layers what there is)
+  --only A,B        of the sections stream, decode, prefill and grid these alone, without transformers
   --load DIR        write each shape's weights there, time loading them, remove them (16 GB for llama-3.1-8b)
   --out DIR         write model.jsonl (raw samples) and model.md (the table) there
   --python COMMAND  Python with transformers (default: python3); --python none leaves it out
@@ -36,7 +37,7 @@ usage: steer run bench/model.lua [OPTIONS]
 local FLAGS = { quick = true, greedy = true, grid = true }
 local VALUES = {
     device = true, shapes = true, sequences = true, contexts = true, seconds = true, rows = true, load = true,
-    ["grid-size"] = true, out = true, python = true, ["hf-seconds"] = true, ["hf-compile"] = true,
+    ["grid-size"] = true, only = true, out = true, python = true, ["hf-seconds"] = true, ["hf-compile"] = true,
 }
 local options = common.options(arg, "model.lua", HELP, FLAGS, VALUES)
 
@@ -58,6 +59,13 @@ local function integers(name, default)
     return list
 end
 
+local SECTIONS, only = { stream = true, decode = true, prefill = true, grid = true }, {}
+for word in (options.only or ""):gmatch "[^,]+" do
+    if not SECTIONS[word] then usage("--only: %s, expected stream, decode, prefill or grid", word) end
+    only[word] = true
+end
+local function wanted(name) return not options.only or only[name] end
+
 local device = steer.device(options.device)
 local quick = options.quick
 local plan = {
@@ -77,7 +85,9 @@ local function grid_of(shape)
     for i = 1, grid_size[2] do grid.scales[i] = i - math.floor(grid_size[2] / 2) - 0.5 end
     return grid
 end
-plan.grid = options.grid and grid_of
+plan.grid = (options.grid or only.grid) and wanted "grid" and grid_of or nil
+if not wanted "decode" then plan.contexts = {} end
+if not wanted "prefill" then plan.prefill = nil end
 
 local seconds = number("seconds", quick and 0.05 or 1, 0.001)
 local rows = options.rows and integers("rows")[1]
@@ -174,14 +184,16 @@ local function measure(shape)
     end)
     if lm then
         shape.dtype = lm.dtype
-        measure_stream(shape)
-        measure_decode(shape, lm)
-        section(shape, "prefill", function()
-            return timed.prefill(lm, {
-                device = device, sequences = plan.prefill.sequences, tokens = plan.prefill.tokens, rows = rows,
-                seconds = seconds,
-            })
-        end)
+        if wanted "stream" then measure_stream(shape) end
+        if wanted "decode" then measure_decode(shape, lm) end
+        if plan.prefill then
+            section(shape, "prefill", function()
+                return timed.prefill(lm, {
+                    device = device, sequences = plan.prefill.sequences, tokens = plan.prefill.tokens, rows = rows,
+                    seconds = seconds,
+                })
+            end)
+        end
         if plan.grid then section(shape, "grid", function() return timed.grid(lm, grid_of(shape)) end) end
         lm:close()
     end
@@ -209,6 +221,10 @@ end
 local function keep(line) records[#records + 1] = line end
 
 local function measure_hf()
+    if options.only then
+        hf.why = "transformers: left out by --only"
+        return
+    end
     local python, limit = options.python or "python3", number("hf-seconds", quick and 60 or 110, 1)
     if python == "none" then
         hf.why = "transformers: left out by --python none"

@@ -151,6 +151,12 @@ typedef struct steer_sequence_desc {
      * as both have the same tokens, this one begins with those states, after the last captured layer below which nothing is done
      * to it: the layers up to there are not computed again. Where there is no such layer, it begins as any other. */
     int32_t from;
+    int32_t
+        apart; /* 1: its blocks of the cache are not there for others to find, so that what nobody reads is not copied */
+    const int32_t
+        *others; /* [other_count] tokens whose log probabilities in the place of the last given one are */
+    int32_t
+        other_count; /* wanted too, with logprobs_from and without a twin; at most the session's sequences */
     int32_t reserved;
 } steer_sequence_desc;
 
@@ -191,8 +197,8 @@ int steer_session_status(steer_sequence_status *out, steer_session *session, int
 /* Copies generated tokens from index `start` on, at most `capacity`, and their log probabilities; *count says how many. */
 int steer_session_tokens(int64_t *count, steer_session *session, int32_t id, int64_t start, int64_t capacity,
                          int32_t *tokens, float *logprobs);
-/* Copies the log probabilities of the given tokens from logprobs_from on, [count - logprobs_from] of them, once the sequence is done
- * with them. */
+/* Copies the log probabilities of the given tokens from logprobs_from on, then those of `others`, [count - logprobs_from + other_count]
+ * of them, once the sequence is done with them. */
 int steer_session_logprobs(float *out, steer_session *session, int32_t id);
 /* What the twin says of the tokens of a sequence that was added with one: those given from logprobs_from on, then the generated ones.
  * Copies from index `start` on, at most `capacity`; *count says how many: kl, in nats, of the twin's distribution from the sequence's

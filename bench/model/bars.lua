@@ -108,6 +108,7 @@ local function decode_rows(add, shape, sequences, context, first)
 end
 
 local function prefill_rows(add, prefill)
+    if not prefill then return end
     local what = ("%d x %d tokens"):format(prefill.sequences, prefill.tokens)
     add { metric = "prefill, " .. what, unit = "ms", value = function(found)
         return milliseconds("prefill", of(found, "prefill", "plain"))
@@ -127,8 +128,10 @@ local function grid_rows(add, grid)
     if not grid then return end
     local what = ("%d layers x %d scales x %d prompts"):format(#grid.layers, #grid.scales, grid.prompts)
     add { metric = "grid, " .. what, unit = "s", value = function(found)
-        local s = of(found, "grid", "grid")
-        return s.median, s.q1, s.q3, text("grid", s)
+        local s, batches = of(found, "grid", "grid"), found.grid.batched
+        local steps = "%s, %d steps of %.0f rows; in batches %d of %.0f"
+        return s.median, s.q1, s.q3, steps:format(text("grid", s), found.grid.grid.steps, found.grid.grid.step_rows,
+            batches.steps, batches.step_rows)
     end }
     local others = { { "alone", "one case after the other", 10, 20 }, { "batched", "batches without reuse", 1.6, 1.9 } }
     for _, other in ipairs(others) do

@@ -204,21 +204,23 @@ end
 
 local OPTIONS = { { 11 }, { 12 } } -- the two continuations of which a grid's score tells one from the other
 
--- The cases of a grid in an order that mixes layers, scales and prompts: case(i) gives a spec and a prompt's tokens.
+-- The cases of a grid in an order that mixes layers, scales and prompts: case(i) gives a spec, one object for all
+-- prompts, and a prompt's tokens.
 local function cases_of(opts, prompts, vector)
-    local total = #opts.layers * #opts.scales * #prompts
+    local total, specs = #opts.layers * #opts.scales * #prompts, {}
     return total, function(i)
         local k = (i - 1) * 7919 % total -- a prime that divides none
         local layer, scale = k % #opts.layers, math.floor(k / #opts.layers) % #opts.scales
-        local prompt = math.floor(k / (#opts.layers * #opts.scales))
-        local op = steer.add(vector, opts.scales[scale + 1])
-        return steer.spec { [opts.layers[layer + 1]] = { op } }, prompts[prompt + 1].tokens
+        local prompt, of = math.floor(k / (#opts.layers * #opts.scales)), layer * #opts.scales + scale
+        specs[of] = specs[of] or steer.spec {
+            [opts.layers[layer + 1]] = { steer.add(vector, opts.scales[scale + 1]) },
+        }
+        return specs[of], prompts[prompt + 1].tokens
     end
 end
 
--- Seconds of cases first .. last, `at_once` of them in one call.
-local function scored(lm, opts, case, count, at_once)
-    local from = clock()
+-- Scores the first `count` cases, `at_once` of them in one call.
+local function score(lm, case, count, at_once)
     for first = 1, count, at_once do
         local requests = {}
         for i = first, math.min(first + at_once - 1, count) do
@@ -227,33 +229,51 @@ local function scored(lm, opts, case, count, at_once)
         end
         lm:score(requests)
     end
-    opts.device:synchronize()
-    return clock() - from
+end
+
+-- What the shared session of a model has done so far.
+local function stats_of(lm)
+    local session = rawget(lm, "shared_session")
+    local stats = session and session:stats() or { steps = 0, rows = 0 }
+    return { session = session, steps = stats.steps, rows = stats.rows }
 end
 
 --- Times a grid: a vector at every layer and scale, two options scored after every prompt; and its cases with lm:score,
 -- in batches, where each case computes its prompt, and one after the other. Where those are fewer than all cases, the
 -- time of all follows from theirs.
 -- opts: layers, scales, prompts, tokens (of a prompt), count (grids), batched, alone (how many cases of those), at_once
--- @treturn table "grid", "batched" and "alone" -> {wall = statistics of the seconds of all cases}
+-- @treturn table "grid", "batched" and "alone" -> {wall = statistics of the seconds of all cases, steps (of the last
+-- one), step_rows (rows of each)}
 function M.grid(lm, opts)
-    local samples, prompts = { grid = {}, batched = {}, alone = {} }, {}
+    local samples, prompts, work = { grid = {}, batched = {}, alone = {} }, {}, {}
     for i = 1, opts.prompts do prompts[i] = { tokens = M.ids(lm, opts.tokens, i) } end
     for k = 0, opts.count do -- the first is not counted; each has a vector of its own, so that nothing is there already
         local vector = steer.tensor.randn({ lm.hidden }, { device = "cpu", seed = 100 + k })
         local total, case = cases_of(opts, prompts, vector)
-        local from = clock()
-        lm:grid {
-            vector = vector, layers = opts.layers, scales = opts.scales, prompts = prompts, score = OPTIONS,
-            progress = false,
-        }
-        opts.device:synchronize()
-        samples.grid[k] = clock() - from
+        -- f runs a share of the cases.
+        local function time(name, share, f)
+            local before, from = stats_of(lm), clock()
+            f()
+            opts.device:synchronize()
+            samples[name][k] = (clock() - from) / share
+            local now = stats_of(lm)
+            local base = now.session == before.session and before or { steps = 0, rows = 0 }
+            local steps = now.steps - base.steps
+            work[name] = { steps = steps / share, step_rows = (now.rows - base.rows) / math.max(steps, 1) }
+        end
+        time("grid", 1, function()
+            lm:grid {
+                vector = vector, layers = opts.layers, scales = opts.scales, prompts = prompts, score = OPTIONS,
+                progress = false,
+            }
+        end)
         local batched, alone = math.min(opts.batched, total), math.min(opts.alone, total)
-        samples.batched[k] = scored(lm, opts, case, batched, opts.at_once) * total / batched
-        samples.alone[k] = scored(lm, opts, case, alone, 1) * total / alone
+        time("batched", batched / total, function() score(lm, case, batched, opts.at_once) end)
+        time("alone", alone / total, function() score(lm, case, alone, 1) end)
     end
-    return results_of(samples)
+    local results = results_of(samples)
+    for name, done in pairs(work) do results[name].steps, results[name].step_rows = done.steps, done.step_rows end
+    return results
 end
 
 -- ---- Loading -------------------------------------------------------------------------------------------------------

@@ -342,9 +342,11 @@ local function value_of(metrics, about)
     return own or about
 end
 
-local function result_of(grid, path, output, counts)
+local function result_of(grid, output, counts)
+    local path = output or "a grid without a file"
     local self = setmetatable({
-        results = results.read(OP, path), path = output, counts = counts, layers = grid.layers, scales = grid.scales,
+        results = counts.found and results.of_file(OP, path, counts.found) or results.read(OP, path),
+        path = output, counts = counts, layers = grid.layers, scales = grid.scales,
         prompts = grid.prompts, repeats = grid.repeats, failures = {},
     }, Grid)
     for _, entry in ipairs(self.results.cases) do
@@ -358,7 +360,6 @@ local function result_of(grid, path, output, counts)
         raise("invalid_argument", OP, "no case was measured, all %d failed; layer %d, scale %g: %s", #self.failures,
             first.layer, first.scale, first.reason)
     end
-    self.results.path = output or "a grid without a file"
     self.value = grid.value or value_of(self.results.metrics, grid.about)
     self.results:check_metric(OP, "value", self.value)
     return self
@@ -408,18 +409,16 @@ function M.grid(lm, opts)
         repeats = grid.repeats, content = content_of(grid),
         run = function(case, ctx) return run.run(grid, case, ctx) end,
     }
-    local path = opts.output or os.tmpname()
     local progress = opts.progress
     if progress == nil then progress = require("steer.progress").on_terminal() end
     local cases, axes = sweep:cases()
     local ok, counts = pcall(require("steer.sweep.run").start, sweep, cases, axes, {
-        output = path, resume = opts.resume, retry_failed = opts.retry_failed, code_changed = opts.code_changed,
-        device = lm.device, keep_default = true, progress = progress,
+        output = opts.output or false, resume = opts.resume, retry_failed = opts.retry_failed,
+        code_changed = opts.code_changed, device = lm.device, keep_default = true, progress = progress,
     })
     run.finish(grid)
     local result
-    if ok then ok, result = pcall(result_of, grid, path, opts.output, counts) else result = counts end
-    if not opts.output then os.remove(path) end
+    if ok then ok, result = pcall(result_of, grid, opts.output, counts) else result = counts end
     if not ok then
         if type(result) == "table" and result.op == "sweep_start" then result.op = OP end
         error(result, 0)

@@ -241,9 +241,9 @@ end
 local Writer = {}
 Writer.__index = Writer
 
-local function write(writer, text)
+local function write(writer, text, later)
     if writer.file.fd == 1 then io.stdout:flush() end
-    writer.file:append(text)
+    writer.file:append(text, later)
 end
 
 -- The mark comes first, so that a torn header is known by its beginning.
@@ -270,6 +270,27 @@ function M.create(op, path, header, advice)
     local writer = setmetatable({ file = file }, Writer)
     write(writer, header_line(header))
     return writer
+end
+
+local Held = {}
+Held.__index = Held
+
+--- Begins results that stay in memory.
+-- @tparam table header as for M.create
+-- @return a writer, whose found() gives them as record.open gives a file's
+function M.hold(header) return setmetatable({ header = header, lines = {} }, Held) end
+
+function Held:add(line)
+    line.key, line.line = M.key(line.case), #self.lines + 2
+    self.lines[line.line - 1] = line
+end
+
+function Held:close() end -- luacheck: ignore self
+
+function Held:found()
+    local result = { header = self.header, lines = self.lines, cases = {}, repeated = {} }
+    settle(result)
+    return result
 end
 
 --- Goes on with a results file: a torn last line is cut off, a missing newline added.
@@ -305,8 +326,10 @@ local function case_line(line)
 end
 
 --- Appends a case's line and syncs; its key is filled in.
-function Writer:add(line)
-    write(self, case_line(line))
+-- @tparam table line
+-- @tparam[opt] boolean later another line follows at once, with which this one is synced
+function Writer:add(line, later)
+    write(self, case_line(line), later)
 end
 
 --- Gives the text of a case's line, for add_text of another process's writer.

@@ -29,7 +29,21 @@ function M.option_ids(lm, op, name, option)
     return ids
 end
 
-local function read_request(lm, request, i, kept)
+local MOST_TOGETHER = 8 -- every session has room for as many outputs of a sequence
+
+--- Whether options, lists of ids, are judged by one sequence: each is one token, the one that follows the prompt.
+-- @tparam table list
+-- @tparam[opt] boolean twin
+function M.are_together(list, twin)
+    if twin or #list > MOST_TOGETHER then return false end
+    for _, ids in ipairs(list) do
+        if #ids ~= 1 then return false end
+    end
+    return true
+end
+
+-- A request with ids in place of its texts.
+local function read_request(lm, request, i)
     local name = ("requests[%d]"):format(i)
     options.check("score", request, REQUEST, name)
     if check.list("score", name .. ".options", request.options, "a list of texts") == 0 then
@@ -37,16 +51,37 @@ local function read_request(lm, request, i, kept)
     end
     local prompt, list = lm:tokens_of("score", request, name), {}
     for k, option in ipairs(request.options) do
-        local ids = M.option_ids(lm, "score", ("%s.options[%d]"):format(name, k), option)
-        list[k] = {
+        list[k] = M.option_ids(lm, "score", ("%s.options[%d]"):format(name, k), option)
+    end
+    return { tokens = prompt, options = list, spec = request.spec, twin = request.twin }
+end
+
+-- The tokens of a prompt and of an option, one list for all requests that have both; `lists` has those so far.
+local function tokens_of(lists, prompt, option)
+    local of = lists[prompt] or {}
+    lists[prompt], of[option] = of, of[option] or concat(prompt, option)
+    return of[option]
+end
+
+-- What is to be run for a request: a job for each option, or one for all.
+local function jobs_of(request, i, kept, lists)
+    local prompt, list, others = request.tokens, request.options, nil
+    local together = M.are_together(list, request.twin)
+    local from, all = kept and kept.of[prompt], { options = list, together = together }
+    if together and #list > 1 then
+        others = {}
+        for k = 2, #list do others[k - 1] = list[k][1] end
+    end
+    for k = 1, together and 1 or #list do
+        all[k] = {
             request = {
-                tokens = concat(prompt, ids), prompt_tokens = #prompt, logprobs_from = #prompt, spec = request.spec,
-                twin = request.twin, from = kept and kept.of[prompt],
+                tokens = tokens_of(lists, prompt, list[k]), prompt_tokens = #prompt, logprobs_from = #prompt,
+                spec = request.spec, twin = request.twin, others = others, from = from, apart = from and together,
             },
-            number = i, count = #ids, ids = ids,
+            number = i, ids = list[k],
         }
     end
-    return list
+    return all
 end
 
 local function sum(list)
@@ -68,7 +103,7 @@ local function run(lm, op, list, how)
     for _, job in ipairs(list) do
         for k, x in ipairs(job.logprobs) do
             if not (x > -math.huge and x < math.huge) then
-                jobs.not_finite(op, job.number, job.request.logprobs_from + k - 2)
+                jobs.not_finite(op, job.number, math.min(job.request.logprobs_from + k, #job.request.tokens) - 2)
             end
         end
     end
@@ -95,8 +130,10 @@ end
 -- The scores of a request's options, and those of their twins in them.
 local function scores_of(list)
     local scores, plain = {}, {}
-    for k, job in ipairs(list) do
-        scores[k] = { logprob = sum(job.logprobs), tokens = job.count, logprobs = job.logprobs, twin = job.twin }
+    for k, ids in ipairs(list.options) do
+        local job = list.together and list[1] or list[k]
+        local logprobs = list.together and { job.logprobs[k] } or job.logprobs
+        scores[k] = { logprob = sum(logprobs), tokens = #ids, logprobs = logprobs, twin = job.twin }
         plain[k] = job.twin
         if job.twin then job.twin.logprob = sum(job.twin.logprobs) end
     end
@@ -113,15 +150,23 @@ end
 -- (its log odds against the other options: of two options of one token each, the difference of their logits) and twin,
 -- which, where asked for, has logprob, logprobs, probability and logit_difference of the option without steering, and
 -- kl, mean_kl and divergence as lm:generate gives them
-function M.score(lm, requests) return M.score_in(lm, requests) end
+function M.score(lm, requests)
+    jobs.check_list("score", "requests", requests)
+    local list = {}
+    for i, request in ipairs(requests) do list[i] = read_request(lm, request, i) end
+    return M.score_in(lm, list)
+end
 
 --- The same for the modules beside this one.
+-- @tparam table requests list of {tokens, options = list of lists of ids, spec, twin}
 -- @tparam[opt] table how each = function called after every step, room and kept as for jobs.run
 function M.score_in(lm, requests, how)
-    jobs.check_list("score", "requests", requests)
-    local all, results = {}, {}
-    for i, request in ipairs(requests) do all[i] = read_request(lm, request, i, how and how.kept) end
-    local most = jobs.at_once(lm)
+    local all, results, alone, lists = {}, {}, true, {}
+    for i, request in ipairs(requests) do
+        all[i] = jobs_of(request, i, how and how.kept, lists)
+        alone = alone and #all[i] == 1
+    end
+    local most = alone and #all or jobs.at_once(lm)
     for from = 1, #all, most do
         local first, rest = {}, {}
         for i = from, math.min(#all, from + most - 1) do

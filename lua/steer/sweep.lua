@@ -45,7 +45,8 @@ end
 --     gpu_us and wall_us with their quartiles and samples. ctx.device is the device, ctx.seed a number that depends on
 --     the case and the sweep's seed alone (math.random and tensors without a seed begin with it too),
 --     ctx.progress(fraction) shows how far the case is, ctx.skip(reason) leaves it out, ctx.cases lists all cases of
---     this run in their order, for a sweep that measures several at once and remembers them;
+--     this run in their order, for a sweep that measures several at once and remembers them: it sets ctx.more = true
+--     where the next case's results are remembered, whose lines then are synced to the disk together;
 --   skip(case): the reason to leave the case out, or nil (optional);
 --   repeats: how often each case runs, with another ctx.seed each time: an axis "repeats" of 1 to this number, the last
 --     one, which compare, plot and report join (mean and 95 % interval);

@@ -52,6 +52,13 @@ static int64_t most_of_chunk(const steer_session *session, const steer_sequence 
     return given <= 0 ? 1 : given < left ? given : left;
 }
 
+/* Log probabilities that are wanted beside those of the given tokens, where a chunk has the position before the last given one. */
+static int64_t more_outputs(const steer_sequence *sequence, int64_t chunk) {
+    const int64_t position = sequence->given - 2;
+    return sequence->computed <= position && position < sequence->computed + chunk ? sequence->other_count
+                                                                                   : 0;
+}
+
 /* Gives the sequence a chunk of at most `rows` positions and `outputs` logits. */
 static void choose_chunk(const steer_session *session, steer_sequence *sequence, int64_t rows,
                          int64_t outputs) {
@@ -60,11 +67,13 @@ static void choose_chunk(const steer_session *session, steer_sequence *sequence,
     while (chunk > 0) {
         const int64_t wanted =
             sequence->computed + chunk - first_output(sequence, sequence->computed + chunk);
-        if (wanted <= outputs) {
+        const int64_t more = more_outputs(sequence, chunk);
+        if (wanted + more <= outputs) {
             sequence->outputs = wanted;
+            sequence->more = more;
             break;
         }
-        chunk -= wanted - outputs;
+        chunk -= wanted + more - outputs;
     }
     sequence->chunk = chunk > 0 ? chunk : 0;
 }
@@ -108,7 +117,8 @@ static int starts_elsewhere(const steer_session *session, steer_sequence *sequen
 static void choose_chunks(steer_session *session) {
     int64_t rows = session->scratch.rows, outputs = session->scratch.outputs;
     for (int32_t s = 0; s < session->slots; s++)
-        if (session->slot[s]) session->slot[s]->chunk = session->slot[s]->outputs = 0;
+        if (session->slot[s])
+            session->slot[s]->chunk = session->slot[s]->outputs = session->slot[s]->more = 0;
     for (int pass = 0; pass < 2; pass++) {
         for (int32_t i = 0; i < session->all_count && rows > 0; i++) {
             steer_sequence *sequence = session->all[i];
@@ -122,17 +132,23 @@ static void choose_chunks(steer_session *session) {
                 outputs -= sequence->twin->outputs;
             }
             rows -= sequence->chunk;
-            outputs -= sequence->outputs;
+            outputs -= sequence->outputs + sequence->more;
         }
     }
 }
 
 /* ---- Writing them down ----------------------------------------------------------------------------------------- */
 
+/* In ascending order, as what is copied to neighbours is copied at once: those that were kept longest come last block first. */
 static void take_blocks(steer_session *session, steer_sequence *sequence) {
     const int64_t end = sequence->computed + sequence->chunk;
+    const int32_t first = sequence->block_count;
     while ((int64_t)sequence->block_count * STEER_KV_BLOCK < end) {
-        sequence->blocks[sequence->block_count++] = steer_kv_take(&session->kv);
+        const int32_t taken = steer_kv_take(&session->kv);
+        int32_t at = sequence->block_count++;
+        for (; at > first && sequence->blocks[at - 1] > taken; at--)
+            sequence->blocks[at] = sequence->blocks[at - 1];
+        sequence->blocks[at] = taken;
         sequence->promised--;
     }
 }
@@ -156,6 +172,13 @@ static void write_outputs(steer_session *session, steer_sequence *sequence, int6
         session->judges |= at->target[n] >= 0;
         at->how[n] = sequence->how;
         at->how[n].draw += sequence->count - sequence->given;
+    }
+    for (int64_t k = 0; k < sequence->more; k++) {
+        const int64_t n = session->outputs++;
+        at->output[n] = (int32_t)(row + sequence->given - 2 - sequence->computed);
+        at->output_slot[n] = -1;
+        at->target[n] = sequence->others[k];
+        at->how[n] = sequence->how;
     }
 }
 

@@ -78,10 +78,20 @@ void steer_begin_again(const steer_session *session, steer_sequence *sequence) {
     if (sequence->twin) choose_start(session, sequence->twin);
 }
 
+/* Whether nobody reads what lies below: neither it, as it ends where it does, nor another one. */
+static int ends_here(const steer_sequence *sequence) {
+    const int alone = sequence->apart && !sequence->hold && !sequence->capture && !sequence->twin;
+    return alone && !sequence->leader && sequence->max_tokens == 0 &&
+           sequence->reach >= steer_sequence_end(sequence);
+}
+
 void steer_begin_forget(steer_session *session, const steer_sequence *from) {
     for (int32_t i = 0; i < session->all_count; i++) {
         steer_sequence *sequence = session->all[i];
-        if (sequence && sequence->from == from) steer_begin_from(session, sequence, NULL);
+        if (!sequence || sequence->from != from) continue;
+        const int lacks = sequence->state == STEER_SEQUENCE_RUNNING && sequence->begun && ends_here(sequence);
+        steer_begin_from(session, sequence, NULL);
+        if (lacks) steer_sequence_restart(session, sequence); /* what lies below was not copied */
     }
 }
 
@@ -135,7 +145,9 @@ static int copy_chunk(const steer_session *session, const steer_sequence *sequen
 
 int steer_begin_copy(const steer_session *session) {
     if (session->start < 0) return STEER_OK;
-    for (int32_t s = 0; s < session->slots; s++)
-        if (session->slot[s] && session->slot[s]->chunk) STEER_TRY(copy_chunk(session, session->slot[s]));
+    for (int32_t s = 0; s < session->slots; s++) {
+        const steer_sequence *sequence = session->slot[s];
+        if (sequence && sequence->chunk && !ends_here(sequence)) STEER_TRY(copy_chunk(session, sequence));
+    }
     return STEER_OK;
 }

@@ -83,6 +83,24 @@ static int check_specs(const steer_model *model, steer_spec *const *specs) {
     return STEER_OK;
 }
 
+static int check_others(const steer_session *session, const steer_sequence_desc *desc) {
+    if (desc->other_count < 0 || (desc->other_count > 0 && !desc->others))
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "others: %d of them, expected 0 or more",
+                          desc->other_count);
+    if (desc->other_count > 0 && (desc->logprobs_from < 1 || desc->twin))
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "others: expected logprobs_from and no twin with them");
+    if (desc->other_count >= session->slots)
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
+                          "others: %d of them, a step of the session's %d sequences has room for %d",
+                          desc->other_count, session->slots, session->slots - 1);
+    for (int32_t i = 0; i < desc->other_count; i++)
+        if (desc->others[i] < 0 || desc->others[i] >= session->model->vocab)
+            return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
+                              "others[" STEER_INDEX64 "]: id %d, expected 0 to %lld", (long long)i,
+                              desc->others[i], (long long)session->model->vocab - 1);
+    return STEER_OK;
+}
+
 static int check_wants(const steer_session *session, const steer_sequence_desc *desc) {
     if (desc->logprobs_from < -1 || desc->logprobs_from == 0 || desc->logprobs_from >= desc->count)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "logprobs_from: %lld, expected -1 or 1 to %lld",
@@ -90,6 +108,7 @@ static int check_wants(const steer_session *session, const steer_sequence_desc *
     if (desc->logits_from < -1 || desc->logits_from >= desc->count)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "logits_from: %lld, expected -1 to %lld",
                           (long long)desc->logits_from, (long long)desc->count - 1);
+    STEER_TRY(check_others(session, desc));
     if (desc->stop_count < 0 || (desc->stop_count > 0 && !desc->stop_ids))
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "stop_ids: %d of them, expected 0 or more",
                           desc->stop_count);
@@ -124,11 +143,12 @@ static int fill_arrays(steer_sequence *sequence, const steer_session *session,
     sequence->stop_ids = copy_of(desc->stop_ids, (size_t)desc->stop_count * sizeof *sequence->stop_ids);
     sequence->steered = calloc((size_t)session->model->layers * STEER_SITE_COUNT, sizeof *sequence->steered);
     sequence->blocks = malloc((size_t)sequence->block_need * sizeof *sequence->blocks);
-    sequence->given_logprobs = calloc(count, sizeof *sequence->given_logprobs);
+    sequence->others = copy_of(desc->others, (size_t)desc->other_count * sizeof *sequence->others);
+    sequence->given_logprobs = calloc(count + (size_t)desc->other_count, sizeof *sequence->given_logprobs);
     sequence->capture_groups =
         copy_of(desc->capture_groups, desc->capture ? count * sizeof *sequence->capture_groups : 0);
     if (!sequence->tokens || !sequence->logprobs || !sequence->stop_ids || !sequence->steered ||
-        !sequence->blocks || !sequence->given_logprobs || !sequence->capture_groups)
+        !sequence->blocks || !sequence->others || !sequence->given_logprobs || !sequence->capture_groups)
         return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "sequence: no host memory for %lld tokens",
                           (long long)(desc->count + desc->max_tokens));
     memcpy(sequence->tokens, desc->tokens, count * sizeof *sequence->tokens);
@@ -165,6 +185,7 @@ static int make(steer_sequence **out, const steer_session *session, const steer_
         .stop_count = desc->stop_count,
         .logprobs_from = desc->logprobs_from,
         .logits_from = desc->logits_from,
+        .other_count = desc->other_count,
         .capture_generated = desc->capture_generated,
         .failed_at = -1,
         .far = session->model->near && desc->count + desc->max_tokens > session->model->near,
@@ -176,6 +197,7 @@ static int make(steer_sequence **out, const steer_session *session, const steer_
     }
     take_specs(sequence, desc->specs);
     sequence->hold = desc->hold;
+    sequence->apart = desc->apart;
     if (desc->capture) {
         steer_refs_add(&desc->capture->refs);
         sequence->capture = desc->capture;
@@ -255,9 +277,9 @@ void steer_sequence_free(steer_sequence *sequence) {
     for (int site = 0; site < STEER_SITE_COUNT; site++) steer_spec_release(sequence->specs[site]);
     steer_capture_release(sequence->capture);
     steer_tensor_release(sequence->logits);
-    void *host[] = {sequence->tokens,         sequence->logprobs,  sequence->stop_ids,
-                    sequence->steered,        sequence->blocks,    sequence->given_logprobs,
-                    sequence->capture_groups, sequence->judgements};
+    void *host[] = {sequence->tokens,         sequence->logprobs,   sequence->stop_ids,
+                    sequence->steered,        sequence->blocks,     sequence->given_logprobs,
+                    sequence->capture_groups, sequence->judgements, sequence->others};
     for (size_t i = 0; i < sizeof host / sizeof *host; i++) free(host[i]);
     free(sequence);
 }
@@ -303,7 +325,7 @@ int steer_session_fork(int32_t *id, steer_session *session, int32_t from, int64_
     return STEER_OK;
 }
 
-static void restart(steer_session *session, steer_sequence *sequence) {
+void steer_sequence_restart(steer_session *session, steer_sequence *sequence) {
     steer_session_retire(session, sequence);
     sequence->state = STEER_SEQUENCE_WAITING;
     sequence->computed = sequence->shared = sequence->begun = 0;
@@ -320,6 +342,7 @@ int steer_session_set_specs(steer_session *session, int32_t id, steer_spec *cons
     STEER_TRY(check_specs(session->model, specs));
     STEER_TRY(steer_notes_check(specs, sequence->prompt_tokens));
     STEER_TRY(steer_fired_prepare(session, specs));
+    STEER_TRY(steer_late_settle(session));
     if (sequence->capture && sequence->state == STEER_SEQUENCE_RUNNING &&
         sequence->computed > sequence->shared)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
@@ -327,8 +350,8 @@ int steer_session_set_specs(steer_session *session, int32_t id, steer_spec *cons
     take_specs(sequence, specs);
     steer_begin_again(session, sequence);
     if (sequence->state != STEER_SEQUENCE_RUNNING) return STEER_OK;
-    restart(session, sequence);
-    if (sequence->twin) restart(session, sequence->twin); /* to compare given tokens again */
+    steer_sequence_restart(session, sequence);
+    if (sequence->twin) steer_sequence_restart(session, sequence->twin); /* to compare given tokens again */
     return STEER_OK;
 }
 
@@ -345,6 +368,7 @@ int steer_session_stop(steer_session *session, int32_t id) {
 
 static void forget(steer_session *session, steer_sequence *sequence) {
     session->all[sequence->id] = NULL;
+    steer_late_leave(session, sequence);
     if (sequence->hold) steer_begin_forget(session, sequence);
     sequence->hold = 0;
     steer_session_retire(session, sequence);
@@ -408,13 +432,15 @@ int steer_session_logprobs(float *out, steer_session *session, int32_t id) {
     STEER_REQUIRE(out);
     steer_sequence *sequence;
     STEER_TRY(find(&sequence, session, id));
+    STEER_TRY(steer_late_settle(session));
     if (sequence->logprobs_from < 0)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
                           "id: %d, log probabilities of its tokens were not asked for", id);
     if (sequence->computed < sequence->given - 1)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "id: %d, only %lld of its %lld tokens are computed", id,
                           (long long)sequence->computed, (long long)sequence->given);
-    copy_numbers(out, sequence->given_logprobs, sequence->given - sequence->logprobs_from);
+    copy_numbers(out, sequence->given_logprobs,
+                 sequence->given - sequence->logprobs_from + sequence->other_count);
     return STEER_OK;
 }
 

@@ -100,6 +100,7 @@ void steer_session_release(steer_session *session) {
     steer_twin_free(session);
     steer_fired_free(session);
     steer_ahead_free(session);
+    steer_late_free(session);
     steer_notes_free(session);
     steer_engine_release(session->engine);
     steer_tensor_release(session->x);
@@ -162,6 +163,7 @@ static int build(steer_session *session, const steer_session_desc *desc) {
                                    (int64_t)session->blocks_stride * STEER_KV_BLOCK));
     STEER_TRY(make_arrays(session));
     STEER_TRY(steer_ahead_create(session));
+    STEER_TRY(steer_late_create(session));
     STEER_TRY(steer_notes_create(session));
     const int64_t shape[2] = {rows, model->hidden};
     STEER_TRY(steer_tensor_adopt(&session->x, model->device, model->dtype, 2, shape, NULL, session->scratch.x,

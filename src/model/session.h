@@ -33,7 +33,8 @@ typedef struct steer_sequence {
     int32_t hashed, forgotten;
 
     int64_t logprobs_from, logits_from; /* -1: none */
-    float *given_logprobs;              /* [given - logprobs_from] */
+    float *given_logprobs;              /* [given - logprobs_from + other_count] */
+    int32_t *others, other_count;       /* in the place of the last given token */
     steer_tensor *logits;               /* [given - logits_from, vocab] */
     steer_capture *capture;             /* retained, or NULL */
     int32_t *capture_groups, capture_generated;
@@ -47,10 +48,12 @@ typedef struct steer_sequence {
     int64_t reach, begun; /* `begun`: positions that did */
     int32_t start;        /* -1: its specs leave no layer */
     int32_t hold;         /* its blocks stay taken until it is dropped */
+    int32_t apart;        /* they are not published */
 
     int64_t chunk;   /* positions of this step, from `computed` on */
     int64_t output;  /* index of its first output of this step */
     int64_t outputs; /* how many, of neighbouring positions that end at the chunk's end */
+    int64_t more;    /* and behind those, of one position: of `others` */
 } steer_sequence;
 
 /* 1 while it waits or runs: it has not ended. */
@@ -131,6 +134,22 @@ typedef struct steer_awaited {
     int64_t output;
 } steer_awaited;
 
+/* Where log probabilities of given tokens of a sequence are among a step's results. */
+typedef struct steer_judged {
+    steer_sequence *sequence;  /* NULL: it is gone */
+    int64_t at, count, output; /* given_logprobs[at ...], of `count` outputs */
+    int64_t more, more_output; /* of its `others` */
+} steer_judged;
+
+/* What the last step judged and nobody has noted yet. */
+typedef struct steer_late {
+    steer_arrival arrivals[2]; /* [scratch.outputs] log probabilities, in turn */
+    int32_t arrival;           /* of the last such step */
+    int32_t count;
+    steer_judged
+        *judged; /* [slots], `count` of them; NULL: the device has no results that come by themselves */
+} steer_late;
+
 enum { STEER_TOKEN_CHOSEN = -1 }; /* a token that the device has chosen and the host does not know yet */
 enum { STEER_STEP_CAPTURES = 8 }; /* captures that one step can serve */
 
@@ -191,6 +210,8 @@ struct steer_session {
     int32_t arrival;           /* of this step, -1: its results are fetched */
     steer_awaited *awaited;    /* [slots], NULL: no step is issued ahead */
 
+    steer_late late;
+
     int no_graphs, reproducible;
     steer_step_graph **graphs; /* [graph_count] */
     char *live_layers;         /* [STEER_SITE_COUNT * layers] of this step, while its graph is looked for */
@@ -204,6 +225,8 @@ void steer_session_lay_out(steer_session *session, int generating);
 
 /* sequence.c */
 void steer_sequence_free(steer_sequence *sequence);
+/* Has a running sequence wait again, nothing of it computed. */
+void steer_sequence_restart(steer_session *session, steer_sequence *sequence);
 
 /* step.c: 1 if all that steers at a site are folded adds. */
 int steer_session_only_adds(steer_session *session, int32_t layer, steer_site site);
@@ -225,6 +248,26 @@ int32_t steer_ahead_assume(steer_session *session);
 void steer_ahead_forget(steer_session *session, int32_t count);
 /* Has the step that is ahead do without a sequence. */
 void steer_ahead_leave(steer_session *session, const steer_sequence *sequence);
+
+/* late.c: which results of a step that is issued are log probabilities of a sequence's given tokens; notes them, from [outputs] of
+ * the step. */
+steer_judged steer_judged_of(steer_sequence *sequence);
+void steer_judged_note(const steer_judged *judged, const float *results);
+int steer_late_create(steer_session *session);
+void steer_late_free(steer_session *session);
+/* Whether a step's results can be noted late. */
+int steer_late_can(const steer_session *session);
+/* Has those of the step that was issued come by themselves, if so. */
+int steer_late_receive(steer_session *session);
+/* Makes the step that was issued the last one, and adds what a sequence has of it. */
+void steer_late_begin(steer_session *session);
+void steer_late_add(steer_session *session, steer_sequence *sequence);
+/* Has the device wait until the results of the last step are out of the next one's way. */
+int steer_late_order(const steer_session *session);
+/* Waits for the last step and notes what it judged. */
+int steer_late_settle(steer_session *session);
+/* Has nothing noted of a sequence. */
+void steer_late_leave(steer_session *session, const steer_sequence *sequence);
 
 /* graph.c: issues a step that generates as a graph, if a step like it came before. */
 int steer_session_replay(steer_session *session);

@@ -168,7 +168,7 @@ static void publish(steer_session *session, steer_sequence *sequence) {
         const steer_hash key = steer_sequence_block_key(sequence, sequence->hashed);
         sequence->content = steer_kv_content(sequence->content, key, tokens);
         const int of_prompt = (int64_t)(sequence->hashed + 1) * STEER_KV_BLOCK <= sequence->given;
-        if (session->share && (of_prompt || !session->reproducible))
+        if (session->share && !sequence->apart && (of_prompt || !session->reproducible))
             steer_kv_publish(&session->kv, sequence->blocks[sequence->hashed], sequence->content, tokens);
         sequence->hashed++;
     }
@@ -227,19 +227,27 @@ static void note_issued(steer_session *session, steer_sequence *sequence) {
     forget_blocks(session, sequence);
 }
 
+/* Ends a sequence of which nothing is left to be computed or chosen. */
+static void note_end(steer_session *session, steer_sequence *sequence) {
+    if (sequence->computed == steer_sequence_end(sequence) && sequence->max_tokens == 0)
+        sequence->state = STEER_SEQUENCE_LENGTH;
+    if (sequence->state != STEER_SEQUENCE_RUNNING) steer_session_retire(session, sequence);
+}
+
 static void note_results(steer_session *session, steer_sequence *sequence) {
-    const int64_t start = sequence->computed - sequence->outputs;
-    const float *judged = (const float *)results_of(session) + 2 * session->shape.outputs;
-    for (int64_t i = 0; i < sequence->outputs; i++)
-        if (session->at_host.target[sequence->output + i] >= 0)
-            sequence->given_logprobs[start + i + 1 - sequence->logprobs_from] = judged[sequence->output + i];
+    const steer_judged judged = steer_judged_of(sequence);
+    steer_judged_note(&judged, (const float *)results_of(session) + 2 * session->shape.outputs);
     if (sequence->twin) steer_twin_note(session, sequence);
     if (sequence->outputs && session->at_host.output_slot[sequence->output + sequence->outputs - 1] >= 0)
         note_chosen(session, sequence, results_of(session), session->shape.outputs,
                     sequence->output + sequence->outputs - 1);
-    else if (sequence->computed == steer_sequence_end(sequence) && sequence->max_tokens == 0)
-        sequence->state = STEER_SEQUENCE_LENGTH;
-    if (sequence->state != STEER_SEQUENCE_RUNNING) steer_session_retire(session, sequence);
+    note_end(session, sequence);
+}
+
+/* In place of note_results: what the step judges is noted later. */
+static void note_late(steer_session *session, steer_sequence *sequence) {
+    steer_late_add(session, sequence);
+    note_end(session, sequence);
 }
 
 /* note(session, sequence) for all that run in this step. */
@@ -267,9 +275,11 @@ static int launch(steer_session *session) {
     const steer_step_arrays *at = &session->at_host;
     const char *end = session->capture_count ? (const char *)(at->group_row + session->rows) : at->end;
     STEER_TRY(steer_session_plan(session));
+    STEER_TRY(steer_late_order(session));
     STEER_TRY(device->backend->upload(device->state, session->device, session->host,
                                       (size_t)(end - (char *)session->host)));
     STEER_TRY(session->generating ? steer_session_replay(session) : steer_session_issue(session));
+    STEER_TRY(steer_late_receive(session));
     return steer_ahead_receive(session);
 }
 
@@ -298,14 +308,21 @@ static int note_ahead(steer_session *session) {
     return STEER_OK;
 }
 
-/* Waits for the step that was launched and notes what came of it. */
+/* Waits for the step that was launched, or where nothing hangs on it for the one before, and notes what came of it. */
 static int finish(steer_session *session) {
+    STEER_TRY(steer_late_settle(session));
     for (int32_t s = 0; s < session->slots; s++)
         if (session->slot[s] && session->slot[s]->chunk) STEER_TRY(keep_logits(session, session->slot[s]));
     for_each(session, note_issued);
     session->steps++;
     session->rows_done += session->rows;
     STEER_TRY(steer_twin_judge(session));
+    if (steer_late_can(session)) {
+        STEER_TRY(steer_fired_count(session));
+        steer_late_begin(session);
+        for_each(session, note_late);
+        return STEER_OK;
+    }
     const int goes_ahead = steer_ahead_can(session);
     if (!goes_ahead) STEER_TRY(fetch_results(session));
     STEER_TRY(steer_fired_count(session));

@@ -1,5 +1,5 @@
--- Steps that are issued before what the one before chose is known: sequences that end, are stopped, dropped, forked and
--- given other specs at any time have the tokens, log probabilities and counts that they have alone.
+-- Steps that are issued before what the one before chose or judged is known: sequences that end, are stopped, dropped,
+-- forked and given other specs at any time have the tokens, log probabilities and counts that they have alone.
 -- devices: cpu cuda
 local helper = require "helper"
 local steer = require "steer"
@@ -35,6 +35,11 @@ local function random_life(lm, beginning)
         stop_ids = math.random() < 0.6 and ids_of(lm, math.random(1, 8)) or nil, temperature = math.random(0, 1),
         repetition_penalty = math.random() < 0.3 and 1.3 or nil, seed = math.random(100), spec = random_spec(lm),
     } }
+    if #tokens > 1 and math.random() < 0.4 then
+        local request = life.request
+        request.logprobs_from, request.max_tokens = math.random(1, #tokens - 1), math.random() < 0.8 and 0 or 3
+        request.others = math.random() < 0.5 and ids_of(lm, 1) or nil
+    end
     for _ = 1, math.random(0, 3) do
         local kind = ({ "set_spec", "set_spec", "fork", "stop", "drop" })[math.random(5)]
         life.events[math.random(1, 20)] = { kind = kind, spec = random_spec(lm), max_tokens = math.random(1, 9) }
@@ -42,9 +47,12 @@ local function random_life(lm, beginning)
     return life
 end
 
-local function read(session, id)
+local function read(session, id, request)
     local tokens, logprobs = session:tokens(id)
-    return { tokens = tokens, logprobs = logprobs, state = session:status(id).state, steered = session:steered(id) }
+    return {
+        tokens = tokens, logprobs = logprobs, state = session:status(id).state, steered = session:steered(id),
+        judged = request and request.logprobs_from and session:logprobs(id),
+    }
 end
 
 -- Does what is to happen to a life now; it ends where it is dropped.
@@ -71,7 +79,9 @@ end
 local function run(lm, opts, lives)
     local session, out = lm:session(opts), {}
     for i, life in ipairs(lives) do
-        lives[i] = { events = life.events, children = {}, done = 0, id = session:add(life.request) }
+        lives[i] = {
+            request = life.request, events = life.events, children = {}, done = 0, id = session:add(life.request),
+        }
         if math.random() < 0.5 then
             session:step()
             for k = 1, i do live(session, lives[k]) end
@@ -82,7 +92,7 @@ local function run(lm, opts, lives)
         for _, life in ipairs(lives) do live(session, life) end
     until left == 0 and session:step() == 0
     for i, life in ipairs(lives) do
-        out[i] = { gone = life.gone, own = not life.gone and read(session, life.id) or nil }
+        out[i] = { gone = life.gone, own = not life.gone and read(session, life.id, life.request) or nil }
         for k, id in ipairs(life.children) do out[i][k] = read(session, id) end
     end
     assert.equal(0, session:stats().running)

@@ -184,6 +184,34 @@ describe("a sequence begins", function()
         assert.equals(stats.blocks, stats.blocks_free)
     end)
 
+    it("without the keys below where nobody reads them, or anew where somebody comes to", function()
+        local session = lm:session { reproducible = true, sequences = 2, tokens = 320, rows = 16, graphs = false }
+        local kept = keep(session, tokens, { 4 })
+        local request = { tokens = tokens, logprobs_from = 50 - 1, others = { 7 }, spec = steer.spec(at(5)) }
+        local function logprobs(change)
+            local id = session:add(request)
+            session:step()
+            if change then change() end
+            run(session)
+            local list, begins = session:logprobs(id), session:status(id).begun
+            session:drop(id)
+            return list, begins
+        end
+        local whole = logprobs()
+        request.from, request.apart = kept, true
+        local own, begins = logprobs()
+        assert.same(whole, own)
+        assert.equals(1, begins) -- the blocks before it were found
+        request.spec = steer.spec { [5] = { steer.add(v, 2) } }
+        own, begins = logprobs()
+        assert.equals(49, begins)
+        assert.same({ own, 49 }, { logprobs() }) -- it left nothing to be found
+        local again, none = logprobs(function() session:drop(kept) end)
+        assert.same({ own, 0 }, { again, none })
+        request.from, request.apart = nil, nil
+        assert.same(own, logprobs())
+    end)
+
     it("only from what is done, held, unsteered and kept", function()
         local session = lm:session { reproducible = true, sequences = 3, tokens = 320 }
         local function refuses(text, id) fails("invalid_argument", text, session.add, session, { tokens = tokens,

@@ -118,6 +118,7 @@ describe("whatever stands in a call of a model", function()
         end)
         local session = lm:session { sequences = 2, tokens = 64 }
         with_fields("add", "tokens prompt messages spec max_tokens prompt_tokens stop_ids logprobs_from logits_from "
+            .. "others apart "
             .. "capture add_generation_prompt tools" .. SAMPLING, function(field)
             return (field == "prompt" or field == "messages") and {} or { tokens = { 1, 2, 3 } }
         end, function(request)

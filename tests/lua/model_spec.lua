@@ -457,9 +457,9 @@ describe("captures", function()
 end)
 
 describe("scores", function()
-    it("are sums of log softmax", function()
-        local lm = open "llama"
-        local ids, options = prompt(lm, 20, 3), { { 5, 6 }, { 7 }, { 5, 8, 9 } }
+    -- Options of one token each are judged together, unless they are many.
+    local function check(lm, options)
+        local ids = prompt(lm, 20, 3)
         local scores = lm:score { { tokens = ids, options = options }, { tokens = { 4 }, options = { { 5 } } } }
         local total = 0
         for k, option in ipairs(options) do
@@ -473,6 +473,15 @@ describe("scores", function()
             total = total + scores[1][k].probability
         end
         assert.is_true(math.abs(total - 1) < 1e-9)
+    end
+
+    it("are sums of log softmax", function()
+        local lm = open "llama"
+        for _, options in ipairs {
+            { { 5, 6 }, { 7 }, { 5, 8, 9 } }, { { 5 } }, { { 5 }, { 7 }, { 5 } },
+            { { 5 }, { 6 }, { 7 }, { 8 }, { 9 }, { 10 }, { 11 }, { 12 } },
+            { { 5 }, { 6 }, { 7 }, { 8 }, { 9 }, { 10 }, { 11 }, { 12 }, { 13 } },
+        } do check(lm, options) end
         local perplexity, mean = lm:perplexity { { 4, 5, 6 } }
         assert.is_true(math.abs(math.exp(-mean[1]) - perplexity[1]) < 1e-9)
     end)

@@ -169,11 +169,12 @@ local function check_sequence(session, id, own)
     check_steered(session, id, own, all, status.computed)
     if own.logprobs_from then
         for k, logprob in ipairs(session:logprobs(id)) do
-            local at = own.logprobs_from + k - 1
-            near(logprob, steered(at)[all[at + 1] + 1], ("given token %d: log probability"):format(at))
+            local at = math.min(own.logprobs_from + k, given) - 1
+            local token = own.others and own.others[own.logprobs_from + k - given] or all[at + 1]
+            near(logprob, steered(at)[token + 1], ("given token %d: log probability of %d"):format(at, token))
         end
     end
-    if own.logits_from then
+    if own.logits_from and status.computed >= given then
         for k, row in ipairs(session:logits(id):totable()) do
             local got, want = log_softmax(row), under(own.history[#own.history].spec)[own.logits_from + k]
             for t = 1, #got do near(got[t], want[t], ("logits %d"):format(own.logits_from + k)) end
@@ -206,12 +207,17 @@ local function random_request(world)
     if #tokens > 1 and chance(0.4) then own.logprobs_from = math.random(#tokens - 1) end
     if chance(0.2) then own.logits_from = math.random(0, #tokens - 1) end
     own.twin = twin and (max_tokens > 0 or own.logprobs_from) and true or nil
+    if own.logprobs_from and not own.twin and chance(0.5) then
+        own.others = {}
+        for k = 1, math.random(0, world.sequences - 1) do own.others[k] = math.random(0, lm.vocab - 1) end
+    end
     own.temperature = chance(0.2) and 1 or nil
     own.prompt_tokens = chance(0.5) and math.random(0, math.min(#tokens, choose { 12, 200 })) or #tokens
     own.history = { { from = 0, spec = own.spec } }
     return own, {
         tokens = tokens, spec = own.spec, max_tokens = max_tokens, twin = own.twin, logits_from = own.logits_from,
-        logprobs_from = own.logprobs_from, temperature = own.temperature, prompt_tokens = own.prompt_tokens,
+        logprobs_from = own.logprobs_from, others = own.others, apart = chance(0.3),
+        temperature = own.temperature, prompt_tokens = own.prompt_tokens,
         ignore_eos = chance(0.7), seed = math.random(1e6), from = chance(0.7) and #world.kept > 0
             and world.kept[math.random(#world.kept)] or nil,
     }

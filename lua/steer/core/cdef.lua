@@ -536,6 +536,12 @@ typedef struct steer_sequence_desc {
     int32_t twin;
     int32_t hold;
     int32_t from;
+    int32_t
+        apart;
+    const int32_t
+        *others;
+    int32_t
+        other_count;
     int32_t reserved;
 } steer_sequence_desc;
 typedef struct steer_sequence_status {

@@ -1,4 +1,4 @@
---- Files written through libc: whole, or growing by lines, each of which is written and synced or not at all.
+--- Files written through libc: whole, or growing by lines, each of which is written or not at all, and synced.
 local ffi = require "ffi"
 local raise = require("steer.core.error").raise
 
@@ -100,7 +100,10 @@ function File:cut(bytes)
 end
 
 --- Appends text and syncs. If that fails (a full disk), what was written of it is taken off again.
-function File:append(text)
+-- @tparam string text
+-- @tparam[opt] boolean later text follows soon, with which this one is synced: until then it outlives the process, but
+-- not the machine
+function File:append(text, later)
     local from, done = self:size(), 0
     local data = ffi.cast("const char *", text)
     while done < #text do
@@ -113,7 +116,8 @@ function File:append(text)
             raise("io", self.op, "%s: cannot write: %s", self.path, message)
         end
     end
-    sync(self.fd, self.op, self.path)
+    self.unsynced = later
+    if not later then sync(self.fd, self.op, self.path) end
 end
 
 --- Replaces what a file holds.
@@ -130,6 +134,7 @@ end
 
 --- Closes the file; standard output stays open.
 function File:close()
+    if self.unsynced then C.steer_append_sync(self.fd) end
     if self.fd > 1 then C.steer_append_close(self.fd) end
     self.fd = nil
 end

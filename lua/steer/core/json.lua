@@ -73,7 +73,7 @@ local function encode_object(object, keys, depth)
         if type(key) ~= "string" then
             raise("invalid_argument", "json_encode", "value: a key is a %s, expected names alone or a list", type(key))
         end
-        if not M.is_utf8(key) then -- two that are mended may become one
+        if key:find "[\128-\255]" and not M.is_utf8(key) then -- two that are mended may become one
             raise("invalid_argument", "json_encode", "value: the key %s is not UTF-8", check.describe(key))
         end
     end

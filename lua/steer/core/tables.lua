@@ -14,16 +14,19 @@ function M.keys(t)
     return keys
 end
 
+-- Whether there is something at 2 to n; compiled, as it has no next().
+local function is_full(t, n)
+    for i = 2, n do
+        if t[i] == nil then return false end
+    end
+    return true
+end
+
 --- Tells whether a table of length n, as # gives it, has its n entries and nothing else. What comes behind the last
 -- entry in the table's own order tells mostly; else all keys do.
 function M.is_list(t, n)
     if n == 0 then return next(t) == nil end
-    if next(t, n) == nil and t[1] ~= nil and t[0] == nil then -- LuaJIT has 0 before 1
-        for i = 2, n - 1 do
-            if t[i] == nil then return false end
-        end
-        return true
-    end
+    if next(t, n) == nil and t[1] ~= nil and t[0] == nil then return is_full(t, n) end -- LuaJIT has 0 before 1
     local count = 0
     for _ in pairs(t) do count = count + 1 end
     return count == n

@@ -52,10 +52,16 @@ local ways = {}
 
 ways.score = { metric = "logit_difference" }
 
+-- Sequences of a prompt of a case.
+local function sequences_of(grid, prompt)
+    local together = not prompt.options or require("steer.score").are_together(prompt.options, grid.twin)
+    return (together and 1 or #prompt.options) * (grid.twin and 2 or 1)
+end
+
 function ways.score.sequences(grid)
     local most = 0
-    for _, prompt in ipairs(grid.prompts) do most = most + #prompt.options end
-    return most * (grid.twin and 2 or 1)
+    for _, prompt in ipairs(grid.prompts) do most = most + sequences_of(grid, prompt) end
+    return most
 end
 
 function ways.score.run(grid, cases, how)
@@ -178,7 +184,7 @@ end
 local function needs_of(grid, count)
     local needs = {}
     for _, prompt in ipairs(grid.prompts) do
-        for _ = 1, count * (prompt.options and #prompt.options or 1) * (grid.twin and 2 or 1) do
+        for _ = 1, count * sequences_of(grid, prompt) do
             needs[#needs + 1] = M.length_of(grid, prompt)
         end
     end
@@ -276,7 +282,7 @@ local function measure(grid, cases, how)
     if not ok and all == nil then all = "an error without a message" end
     if ok or #cases == 1 then
         for i, case in ipairs(cases) do
-            grid.known[key_of(case)] = { metrics = ok and all[i], err = not ok and all or nil }
+            grid.known[key_of(case)] = { metrics = ok and all[i], err = not ok and all or nil, more = i < #cases }
         end
         return
     end
@@ -311,6 +317,7 @@ function M.run(grid, case, ctx)
     local result = grid.known[key]
     grid.known[key] = nil
     if result.err then error(result.err, 0) end
+    ctx.more = result.more
     check_values(grid, result.metrics)
     local out = { samples = {} }
     for _, name in ipairs(tables.keys(result.metrics)) do

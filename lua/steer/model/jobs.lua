@@ -9,6 +9,7 @@ local raise = require("steer.core.error").raise
 local M = {}
 
 local CPU_SEQUENCES, GPU_SEQUENCES = 32, 256
+local AHEAD = 8192 -- tokens that are added before a step: enough to fill it, also where much is found in the cache
 local MEMORY_SHARE = 0.6 -- of what is free, that a cache may take
 
 local function round_up(n) return math.ceil(n / 16) * 16 end
@@ -55,6 +56,30 @@ local function session_for(lm, needs, twins, room, held)
 end
 M.session_for = session_for
 
+-- Adds a job's request; gives its id.
+local function add(session, op, job)
+    local ok, id = pcall(session.add, session, job.request)
+    if ok then return id end
+    if type(id) == "table" and id.message then
+        id.op, id.message = op, ("requests[%d]: %s"):format(job.number, id.message)
+    end
+    return error(id, 0)
+end
+
+-- Adds all requests. Those that generate nothing are begun meanwhile, so that a device does not wait for the last one.
+local function add_all(session, op, list, ids, each)
+    local tokens = 0
+    for i, job in ipairs(list) do
+        ids[i] = add(session, op, job)
+        tokens = tokens + (job.request.max_tokens and -math.huge or #job.request.tokens)
+        if tokens >= AHEAD then
+            tokens = 0
+            session:step()
+            if each then each(session, ids) end
+        end
+    end
+end
+
 --- Adds requests to the shared session and steps until all are done.
 -- @param lm model
 -- @tparam string op for messages
@@ -79,16 +104,7 @@ function M.run(lm, op, list, each, finish, how)
     local session, ids = how and how.kept and how.kept.session or session_for(lm, needs, twins, how and how.room), {}
     session.calls = session.calls + 1 -- on_token may call the model again
     local ok, err = pcall(function()
-        for i, job in ipairs(list) do
-            local added, id = pcall(session.add, session, job.request)
-            if not added then
-                if type(id) == "table" and id.message then
-                    id.op, id.message = op, ("requests[%d]: %s"):format(job.number, id.message)
-                end
-                error(id, 0)
-            end
-            ids[i] = id
-        end
+        add_all(session, op, list, ids, each)
         while session:step() > 0 do
             if each then each(session, ids) end
         end

@@ -87,7 +87,13 @@ end
 local function ids_of(op, name, list)
     local n = check.list(op, name, list, "a list of token ids")
     local ids = ffi.new("int32_t[?]", n + 1)
-    for i = 1, n do ids[i - 1] = check.integer(op, ("%s[%d]"):format(name, i), list[i], -2 ^ 31, 2 ^ 31 - 1) end
+    for i = 1, n do
+        local id = list[i]
+        if type(id) ~= "number" or id % 1 ~= 0 or id < -2 ^ 31 or id > 2 ^ 31 - 1 then
+            check.integer(op, ("%s[%d]"):format(name, i), id, -2 ^ 31, 2 ^ 31 - 1)
+        end
+        ids[i - 1] = id
+    end
     return ids, n
 end
 
@@ -123,18 +129,21 @@ local ADD_OPTIONS = {
     temperature = "number", top_k = "number", top_p = "number", min_p = "number", repetition_penalty = "number",
     seed = "number", ignore_eos = "boolean", stop_ids = "table", logprobs_from = "number", logits_from = "number",
     capture = "table", add_generation_prompt = "boolean", tools = true, twin = "boolean", hold = "boolean",
-    from = "number",
+    from = "number", apart = "boolean", others = "table",
 }
 
 --- Adds a sequence, which waits until there is room for it.
 -- @tparam table request tokens (ids), prompt (a text) or messages (a chat); spec; max_tokens to generate (default 0);
 -- prompt_tokens (how many of the tokens are the prompt, default all); temperature (default 0: greedy), top_k, top_p,
 -- min_p, repetition_penalty, seed; ignore_eos; stop_ids; logprobs_from and logits_from (index from 0 of the first given
--- token whose log probability, or after which logits are wanted); capture = {object, groups = list, generated = group};
--- twin (true: the same sequence without the spec runs beside it, fed the same tokens; takes the room of a sequence);
--- hold (true: what is computed of it stays in the cache until it is dropped), from (id of a sequence that is done, was
--- held, is unsteered and has a capture of states after layers, each token in a group of its own: as far as the tokens
--- are the same, this one begins with those states, after the last captured layer below which its spec does nothing)
+-- token whose log probability, or after which logits are wanted); others (ids whose log probabilities in the place of
+-- the last given token are wanted too, behind those; with logprobs_from, without a twin); capture = {object, groups =
+-- list, generated = group}; twin (true: the same sequence without the spec runs beside it, fed the same tokens; takes
+-- the room of a sequence); hold (true: what is computed of it stays in the cache until it is dropped), from (id of a
+-- sequence that is done, was held, is unsteered and has a capture of states after layers, each token in a group of its
+-- own: as far as the tokens are the same, this one begins with those states, after the last captured layer below which
+-- its spec does nothing); apart (true: others do not find in the cache what is computed of it, and what nobody reads
+-- need not be there)
 -- @treturn number id of the sequence
 function Session:add(request)
     local handle, op = use(self, "session_add"), "session_add"
@@ -143,7 +152,7 @@ function Session:add(request)
     local list = self.model:tokens_of(op, request)
     local desc = c.descriptor("steer_sequence_desc")
     local ids, n = ids_of(op, "tokens", list)
-    local stops, groups, count -- held until the call is done
+    local stops, groups, others, count -- held until the call is done
     desc.tokens, desc.count = ids, n
     desc.prompt_tokens = check.integer(op, "prompt_tokens", request.prompt_tokens or n, 0)
     desc.max_tokens = check.integer(op, "max_tokens", request.max_tokens or 0, 0)
@@ -159,6 +168,11 @@ function Session:add(request)
         stops, count = ids_of(op, "stop_ids", request.stop_ids)
         desc.stop_ids, desc.stop_count = stops, count
     end
+    if request.others then
+        others, count = ids_of(op, "others", request.others)
+        desc.others, desc.other_count = others, count
+    end
+    desc.apart = request.apart and 1 or 0
     desc.logprobs_from = check.integer(op, "logprobs_from", request.logprobs_from or -1)
     desc.logits_from = check.integer(op, "logits_from", request.logits_from or -1)
     desc.capture_generated = -1
@@ -169,7 +183,7 @@ function Session:add(request)
     end
     c.alloc(C.steer_session_add, id_out, handle, desc)
     local id = id_out[0]
-    self.lengths[id] = { given = n, logprobs_from = request.logprobs_from }
+    self.lengths[id] = n - (request.logprobs_from or 0) + (others and count or 0)
     return id
 end
 
@@ -219,11 +233,10 @@ function Session:tokens(id, start)
     return list, values
 end
 
---- Gives the log probabilities of the given tokens from logprobs_from on.
+--- Gives the log probabilities of the given tokens from logprobs_from on, then those of the others.
 function Session:logprobs(id)
     local handle = use_id(self, "session_logprobs", id)
-    local length = self.lengths[id] or { given = 1 }
-    local n = length.given - (length.logprobs_from or 0)
+    local n = self.lengths[id] or 0
     local values = ffi.new("float[?]", math.max(n, 1))
     c.check(C.steer_session_logprobs(values, handle, id))
     local list = {}
@@ -292,7 +305,7 @@ function Session:fork(id, max_tokens)
     check.integer("session_fork", "max_tokens", max_tokens, 0)
     c.alloc(C.steer_session_fork, id_out, handle, id, max_tokens)
     local fork = id_out[0]
-    self.lengths[fork] = { given = self:status(fork).given }
+    self.lengths[fork] = 0 -- none that is asked for
     return fork
 end
 

@@ -258,8 +258,10 @@ max_tokens     number   tokens to generate (default 0)
 prompt_tokens  number   how many of the tokens are the prompt (default all)
 stop_ids       list     of ids that end it
 logprobs_from  number   first given token, from 0, whose log probability is wanted
+others         list     of ids whose log probabilities in the place of the last given token are wanted too
 logits_from    number   first given token, from 0, after which logits are wanted
 hold           boolean  what is computed of it stays in the cache until it is dropped
+apart          boolean  others do not find in the cache what is computed of it
 from           number   id of a sequence that was held: as far as the tokens are the same, it begins with its states
 capture        table    {object, groups = list, generated = group}
 twin           boolean  the same sequence without the spec runs beside it

@@ -41,13 +41,13 @@ function M.work(sweep, opts)
         job.cases = json.decode(text)
         for i, case in ipairs(job.cases) do
             send { begin = i }
-            local line, warnings = run.line(job, case)
+            local line, warnings, more = run.line(job, case)
             send({ done = i, warnings = warnings and #warnings > 0 and warnings or nil,
                 line = { status = line.status, reason = line.reason, command = line.command } },
                 record.text_of_line(line):sub(1, -2))
             local ok, err = pcall(run.check_device, job.device, #job.cases - i, opts)
             if not ok then return send { lost = tostring(err) } end
-            collectgarbage()
+            if not more then collectgarbage() end
         end
         send { ready = true }
     end

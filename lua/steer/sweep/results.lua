@@ -175,8 +175,11 @@ end
 -- @tparam string path
 -- @return results: path, name (of the sweep), header, cases, axes (names), values (per axis), metrics (names), repeated
 -- (the cases that were measured more than once: the last counts); io, or format if it is not a results file
-function M.read(op, path)
-    local file = record.open(op, path)
+function M.read(op, path) return M.of_file(op, path, record.open(op, path)) end
+
+--- The same of what record.open or a writer of record.hold gives.
+-- @tparam string path what they are called
+function M.of_file(op, path, file)
     if not file.header then raise("format", op, "%s: it is empty, expected the results of a sweep", path) end
     if #file.cases == 0 then raise("invalid_argument", op, "%s: it has no cases yet", path) end
     for _, entry in ipairs(file.cases) do

@@ -49,14 +49,15 @@ local function surroundings(device, opts)
     return {
         device = device.id, device_name = info.name, driver = info.driver, clock_khz = info.clock_khz,
         versions = { steer = devices.version, luajit = jit.version }, host = host_name(),
-        git = first_line("git -C " .. M.quote(opts.folder or ".")
-            .. " describe --always --dirty --abbrev=40 --exclude='*'"),
+        git = opts.output ~= false and first_line("git -C " .. M.quote(opts.folder or ".")
+            .. " describe --always --dirty --abbrev=40 --exclude='*'") or nil,
     }
 end
 
 -- ---- The results file ----------------------------------------------------------------------------------------------
 
 local function output_path(sweep, opts)
+    if opts.output == false then return nil end
     local path = opts.output or sweep.name .. ".jsonl"
     if not opts.shard or path == "-" then return path end
     local suffix = "." .. opts.shard:gsub("/", "of")
@@ -104,6 +105,7 @@ end
 -- Opens the results file; gives its writer and the status of each case in it, by key.
 local function open_results(path, header, sweep, opts)
     local known = {}
+    if not path then return record.hold(header), known end
     if path == "-" or not (opts.resume or opts.retry_failed) then
         return record.create(OP, path, header, ("%s goes on with it, %s names another file"):format(
             advised(opts, "--resume", "resume = true"), advised(opts, "-o", "output"))), known
@@ -168,7 +170,7 @@ function M.skip_reason(sweep, case)
     return reason
 end
 
--- Runs a case; gives the fields of its line.
+-- Runs a case; gives the fields of its line, warnings, and whether the next case's results are there already.
 local function measure(job, case, seed)
     local sweep, device, bar = job.sweep, job.device, job.bar
     local reason, failure = skip_reason(sweep, case)
@@ -197,7 +199,7 @@ local function measure(job, case, seed)
     local out, fault = outcome.read(value)
     if not out then return { status = "failed", reason = fault } end
     return { status = "ok", metrics = out.metrics, samples = tables.first(out.samples) and out.samples, path = out.path,
-        clock_khz = out.clock_khz }, out.warnings
+        clock_khz = out.clock_khz }, out.warnings, ctx.more
 end
 
 -- ---- All cases -----------------------------------------------------------------------------------------------------
@@ -232,10 +234,10 @@ function M.job(sweep, opts)
         fields = surroundings(device, opts), opts = opts }
 end
 
---- Runs a case: gives its line, and warnings or nil.
+--- Runs a case: gives its line, warnings or nil, and whether the next case's results are there already.
 function M.line(job, case)
     local seed, from = record.seed(job.seed, case), C.steer_clock()
-    local line, warnings = measure(job, case, seed)
+    local line, warnings, more = measure(job, case, seed)
     for _, key in ipairs(tables.keys(job.fields)) do
         if line[key] == nil then line[key] = job.fields[key] end
     end
@@ -243,7 +245,7 @@ function M.line(job, case)
     line.code = code.current(job.sweep.code)
     line.time = os.date "!%Y-%m-%dT%H:%M:%SZ"
     line.command = M.repeat_command(job, case, job.device.id)
-    return line, warnings
+    return line, warnings, more
 end
 
 --- Counts a case that is done and says what is to be said of it.
@@ -265,11 +267,11 @@ local function run_all(job, cases)
     for i, case in ipairs(cases) do
         stop_if_interrupted()
         job.bar:begin(record.text(case, job.order))
-        local line, warnings = M.line(job, case)
-        job.writer:add(line)
+        local line, warnings, more = M.line(job, case)
+        job.writer:add(line, more)
         M.finish(job, case, line, warnings)
         if line.status == "failed" then M.check_device(job.device, #cases - i, job.opts) end
-        collectgarbage() -- a case's tensors make room for the next one's
+        if not more then collectgarbage() end -- a case's tensors make room for the next one's
     end
 end
 
@@ -289,7 +291,8 @@ local function still_to_run(cases, known, opts)
     return rest, failed
 end
 
---- Runs the cases; see Sweep:start. With opts.workers (see sweep/jobs.lua) other processes measure them.
+--- Runs the cases; see Sweep:start. With opts.workers (see sweep/jobs.lua) other processes measure them; with
+-- opts.output = false the results stay in memory, and `found` of what is returned is as record.open gives a file's.
 function M.start(sweep, cases, axes, opts)
     local job = opts.workers and { sweep = sweep, order = sweep:order(), seed = opts.seed or sweep.seed, opts = opts }
         or M.job(sweep, opts)
@@ -311,6 +314,7 @@ function M.start(sweep, cases, axes, opts)
     job.bar:close()
     writer:close()
     if not ok then error(err, 0) end
+    job.counts.found = not path and writer:found() or nil
     return job.counts
 end
 
