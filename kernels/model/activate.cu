@@ -1,19 +1,13 @@
 /* activate.cu: out = act(x), or act(gate) * up of rows [gate | up]; in f32, rounded once. activation.cuh has the formulas. */
 #include "activation.cuh"
-#include "program.cuh"
 
 #include <algorithm>
 
 namespace {
 
-/* Packs of a row along x, rows along y; with a table the last block of a row fetches its program. */
+/* Packs of a row along x, rows along y. */
 template <typename T, int V>
 __global__ void __launch_bounds__(256) activate_packs(steer_activate a, int64_t packs) {
-    if (a.table && blockIdx.x == gridDim.x - 1) {
-        for (int64_t row = blockIdx.y; row < a.rows; row += gridDim.y)
-            steer_prefetch_program(a.table, row, a.layer, a.hidden);
-        return;
-    }
     steer_begin();
     const int64_t p = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (p >= packs) return;
@@ -44,7 +38,7 @@ int steer_cuda_activate(void *handle, const steer_activate *args) {
         constexpr int V = decltype(number)::value;
         const int64_t packs = args->size / V;
         const unsigned threads = steer_threads_for(packs, 256);
-        const dim3 grid((unsigned)steer_divide_up(packs, threads) + (args->table != nullptr),
+        const dim3 grid((unsigned)steer_divide_up(packs, threads),
                         (unsigned)std::min<int64_t>(args->rows, 65535));
         return steer_cuda_launch(device, activate_packs<T, V>, grid, threads, 0, "the activation kernel",
                                  *args, packs);

@@ -3,7 +3,6 @@
  *     residual  x = round(x + multiplier * post(y)), then x = round(x + u_coef * u) with the row's folded adds, as the steering
  *               kernels do, then out = next(x): residual.cuh
  *     parts     x[part] = norm(x[part]), in place */
-#include "program.cuh"
 #include "residual.cuh"
 
 namespace {
@@ -15,8 +14,10 @@ template <typename T, int V, bool HELD> struct row_adds {
 
     __device__ __forceinline__ row_adds(const steer_residual &a) : u(nullptr) {
         if (!a.table) return;
-        const steer_entry *entry = steer_entry_of(a.table, blockIdx.x, a.layer);
-        if (!entry) return;
+        const steer_row here = a.table[blockIdx.x];
+        const int at = a.layer - here.first;
+        if (at < 0 || at >= here.count) return;
+        const steer_entry *entry = reinterpret_cast<const steer_entry *>(here.entries) + at;
         coefficient = entry->u_coef;
         u = reinterpret_cast<const float *>(entry->u);
         if (HELD && u && threadIdx.x < a.hidden / V) steer_read<V>(held, u + (int64_t)threadIdx.x * V);

@@ -163,10 +163,6 @@ typedef struct steer_activate {
     int32_t glu;
     const void *x; /* [rows, glu ? 2 * size : size] */
     void *out;     /* [rows, size] */
-    const steer_row
-        *table; /* as residual() will have it next: hints what it is going to read; NULL: nothing */
-    int32_t layer;
-    int64_t hidden;
 } steer_activate;
 
 /* y[row] = sum over its top_k experts e of w_e * down_e(act(gate_e x) * (up_e x)). The inner row, act() * up, is rounded to the

@@ -219,8 +219,8 @@ static int mixture(const run *r, const steer_mlp *mlp, steer_norm norm) {
     return r->ops->mixture(r->device, &args);
 }
 
-/* act(gate) * up, or act(x), of the normed stream, into scratch->act; `ahead` is what is folded into the addition behind it. */
-static int mlp_in(const run *r, const steer_mlp *mlp, steer_norm norm, folded ahead) {
+/* act(gate) * up, or act(x), of the normed stream, into scratch->act. */
+static int mlp_in(const run *r, const steer_mlp *mlp, steer_norm norm) {
     if (r->fused && mlp->glu) {
         steer_linear args = linear_of(r, &mlp->up, r->scratch->x, r->scratch->act);
         args.norm = norm;
@@ -236,10 +236,7 @@ static int mlp_in(const run *r, const steer_mlp *mlp, steer_norm norm, folded ah
                                  .act = mlp->act,
                                  .glu = mlp->glu,
                                  .x = r->scratch->gate_up,
-                                 .out = r->scratch->act,
-                                 .table = ahead.table,
-                                 .layer = ahead.layer,
-                                 .hidden = r->model->hidden};
+                                 .out = r->scratch->act};
     return r->ops->activate(r->device, &args);
 }
 
@@ -252,7 +249,7 @@ static int run_in_turn(const run *r, int32_t l, void **y) {
     STEER_TRY(add_at(r, l, STEER_SITE_ATTENTION, *y, layer->attn_out, layer->mlp_in));
     *y = r->scratch->y;
     if (layer->mlp.experts) return mixture(r, &layer->mlp, layer->mlp_in);
-    STEER_TRY(mlp_in(r, &layer->mlp, layer->mlp_in, fold(r, l, STEER_SITE_LAYER)));
+    STEER_TRY(mlp_in(r, &layer->mlp, layer->mlp_in));
     return linear_out(r, &layer->mlp.down, r->scratch->act, layer->mlp_out, y);
 }
 
@@ -262,12 +259,12 @@ static int run_in_parallel(const run *r, int32_t l, void **y) {
     const steer_norm none = {0}, norm = layer->mlp_in.kind ? layer->mlp_in : layer->attn_in;
     void *mixed = r->scratch->y;
     if (r->fused) {
-        STEER_TRY(mlp_in(r, &layer->mlp, norm, (folded){0}));
+        STEER_TRY(mlp_in(r, &layer->mlp, norm));
         STEER_TRY(attention(r, l, &mixed));
     } else {
         STEER_TRY(attention(r, l, &mixed));
         STEER_TRY(add(r, NULL, none, layer->mlp_in, (folded){0}));
-        STEER_TRY(mlp_in(r, &layer->mlp, norm, (folded){0}));
+        STEER_TRY(mlp_in(r, &layer->mlp, norm));
     }
     STEER_TRY(add(r, mixed, layer->attn_out, none, (folded){0}));
     return linear_out(r, &layer->mlp.down, r->scratch->act, layer->mlp_out, y);
