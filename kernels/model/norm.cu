@@ -22,7 +22,6 @@ template <typename T, int V, bool HELD> struct row_adds {
         u = reinterpret_cast<const float *>(entry->u);
         if (HELD && u && threadIdx.x < a.hidden / V) steer_read<V>(held, u + (int64_t)threadIdx.x * V);
     }
-    __device__ __forceinline__ void look_up() {}
     template <typename Row> __device__ __forceinline__ void run(Row &x, T *data) {
         if (!u) return;
         x.each([&](int64_t at, float(&sum)[V]) {

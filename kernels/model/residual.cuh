@@ -75,7 +75,7 @@ __device__ steer_moments moments_of(const steer_norm &norm, Row &row, int64_t si
     return m;
 }
 
-/* A block's row. steering.look_up() is called while the row is on its way, steering.run(x, data) does what programs do to it. */
+/* A block's row. What programs do to it is known to `steering` before the kernel ahead has ended; steering.run(x, data) does it. */
 template <typename T, int V, bool HELD, typename Steering>
 __device__ __forceinline__ void residual_row(const steer_residual &a, Steering &steering) {
     float weight[V]; /* of the next norm: no kernel writes it either */
@@ -86,9 +86,8 @@ __device__ __forceinline__ void residual_row(const steer_residual &a, Steering &
     const int64_t begin = (int64_t)blockIdx.x * a.hidden;
     T *data = static_cast<T *>(a.x) + begin;
     spread_row<T, V, HELD> x(data, a.hidden);
-    spread_row<T, V, HELD> y(static_cast<const T *>(a.y ? a.y : a.x) + begin, a.hidden);
-    steering.look_up();
     if (a.y) {
+        spread_row<T, V, HELD> y(static_cast<const T *>(a.y) + begin, a.hidden);
         steer_moments m = {};
         if (a.post.kind != STEER_NORM_NONE) m = moments_of(a.post, y, a.hidden, room, steer_number<V>());
         x.each([&](int64_t at, float(&sum)[V]) {
