@@ -19,7 +19,6 @@ local c = require "steer.core.c"
 local check = require "steer.core.check"
 local class = require "steer.core.class"
 local conditions = require "steer.spec.conditions"
-local error_object = require "steer.core.error"
 local notes = require "steer.spec.notes"
 local operations = require "steer.spec.operations"
 local options = require "steer.core.options"
@@ -28,7 +27,7 @@ local tensors = require "steer.tensor.object"
 local tables = require "steer.core.tables"
 
 local C = c.C
-local raise = error_object.raise
+local raise = require("steer.core.error").raise
 local KINDS = operations.KINDS
 
 local M = {}
@@ -84,16 +83,6 @@ for kind, row in pairs(KINDS) do
     OPTIONS[kind] = known
 end
 
--- Raises the library's last error as one of operation `op`; `names` has the user's for arguments of the library.
-local function check_as(status, op, names)
-    if status == 0 then return end
-    local _, err = pcall(c.check, status)
-    local message = err.message
-    if message:sub(1, #op + 2) == op .. ": " then message = message:sub(#op + 3) end
-    if names then message = message:gsub("^[%w_]+", names) end
-    error(error_object.new(err.code, op, message, err.where), 0)
-end
-
 -- The selectors of an operation; `exclude` may stand beside `where` or in it.
 local function selectors(kind, opts)
     local where, exclude = opts.where, opts.exclude
@@ -134,7 +123,7 @@ local function names_of(when)
     if not when then return nil end
     local single = not (when.all or when.any or when.none)
     return {
-        gate_vector = "when.vector",
+        conditions = "when", gate_vector = "when.vector",
         gate_threshold = not single and "when" or when.above and "when.above" or "when.below",
     }
 end
@@ -156,7 +145,7 @@ function M.make(kind, vector, opts)
     desc.where, desc.exclude = scope.describe(self.where, keep), scope.describe(self.exclude, keep)
     local when = conditions.take(kind, opts.when)
     if when then conditions.describe(kind, desc, when, keep) end
-    check_as(C.steer_op_create(op_out, desc), kind, names_of(when))
+    c.check(C.steer_op_create(op_out, desc), kind, names_of(when))
     self.handle = c.own(op_out[0], C.steer_op_release)
     self.vector = v and operations.snapshot(v)
     for _, name in ipairs(tables.keys(given)) do self[name] = operations.snapshot(given[name]) end
@@ -408,13 +397,11 @@ function Spec.__newindex(_, key)
 end
 
 local spec_out = ffi.new("steer_spec *[1]")
-local MAX_LAYER = tonumber(C.STEER_MAX_LAYERS) - 1
 
 -- The operations of one layer, checked, as a list of our own.
 local function check_layer(layer, ops)
-    if type(layer) ~= "number" or layer % 1 ~= 0 or layer < 0 or layer > MAX_LAYER then
-        raise("invalid_argument", "spec", "layer %s: expected an integer from 0 to %d",
-            check.describe(layer), MAX_LAYER)
+    if type(layer) ~= "number" or layer % 1 ~= 0 or math.abs(layer) >= 2 ^ 31 then
+        raise("invalid_argument", "spec", "layer %s: expected an integer from 0", check.describe(layer))
     end
     local name = "layer " .. layer
     if getmetatable(ops) == op_metatable then
@@ -451,7 +438,7 @@ local function create(layers, by_layer, count, site)
         end
     end
     if site and at == 0 then return nil end
-    check_as(C.steer_spec_create(spec_out, at, numbers, handles), "spec")
+    c.check(C.steer_spec_create(spec_out, at, numbers, handles), "spec")
     return c.own(spec_out[0], C.steer_spec_release)
 end
 

@@ -9,13 +9,13 @@
 int steer_compute_check_device(const steer_tensor *tensor, const char *name, const steer_tensor *dst) {
     const steer_device *here = steer_tensor_on(tensor), *there = steer_tensor_on(dst);
     if (here == there) return STEER_OK;
-    return STEER_FAIL(STEER_E_DEVICE_MISMATCH, "%s: is on %s, expected %s like dst", name, here->id,
+    return STEER_FAIL(STEER_E_DEVICE_MISMATCH, "%s: is on %s, expected %s like the result", name, here->id,
                       there->id);
 }
 
 int steer_compute_check_dtype(const steer_tensor *tensor, const char *name, const steer_tensor *dst) {
     if (tensor->view.dtype == dst->view.dtype) return STEER_OK;
-    return STEER_FAIL(STEER_E_DTYPE_MISMATCH, "%s: has dtype %s, expected %s like dst", name,
+    return STEER_FAIL(STEER_E_DTYPE_MISMATCH, "%s: has dtype %s, expected %s like the result", name,
                       steer_dtype_name(tensor->view.dtype), steer_dtype_name(dst->view.dtype));
 }
 

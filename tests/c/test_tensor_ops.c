@@ -392,7 +392,7 @@ static void check_devices(steer_tensor *on_gpu) {
     steer_tensor *host = NULL;
     CHECK_OK(steer_tensor_create(&host, open_cpu(), STEER_F32, 2, shape));
     CHECK_FAILS(steer_tensor_binary(on_gpu, on_gpu, host, STEER_ADD, 1), STEER_E_DEVICE_MISMATCH,
-                "b: is on cpu, expected cuda:0 like dst");
+                "b: is on cpu, expected cuda:0 like the result");
     CHECK_FAILS(steer_tensor_reduce(host, on_gpu, STEER_SUM, 0), STEER_E_DEVICE_MISMATCH,
                 "src: is on cuda:0");
     steer_tensor_release(host);

@@ -399,8 +399,7 @@ end
 
 -- ---- Rows and products ---------------------------------------------------------------------------------------------
 
-local function rowwise(op, fn, handle, d)
-    base.check_float(op, "self", dtype_of(handle))
+local function rowwise(fn, handle, d)
     local dst = create_like(handle)
     c.alloc(fn, dst.handle, handle, d)
     return dst
@@ -412,7 +411,7 @@ end
 function methods:normalize(dim)
     local handle = use(self, "tensor_normalize", "self")
     local d = dim and dim_index("tensor_normalize", "dim", dim, C.steer_tensor_ndim(handle)) or -1
-    return rowwise("tensor_normalize", C.steer_tensor_normalize, handle, d)
+    return rowwise(C.steer_tensor_normalize, handle, d)
 end
 
 --- Computes softmax along a dimension. Float dtypes.
@@ -420,7 +419,7 @@ end
 function methods:softmax(dim)
     local handle = use(self, "tensor_softmax", "self")
     local d = dim_index("tensor_softmax", "dim", dim or -1, C.steer_tensor_ndim(handle))
-    return rowwise("tensor_softmax", C.steer_tensor_softmax, handle, d)
+    return rowwise(C.steer_tensor_softmax, handle, d)
 end
 
 --- Multiplies matrices: [m,k]@[k,n], [k]@[k,n], [m,k]@[k], [k]@[k] and batches [b,m,k]@[b,k,n]. Float dtypes, of two
