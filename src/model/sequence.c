@@ -51,8 +51,8 @@ static int check_sampling(const steer_sequence_desc *desc) {
         const double value = fields[i].value;
         if (value > fields[i].least && value <= fields[i].most) continue;
         if (value == fields[i].least && !fields[i].open) continue;
-        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "%s: %g, expected %s %g to %g", fields[i].name, value,
-                          fields[i].open ? "more than" : "from", fields[i].least, fields[i].most);
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "%s: %.10g, expected %s %g to %.10g", fields[i].name,
+                          value, fields[i].open ? "more than" : "from", fields[i].least, fields[i].most);
     }
     return STEER_OK;
 }

@@ -226,9 +226,10 @@ static int fill(steer_op *op, const steer_op_desc *desc) {
     if (traits->most > 0)
         STEER_TRY(read_vectors(&op->vectors, desc->vector, traits->least, traits->most, "vector"));
     /* h + scale*0 is h; there is nothing to project on, and nothing to divide by. */
-    for (int32_t i = 0; i < op->vectors.count; i++)
-        if (traits->reads || op->normalize)
-            STEER_TRY(steer_vector_check_direction(op->vectors.at[i], "vector"));
+    for (int32_t i = 0; i < op->vectors.count && (traits->reads || op->normalize); i++) {
+        int status = steer_vector_check_direction(op->vectors.at[i], "vector");
+        if (status != STEER_OK) return op->vectors.count > 1 ? steer_fail_at(status, i) : status;
+    }
     if (traits->orthonormal && op->vectors.count >= 3 - traits->orthonormal) {
         if (op->vectors.count > 1) STEER_TRY(orthonormalise(&op->vectors));
         op->normalize = 1;

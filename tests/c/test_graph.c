@@ -144,6 +144,7 @@ static void test_arguments(void) {
     CHECK_FAILS(CREATE(plan, 2, hiddens), STEER_E_SHAPE_MISMATCH, "hidden[1]: ");
     hiddens[1] = NULL;
     CHECK_FAILS(CREATE(plan, 2, hiddens), STEER_E_INVALID_ARGUMENT, "hidden[1]: is NULL");
+    CHECK(strcmp(steer_error_message_from(1), "hidden[2]: is NULL, expected a tensor") == 0);
     CHECK_FAILS(steer_plan_graph_create(NULL, plan, 1, layers, hiddens, NULL), STEER_E_INVALID_ARGUMENT,
                 "out");
     CHECK_FAILS(steer_plan_graph_create(&graph, plan, 1, layers, hiddens, &small), STEER_E_SHAPE_MISMATCH,
