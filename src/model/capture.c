@@ -11,8 +11,9 @@ static int check(const steer_model *model, const steer_capture_desc *desc) {
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "site: %d, expected a steer_site", (int)desc->site);
     if (desc->groups < 1)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "groups: %d, expected 1 or more", desc->groups);
-    if (desc->layer_count < 1 || !desc->layers)
+    if (desc->layer_count < 1)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "layers: none, expected 1 or more");
+    STEER_REQUIRE(desc->layers);
     const int32_t most = desc->site == STEER_SITE_EMBED ? 1 : model->layers;
     for (int32_t i = 0; i < desc->layer_count; i++) {
         const int32_t layer = desc->layers[i];

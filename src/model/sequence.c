@@ -12,8 +12,8 @@
 
 static int check_tokens(const steer_session *session, const steer_sequence_desc *desc) {
     const steer_model *model = session->model;
-    if (desc->count < 1 || !desc->tokens)
-        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "tokens: none, expected 1 or more");
+    if (desc->count < 1) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "tokens: none, expected 1 or more");
+    STEER_REQUIRE(desc->tokens);
     if (desc->max_tokens < 0)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "max_tokens: %lld, expected 0 or more",
                           (long long)desc->max_tokens);
@@ -109,9 +109,10 @@ static int check_wants(const steer_session *session, const steer_sequence_desc *
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "logits_from: %lld, expected -1 to %lld",
                           (long long)desc->logits_from, (long long)desc->count - 1);
     STEER_TRY(check_others(session, desc));
-    if (desc->stop_count < 0 || (desc->stop_count > 0 && !desc->stop_ids))
+    if (desc->stop_count < 0)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "stop_ids: %d of them, expected 0 or more",
                           desc->stop_count);
+    if (desc->stop_count > 0) STEER_REQUIRE(desc->stop_ids);
     const steer_capture *capture = desc->capture;
     if (!capture) return STEER_OK;
     if (capture->model != session->model)

@@ -204,7 +204,8 @@ describe("views", function()
 
     it("become contiguous on request", function()
         local t = from({ { 1, 2 }, { 3, 4 } }):transpose(1, 2)
-        local err = helper.fails("unsupported", "shape: the tensor's strides allow no such view, expected a contiguous tensor", t.reshape, t, 4)
+        local err = helper.fails("unsupported",
+            "shape: the tensor's strides allow no such view, expected a contiguous tensor", t.reshape, t, 4)
         assert.equal("tensor_reshape", err.op)
         assert.same({ 1, 3, 2, 4 }, t:contiguous():reshape(4):totable())
         local c = t:contiguous()
