@@ -150,6 +150,11 @@ describe("a captured graph", function()
             { { request(spec_on(L, op "cap", steer.keep_norm()), 3) }, 8, "layer 0: a program of blocks" },
             { { request(spec_on(L, ADD), 3), request(spec_on(L, ADD, steer.keep_norm()), 5) }, 8 },
             { { request(spec_on(L, unpack(caps(3)))), }, 8 },
+            { { request(spec_on(L, gated { above = 0.1 }, steer.keep_norm()), 3) }, 9,
+                "layer 0: a program of more blocks" },
+            { { request(spec_on(L, op "cap", steer.keep_norm()), 3) }, 9 },
+            { { request(spec_on(L, steer.ablate(T.randn({ 9, N }, { seed = 1 })))) }, 10,
+                "layer 0: a program of large blocks" },
         }
         for _, dtype in ipairs(B.dtypes) do
             local plan = engine { dtype = dtype }:plan({}, { rows = ROWS })
@@ -164,7 +169,7 @@ describe("a captured graph", function()
                 assert.equal(step[2] + 1, stats.captures)
                 if step[3] then assert.equal(step[3], stats.why) end
             end
-            assert.truthy(tostring(graph):find("anew 8 times: layer 0: a program of blocks", 1, true))
+            assert.truthy(tostring(graph):find("anew 10 times: layer 0: a program of large blocks", 1, true))
         end
     end)
 
