@@ -342,7 +342,8 @@ function M.keep_norm(opts) return construct("keep_norm", nil, opts) end
 -- reduce = "mean" has it, for a script that chooses the spec.
 -- @tparam string name
 -- @tparam table opts when (required), of ("prompt"; nil: of each token), where, exclude, at: `:help spec` has them
--- @return an operation, which changes nothing; tokens that it does not select are not noted. Plans of an engine know of
+-- @return an operation, which changes nothing; tokens that it does not select are not noted, and a prompt whose last token
+-- has a position that where leaves out is refused, as its note could never hold. Plans of an engine know of
 -- prompts what is in their batch: generated rows under a spec that asks for more are `unsupported` there
 function M.note(name, opts) return construct("note", nil, opts, name) end
 

@@ -246,7 +246,7 @@ static int add(int32_t *id, steer_session *session, const steer_sequence_desc *d
     STEER_TRY(check_tokens(session, desc));
     STEER_TRY(check_sampling(desc));
     STEER_TRY(check_specs(session->model, desc->specs));
-    STEER_TRY(steer_notes_check(desc->specs, desc->prompt_tokens));
+    STEER_TRY(steer_notes_check(desc->specs, desc->prompt_tokens < 0 ? desc->count : desc->prompt_tokens));
     STEER_TRY(steer_fired_prepare(session, desc->specs));
     STEER_TRY(check_wants(session, desc));
     STEER_TRY(steer_begin_check(session, desc->from));

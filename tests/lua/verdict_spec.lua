@@ -410,6 +410,27 @@ describe("what is noted of a prompt", function()
         local session = lm:session { sequences = 1, tokens = 64 }
         fails("invalid_argument", "prompt_tokens: 0, its spec decides", session.add, session,
             { tokens = { 1, 2 }, prompt_tokens = 0, spec = spec })
+        local function at(selectors)
+            return steer.spec { [0] = { steer.note("flag", { of = "prompt", when = { vector = g, above = 0 },
+                where = selectors.where, exclude = selectors.exclude }) }, [1] = { add } }
+        end
+        for _, missing in ipairs { { where = { prompt_positions = { 0, 4, -2 } } },
+            { where = { prompt_window = { -3, -1 } } }, { exclude = { prompt_positions = { -1 } } } } do
+            fails("invalid_argument", "spec: where: leaves out position 2, the last token of the prompt", session.add,
+                session, { tokens = { 1, 2, 3 }, spec = at(missing) })
+            fails("invalid_argument", "requests[1]: spec: where: leaves out position 2", lm.generate, lm,
+                { { tokens = { 1, 2, 3 }, max_tokens = 1, spec = at(missing) } })
+        end
+        for _, meeting in ipairs { { where = { prompt_positions = { 2 } } }, { where = { prompt_window = { -3, 9 } } },
+            { where = { token_ids = { 999 } } }, { exclude = { prompt_positions = { -2 }, token_ids = { 3 } } } } do
+            local id = session:add { tokens = { 1, 2, 3 }, spec = at(meeting) }
+            fails("invalid_argument", "where: leaves out position 2", session.set_spec, session, id,
+                at { where = { prompt_positions = { 1 } } })
+            session:drop(id)
+        end
+        local plan = { { tokens = 3, prompt_tokens = 3, spec = at { where = { prompt_positions = { 0 } } } } }
+        local engine = steer.engine { hidden = lm.hidden, device = "cpu" }
+        fails("invalid_argument", "requests[1]: where: leaves out position 2", engine.plan, engine, plan)
         assert.truthy(tostring(spec):find("noted flag of the prompt", 1, true))
         local path = os.tmpname() .. ".safetensors"
         spec:save(path)
