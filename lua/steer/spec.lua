@@ -36,6 +36,7 @@ local M = {}
 
 local Op, op_metatable = {}, {} -- methods; what finds them and the fields
 local fields_of = setmetatable({}, { __mode = "k" }) -- operation -> its fields, which can be read and not set
+local kept_of = setmetatable({}, { __mode = "k" }) -- operation -> what lives as long: the names of its notes
 
 -- What an operation may lack.
 local ABSENT = { vector = true, where = true, exclude = true, when = true, at = true, normalize = true, handle = true }
@@ -158,7 +159,7 @@ function M.make(kind, vector, opts)
         }
     end)
     local op = setmetatable({}, op_metatable)
-    fields_of[op] = self
+    fields_of[op], kept_of[op] = self, keep
     return op
 end
 
@@ -342,9 +343,9 @@ function M.keep_norm(opts) return construct("keep_norm", nil, opts) end
 -- reduce = "mean" has it, for a script that chooses the spec.
 -- @tparam string name
 -- @tparam table opts when (required), of ("prompt"; nil: of each token), where, exclude, at: `:help spec` has them
--- @return an operation, which changes nothing; tokens that it does not select are not noted, and a prompt whose last token
--- has a position that where leaves out is refused, as its note could never hold. Plans of an engine know of
--- prompts what is in their batch: generated rows under a spec that asks for more are `unsupported` there
+-- @return an operation, which changes nothing; tokens that it does not select are not noted, and a prompt whose last
+-- token stands where `where` has no positions is refused: its note could never hold. Plans of an engine know of prompts
+-- what is in their batch: generated rows under a spec that asks for more are `unsupported` there
 function M.note(name, opts) return construct("note", nil, opts, name) end
 
 --- Frees the operation now; specs made of it keep what they need, its values for saving included.

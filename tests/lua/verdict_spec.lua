@@ -466,9 +466,33 @@ describe("what is noted of a token", function()
         lm:close()
     end)
 
+    it("has a name that is free again when no operation has it", function()
+        local lm = open "llama"
+        local g, v, ids = vector(lm, 1), vector(lm, 3), ids_of(lm, 9, 4)
+        local function spec(i)
+            return steer.spec { [0] = { steer.note("name " .. i, { when = { vector = g, above = -1e9 } }) },
+                [1] = { steer.add(v, 1, { when = { noted = "name " .. i } }) } }
+        end
+        local kept = {}
+        local first = alone(lm, { tokens = ids, spec = spec(0), logits_from = 0 })
+        for i = 1, 200 do
+            local one = spec(i)
+            if i % 50 == 0 then kept[#kept + 1] = one end
+        end
+        for _, one in ipairs(kept) do same(first, alone(lm, { tokens = ids, spec = one, logits_from = 0 }), "kept") end
+        -- Names that are in use keep numbers of their own.
+        local both = steer.spec {
+            [0] = { kept[1].by_layer[0][1], steer.note("never", { when = { vector = g, above = 1e9 } }) },
+            [1] = { steer.add(v, 1, { when = { noted = "name 50" } }),
+                steer.add(v, 5, { when = { noted = "never" } }) },
+        }
+        same(first, alone(lm, { tokens = ids, spec = both, logits_from = 0 }), "both")
+        lm:close()
+    end)
+
     it("names that a process has room for are listed where one more is asked for", function()
-        local program = [[local v = steer.tensor.ones({8})
-            for i = 1, 33 do steer.note("n" .. i, {when = {vector = v, above = 0}}) end]]
+        local program = [[local v, all = steer.tensor.ones({8}), {}
+            for i = 1, 33 do all[i] = steer.note("n" .. i, {when = {vector = v, above = 0}}) end]]
         local pipe = io.popen(("STEER_DEVICE=cpu scripts/steer -e '%s' 2>&1"):format(program))
         local output = pipe:read "*a"
         pipe:close()

@@ -46,7 +46,7 @@ function M.take(op, when, depth)
     if (depth or 0) > 16 then raise("invalid_argument", op, "when: conditions within conditions too deep") end
     if when.noted ~= nil and not key then
         options.check(op, when, NOTED, "when")
-        operations.note_number(op, "when.noted", when.noted)
+        operations.take_note(op, "when.noted", when.noted)
         return { noted = when.noted, of = operations.take_of(op, "when.of", when.of) }
     end
     if not key then
@@ -94,7 +94,7 @@ function M.describe(op, desc, when, keep)
         local to = array[i - 1]
         to.gate = comparison.below and C.STEER_GATE_BELOW or C.STEER_GATE_ABOVE
         if comparison.noted then
-            to.noted = operations.note_number(op, "when.noted", comparison.noted, comparison.of) + 1
+            to.noted = operations.note_number(op, "when.noted", comparison.noted, comparison.of, keep) + 1
         else
             to.vector = tensors.use(comparison.vector, op, "when.vector")
             to.threshold, to.cosine = comparison.above or comparison.below, comparison.cosine and 1 or 0

@@ -149,20 +149,48 @@ local function choice(numbers)
 end
 
 local OF_PROMPT = tonumber(C.STEER_PROMPT_NOTES) -- added to the number of a note of a prompt
-local notes, note_count = {}, 0 -- name -> number, in the order in which a process meets them
+-- Name of a note -> { number = }, kept by the operations that use it: within a spec no two names have one number.
+local notes = setmetatable({}, { __mode = "v" })
 
---- The number of a note; `of` is "prompt" or nil.
-function M.note_number(op, name, value, of)
+-- The least number that no name has; nil: there is none.
+local function free_number()
+    local taken = {}
+    for _, name in ipairs(tables.keys(notes)) do
+        local note = notes[name]
+        if note then taken[note.number] = true end
+    end
+    for number = 0, OF_PROMPT - 1 do
+        if not taken[number] then return number end
+    end
+    return nil
+end
+
+--- Checks the name of a note.
+function M.take_note(op, name, value)
     check.type(op, name, value, "string", "the name of a note")
     if value == "" then raise("invalid_argument", op, "%s: empty, expected the name of a note", name) end
-    if not notes[value] then
-        if note_count == OF_PROMPT then
-            raise("unsupported", op, '%s: "%s" is one more than the %d names of notes that a process has room for, '
-                .. "those of specs that are gone included: %s", name, value, OF_PROMPT, options.list(notes))
+    return value
+end
+
+--- The number of a note; `of` is "prompt" or nil. It is the name's as long as `keep` is there.
+function M.note_number(op, name, value, of, keep)
+    local note = notes[value]
+    if not note then
+        local number = free_number()
+        if not number then
+            collectgarbage() -- operations,
+            collectgarbage() -- and what was kept for them
+            number = free_number()
         end
-        notes[value], note_count = note_count, note_count + 1
+        if not number then
+            raise("unsupported", op, '%s: "%s" is one more than the %d names of notes that the operations of a process '
+                .. "may have: %s", name, value, OF_PROMPT, options.list(notes))
+        end
+        note = { number = number }
+        notes[value] = note
     end
-    return notes[value] + (of and OF_PROMPT or 0)
+    keep[#keep + 1] = note
+    return note.number + (of and OF_PROMPT or 0)
 end
 
 --- Checks what a note is of: "prompt", or nil for each token.
@@ -173,11 +201,8 @@ function M.take_of(op, name, value)
 end
 
 TYPES.note = {
-    take = function(op, name, value)
-        M.note_number(op, name, value)
-        return value
-    end,
-    describe = function(desc, name, value, op) desc[name] = M.note_number(op, name, value) end,
+    take = M.take_note,
+    describe = function(desc, name, value, op, keep) desc[name] = M.note_number(op, name, value, nil, keep) end,
     text = function(value) return value end,
 }
 TYPES.of = { -- behind the note
