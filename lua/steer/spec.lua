@@ -47,7 +47,7 @@ end
 function op_metatable:__index(key)
     local value = fields_of[self][key]
     if value ~= nil then return value end
-    return class.lookup(Op, "an operation", key, ABSENT)
+    return class.lookup(Op, "an operation", key, ABSENT, fields_of[self])
 end
 op_metatable.__methods = Op -- for completion
 op_metatable.__name = "an operation"

@@ -29,7 +29,7 @@ function Tokenizer.__index(self, key)
         local id = C.steer_tokenizer_named(self.handle, key)
         return id >= 0 and id or nil
     end
-    return class.lookup(Tokenizer, "a tokenizer", key, ABSENT)
+    return class.lookup(Tokenizer, "a tokenizer", key, ABSENT, self)
 end
 Tokenizer.__topic, Tokenizer.__methods, Tokenizer.__names = "tokenizer", Tokenizer, ROLES -- for help and completion
 
