@@ -19,7 +19,8 @@ function M.lookup(class, what, key, absent, own)
     local names = {}
     for _, set in ipairs { class, absent, own, class.__names } do
         for _, name in ipairs(tables.keys(set)) do
-            if not (type(name) ~= "string" or name:find "^_" or name == "handle" or class.__internal and class.__internal[name]) then
+            local hidden = type(name) ~= "string" or name:find "^_" or name == "handle"
+            if not (hidden or class.__internal and class.__internal[name]) then
                 names[name] = true
             end
         end
