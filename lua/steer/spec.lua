@@ -316,6 +316,7 @@ function M.replace(vector, scale, opts) return construct("replace", vector, opts
 function M.patch(states, positions, opts)
     opts = options.check("patch", opts, { when = "table", at = "string" })
     local rows, n = operations.to_rows("patch", "states", states), check.list("patch", "positions", positions)
+    if n == 0 then raise("invalid_argument", "patch", "positions: the list is empty") end
     if rows.ndim == 1 then rows = rows:reshape(1, rows:numel()) end
     if rows.ndim ~= 2 or rows:size(1) ~= n then
         raise("shape_mismatch", "patch", "states: %d of them for %d positions", rows:size(1), n)

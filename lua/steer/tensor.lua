@@ -206,7 +206,7 @@ end
 -- @param a number or tensor
 -- @param b number, or a tensor on a's device; of two dtypes the result has that of a sum; two numbers give f32
 function T.where(mask, a, b)
-    return base.where("tensor_where", mask, a, b)
+    return base.where("tensor_where", mask, a, b, {})
 end
 
 -- ---- Foreign memory ------------------------------------------------------------------------------------------------

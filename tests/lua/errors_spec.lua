@@ -96,11 +96,11 @@ describe("shapes", function()
 
     it("must go together", function()
         local a, b = T.zeros({ 2, 3 }, on()), T.zeros({ 2 }, on())
-        helper.fails("shape_mismatch", "other: shape [2] does not broadcast with [2, 3]", function() return a + b end)
+        helper.fails("shape_mismatch", "other: shape [2] does not broadcast to [2, 3]", function() return a + b end)
         helper.fails("shape_mismatch", "", a.add_, a, b)
         helper.fails("shape_mismatch", "", a.narrow(a, 2, 1, 1).add_, a:narrow(2, 1, 1), a) -- would have to grow
-        helper.fails("shape_mismatch", "other: [2, 3] does not go with [2, 3]", a.matmul, a, a)
-        helper.fails("shape_mismatch", "other: [] does not go with [2, 3]", a.matmul, a, T.zeros({}, on()))
+        helper.fails("shape_mismatch", "other: shape [2, 3] does not multiply with [2, 3]", a.matmul, a, a)
+        helper.fails("shape_mismatch", "other: shape [] does not multiply with [2, 3]", a.matmul, a, T.zeros({}, on()))
         helper.fails("shape_mismatch", "expected two one-dimensional tensors of one length, got [2, 3] and [2]", a.dot,
             a, b)
         helper.fails("shape_mismatch", "got [2] and [3]", b.dot, b, T.zeros({ 3 }, on()))
@@ -135,7 +135,7 @@ describe("devices", function()
     it("must go together", function()
         if helper.device == "cpu" then return end
         local a, b = T.zeros({ 2 }, on()), T.zeros({ 2 }, { device = "cpu" })
-        helper.fails("device_mismatch", "other: on cpu, but the tensor is on " .. helper.device, function()
+        helper.fails("device_mismatch", "other: is on cpu, expected " .. helper.device, function()
             return a + b
         end)
         helper.fails("device_mismatch", "", a.add_, a, b)

@@ -34,19 +34,15 @@ function M.to_vector(op, name, value)
         raise("invalid_argument", op, "%s: expected %s, got a table of tensors; of directions by layer take one, as in "
             .. "directions[5]", name, expected)
     end
-    local n = check.list(op, name, value, expected)
-    if n == 0 then raise("invalid_argument", op, "%s: the list is empty", name) end
-    for i = 1, n do check.number(op, name .. "[" .. i .. "]", value[i]) end
+    for i = 1, check.list(op, name, value, expected) do check.number(op, name .. "[" .. i .. "]", value[i]) end
     return T.from(value, { dtype = "f32", device = "cpu" })
 end
 
 --- A steer tensor [n, hidden] of vectors given as such a tensor or as a list of vectors; one vector as itself.
 function M.to_rows(op, name, value)
-    if tensors.is(value) or type(value) ~= "table" or type(value[1]) == "number" or getmetatable(value) then
-        return M.to_vector(op, name, value)
-    end
+    local first = type(value) == "table" and value[1]
+    if not first or type(first) == "number" or getmetatable(value) then return M.to_vector(op, name, value) end
     local rows, n = {}, check.list(op, name, value, "vectors")
-    if n == 0 then raise("invalid_argument", op, "%s: the list is empty", name) end
     for i = 1, n do
         local label = name .. "[" .. i .. "]"
         rows[i] = M.to_vector(op, label, value[i])

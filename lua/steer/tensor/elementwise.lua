@@ -97,8 +97,8 @@ end
 
 -- ---- Choices -------------------------------------------------------------------------------------------------------
 
---- Gives a where the mask is not 0, else b.
-local function where(op, mask, a, b)
+--- Gives a where the mask is not 0, else b; `names` are the user's of a and b, where they have others.
+local function where(op, mask, a, b, names)
     local hm = use(mask, op, "mask")
     if type(a) == "number" and type(b) == "number" then
         check.number(op, "b", b)
@@ -108,11 +108,10 @@ local function where(op, mask, a, b)
     local ha = use(a, op, "a")
     if type(b) == "number" then b = scalar_like(op, "b", b, ha) end
     local hb = use(b, op, "b")
-    base.check_device(op, ha, hb)
     local code = base.promoted(tonumber(C.steer_tensor_dtype(ha)), tonumber(C.steer_tensor_dtype(hb)))
-    local dst = base.create_broadcast(op, code, hm, ha, hb)
+    local dst = base.create_broadcast(code, ha, hb, hm)
     local x, y = base.in_dtype(a, code), base.in_dtype(b, code)
-    c.alloc(C.steer_tensor_where, dst.handle, hm, x.handle, y.handle)
+    c.alloc_as(op, names, C.steer_tensor_where, dst.handle, hm, x.handle, y.handle)
     base.drop(x, a)
     base.drop(y, b)
     return dst
