@@ -54,7 +54,7 @@ static int32_t blocks_of(const steer_entry *entry) {
     if (!steer_entry_blocks(entry)) return STEER_BLOCKS_NONE;
     if (entry->image_bytes == 0) return STEER_BLOCKS_ANY;
     const steer_block_short *own = (const void *)(entry->m + 3);
-    return own->vectors ? STEER_BLOCKS_SHORT : STEER_BLOCKS_SMALL;
+    return own->vectors == 0 ? STEER_BLOCKS_SMALL : own->vectors > 1 ? STEER_BLOCKS_SHORT : STEER_BLOCKS_ONE;
 }
 
 /* Whether a kernel that is chosen by the launch's bounds can run the program. */
