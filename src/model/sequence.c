@@ -84,9 +84,10 @@ static int check_specs(const steer_model *model, steer_spec *const *specs) {
 }
 
 static int check_others(const steer_session *session, const steer_sequence_desc *desc) {
-    if (desc->other_count < 0 || (desc->other_count > 0 && !desc->others))
+    if (desc->other_count < 0)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "others: %d of them, expected 0 or more",
                           desc->other_count);
+    if (desc->other_count > 0) STEER_REQUIRE(desc->others);
     if (desc->other_count > 0 && (desc->logprobs_from < 1 || desc->twin))
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "others: expected logprobs_from and no twin with them");
     if (desc->other_count >= session->slots)
