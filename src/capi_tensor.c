@@ -104,12 +104,14 @@ int steer_tensor_narrow(steer_tensor **out, steer_tensor *tensor, int32_t dim, i
     steer_view view = tensor->view;
     int64_t size = view.shape[dim];
     if (start < 0 || start > size)
-        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "start: %" PRId64 ", expected 0 to %" PRId64, start,
-                          size);
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
+                          "start: " STEER_INDEX64 " is out of range, expected " STEER_INDEX64
+                          " to " STEER_INDEX64,
+                          (long long)start, 0LL, (long long)size);
     if (length < 0 || length > size - start)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
-                          "length: %" PRId64 " from %" PRId64 " on, expected 0 to %" PRId64, length, start,
-                          size - start);
+                          "length: %" PRId64 " from " STEER_INDEX64 " on, expected 0 to %" PRId64, length,
+                          (long long)start, size - start);
     if (length > 0) advance(&view, dim, start);
     view.shape[dim] = length;
     return steer_tensor_view(out, tensor, &view);
@@ -121,10 +123,7 @@ int steer_tensor_select(steer_tensor **out, steer_tensor *tensor, int32_t dim, i
     STEER_REQUIRE(tensor);
     STEER_TRY(check_dim("dim", tensor, dim));
     steer_view view = tensor->view;
-    if (index < 0 || index >= view.shape[dim])
-        return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
-                          "index: %" PRId64 " is out of range for dimension " STEER_INDEX " of size %" PRId64,
-                          index, dim, view.shape[dim]);
+    STEER_TRY(steer_view_check_index(&view, dim, index));
     advance(&view, dim, index);
     view.ndim--;
     for (int32_t d = dim; d < view.ndim; d++) {
@@ -162,7 +161,9 @@ static int complete_shape(int64_t *full, const steer_view *from, int32_t ndim, c
         if (shape[d] != -1) continue;
         if (open >= 0)
             return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
-                              "shape: dimensions %d and %d are -1, expected one at most", open, d);
+                              "shape: dimensions " STEER_INDEX " and " STEER_INDEX
+                              " are -1, expected one at most",
+                              open, d);
         open = d;
         full[d] = 1;
     }
@@ -184,7 +185,7 @@ int steer_tensor_reshape(steer_tensor **out, steer_tensor *tensor, int32_t ndim,
     STEER_TRY(complete_shape(full, &tensor->view, ndim, shape));
     if (!steer_view_reshape(&view, &tensor->view, ndim, full))
         return STEER_FAIL(STEER_E_UNSUPPORTED,
-                          "tensor: its strides allow no view of that shape; reshape a copy of it");
+                          "shape: the tensor's strides allow no such view, expected a contiguous tensor");
     return steer_tensor_view(out, tensor, &view);
 }
 

@@ -61,7 +61,7 @@ static int decode(steer_decoder_run *run, const steer_tokenizer *tokenizer, cons
     run->decoder = &tokenizer->decoder;
     for (int64_t i = 0; i < count; i++) {
         int status = steer_tokenizer_feed(tokenizer, run, ids[i], skip_special);
-        if (status != STEER_OK) return steer_fail_prefix(status, "id %lld", (long long)i);
+        if (status != STEER_OK) return steer_fail_at(status, i);
     }
     return steer_decoder_finish(run);
 }

@@ -182,10 +182,12 @@ def test_results_pin_no_memory():
 def test_errors_leave_the_session():
     with Session() as s:
         shown = s.run("steer.tensor.zeros({2, -1})")
-        same("invalid_argument: tensor_zeros: shape: -1" in shown and "<input 1>:1: in main chunk" in shown, True, shown)
+        same("invalid_argument: tensor_zeros: shape: dimension 2 is -1" in shown and "traceback" not in shown, True, shown)
         same("lua/steer" in shown, False, "the library's frames are shown: " + shown)
+        shown = s.run("steer.tensor.ones({2}):summ()", 'a tensor has no "summ"; did you mean "sum"?')
+        same("traceback" in shown, False, shown)
         s.run("function f() error('boom') end")
-        shown = s.run("f()", "<input 2>:1: boom\nstack traceback:")
+        shown = s.run("f()", "<input 3>:1: boom\nstack traceback:")
         same("in function 'f'" in shown and "repl" not in shown, True, shown)
         s.run("x = = 1", "unexpected symbol near '='")
         s.run("error()", "nil")

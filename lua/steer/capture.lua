@@ -69,16 +69,6 @@ end
 local SAMPLING = { "temperature", "seed", "top_k", "top_p", "min_p", "repetition_penalty", "ignore_eos" }
 local REQUEST = { prompt = "string", messages = "table", tokens = "table", response = true, spec = true }
 
--- Runs fn(...); what it calls `pattern` in its errors is called `name`, and they are errors of `op`.
-local function named(op, pattern, name, fn, ...)
-    local ok, result = pcall(fn, ...)
-    if ok then return result end
-    if type(result) == "table" and result.message then
-        result.op, result.message = op, result.message:gsub(pattern, name, 1)
-    end
-    return error(result, 0)
-end
-
 local function response_ids(lm, op, name, response)
     if response == nil then return {} end
     if type(response) ~= "table" then return lm:encode_part(op, name .. ".response", response) end
@@ -140,14 +130,15 @@ end
 -- Runs requests; gives what each generated.
 local function run(lm, job, requests, first)
     local list = {}
-    for i, request in ipairs(requests) do list[i] = { request = request, number = i } end
-    local function rename(i) return job.name .. "[" .. (first or 1) + i - 1 .. "]" end
-    return named(job.op, "^requests%[(%d+)%]", rename, jobs.run, lm, job.op, list, nil, function(session, ids)
+    for i, request in ipairs(requests) do
+        list[i] = { request = request, name = ("%s[%d]"):format(job.name, (first or 1) + i - 1) }
+    end
+    return jobs.run(lm, job.op, list, nil, function(session, ids)
         local generated = {}
         for i, id in ipairs(ids) do
             local status = session:status(id)
             if status.state == "failed" then
-                raise("invalid_argument", job.op, "%s: the logits at position %d are not finite", rename(i),
+                raise("invalid_argument", job.op, "%s: the logits at position %d are not finite", list[i].name,
                     status.failed_at)
             end
             generated[i] = { tokens = (session:tokens(id)) }

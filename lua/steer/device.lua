@@ -135,7 +135,7 @@ end
 
 --- Test aid: makes the n-th allocation from now on fail (1 = the next); 0 turns it off.
 function Device:fail_allocation(n)
-    c.check(C.steer_device_fail_allocation(self.handle, check.integer("device_fail_allocation", "n", n, 0)))
+    c.check(C.steer_device_fail_allocation(self.handle, check.integer("device_fail_allocation", "n", n)))
     return self
 end
 

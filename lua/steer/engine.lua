@@ -40,7 +40,6 @@ local PATHS = {
 }
 local PLAN_OPTIONS = { path = "string", rows = "number", strict = "boolean", compile = true, wait = "boolean" }
 local ROW_BYTES = 20 -- of a plan's row table on the device at most, for the soft limit
-local MAX_LAYER = tonumber(C.STEER_MAX_LAYERS) - 1
 
 -- Warns if the plan's batch was applied, but only to layers that it does not steer.
 local function warn_of_missed(handle)
@@ -73,7 +72,7 @@ local function make_plan(engine, handle, requests, opts)
     desc.requests = batch.requests
     c.room(device_module.resolve("plan_create", engine.device), ROW_BYTES * requests_of.rows(batch, opts.rows))
     local status = c.retry(C.steer_plan_create(plan_out, handle, desc), C.steer_plan_create, plan_out, handle, desc)
-    if status ~= 0 then c.raise_as(status, "plan_create") end
+    c.check(status, "plan_create")
     local owned = c.own(plan_out[0], release)
     return setmetatable({ handle = owned, batch = batch, hidden = engine.hidden, dtype = engine.dtype }, Plan)
 end
@@ -89,7 +88,7 @@ function Plan:update(requests)
     local status = C.steer_plan_update(handle, count, batch.requests)
     if status ~= 0 then
         status = c.retry(status, C.steer_plan_update, handle, count, batch.requests)
-        if status ~= 0 then c.raise_as(status, "plan_update") end
+        c.check(status, "plan_update")
     end
     return self
 end
@@ -105,9 +104,7 @@ local APPLY_OPTIONS = { residual = true }
 -- @return hidden; shape_mismatch, dtype_mismatch or device_mismatch if a tensor does not fit the plan
 function Plan:apply(layer, hidden, opts)
     local handle = handle_of(self, Plan) or no_plan(self, "plan_apply")
-    if type(layer) ~= "number" or layer % 1 ~= 0 or layer < 0 or layer > MAX_LAYER then
-        check.integer("plan_apply", "layer", layer, 0, MAX_LAYER)
-    end
+    check.int32("plan_apply", "layer", layer)
     local residual = nil
     if opts ~= nil then
         options.check("plan_apply", opts, APPLY_OPTIONS)
@@ -128,7 +125,7 @@ end
 -- source_ops), idle_specs (requests, from 1, whose spec steers nothing); tostring prints it
 function Plan:explain(layer)
     local handle = handle_of(self, Plan) or no_plan(self, "plan_explain")
-    return explain.plan(handle, check.integer("plan_explain", "layer", layer, 0, MAX_LAYER))
+    return explain.plan(handle, check.int32("plan_explain", "layer", layer))
 end
 
 --- Captures the applies of many layers, so that graph:launch() replays them all as one launch.
@@ -184,12 +181,12 @@ function M.engine(opts)
     end
     local device = device_module.resolve("engine", opts.device)
     local desc = c.descriptor("steer_engine_desc")
-    desc.hidden = check.integer("engine", "hidden", opts.hidden, 1, tonumber(C.STEER_MAX_HIDDEN))
+    desc.hidden = check.integer("engine", "hidden", opts.hidden)
     desc.dtype, desc.device = DTYPES[dtype], device.handle
     if opts.vector_bytes then desc.vector_bytes = check.integer("engine", "vector_bytes", opts.vector_bytes, 1) end
     compile.fill("engine", desc, opts)
     c.room(device, 0)
-    c.alloc(C.steer_engine_create, engine_out, desc)
+    c.alloc_as("engine", nil, C.steer_engine_create, engine_out, desc)
     local owned = c.own(engine_out[0], C.steer_engine_release)
     return setmetatable({ handle = owned, hidden = opts.hidden, dtype = dtype, device = device.id }, Engine)
 end

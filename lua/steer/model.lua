@@ -22,7 +22,7 @@ local ABSENT = { handle = true, last = true, bos = true, shared_session = true }
 function Model.__index(self, key)
     local property = properties[key]
     if property then return property(self) end
-    return class.lookup(Model, "a model", key, ABSENT)
+    return class.lookup(Model, "a model", key, ABSENT, self)
 end
 
 -- ---- Opening -------------------------------------------------------------------------------------------------------

@@ -19,7 +19,6 @@ local c = require "steer.core.c"
 local check = require "steer.core.check"
 local class = require "steer.core.class"
 local conditions = require "steer.spec.conditions"
-local error_object = require "steer.core.error"
 local notes = require "steer.spec.notes"
 local operations = require "steer.spec.operations"
 local options = require "steer.core.options"
@@ -28,7 +27,7 @@ local tensors = require "steer.tensor.object"
 local tables = require "steer.core.tables"
 
 local C = c.C
-local raise = error_object.raise
+local raise = require("steer.core.error").raise
 local KINDS = operations.KINDS
 
 local M = {}
@@ -37,6 +36,7 @@ local M = {}
 
 local Op, op_metatable = {}, {} -- methods; what finds them and the fields
 local fields_of = setmetatable({}, { __mode = "k" }) -- operation -> its fields, which can be read and not set
+local kept_of = setmetatable({}, { __mode = "k" }) -- operation -> what lives as long: the names of its notes
 
 -- What an operation may lack.
 local ABSENT = { vector = true, where = true, exclude = true, when = true, at = true, normalize = true, handle = true }
@@ -47,7 +47,7 @@ end
 function op_metatable:__index(key)
     local value = fields_of[self][key]
     if value ~= nil then return value end
-    return class.lookup(Op, "an operation", key, ABSENT)
+    return class.lookup(Op, "an operation", key, ABSENT, fields_of[self])
 end
 op_metatable.__methods = Op -- for completion
 op_metatable.__name = "an operation"
@@ -82,16 +82,6 @@ for kind, row in pairs(KINDS) do
         if not positional[field[1]] then known[field[1]] = field[2] == "number" and "number" or true end
     end
     OPTIONS[kind] = known
-end
-
--- Raises the library's last error as one of operation `op`; `names` has the user's for arguments of the library.
-local function check_as(status, op, names)
-    if status == 0 then return end
-    local _, err = pcall(c.check, status)
-    local message = err.message
-    if message:sub(1, #op + 2) == op .. ": " then message = message:sub(#op + 3) end
-    if names then message = message:gsub("^[%w_]+", names) end
-    error(error_object.new(err.code, op, message, err.where), 0)
 end
 
 -- The selectors of an operation; `exclude` may stand beside `where` or in it.
@@ -134,7 +124,7 @@ local function names_of(when)
     if not when then return nil end
     local single = not (when.all or when.any or when.none)
     return {
-        gate_vector = "when.vector",
+        conditions = "when", gate_vector = "when.vector",
         gate_threshold = not single and "when" or when.above and "when.above" or "when.below",
     }
 end
@@ -156,7 +146,7 @@ function M.make(kind, vector, opts)
     desc.where, desc.exclude = scope.describe(self.where, keep), scope.describe(self.exclude, keep)
     local when = conditions.take(kind, opts.when)
     if when then conditions.describe(kind, desc, when, keep) end
-    check_as(C.steer_op_create(op_out, desc), kind, names_of(when))
+    c.check(C.steer_op_create(op_out, desc), kind, names_of(when))
     self.handle = c.own(op_out[0], C.steer_op_release)
     self.vector = v and operations.snapshot(v)
     for _, name in ipairs(tables.keys(given)) do self[name] = operations.snapshot(given[name]) end
@@ -169,7 +159,7 @@ function M.make(kind, vector, opts)
         }
     end)
     local op = setmetatable({}, op_metatable)
-    fields_of[op] = self
+    fields_of[op], kept_of[op] = self, keep
     return op
 end
 
@@ -326,6 +316,7 @@ function M.replace(vector, scale, opts) return construct("replace", vector, opts
 function M.patch(states, positions, opts)
     opts = options.check("patch", opts, { when = "table", at = "string" })
     local rows, n = operations.to_rows("patch", "states", states), check.list("patch", "positions", positions)
+    if n == 0 then raise("invalid_argument", "patch", "positions: the list is empty") end
     if rows.ndim == 1 then rows = rows:reshape(1, rows:numel()) end
     if rows.ndim ~= 2 or rows:size(1) ~= n then
         raise("shape_mismatch", "patch", "states: %d of them for %d positions", rows:size(1), n)
@@ -353,8 +344,9 @@ function M.keep_norm(opts) return construct("keep_norm", nil, opts) end
 -- reduce = "mean" has it, for a script that chooses the spec.
 -- @tparam string name
 -- @tparam table opts when (required), of ("prompt"; nil: of each token), where, exclude, at: `:help spec` has them
--- @return an operation, which changes nothing; tokens that it does not select are not noted. Plans of an engine know of
--- prompts what is in their batch: generated rows under a spec that asks for more are `unsupported` there
+-- @return an operation, which changes nothing; tokens that it does not select are not noted, and a prompt whose last
+-- token stands where `where` has no positions is refused: its note could never hold. Plans of an engine know of prompts
+-- what is in their batch: generated rows under a spec that asks for more are `unsupported` there
 function M.note(name, opts) return construct("note", nil, opts, name) end
 
 --- Frees the operation now; specs made of it keep what they need, its values for saving included.
@@ -408,13 +400,11 @@ function Spec.__newindex(_, key)
 end
 
 local spec_out = ffi.new("steer_spec *[1]")
-local MAX_LAYER = tonumber(C.STEER_MAX_LAYERS) - 1
 
 -- The operations of one layer, checked, as a list of our own.
 local function check_layer(layer, ops)
-    if type(layer) ~= "number" or layer % 1 ~= 0 or layer < 0 or layer > MAX_LAYER then
-        raise("invalid_argument", "spec", "layer %s: expected an integer from 0 to %d",
-            check.describe(layer), MAX_LAYER)
+    if type(layer) ~= "number" or layer % 1 ~= 0 or math.abs(layer) >= 2 ^ 31 then
+        raise("invalid_argument", "spec", "layer %s: expected an integer from 0", check.describe(layer))
     end
     local name = "layer " .. layer
     if getmetatable(ops) == op_metatable then
@@ -451,7 +441,7 @@ local function create(layers, by_layer, count, site)
         end
     end
     if site and at == 0 then return nil end
-    check_as(C.steer_spec_create(spec_out, at, numbers, handles), "spec")
+    c.check(C.steer_spec_create(spec_out, at, numbers, handles), "spec")
     return c.own(spec_out[0], C.steer_spec_release)
 end
 

@@ -40,7 +40,7 @@ end
 local function make(op, shape, opts)
     check_sizes(op, shape, opts)
     local device, code = read(op, opts)
-    return base.create(device, code, base.read_shape(op, shape))
+    return base.create(device, code, base.read_shape(op, shape), op)
 end
 
 --- Makes a tensor whose elements are not set yet.
@@ -105,15 +105,14 @@ end
 local function random(op, kind, shape, opts)
     check_sizes(op, shape, opts)
     local device, code, given = read(op, opts, seeded)
-    base.check_float(op, "opts.dtype", code)
     local seed = given.seed
     if seed then
         check.integer(op, "opts.seed", seed, 0)
     else
         seed, next_seed = next_seed, next_seed + 1
     end
-    local tensor = base.create(device, code, base.read_shape(op, shape))
-    c.check(C.steer_tensor_random(tensor.handle, kind, seed))
+    local tensor = base.create(device, code, base.read_shape(op, shape), op)
+    c.check(C.steer_tensor_random(tensor.handle, kind, seed), op, { dst = "opts.dtype" })
     return tensor
 end
 
@@ -207,13 +206,14 @@ end
 -- @param a number or tensor
 -- @param b number, or a tensor on a's device; of two dtypes the result has that of a sum; two numbers give f32
 function T.where(mask, a, b)
-    return base.where("tensor_where", mask, a, b)
+    return base.where("tensor_where", mask, a, b, {})
 end
 
 -- ---- Foreign memory ------------------------------------------------------------------------------------------------
 
 local wrap_known = { dtype = "string", device = true, strides = "table", keep = true }
 local strides = ffi.new("int64_t[?]", tonumber(C.STEER_MAX_DIMS))
+local WRAPPED = { data = "pointer", strides = "opts.strides" } -- by the library's names
 
 --- Reads a pointer, an address or an array made by ffi.new.
 -- @return the address, and the array's size in bytes if it is an array
@@ -242,7 +242,7 @@ local function read_strides(op, list, ndim)
     local last, empty, step = 0, false, 1
     for i = ndim, 1, -1 do
         local size = tonumber(base.dims[i - 1])
-        strides[i - 1] = list and check.integer(op, "opts.strides", list[i], 0) or step
+        strides[i - 1] = list and check.integer(op, "opts.strides", list[i]) or step
         empty = empty or size == 0
         last = last + (size - 1) * tonumber(strides[i - 1])
         step = step * size
@@ -267,11 +267,9 @@ function T.wrap(pointer, shape, opts)
         raise("device_mismatch", op, "pointer: an array of LuaJIT is on cpu, not on %s", device.id)
     elseif array_bytes and needed > array_bytes then
         raise("shape_mismatch", op, "shape: needs %.0f bytes, the array has %.0f", needed, array_bytes)
-    elseif address == nil and needed > 0 then
-        raise("invalid_argument", op, "pointer: expected an address, got a null pointer")
     end
     c.check(C.steer_tensor_wrap(base.out, device.handle, code, ndim, base.dims, opts.strides and strides or nil,
-        address))
+        address), op, WRAPPED)
     local tensor = base.own()
     local keep = opts.keep
     if array_bytes then keep = { pointer, keep } end

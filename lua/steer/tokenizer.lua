@@ -29,7 +29,7 @@ function Tokenizer.__index(self, key)
         local id = C.steer_tokenizer_named(self.handle, key)
         return id >= 0 and id or nil
     end
-    return class.lookup(Tokenizer, "a tokenizer", key, ABSENT)
+    return class.lookup(Tokenizer, "a tokenizer", key, ABSENT, self)
 end
 Tokenizer.__topic, Tokenizer.__methods, Tokenizer.__names = "tokenizer", Tokenizer, ROLES -- for help and completion
 
@@ -91,14 +91,13 @@ end
 local DECODE_OPTIONS = { skip_special = "boolean" }
 local text_buffer, text_room = ffi.new("char[?]", 4096), 4096
 
-local function fill_ids(op, ids, vocab)
+local function fill_ids(op, ids)
     local n = check.list(op, "ids", ids, "a list of token ids")
     room_for_ids(n)
     for i = 1, n do
         local id = ids[i]
-        if type(id) ~= "number" or id % 1 ~= 0 or id < 0 or id >= vocab then
-            raise("invalid_argument", op, "ids[%d]: %s, expected an integer from 0 to %d", i, check.describe(id),
-                vocab - 1)
+        if type(id) ~= "number" or id % 1 ~= 0 or id < -2 ^ 31 or id >= 2 ^ 31 then
+            check.int32(op, ("ids[%d]"):format(i), id)
         end
         ids_buffer[i - 1] = id
     end
@@ -112,7 +111,7 @@ end
 function Tokenizer:decode(ids, opts)
     local handle = use(self, "tokenizer_decode")
     local skip = options.check("tokenizer_decode", opts, DECODE_OPTIONS).skip_special and 1 or 0
-    local count = fill_ids("tokenizer_decode", ids, self.vocab)
+    local count = fill_ids("tokenizer_decode", ids)
     c.alloc(C.steer_tokenizer_decode, size_out, handle, ids_buffer, count, skip, text_buffer, text_room)
     local size = tonumber(size_out[0])
     if size > text_room then
@@ -129,8 +128,9 @@ end
 function Tokenizer:tokens(ids)
     local handle = use(self, "tokenizer_tokens")
     local pieces = {}
-    for i = 1, fill_ids("tokenizer_tokens", ids, self.vocab) do
-        c.check(C.steer_tokenizer_token(text_out, size_out, handle, ids_buffer[i - 1]))
+    for i = 1, fill_ids("tokenizer_tokens", ids) do
+        local status = C.steer_tokenizer_token(text_out, size_out, handle, ids_buffer[i - 1])
+        if status ~= 0 then c.check(status, nil, { id = ("ids[%d]"):format(i) }) end
         pieces[i] = text_out[0] ~= nil and ffi.string(text_out[0], size_out[0]) or ""
     end
     return pieces
@@ -179,8 +179,8 @@ end
 -- @treturn string whole characters that are certain now, often none
 function Stream:push(id)
     local handle = use_stream(self, "text_stream_push")
-    check.integer("text_stream_push", "id", id, 0, 2 ^ 31 - 1)
-    c.check(C.steer_text_stream_push(text_out, size_out, handle, id))
+    check.int32("text_stream_push", "id", id)
+    c.check(C.steer_text_stream_push(text_out, size_out, handle, id), nil, { ids = "id" })
     return ffi.string(text_out[0], size_out[0])
 end
 

@@ -90,9 +90,14 @@ typedef struct steer_shape {
 /* ---- The vtable ---------------------------------------------------------------------------------------------- */
 
 /* 1 if dst is u8, 1 or 0. */
-static inline int steer_binary_compares(steer_binary op) { return op >= STEER_EQ && op <= STEER_GE; }
+static inline int steer_binary_compares(steer_binary op) {
+    return op == STEER_EQ || op == STEER_NE || op == STEER_LT || op == STEER_LE || op == STEER_GT ||
+           op == STEER_GE;
+}
 /* 1 if alpha may be another number than 1: alpha * b is computed. */
-static inline int steer_binary_scales(steer_binary op) { return op >= STEER_ADD && op <= STEER_DIV; }
+static inline int steer_binary_scales(steer_binary op) {
+    return op == STEER_ADD || op == STEER_SUB || op == STEER_MUL || op == STEER_DIV;
+}
 
 /* What the library gives a module. */
 typedef struct steer_host {

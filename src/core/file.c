@@ -25,7 +25,7 @@ static int fail_errno(const char *path, const char *what) {
 }
 
 static int check_path(const char *path) {
-    if (!path) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "path: is NULL, expected the name of a file");
+    STEER_REQUIRE(path);
     if (!*path) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "path: is empty, expected the name of a file");
     return STEER_OK;
 }

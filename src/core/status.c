@@ -57,6 +57,16 @@ int steer_fail_prefix(int code, const char *format, ...) {
     return code;
 }
 
+int steer_fail_at(int code, int64_t index) {
+    char rest[sizeof last.message];
+    const size_t name = strcspn(last.message, ": ");
+    strcpy(rest, last.message + name);
+    if (snprintf(last.message + name, sizeof last.message - name, "[" STEER_INDEX64 "]%s", (long long)index,
+                 rest) < 0)
+        return code; /* cut, as above */
+    return code;
+}
+
 int steer_error_code(void) { return last.code; }
 const char *steer_error_op(void) { return last.op; }
 const char *steer_error_message(void) { return steer_error_message_from(0); }

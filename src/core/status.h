@@ -44,5 +44,8 @@ int steer_poll(void);
 
 /* Puts "<prefix>: " before the recorded message and returns `code`: a caller adds what only it knows. */
 int steer_fail_prefix(int code, const char *format, ...) __attribute__((format(printf, 2, 3), cold));
+/* Says which entry of a list the argument is that the recorded message begins with, and returns `code`: "hidden: is on cpu"
+ * becomes "hidden[2]: is on cpu". */
+int steer_fail_at(int code, int64_t index) __attribute__((cold));
 
 #endif

@@ -50,8 +50,8 @@ static void choose_start(const steer_session *session, steer_sequence *sequence)
 }
 
 int steer_begin_check(const steer_session *session, int32_t from) {
-    if (from < 0) return STEER_OK;
-    const steer_sequence *sequence = from < session->all_count ? session->all[from] : NULL;
+    if (from == -1) return STEER_OK;
+    const steer_sequence *sequence = from >= 0 && from < session->all_count ? session->all[from] : NULL;
     const char *wrong = NULL;
     if (!sequence || sequence->leader)
         wrong = "the session has no such sequence";

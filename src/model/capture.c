@@ -11,20 +11,25 @@ static int check(const steer_model *model, const steer_capture_desc *desc) {
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "site: %d, expected a steer_site", (int)desc->site);
     if (desc->groups < 1)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "groups: %d, expected 1 or more", desc->groups);
-    if (desc->layer_count < 1 || !desc->layers)
+    if (desc->layer_count < 1)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "layers: none, expected 1 or more");
+    STEER_REQUIRE(desc->layers);
     const int32_t most = desc->site == STEER_SITE_EMBED ? 1 : model->layers;
     for (int32_t i = 0; i < desc->layer_count; i++) {
         const int32_t layer = desc->layers[i];
         if (layer < 0 || layer >= most)
-            return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "layer %d: expected 0 to %d", layer, most - 1);
+            return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "layers[" STEER_INDEX "]: %d, expected 0 to %d", i,
+                              layer, most - 1);
         if (i > 0 && layer <= desc->layers[i - 1])
-            return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "layers: %d follows %d, expected ascending layers",
-                              layer, desc->layers[i - 1]);
+            return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
+                              "layers[" STEER_INDEX "]: %d after %d, expected ascending layers", i, layer,
+                              desc->layers[i - 1]);
         if (desc->site == STEER_SITE_ATTENTION && model->layer[layer].parallel)
             return STEER_FAIL(STEER_E_UNSUPPORTED,
-                              "layer %d: its attention and mlp run in parallel, no state lies between them",
-                              layer);
+                              "layers[" STEER_INDEX
+                              "]: the attention and mlp of layer %d run in parallel, no "
+                              "state lies between them",
+                              i, layer);
     }
     return STEER_OK;
 }

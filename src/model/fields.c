@@ -347,7 +347,8 @@ static int read_fields(steer_config *config, const steer_json *fields) {
 
 static int is_harmless(const steer_json *member) {
     if (member->type == STEER_JSON_NULL || member->type == STEER_JSON_FALSE) return 1;
-    if (member->type >= STEER_JSON_ARRAY && member->count == 0) return 1;
+    if ((member->type == STEER_JSON_ARRAY || member->type == STEER_JSON_OBJECT) && member->count == 0)
+        return 1;
     for (size_t i = 0; i < sizeof harmless / sizeof *harmless; i++)
         if (strlen(harmless[i].name) == member->key_size &&
             !memcmp(harmless[i].name, member->key, member->key_size))

@@ -5,6 +5,7 @@
  * and begin with the word of the block before them. So a verdict is found with the block: by a fork, or by whoever else shares it. */
 #include "model/session.h"
 
+#include "steering/scope.h"
 #include "steering/spec.h"
 
 int steer_notes_create(steer_session *session) {
@@ -36,6 +37,13 @@ int steer_notes_check(steer_spec *const *specs, int64_t prompt_tokens) {
     if (decides && prompt_tokens == 0)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
                           "prompt_tokens: 0, its spec decides on the last token of the prompt");
+    const int64_t id = 0; /* no scope is refused for the ids of its tokens */
+    const steer_request request = {.tokens = 1, .prompt_tokens = prompt_tokens, .token_ids = &id};
+    for (int site = 0; decides && site < STEER_SITE_COUNT; site++)
+        for (int32_t i = 0; specs[site] && i < specs[site]->scope_count; i++) {
+            const int status = steer_scope_check(specs[site]->scopes[i], &request);
+            if (status != STEER_OK) return steer_fail_prefix(status, "spec");
+        }
     return STEER_OK;
 }
 

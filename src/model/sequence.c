@@ -12,8 +12,8 @@
 
 static int check_tokens(const steer_session *session, const steer_sequence_desc *desc) {
     const steer_model *model = session->model;
-    if (desc->count < 1 || !desc->tokens)
-        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "tokens: none, expected 1 or more");
+    if (desc->count < 1) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "tokens: none, expected 1 or more");
+    STEER_REQUIRE(desc->tokens);
     if (desc->max_tokens < 0)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "max_tokens: %lld, expected 0 or more",
                           (long long)desc->max_tokens);
@@ -51,8 +51,8 @@ static int check_sampling(const steer_sequence_desc *desc) {
         const double value = fields[i].value;
         if (value > fields[i].least && value <= fields[i].most) continue;
         if (value == fields[i].least && !fields[i].open) continue;
-        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "%s: %g, expected %s %g to %g", fields[i].name, value,
-                          fields[i].open ? "more than" : "from", fields[i].least, fields[i].most);
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "%s: %.10g, expected %s %g to %.10g", fields[i].name,
+                          value, fields[i].open ? "more than" : "from", fields[i].least, fields[i].most);
     }
     return STEER_OK;
 }
@@ -84,9 +84,10 @@ static int check_specs(const steer_model *model, steer_spec *const *specs) {
 }
 
 static int check_others(const steer_session *session, const steer_sequence_desc *desc) {
-    if (desc->other_count < 0 || (desc->other_count > 0 && !desc->others))
+    if (desc->other_count < 0)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "others: %d of them, expected 0 or more",
                           desc->other_count);
+    if (desc->other_count > 0) STEER_REQUIRE(desc->others);
     if (desc->other_count > 0 && (desc->logprobs_from < 1 || desc->twin))
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "others: expected logprobs_from and no twin with them");
     if (desc->other_count >= session->slots)
@@ -109,9 +110,10 @@ static int check_wants(const steer_session *session, const steer_sequence_desc *
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "logits_from: %lld, expected -1 to %lld",
                           (long long)desc->logits_from, (long long)desc->count - 1);
     STEER_TRY(check_others(session, desc));
-    if (desc->stop_count < 0 || (desc->stop_count > 0 && !desc->stop_ids))
+    if (desc->stop_count < 0)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "stop_ids: %d of them, expected 0 or more",
                           desc->stop_count);
+    if (desc->stop_count > 0) STEER_REQUIRE(desc->stop_ids);
     const steer_capture *capture = desc->capture;
     if (!capture) return STEER_OK;
     if (capture->model != session->model)
@@ -245,7 +247,7 @@ static int add(int32_t *id, steer_session *session, const steer_sequence_desc *d
     STEER_TRY(check_tokens(session, desc));
     STEER_TRY(check_sampling(desc));
     STEER_TRY(check_specs(session->model, desc->specs));
-    STEER_TRY(steer_notes_check(desc->specs, desc->prompt_tokens));
+    STEER_TRY(steer_notes_check(desc->specs, desc->prompt_tokens < 0 ? desc->count : desc->prompt_tokens));
     STEER_TRY(steer_fired_prepare(session, desc->specs));
     STEER_TRY(check_wants(session, desc));
     STEER_TRY(steer_begin_check(session, desc->from));

@@ -344,7 +344,7 @@ int64_t steer_fired_in_block(const steer_session *session, int32_t block, int32_
 /* notes.c: memory for words of notes. */
 int steer_notes_create(steer_session *session);
 void steer_notes_free(steer_session *session);
-/* INVALID_ARGUMENT if specs ask for a verdict of the prompt that cannot be found. */
+/* INVALID_ARGUMENT if specs ask for a verdict of the prompt, or note one, that cannot be found. */
 int steer_notes_check(steer_spec *const *specs, int64_t prompt_tokens);
 /* 1 if its specs find a verdict of the prompt: no chunk goes past the end of that. */
 int steer_notes_decide(const steer_sequence *sequence);

@@ -125,7 +125,7 @@ int steer_engine_lower(steer_lowered **out, steer_engine *engine, steer_spec *sp
 
 static int check_desc(const steer_engine_desc *desc) {
     STEER_REQUIRE_STRUCT(desc);
-    if (!desc->device) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "device: NULL, expected an open device");
+    STEER_REQUIRE(desc->device);
     if (desc->dtype != STEER_F32 && desc->dtype != STEER_F16 && desc->dtype != STEER_BF16)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "dtype: %s, expected f32, f16 or bf16",
                           steer_dtype_name(desc->dtype));

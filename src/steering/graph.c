@@ -136,13 +136,12 @@ static int refresh(steer_plan_graph *graph) {
 static int check_arguments(steer_plan *plan, int32_t count, const int32_t *layers,
                            steer_tensor *const *hiddens, steer_tensor *const *residuals) {
     STEER_REQUIRE(plan);
+    if (count < 1) return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "layers: none, expected 1 or more");
     STEER_REQUIRE(layers);
     STEER_REQUIRE(hiddens);
-    if (count < 1)
-        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "count: %d, expected 1 or more applies", count);
     for (int32_t i = 0; i < count; i++) {
         int status = steer_plan_check_apply(plan, layers[i], hiddens[i], residuals ? residuals[i] : NULL);
-        if (status != STEER_OK) return steer_fail_prefix(status, "apply " STEER_INDEX "", i);
+        if (status != STEER_OK) return steer_fail_at(status, i);
     }
     return STEER_OK;
 }

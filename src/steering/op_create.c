@@ -37,17 +37,19 @@ static int check_conditions(const steer_op_desc *desc) {
                               "gate: given beside conditions, expected one of the two");
         return steer_op_check_number(desc->gate_threshold, "gate_threshold");
     }
-    if (desc->condition_count < 0 || desc->condition_count > STEER_MAX_CONDITIONS ||
-        (desc->condition_count && !desc->conditions))
-        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "condition_count: %d, expected at most %d",
+    if (desc->condition_count < 0 || desc->condition_count > STEER_MAX_CONDITIONS)
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "conditions: %d comparisons, expected at most %d",
                           desc->condition_count, STEER_MAX_CONDITIONS);
+    if (desc->condition_count > 0) STEER_REQUIRE(desc->conditions);
     for (int32_t i = 0; i < desc->condition_count; i++) {
         if (desc->conditions[i].gate != STEER_GATE_ABOVE && desc->conditions[i].gate != STEER_GATE_BELOW)
-            return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "conditions: gate %d of %d, expected above or below",
-                              (int)desc->conditions[i].gate, i);
+            return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
+                              "conditions[" STEER_INDEX "]: gate %d, expected above or below", i,
+                              (int)desc->conditions[i].gate);
         if (desc->conditions[i].noted < 0 || desc->conditions[i].noted > STEER_MAX_NOTES)
-            return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "conditions: noted %d of %d, expected 0 to %d",
-                              desc->conditions[i].noted, i, STEER_MAX_NOTES);
+            return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
+                              "conditions[" STEER_INDEX "]: noted %d, expected 0 to %d", i,
+                              desc->conditions[i].noted, STEER_MAX_NOTES);
         if (!desc->conditions[i].noted)
             STEER_TRY(steer_op_check_number(desc->conditions[i].threshold, "gate_threshold"));
     }
@@ -89,7 +91,7 @@ static int read_vectors(steer_vectors *out, steer_tensor *tensor, int32_t least,
         STEER_TRY(steer_tensor_select(&row, tensor, 0, i));
         int status = steer_vector_from_tensor(&out->at[i], row, name);
         steer_tensor_release(row);
-        if (status != STEER_OK) return steer_fail_prefix(status, "row " STEER_INDEX64 "", (long long)i);
+        if (status != STEER_OK) return steer_fail_at(status, i);
         out->count++;
     }
     return STEER_OK;
@@ -224,9 +226,10 @@ static int fill(steer_op *op, const steer_op_desc *desc) {
     if (traits->most > 0)
         STEER_TRY(read_vectors(&op->vectors, desc->vector, traits->least, traits->most, "vector"));
     /* h + scale*0 is h; there is nothing to project on, and nothing to divide by. */
-    for (int32_t i = 0; i < op->vectors.count; i++)
-        if (traits->reads || op->normalize)
-            STEER_TRY(steer_vector_check_direction(op->vectors.at[i], "vector"));
+    for (int32_t i = 0; i < op->vectors.count && (traits->reads || op->normalize); i++) {
+        int status = steer_vector_check_direction(op->vectors.at[i], "vector");
+        if (status != STEER_OK) return op->vectors.count > 1 ? steer_fail_at(status, i) : status;
+    }
     if (traits->orthonormal && op->vectors.count >= 3 - traits->orthonormal) {
         if (op->vectors.count > 1) STEER_TRY(orthonormalise(&op->vectors));
         op->normalize = 1;
@@ -292,7 +295,7 @@ int steer_op_create(steer_op **out, const steer_op_desc *desc) {
     int status = fill(op, desc);
     if (status != STEER_OK) {
         free_op(op);
-        return steer_fail_prefix(status, "%s", steer_op_table[desc->kind].name);
+        return status;
     }
     *out = op;
     return STEER_OK;

@@ -392,8 +392,7 @@ static int check_desc(const steer_plan_desc *desc) {
     if (desc->request_count < 0 || desc->request_count > STEER_MAX_REQUESTS)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "request_count: %d, expected 0 to %d",
                           desc->request_count, STEER_MAX_REQUESTS);
-    if (desc->request_count > 0 && !desc->requests)
-        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "requests: NULL");
+    if (desc->request_count > 0) STEER_REQUIRE(desc->requests);
     return steer_jit_check(desc->compile, desc->compile_background);
 }
 

@@ -162,27 +162,6 @@ int steer_scope_is_steady(const steer_scope *scope) {
     return 1;
 }
 
-int steer_scope_check(const steer_scope *scope, const steer_request *request) {
-    const selector *both[2] = {&scope->where, &scope->exclude};
-    if (scope->bound && request->tokens > 0 && request->prompt_tokens < 1)
-        return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
-                          "prompt_tokens: %s, its spec decides on the last token of the prompt",
-                          request->prompt_tokens < 0 ? "missing" : "0");
-    for (int i = 0; i < 2; i++) {
-        if (both[i]->token_ids.count && !request->token_ids && request->tokens > 0)
-            return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "token_ids: missing, its spec selects tokens by id");
-        if (request->prompt_tokens >= 0) continue;
-        if (request->phase == STEER_PROMPT && counts_from_end(both[i]))
-            return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
-                              "prompt_tokens: missing, its spec counts prompt positions from the end");
-        if (request->phase == STEER_GENERATION && uses_generation(both[i]))
-            return STEER_FAIL(
-                STEER_E_INVALID_ARGUMENT,
-                "prompt_tokens: missing, its spec counts positions from the first generated token");
-    }
-    return STEER_OK;
-}
-
 static int has_id(const id_list *list, int64_t id) {
     return list->count && bsearch(&id, list->ids, (size_t)list->count, sizeof id, compare_ids) != NULL;
 }
@@ -211,6 +190,42 @@ static int matches(const selector *s, const steer_request *request, int64_t row)
 
 int steer_scope_reads_ids(const steer_scope *scope) {
     return scope->where.token_ids.count > 0 || scope->exclude.token_ids.count > 0;
+}
+
+/* Whether where and exclude, which see positions alone, leave out the last token of the prompt. */
+static int misses_end(const steer_scope *scope, int64_t prompt_tokens) {
+    const int64_t end = prompt_tokens - 1;
+    if (steer_scope_reads_ids(scope)) return 0;
+    return (!scope->where.empty && !matches_prompt(&scope->where, end, prompt_tokens)) ||
+           (!scope->exclude.empty && matches_prompt(&scope->exclude, end, prompt_tokens));
+}
+
+int steer_scope_check(const steer_scope *scope, const steer_request *request) {
+    const selector *both[2] = {&scope->where, &scope->exclude};
+    if (scope->bound && request->tokens > 0 && request->prompt_tokens < 1)
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
+                          "prompt_tokens: %s, its spec decides on the last token of the prompt",
+                          request->prompt_tokens < 0 ? "missing" : "0");
+    if (scope->bound == STEER_SCOPE_PROMPT_END && request->tokens > 0 &&
+        misses_end(scope, request->prompt_tokens))
+        return STEER_FAIL(
+            STEER_E_INVALID_ARGUMENT,
+            "where: leaves out position %lld, the last token of the prompt, which a note of the "
+            "prompt is found at",
+            (long long)request->prompt_tokens - 1);
+    for (int i = 0; i < 2; i++) {
+        if (both[i]->token_ids.count && !request->token_ids && request->tokens > 0)
+            return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "token_ids: missing, its spec selects tokens by id");
+        if (request->prompt_tokens >= 0) continue;
+        if (request->phase == STEER_PROMPT && counts_from_end(both[i]))
+            return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
+                              "prompt_tokens: missing, its spec counts prompt positions from the end");
+        if (request->phase == STEER_GENERATION && uses_generation(both[i]))
+            return STEER_FAIL(
+                STEER_E_INVALID_ARGUMENT,
+                "prompt_tokens: missing, its spec counts positions from the first generated token");
+    }
+    return STEER_OK;
 }
 
 static int is_within(steer_scope_bound bound, const steer_request *request, int64_t row) {

@@ -18,7 +18,8 @@ int steer_scope_create(steer_scope **out, const steer_selector *where, const ste
                        steer_scope_bound bound);
 void steer_scope_free(steer_scope *scope);
 int steer_scope_equal(const steer_scope *a, const steer_scope *b);
-/* Says INVALID_ARGUMENT when the request lacks what the scope asks for (prompt length, token ids). */
+/* Says INVALID_ARGUMENT when the request lacks what the scope asks for (prompt length, token ids), or is of a prompt that a
+ * note of prompts can never hold of. */
 int steer_scope_check(const steer_scope *scope, const steer_request *request);
 /* 1 if it selects tokens by their ids. */
 int steer_scope_reads_ids(const steer_scope *scope);

@@ -223,8 +223,9 @@ static int check_gather(const steer_tensor *dst, const steer_tensor *src, const 
     STEER_TRY(steer_compute_check_device(index, "index", dst));
     STEER_TRY(steer_compute_check_dtype(src, "src", dst));
     if (index->view.dtype != STEER_I32 && index->view.dtype != STEER_I64)
-        return STEER_FAIL(STEER_E_DTYPE_MISMATCH, "index: has dtype %s, expected i64 or i32",
-                          steer_dtype_name(index->view.dtype));
+        return STEER_FAIL(STEER_E_DTYPE_MISMATCH, "index: has dtype %s, expected i64 or i32%s",
+                          steer_dtype_name(index->view.dtype),
+                          index->view.dtype == STEER_U8 ? "; where takes masks" : "");
     memcpy(shape, src->view.shape, sizeof shape);
     if (index->view.ndim == 1)
         shape[dim] = index->view.shape[0];

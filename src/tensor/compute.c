@@ -9,13 +9,13 @@
 int steer_compute_check_device(const steer_tensor *tensor, const char *name, const steer_tensor *dst) {
     const steer_device *here = steer_tensor_on(tensor), *there = steer_tensor_on(dst);
     if (here == there) return STEER_OK;
-    return STEER_FAIL(STEER_E_DEVICE_MISMATCH, "%s: is on %s, expected %s like dst", name, here->id,
+    return STEER_FAIL(STEER_E_DEVICE_MISMATCH, "%s: is on %s, expected %s like the result", name, here->id,
                       there->id);
 }
 
 int steer_compute_check_dtype(const steer_tensor *tensor, const char *name, const steer_tensor *dst) {
     if (tensor->view.dtype == dst->view.dtype) return STEER_OK;
-    return STEER_FAIL(STEER_E_DTYPE_MISMATCH, "%s: has dtype %s, expected %s like dst", name,
+    return STEER_FAIL(STEER_E_DTYPE_MISMATCH, "%s: has dtype %s, expected %s like the result", name,
                       steer_dtype_name(tensor->view.dtype), steer_dtype_name(dst->view.dtype));
 }
 
@@ -244,11 +244,12 @@ static int product_shape(int32_t *ndim, int64_t *shape, const steer_view *a, con
     int ranks = batched || (a->ndim >= 1 && a->ndim <= 2 && b->ndim >= 1 && b->ndim <= 2);
     if (!ranks || (batched && a->shape[0] != b->shape[0]) ||
         a->shape[a->ndim - 1] != b->shape[b->ndim == 1 ? 0 : b->ndim - 2])
-        return STEER_FAIL(STEER_E_SHAPE_MISMATCH,
-                          "a, b: shapes %s and %s do not multiply, expected [m,k] and [k,n], "
-                          "vectors in place of either, or [b,m,k] and [b,k,n]",
-                          steer_shape_text(left, sizeof left, a->ndim, a->shape),
-                          steer_shape_text(right, sizeof right, b->ndim, b->shape));
+        return STEER_FAIL(
+            STEER_E_SHAPE_MISMATCH,
+            "b: shape %s does not multiply with %s, expected [m,k]@[k,n], [k]@[k,n], [m,k]@[k], "
+            "[k]@[k] or [b,m,k]@[b,k,n]",
+            steer_shape_text(right, sizeof right, b->ndim, b->shape),
+            steer_shape_text(left, sizeof left, a->ndim, a->shape));
     *ndim = 0;
     if (batched) shape[(*ndim)++] = a->shape[0];
     if (a->ndim > 1) shape[(*ndim)++] = a->shape[a->ndim - 2];

@@ -3,7 +3,6 @@
 #include "tensor/dtype.h"
 #include "tensor/compute.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 
 enum { STAGE_BYTES = 16 << 20 }; /* host memory between two GPUs */
@@ -86,11 +85,7 @@ int steer_tensor_assign(steer_tensor *dst, steer_tensor *src) {
 static int element_at(void **out, const steer_view *view, const int64_t *index) {
     int64_t offset = 0;
     for (int32_t d = 0; d < view->ndim; d++) {
-        if (index[d] < 0 || index[d] >= view->shape[d])
-            return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
-                              "index: %" PRId64 " is out of range for dimension " STEER_INDEX
-                              " of size %" PRId64,
-                              index[d], d, view->shape[d]);
+        STEER_TRY(steer_view_check_index(view, d, index[d]));
         offset += index[d] * view->stride[d];
     }
     *out = (char *)view->data + offset * (int64_t)steer_dtype_size(view->dtype);

@@ -49,6 +49,8 @@ const char *steer_shape_text(char *buffer, size_t size, int32_t ndim, const int6
 /* Views and shapes (tensor.c, view.c). `name` names the argument in messages. */
 int steer_tensor_view(steer_tensor **out, steer_tensor *tensor, const steer_view *view);
 int64_t steer_view_numel(const steer_view *view);
+/* INVALID_ARGUMENT unless dimension `dim` has such an index. */
+int steer_view_check_index(const steer_view *view, int32_t dim, int64_t index);
 int steer_view_is_contiguous(const steer_view *view);
 void steer_view_set_contiguous(steer_view *view, int32_t ndim, const int64_t *shape);
 /* The same elements in another shape of as many elements; 0 if the strides do not allow it. */

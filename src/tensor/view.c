@@ -36,6 +36,20 @@ int steer_shape_check(int64_t *numel, steer_dtype dtype, int32_t ndim, const int
     return STEER_OK;
 }
 
+int steer_view_check_index(const steer_view *view, int32_t dim, int64_t index) {
+    const long long size = view->shape[dim];
+    if (index >= 0 && index < size) return STEER_OK;
+    if (size == 0)
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
+                          "index: " STEER_INDEX64 " is out of range, dimension " STEER_INDEX
+                          " has no elements",
+                          (long long)index, dim);
+    return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
+                      "index: " STEER_INDEX64 " is out of range, expected " STEER_INDEX64 " to " STEER_INDEX64
+                      " for dimension " STEER_INDEX,
+                      (long long)index, 0LL, size - 1, dim);
+}
+
 int64_t steer_view_numel(const steer_view *view) {
     int64_t numel = 1;
     for (int32_t d = 0; d < view->ndim; d++) numel *= view->shape[d];

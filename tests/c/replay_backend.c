@@ -49,9 +49,17 @@ static const steer_entry *entry_of(const steer_launch *launch, int64_t row) {
     return at >= 0 && at < record->count ? (const steer_entry *)(uintptr_t)record->entries + at : NULL;
 }
 
+/* What an entry asks of the kernel of blocks: a STEER_BLOCKS_*. */
+static int32_t blocks_of(const steer_entry *entry) {
+    if (!steer_entry_blocks(entry)) return STEER_BLOCKS_NONE;
+    if (entry->image_bytes == 0) return STEER_BLOCKS_ANY;
+    const steer_block_short *own = (const void *)(entry->m + 3);
+    return own->vectors == 0 ? STEER_BLOCKS_SMALL : own->vectors > 1 ? STEER_BLOCKS_SHORT : STEER_BLOCKS_ONE;
+}
+
 /* Whether a kernel that is chosen by the launch's bounds can run the program. */
 static int is_within(const steer_launch *launch, const steer_entry *entry) {
-    if (steer_entry_blocks(entry)) return launch->blocks;
+    if (steer_entry_blocks(entry)) return blocks_of(entry) <= launch->blocks;
     const steer_needs *needs =
         steer_fits_registers(entry->vectors, entry->norm) ? &launch->few : &launch->many;
     if ((entry->u || entry->vectors) && !needs->present) return 0;
@@ -69,8 +77,9 @@ static int run_launch(void *device, const steer_launch *launch, void *kernel) {
         const steer_entry *entry = entry_of(launch, row);
         if (entry && kernel) STEER_TRY(replay_kernel_check(kernel, entry));
         if (entry && !is_within(launch, entry))
-            return STEER_FAIL(STEER_E_DEVICE, "layer %d, row %lld: a program beyond the launch's bounds",
-                              launch->layer, (long long)row);
+            return STEER_FAIL(STEER_E_DEVICE,
+                              "layer %d, row %lld: a program of %s beyond the launch's bounds", launch->layer,
+                              (long long)row, steer_entry_blocks(entry) ? "blocks" : "vectors");
     }
 #ifdef EMULATE
     return emulate_steer(launch) == STEER_OK

@@ -137,17 +137,18 @@ static void test_arguments(void) {
     steer_plan_graph *graph = NULL;
 #define CREATE(plan, count, hiddens) steer_plan_graph_create(&graph, plan, count, layers, hiddens, NULL)
     CHECK_FAILS(CREATE(NULL, 1, hiddens), STEER_E_INVALID_ARGUMENT, "plan");
-    CHECK_FAILS(CREATE(plan, 0, hiddens), STEER_E_INVALID_ARGUMENT, "count: 0");
+    CHECK_FAILS(CREATE(plan, 0, hiddens), STEER_E_INVALID_ARGUMENT, "layers: none");
     CHECK_FAILS(CREATE(plan, 1, NULL), STEER_E_INVALID_ARGUMENT, "hiddens");
-    CHECK_FAILS(CREATE(plan, 2, hiddens), STEER_E_INVALID_ARGUMENT, "apply 1: layer");
+    CHECK_FAILS(CREATE(plan, 2, hiddens), STEER_E_INVALID_ARGUMENT, "layer[1]: 1024");
     layers[1] = 1;
-    CHECK_FAILS(CREATE(plan, 2, hiddens), STEER_E_SHAPE_MISMATCH, "apply 1: hidden");
+    CHECK_FAILS(CREATE(plan, 2, hiddens), STEER_E_SHAPE_MISMATCH, "hidden[1]: ");
     hiddens[1] = NULL;
-    CHECK_FAILS(CREATE(plan, 2, hiddens), STEER_E_INVALID_ARGUMENT, "apply 1: hidden: is NULL");
+    CHECK_FAILS(CREATE(plan, 2, hiddens), STEER_E_INVALID_ARGUMENT, "hidden[1]: is NULL");
+    CHECK(strcmp(steer_error_message_from(1), "hidden[2]: is NULL, expected a tensor") == 0);
     CHECK_FAILS(steer_plan_graph_create(NULL, plan, 1, layers, hiddens, NULL), STEER_E_INVALID_ARGUMENT,
                 "out");
     CHECK_FAILS(steer_plan_graph_create(&graph, plan, 1, layers, hiddens, &small), STEER_E_SHAPE_MISMATCH,
-                "apply 0: residual");
+                "residual[0]: ");
     CHECK(graph == NULL);
     CHECK_FAILS(steer_plan_graph_launch(NULL), STEER_E_INVALID_ARGUMENT, "graph");
     CHECK_FAILS(steer_plan_graph_get_stats(&stats, NULL), STEER_E_INVALID_ARGUMENT, "graph");

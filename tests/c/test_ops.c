@@ -168,38 +168,39 @@ static void test_refused(void) {
     const double descending[] = {1, 0, 1, 0};
     const int bad = STEER_E_INVALID_ARGUMENT, shape = STEER_E_SHAPE_MISMATCH;
     FAILS(STEER_OP_SET, (desc.vector = VECTOR(1, 0), desc.target = NAN), bad, "target");
-    FAILS(STEER_OP_SET, (desc.vector = VECTOR(0, 0)), bad, "set: vector: all 2 elements are zero");
-    FAILS(STEER_OP_SET, (desc.vector = VECTOR(1, 0), desc.write = VECTOR(1, 0, 0)), shape, "set: write: 3");
-    FAILS(STEER_OP_SET, (desc.vector = MATRIX(2, 1, 0, 0, 1)), bad, "set: vector: shape [2, 2]");
+    FAILS(STEER_OP_SET, (desc.vector = VECTOR(0, 0)), bad, "vector: all 2 elements are zero");
+    FAILS(STEER_OP_SET, (desc.vector = VECTOR(1, 0), desc.write = VECTOR(1, 0, 0)), shape, "write: 3");
+    FAILS(STEER_OP_SET, (desc.vector = MATRIX(2, 1, 0, 0, 1)), bad, "vector: shape [2, 2]");
     FAILS(STEER_OP_MAP, (desc.vector = VECTOR(1, 0)), bad, "points: 0");
     FAILS(STEER_OP_MAP, (desc.vector = VECTOR(1, 0), desc.points = descending, desc.point_count = 2), bad,
           "ascending");
-    FAILS(STEER_OP_ROTATE, (desc.vector = VECTOR(1, 0)), bad, "rotate: vector: 1 vector, expected 2");
+    FAILS(STEER_OP_ROTATE, (desc.vector = VECTOR(1, 0)), bad, "vector: 1 vector, expected 2");
     FAILS(STEER_OP_ROTATE, (desc.vector = MATRIX(2, 1, 0, -3, 0), desc.degrees = 3), bad, "in the span");
     FAILS(STEER_OP_TURN, (desc.vector = VECTOR(1, 0), desc.degrees = 181), bad, "degrees: 181");
-    FAILS(STEER_OP_TURN, (desc.vector = VECTOR(1, 0), desc.write = VECTOR(1, 0)), bad, "turn: write");
+    FAILS(STEER_OP_TURN, (desc.vector = VECTOR(1, 0), desc.write = VECTOR(1, 0)), bad, "write");
     FAILS(STEER_OP_CAP, (desc.vector = MATRIX(2, 1, 0, 0, 1), desc.max = 1, desc.write = VECTOR(1, 0)), bad,
-          "cap: write: given beside several");
+          "write: given beside several");
     FAILS(STEER_OP_SAE, (desc.vector = VECTOR(1, 0), desc.min = 1, desc.scale = -1), bad, "scale");
     FAILS(STEER_OP_SAE, (desc.vector = VECTOR(1, 0), desc.threshold = -1, desc.min = 1), bad, "threshold");
     FAILS(STEER_OP_SAE, (desc.vector = VECTOR(1, 0)), bad, "min, max");
-    FAILS(STEER_OP_AFFINE, (desc.vector = VECTOR(1, 0)), bad, "affine: write: is NULL");
+    FAILS(STEER_OP_AFFINE, (desc.vector = VECTOR(1, 0)), bad, "write: is NULL");
     FAILS(STEER_OP_AFFINE, (desc.vector = VECTOR(1, 0), desc.write = MATRIX(2, 1, 0, 0, 1)), shape,
           "no matrix");
     FAILS(STEER_OP_AFFINE,
           (desc.vector = VECTOR(1, 0), desc.write = VECTOR(0, 1), desc.matrix = MATRIX(1, 1, 2)), shape,
-          "affine: matrix: shape [1, 2], expected [1, 1]");
+          "matrix: shape [1, 2], expected [1, 1]");
     FAILS(STEER_OP_AFFINE, (desc.vector = VECTOR(1, 0), desc.write = VECTOR(0, 1), desc.bias = VECTOR(1, 2)),
-          shape, "affine: bias: shape [2], expected [1]");
+          shape, "bias: shape [2], expected [1]");
     FAILS(STEER_OP_AFFINE,
-          (desc.vector = VECTOR(1, 0), desc.write = VECTOR(0, 1), desc.bias = VECTOR(INFINITY)), bad,
-          "affine: bias");
+          (desc.vector = VECTOR(1, 0), desc.write = VECTOR(0, 1), desc.bias = VECTOR(INFINITY)), bad, "bias");
     FAILS(STEER_OP_ABLATE, (desc.vector = VECTOR(1, 0), desc.side = 2), bad, "side");
     const steer_condition far = {.noted = 65, .gate = STEER_GATE_ABOVE};
     FAILS(STEER_OP_NOTE, (desc.note = 0), bad, "conditions: none");
     FAILS(STEER_OP_NOTE, (desc.note = 64), bad, "note: 64, expected 0 to 63");
-    FAILS(STEER_OP_KEEP_NORM, (desc.conditions = &far, desc.condition_count = 1), bad, "noted 65");
-    FAILS(STEER_OP_ADD, (desc.vector = VECTOR(1, 0), desc.condition_count = 7), bad, "condition_count: 7");
+    FAILS(STEER_OP_KEEP_NORM, (desc.conditions = &far, desc.condition_count = 1), bad,
+          "conditions[0]: noted 65");
+    FAILS(STEER_OP_ADD, (desc.vector = VECTOR(1, 0), desc.condition_count = 7), bad,
+          "conditions: 7 comparisons");
 }
 
 int main(void) {

@@ -143,7 +143,7 @@ static void test_texts(void) {
     CHECK(size == 0);
     ids[1] = 10;
     CHECK_FAILS(steer_tokenizer_decode(&size, t, ids, 3, 0, text, 4), STEER_E_INVALID_ARGUMENT,
-                "id 1: ids: 10, expected 0 to 9");
+                "ids[1]: 10, expected 0 to 9");
     CHECK_OK(steer_tokenizer_token(&piece, &size, t, 9));
     CHECK(size == 3 && memcmp(piece, "<x>", 3) == 0 && steer_tokenizer_id(t, "<x>", 3) == 9);
     CHECK_OK(steer_tokenizer_token(&piece, &size, t, 5));

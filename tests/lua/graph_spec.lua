@@ -132,7 +132,7 @@ describe("a captured graph", function()
 
     it("is captured anew only for what it cannot run, and says why", function()
         if IS_CPU then return pending("the CPU captures no graphs") end
-        local ADD = op "add"
+        local ADD, both = op "add", T.randn({ 2, N }, { seed = 1 })
         local STEPS = { -- requests, recaptures so far, reason
             { { request(spec_on(L, ADD)) }, 0 },
             { { request(nil, 3), request(spec_on(L, op "ablate"), 5), request(spec_on(L, ADD), 8) }, 0 },
@@ -150,6 +150,13 @@ describe("a captured graph", function()
             { { request(spec_on(L, op "cap", steer.keep_norm()), 3) }, 8, "layer 0: a program of blocks" },
             { { request(spec_on(L, ADD), 3), request(spec_on(L, ADD, steer.keep_norm()), 5) }, 8 },
             { { request(spec_on(L, unpack(caps(3)))), }, 8 },
+            { { request(spec_on(L, steer.affine(both, both))) }, 9,
+                "layer 0: a program of more blocks" },
+            { { request(spec_on(L, gated { above = 0.1 }, steer.keep_norm()), 3) }, 10,
+                "layer 0: a program of more blocks" },
+            { { request(spec_on(L, op "cap", steer.keep_norm()), 3) }, 10 },
+            { { request(spec_on(L, steer.ablate(T.randn({ 9, N }, { seed = 1 })))) }, 11,
+                "layer 0: a program of large blocks" },
         }
         for _, dtype in ipairs(B.dtypes) do
             local plan = engine { dtype = dtype }:plan({}, { rows = ROWS })
@@ -164,7 +171,7 @@ describe("a captured graph", function()
                 assert.equal(step[2] + 1, stats.captures)
                 if step[3] then assert.equal(step[3], stats.why) end
             end
-            assert.truthy(tostring(graph):find("anew 8 times: layer 0: a program of blocks", 1, true))
+            assert.truthy(tostring(graph):find("anew 11 times: layer 0: a program of large blocks", 1, true))
         end
     end)
 
@@ -303,7 +310,7 @@ describe("a graph", function()
         closed:close()
         fails("invalid_argument", function() plan:graph() end, "layers")
         fails("invalid_argument", function() plan:graph(0, h) end, "layers")
-        fails("invalid_argument", function() plan:graph({}, {}) end, "layers", "empty")
+        fails("invalid_argument", function() plan:graph({}, {}) end, "layers", "none, expected 1 or more")
         fails("invalid_argument", function() plan:graph({ 0, 1.5 }, h) end, "layers[2]")
         fails("invalid_argument", function() plan:graph({ 0, -1 }, h) end, "layers[2]")
         fails("invalid_argument", function() plan:graph({ 1024 }, h) end, "layers[1]")

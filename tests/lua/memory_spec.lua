@@ -58,7 +58,7 @@ describe("device memory", function()
     it("says how much was asked and is free when it is used up", function()
         local bytes = 2 ^ 46
         local err = helper.fails("out_of_memory", ("%.0f"):format(bytes), T.empty, { bytes / 4 }, helper.on("f32"))
-        assert.equal("tensor_create", err.op)
+        assert.equal("tensor_empty", err.op)
         assert.truthy(err.message:find("free", 1, true))
         assert.truthy(err.message:find(helper.device, 1, true))
     end)

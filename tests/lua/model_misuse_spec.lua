@@ -212,6 +212,37 @@ describe("a request that cannot be", function()
         fails("invalid_argument", "on_token: expected a function", lm.generate, lm, { "a", on_token = 5 })
     end)
 
+    it("names the number that the library cannot take, whatever its size", function()
+        local session = lm:session { sequences = 2, tokens = 64 }
+        local BAD = {
+            { "max_tokens: -1, expected 0 or more", { max_tokens = -1 } },
+            { "prompt_tokens: -1 is out of range, expected at least 0", { prompt_tokens = -1 } },
+            { "prompt_tokens: 4, expected 0 to 3", { prompt_tokens = 4 } },
+            { "top_k: -1, expected from 0 to 2147483647", { top_k = -1 } },
+            { "top_k: 8589934592 is out of range, expected an integer of 32 bits", { top_k = 2 ^ 33 } },
+            { "from: sequence -2, the session has no such sequence", { from = -2 } },
+            { "stop_ids[1]: 1099511627776 is out of range", { stop_ids = { 2 ^ 40 } } },
+            { "tokens[2]: id -1, expected 0 to", { tokens = { 1, -1 } } },
+            { "logits_from: -2, expected -1 to 2", { logits_from = -2 } },
+        }
+        for _, bad in ipairs(BAD) do
+            bad[2].tokens = bad[2].tokens or { 1, 2, 3 }
+            fails("invalid_argument", bad[1], session.add, session, bad[2])
+        end
+        local id = session:add { tokens = { 1, 2, 3 }, max_tokens = 2 }
+        fails("invalid_argument", "start: -1, expected 0 to 0", session.tokens, session, id, -1)
+        fails("invalid_argument", "start: -9007199254740992, expected 0 to 0", session.tokens, session, id, -2 ^ 53)
+        fails("invalid_argument", "max_tokens: -1, expected 0 or more", session.fork, session, id, -1)
+        fails("invalid_argument", "id: -1, the session has no such sequence", session.status, session, -1)
+        session:close()
+        local function makes(key, value) return function() lm:session { [key] = value } end end
+        fails("invalid_argument", "sequences: 0, expected 1 to 65536", makes("sequences", 0))
+        fails("invalid_argument", "sequences: 1099511627776 is out of range", makes("sequences", 2 ^ 40))
+        fails("invalid_argument", "tokens: 0, expected 1 to", makes("tokens", 0))
+        fails("invalid_argument", "rows: -1, expected 0 to 1048576", makes("rows", -1))
+        fails("invalid_argument", "vector_bytes: -1, expected 0", makes("vector_bytes", -1))
+    end)
+
     it("of a closed spec is refused", function()
         local spec = steer.spec { [1] = { steer.add(ones(lm.hidden)) } }
         spec:close()

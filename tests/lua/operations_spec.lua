@@ -491,6 +491,9 @@ describe("a constructor", function()
         H.fails("shape_mismatch", "affine: write: 2 rows", steer.affine, v, rows(2, 1))
         H.fails("invalid_argument", "keep_norm: opts: unknown option", steer.keep_norm, { normalize = true })
         H.fails("invalid_argument", "side: \"up\"", steer.ablate, v, 0, { side = "up" })
+        H.fails("invalid_argument", "vector[2]: all 3 elements are zero", steer.ablate, { { 1, 2, 3 }, { 0, 0, 0 } })
+        H.fails("invalid_argument", "vector[2]: element 3 is NaN", steer.cap, { { 1, 2, 3 }, { 0, 1, 0 / 0 } },
+            { max = 1 })
         local seven = {}
         for i = 1, 7 do seven[i] = { vector = v, above = i } end
         H.fails("invalid_argument", "when: 7 comparisons, expected at most 6", steer.add, v, 1,

@@ -59,7 +59,8 @@ describe("steer -e", function()
 
     it("ends with 1 after an error, with the user's part of the stack", function()
         for text, parts in pairs {
-            ["steer.tensor.zeros({-1})"] = { "invalid_argument: tensor_zeros: shape", "\t<input 1>:1: in main chunk" },
+            ["\n\nsteer.tensor.zeros({-1})"] = { "invalid_argument: tensor_zeros: shape",
+                "\t<input 1>:3: in main chunk" },
             ["local function f() error 'boom' end f()"] = { "<input 1>:1: boom", "in function 'f'" },
             ["x = = 1"] = { "unexpected symbol" }, ["if x then"] = { "'<eof>'" }, ["\27LJ"] = { "wrong mode" },
             [":nonsense"] = { "invalid_argument: repl: there is no command :nonsense" },
@@ -68,6 +69,27 @@ describe("steer -e", function()
             assert.equal("", output, text)
             for _, part in ipairs(parts) do assert_found(errors, part) end
             assert.is_nil(errors:find("lua/steer", 1, true), "the session's own frames are shown:\n" .. errors)
+            assert.equal(1, status, text)
+        end
+    end)
+
+    it("answers a slip in one line", function()
+        local model = "steer.model('tests/fixtures/demo-model', {progress = false})"
+        for text, line in pairs {
+            [model .. ":genrate()"] = 'invalid_argument: model: a model has no "genrate"; did you mean "generate"?',
+            [model .. ".laiers"] = 'invalid_argument: model: a model has no "laiers"; did you mean "layers"?',
+            ["steer.tensor.ones({2}):summ()"] =
+                'invalid_argument: tensor_index: key: a tensor has no "summ"; did you mean "sum"?',
+            ["for i = 1, 2 do steer.tensro() end"] =
+                "invalid_argument: steer: there is no steer.tensro, did you mean steer.tensor?",
+            ["steer.tensor.zeros({-1})"] =
+                "invalid_argument: tensor_zeros: shape: dimension 1 is -1, expected 0 or more",
+            ["lmm:generate()"] = "<input 1>:1: attempt to index global 'lmm' (a nil value)",
+            ["error 'boom'"] = "<input 1>:1: boom",
+        } do
+            local output, errors, status = evaluate(text)
+            assert.equal("", output, text)
+            assert.equal(line .. "\n", errors)
             assert.equal(1, status, text)
         end
     end)

@@ -60,7 +60,7 @@ describe("operations", function()
             it("refuses what is no vector", function()
                 fails("invalid_argument", function() make(nil) end, kind, "vector", "nothing")
                 fails("invalid_argument", function() make(3) end, kind, "vector", "3")
-                fails("invalid_argument", function() make {} end, kind, "vector", "empty")
+                fails("invalid_argument", function() make {} end, kind, "vector", "0 elements, expected 1 to")
                 fails("invalid_argument", function() make { { 1 }, { 2 } } end, kind,
                     kind == "add" and "vector[1]" or "in the span")
                 fails("invalid_argument", function() make { 1, "2" } end, kind, "vector[2]")

@@ -410,6 +410,27 @@ describe("what is noted of a prompt", function()
         local session = lm:session { sequences = 1, tokens = 64 }
         fails("invalid_argument", "prompt_tokens: 0, its spec decides", session.add, session,
             { tokens = { 1, 2 }, prompt_tokens = 0, spec = spec })
+        local function at(selectors)
+            return steer.spec { [0] = { steer.note("flag", { of = "prompt", when = { vector = g, above = 0 },
+                where = selectors.where, exclude = selectors.exclude }) }, [1] = { add } }
+        end
+        for _, missing in ipairs { { where = { prompt_positions = { 0, 4, -2 } } },
+            { where = { prompt_window = { -3, -1 } } }, { exclude = { prompt_positions = { -1 } } } } do
+            fails("invalid_argument", "spec: where: leaves out position 2, the last token of the prompt", session.add,
+                session, { tokens = { 1, 2, 3 }, spec = at(missing) })
+            fails("invalid_argument", "requests[1]: spec: where: leaves out position 2", lm.generate, lm,
+                { { tokens = { 1, 2, 3 }, max_tokens = 1, spec = at(missing) } })
+        end
+        for _, meeting in ipairs { { where = { prompt_positions = { 2 } } }, { where = { prompt_window = { -3, 9 } } },
+            { where = { token_ids = { 999 } } }, { exclude = { prompt_positions = { -2 }, token_ids = { 3 } } } } do
+            local id = session:add { tokens = { 1, 2, 3 }, spec = at(meeting) }
+            fails("invalid_argument", "where: leaves out position 2", session.set_spec, session, id,
+                at { where = { prompt_positions = { 1 } } })
+            session:drop(id)
+        end
+        local plan = { { tokens = 3, prompt_tokens = 3, spec = at { where = { prompt_positions = { 0 } } } } }
+        local engine = steer.engine { hidden = lm.hidden, device = "cpu" }
+        fails("invalid_argument", "requests[1]: where: leaves out position 2", engine.plan, engine, plan)
         assert.truthy(tostring(spec):find("noted flag of the prompt", 1, true))
         local path = os.tmpname() .. ".safetensors"
         spec:save(path)
@@ -445,9 +466,33 @@ describe("what is noted of a token", function()
         lm:close()
     end)
 
+    it("has a name that is free again when no operation has it", function()
+        local lm = open "llama"
+        local g, v, ids = vector(lm, 1), vector(lm, 3), ids_of(lm, 9, 4)
+        local function spec(i)
+            return steer.spec { [0] = { steer.note("name " .. i, { when = { vector = g, above = -1e9 } }) },
+                [1] = { steer.add(v, 1, { when = { noted = "name " .. i } }) } }
+        end
+        local kept = {}
+        local first = alone(lm, { tokens = ids, spec = spec(0), logits_from = 0 })
+        for i = 1, 200 do
+            local one = spec(i)
+            if i % 50 == 0 then kept[#kept + 1] = one end
+        end
+        for _, one in ipairs(kept) do same(first, alone(lm, { tokens = ids, spec = one, logits_from = 0 }), "kept") end
+        -- Names that are in use keep numbers of their own.
+        local both = steer.spec {
+            [0] = { kept[1].by_layer[0][1], steer.note("never", { when = { vector = g, above = 1e9 } }) },
+            [1] = { steer.add(v, 1, { when = { noted = "name 50" } }),
+                steer.add(v, 5, { when = { noted = "never" } }) },
+        }
+        same(first, alone(lm, { tokens = ids, spec = both, logits_from = 0 }), "both")
+        lm:close()
+    end)
+
     it("names that a process has room for are listed where one more is asked for", function()
-        local program = [[local v = steer.tensor.ones({8})
-            for i = 1, 33 do steer.note("n" .. i, {when = {vector = v, above = 0}}) end]]
+        local program = [[local v, all = steer.tensor.ones({8}), {}
+            for i = 1, 33 do all[i] = steer.note("n" .. i, {when = {vector = v, above = 0}}) end]]
         local pipe = io.popen(("STEER_DEVICE=cpu scripts/steer -e '%s' 2>&1"):format(program))
         local output = pipe:read "*a"
         pipe:close()

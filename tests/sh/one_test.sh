@@ -1,18 +1,20 @@
 #!/usr/bin/env bash
-# one_test.sh: one.sh runs what it is told to, fails with it, and says so where there is nothing to run.
+# one_test.sh: one.sh runs what it is told to, fails with it, and says so where there is nothing to run; scripts/test starts
+# nothing for an option that there is not.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 folder=$(mktemp -d)
 trap 'rm -r "$folder"' EXIT
 fail() { printf '%s\n' "$*" "$said" >&2; exit 1; }
-# expect STATUS TEXT ARGUMENT...: what one.sh comes to with these arguments.
-expect() {
-    local status=0 wanted=$1 text=$2
-    shift 2
-    said=$(tests/sh/one.sh "$@" 2>&1) || status=$?
-    [ "$status" = "$wanted" ] || fail "one.sh $*: status $status, expected $wanted"
-    case $said in *"$text"*) ;; *) fail "one.sh $*: expected '$text'" ;; esac
+# of COMMAND STATUS TEXT ARGUMENT...: what it comes to with these arguments.
+of() {
+    local status=0 command=$1 wanted=$2 text=$3
+    shift 3
+    said=$(timeout 60 "$command" "$@" 2>&1) || status=$?
+    [ "$status" = "$wanted" ] || fail "$command $*: status $status, expected $wanted"
+    case $said in *"$text"*) ;; *) fail "$command $*: expected '$text'" ;; esac
 }
+expect() { of tests/sh/one.sh "$@"; }
 
 cat >"$folder/two_spec.lua" <<'SPEC'
 describe("one of two", function()
@@ -29,3 +31,8 @@ expect 0 "" tests/c/test_json.c
 expect 1 "takes no filter" tests/c/test_json.c "name"
 expect 1 "expected *_spec.lua" tests/sh/one.sh
 expect 1 "3 arguments, expected FILE or FILE FILTER" tests/lua/names_spec.lua suggestion only
+
+of scripts/test 0 "usage: scripts/test" --help
+of scripts/test 2 "--bogus: ctest has no such option" --bogus
+of scripts/test 2 "--regexp=x: ctest has no such option" -j2 -R one --regexp=x
+of scripts/test 2 "usage: scripts/test" -k

@@ -105,33 +105,25 @@ M.interrupted = false
 -- The library's names for the tensors of a method.
 local METHOD_NAMES = { dst = "self", src = "self", a = "self", b = "other" }
 
-local function message_of(op)
-    local message = ffi.string(C.steer_error_message_from(1)) -- Lua counts from 1
-    if op:find("^tensor_") and op ~= "tensor_copy" then
-        message = message:gsub("^%a+", METHOD_NAMES)
-    end
-    return message
+-- The user's message: indices count from 1, and the argument that it begins with has the name in `names`, if there.
+local function message_of(names)
+    return (ffi.string(C.steer_error_message_from(1)):gsub("^[%w_]+", names))
 end
 
-local function raise_last(status)
+local function raise_last(status, op, names)
     if status == INTERRUPTED then M.interrupted = true end
-    local op = ffi.string(C.steer_error_op())
-    error(error_object.new(ffi.string(C.steer_status_name(status)), op, message_of(op),
-        ffi.string(C.steer_error_where())), 0)
+    local failed = ffi.string(C.steer_error_op())
+    local method = failed:find("^tensor_") and failed ~= "tensor_copy"
+    error(error_object.new(ffi.string(C.steer_status_name(status)), op or failed,
+        message_of(names or method and METHOD_NAMES or {}), ffi.string(C.steer_error_where())), 0)
 end
 
 --- Raises the library's last error if `status` is not 0.
-function M.check(status)
-    if status ~= 0 then raise_last(status) end
-end
-
---- Raises the library's last error as one of `op`; with a `pattern`, which is replaced in its message as string.gsub
--- does, where the library has names of its own for arguments.
-function M.raise_as(status, op, pattern, replacement)
-    local _, err = pcall(raise_last, status)
-    err.op = op
-    if pattern then err.message = err.message:gsub(pattern, replacement) end
-    error(err, 0)
+-- @tparam number status
+-- @tparam[opt] string op the user's operation, where the library's has another name
+-- @tparam[opt] table names the user's names for arguments that the library calls otherwise: { data = "pointer" }
+function M.check(status, op, names)
+    if status ~= 0 then raise_last(status, op, names) end
 end
 
 --- Calls fn(...) again after `status` of a first call, if memory was out: collects garbage before it.
@@ -150,6 +142,12 @@ end
 function M.alloc(fn, ...)
     local status = M.retry(fn(...), fn, ...)
     if status ~= 0 then raise_last(status) end
+end
+
+--- The same for an operation that the library calls otherwise: `op` and `names` as of check.
+function M.alloc_as(op, names, fn, ...)
+    local status = M.retry(fn(...), fn, ...)
+    if status ~= 0 then raise_last(status, op, names) end
 end
 
 --- Gives a handle its finalizer. `release` is the library function itself (C.steer_engine_release).

@@ -76,4 +76,13 @@ function M.integer(op, name, value, low, high)
     return value
 end
 
+--- Checks an integer that the library takes in 32 bits; what range it may be in, the library says.
+function M.int32(op, name, value)
+    M.integer(op, name, value)
+    if value < -2 ^ 31 or value >= 2 ^ 31 then
+        raise("invalid_argument", op, "%s: %.16g is out of range, expected an integer of 32 bits", name, value)
+    end
+    return value
+end
+
 return M

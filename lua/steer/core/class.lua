@@ -6,19 +6,21 @@ local tables = require "steer.core.tables"
 local M = {}
 
 --- Looks a name up that an object itself does not hold: gives the class's method, and nil for names that it may lack.
--- @tparam table class its methods
+-- @tparam table class its methods, and __names: of fields that are looked up when they are asked for
 -- @tparam string what an object of it is called: "a model"
 -- @param key
 -- @tparam table absent set of the fields that an object may lack
+-- @tparam table own those that this object has
 -- @raise invalid_argument
-function M.lookup(class, what, key, absent)
+function M.lookup(class, what, key, absent, own)
     local method = class[key]
     if method ~= nil then return method end
     if type(key) ~= "string" or absent[key] or key:find "^_" then return nil end
     local names = {}
-    for _, set in ipairs { class, absent } do
+    for _, set in ipairs { class, absent, own, class.__names } do
         for _, name in ipairs(tables.keys(set)) do
-            if not (name:find "^_" or name == "handle" or class.__internal and class.__internal[name]) then
+            local hidden = type(name) ~= "string" or name:find "^_" or name == "handle"
+            if not (hidden or class.__internal and class.__internal[name]) then
                 names[name] = true
             end
         end
@@ -33,7 +35,7 @@ end
 -- @tparam string what, @tparam table absent as lookup has them
 function M.strict(class, what, absent)
     class.__methods, class.__name = class, class.__name or what
-    function class.__index(_, key) return M.lookup(class, what, key, absent) end
+    function class.__index(self, key) return M.lookup(class, what, key, absent, self) end
 end
 
 --- Makes a module of the package strict; gives it.

@@ -16,18 +16,14 @@ local Graph = {}
 Graph.__index = Graph
 
 local OPTIONS = { residual = true }
-local MAX_LAYER = tonumber(C.STEER_MAX_LAYERS) - 1
 local graph_out = ffi.new("steer_plan_graph *[1]")
 local stats_out = c.descriptor("steer_plan_graph_stats")
 
 -- Layers of a list, as an array.
 local function layer_array(layers)
     local count = check.list("plan_graph", "layers", layers, "a list of layers")
-    if count == 0 then raise("invalid_argument", "plan_graph", "layers: the list is empty") end
     local array = ffi.new("int32_t[?]", count)
-    for i = 1, count do
-        array[i - 1] = check.integer("plan_graph", ("layers[%d]"):format(i), layers[i], 0, MAX_LAYER)
-    end
+    for i = 1, count do array[i - 1] = check.int32("plan_graph", ("layers[%d]"):format(i), layers[i]) end
     return array, count
 end
 
@@ -47,23 +43,14 @@ end
 
 local ARGUMENTS = { hidden = "tensors", residual = "opts.residual", layer = "layers" } -- by the library's names
 
-local function raise_last(status)
-    c.raise_as(status, "plan_graph", "^apply (%d+): (%l+)", function(i, name)
-        return ("%s[%d]"):format(ARGUMENTS[name] or name, i)
-    end)
-end
-
 --- Makes the graph of a plan, for plan:graph.
 function M.graph(plan, layers, hiddens, opts)
     opts = options.check("plan_graph", opts, OPTIONS)
     local layer_list, count = layer_array(layers)
     local hidden_list = tensor_array("tensors", hiddens, count)
     local residual_list = opts.residual ~= nil and tensor_array("opts.residual", opts.residual, count) or nil
-    local function create()
-        return C.steer_plan_graph_create(graph_out, plan, count, layer_list, hidden_list, residual_list)
-    end
-    local status = c.retry(create(), create)
-    if status ~= 0 then raise_last(status) end
+    c.alloc_as("plan_graph", ARGUMENTS, C.steer_plan_graph_create, graph_out, plan, count, layer_list, hidden_list,
+        residual_list)
     local owned = c.own(graph_out[0], C.steer_plan_graph_release)
     return setmetatable({ handle = owned }, Graph)
 end

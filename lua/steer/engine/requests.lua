@@ -183,8 +183,8 @@ local function write_rows(words, specs, op, i, request)
     local at = (i - 1) * RECORD
     if type(request) ~= "table" then check_table(op, i, request) end
     local tokens = request.tokens
-    if type(tokens) ~= "number" or tokens % 1 ~= 0 or tokens < 0 or tokens > MAX then
-        wrong_number(op, i, "tokens", tokens, 0)
+    if type(tokens) ~= "number" or tokens % 1 ~= 0 or tokens < -MAX or tokens > MAX then
+        wrong_number(op, i, "tokens", tokens)
     end
     words[at + TOKENS] = tokens
     local spec = request.spec
@@ -211,8 +211,8 @@ local function write_place(words, phases, op, i, request)
     if position == nil then
         words[at + POSITION] = 0
     else
-        if type(position) ~= "number" or position % 1 ~= 0 or position < 0 or position > MAX then
-            wrong_number(op, i, "position", position, 0)
+        if type(position) ~= "number" or position % 1 ~= 0 or position < -MAX or position > MAX then
+            wrong_number(op, i, "position", position)
         end
         words[at + POSITION] = position
     end

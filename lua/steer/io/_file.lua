@@ -84,8 +84,7 @@ end
 --- Maps a file for reading. Errors: not_found, io.
 function M.open(path)
     check.path("load", "path", path, "the name of a file")
-    local status = C.steer_map_open(map_out, path)
-    if status ~= 0 then c.raise_as(status, "load") end
+    c.check(C.steer_map_open(map_out, path), "load")
     return own_map(path)
 end
 

@@ -56,12 +56,14 @@ local function session_for(lm, needs, twins, room, held)
 end
 M.session_for = session_for
 
+local function name_of(job) return job.name or ("requests[%d]"):format(job.number) end
+
 -- Adds a job's request; gives its id.
 local function add(session, op, job)
     local ok, id = pcall(session.add, session, job.request)
     if ok then return id end
     if type(id) == "table" and id.message then
-        id.op, id.message = op, ("requests[%d]: %s"):format(job.number, id.message)
+        id.op, id.message = op, ("%s: %s"):format(name_of(job), id.message)
     end
     return error(id, 0)
 end
@@ -83,7 +85,8 @@ end
 --- Adds requests to the shared session and steps until all are done.
 -- @param lm model
 -- @tparam string op for messages
--- @tparam table list of {request = what session:add takes, number = which of the caller's requests it is}
+-- @tparam table list of {request = what session:add takes, number = which of the caller's requests it is, name = what
+-- messages call it, default "requests[number]"}
 -- @tparam[opt] function each called after every step with the session and the ids
 -- @tparam function finish called with the session and the ids at the end, also of an interrupt, whose error goes on
 -- after it; gives what is returned
@@ -96,8 +99,8 @@ function M.run(lm, op, list, each, finish, how)
         local given, more = #job.request.tokens, job.request.max_tokens or 0
         needs[#needs + 1] = given + more
         if given + more > lm.context then
-            raise("invalid_argument", op, "requests[%d]: %d tokens and %.0f to generate, the model's context is %d",
-                job.number, given, more, lm.context)
+            raise("invalid_argument", op, "%s: %d tokens and %.0f to generate, the model's context is %d",
+                name_of(job), given, more, lm.context)
         end
         if job.request.twin then needs[#needs + 1], twins = needs[#needs], true end
     end

@@ -37,16 +37,16 @@ local capture_out = ffi.new "steer_capture *[1]"
 function M.session(lm, opts)
     opts = options.check("session", opts, SESSION_OPTIONS)
     local desc = c.descriptor("steer_session_desc")
-    desc.sequences = check.integer("session", "sequences", opts.sequences or 16, 1, 65536)
+    desc.sequences = check.int32("session", "sequences", opts.sequences or 16)
     local tokens = opts.tokens or desc.sequences * math.min(512, lm.context)
-    desc.tokens = check.integer("session", "tokens", tokens, 1, 2 ^ 31 - 17)
-    desc.rows = check.integer("session", "rows", opts.rows or 0, 0, 2 ^ 20)
-    desc.vector_bytes = check.integer("session", "vector_bytes", opts.vector_bytes or 0, 0)
+    desc.tokens = check.integer("session", "tokens", tokens)
+    desc.rows = check.integer("session", "rows", opts.rows or 0)
+    desc.vector_bytes = check.integer("session", "vector_bytes", opts.vector_bytes or 0)
     desc.no_sharing = opts.sharing == false and 1 or 0
     desc.no_graphs = opts.graphs == false and 1 or 0
     if opts.reproducible == nil then opts.reproducible = lm.reproducible end
     desc.reproducible = opts.reproducible and 1 or 0
-    c.alloc(C.steer_session_create, session_out, lm:handle_for("session"), desc)
+    c.alloc_as("session", nil, C.steer_session_create, session_out, lm:handle_for("session"), desc)
     return setmetatable({
         handle = c.own(session_out[0], C.steer_session_release), model = lm, sequences = tonumber(desc.sequences),
         capacity = tonumber(desc.tokens), lengths = {},
@@ -63,7 +63,7 @@ local function use(self, op)
 end
 
 -- The same, and the id of a sequence.
-local function use_id(self, op, id) return use(self, op), check.integer(op, "id", id, 0, 2 ^ 31 - 1) end
+local function use_id(self, op, id) return use(self, op), check.int32(op, "id", id) end
 
 --- Makes what collects hidden states of sequences: the object of session:add's capture.
 -- @param lm model
@@ -89,8 +89,8 @@ local function ids_of(op, name, list)
     local ids = ffi.new("int32_t[?]", n + 1)
     for i = 1, n do
         local id = list[i]
-        if type(id) ~= "number" or id % 1 ~= 0 or id < -2 ^ 31 or id > 2 ^ 31 - 1 then
-            check.integer(op, ("%s[%d]"):format(name, i), id, -2 ^ 31, 2 ^ 31 - 1)
+        if type(id) ~= "number" or id % 1 ~= 0 or id < -2 ^ 31 or id >= 2 ^ 31 then
+            check.int32(op, ("%s[%d]"):format(name, i), id)
         end
         ids[i - 1] = id
     end
@@ -155,15 +155,15 @@ function Session:add(request)
     local stops, groups, others, count -- held until the call is done
     desc.tokens, desc.count = ids, n
     desc.prompt_tokens = check.integer(op, "prompt_tokens", request.prompt_tokens or n, 0)
-    desc.max_tokens = check.integer(op, "max_tokens", request.max_tokens or 0, 0)
+    desc.max_tokens = check.integer(op, "max_tokens", request.max_tokens or 0)
     fill_specs(op, desc.specs, request.spec)
     desc.temperature, desc.top_p = request.temperature or 0, request.top_p or 1
     desc.min_p, desc.repetition_penalty = request.min_p or 0, request.repetition_penalty or 1
-    desc.top_k = check.integer(op, "top_k", request.top_k or 0, 0, 2 ^ 31 - 1)
+    desc.top_k = check.int32(op, "top_k", request.top_k or 0)
     desc.seed = seed_of(op, request.seed or 0)
     desc.ignore_eos, desc.twin = request.ignore_eos and 1 or 0, request.twin and 1 or 0
     desc.hold = request.hold and 1 or 0
-    desc.from = check.integer(op, "from", request.from or -1, -1, 2 ^ 31 - 1)
+    desc.from = check.int32(op, "from", request.from or -1)
     if request.stop_ids then
         stops, count = ids_of(op, "stop_ids", request.stop_ids)
         desc.stop_ids, desc.stop_count = stops, count
@@ -179,7 +179,7 @@ function Session:add(request)
     if request.capture then
         desc.capture, groups = groups_of(op, request.capture, n)
         desc.capture_groups = groups
-        desc.capture_generated = check.integer(op, "capture.generated", request.capture.generated or -1, -1, 2 ^ 31 - 1)
+        desc.capture_generated = check.int32(op, "capture.generated", request.capture.generated or -1)
     end
     c.alloc(C.steer_session_add, id_out, handle, desc)
     local id = id_out[0]
@@ -224,10 +224,10 @@ end
 -- @treturn table log probabilities (of the model's distribution, before temperature and filters)
 function Session:tokens(id, start)
     local handle = use_id(self, "session_tokens", id)
-    start = check.integer("session_tokens", "start", start or 0, 0)
-    local n = self:status(id).generated - start
-    local ids, logprobs = ffi.new("int32_t[?]", math.max(n, 1)), ffi.new("float[?]", math.max(n, 1))
-    c.check(C.steer_session_tokens(count_out, handle, id, start, math.max(n, 0), ids, logprobs))
+    start = check.integer("session_tokens", "start", start or 0)
+    local n = self:status(id).generated
+    local ids, logprobs = ffi.new("int32_t[?]", n + 1), ffi.new("float[?]", n + 1)
+    c.check(C.steer_session_tokens(count_out, handle, id, start, n, ids, logprobs))
     local list, values = {}, {}
     for i = 1, tonumber(count_out[0]) do list[i], values[i] = ids[i - 1], logprobs[i - 1] end
     return list, values
@@ -302,7 +302,7 @@ end
 -- @treturn number id of the new sequence
 function Session:fork(id, max_tokens)
     local handle = use_id(self, "session_fork", id)
-    check.integer("session_fork", "max_tokens", max_tokens, 0)
+    check.integer("session_fork", "max_tokens", max_tokens)
     c.alloc(C.steer_session_fork, id_out, handle, id, max_tokens)
     local fork = id_out[0]
     self.lengths[fork] = 0 -- none that is asked for

@@ -93,8 +93,14 @@ local function frame_text(info)
         info.linedefined)
 end
 
--- The stack from `level` on, up to where the session called the user's code. An error of the library hides the
--- library's frames: it is about the call.
+-- Whether a frame is an input of one line itself: whoever typed it knows where it is.
+local function is_typed_line(info)
+    local input = info.what == "main" and M.inputs[info.source]
+    return input and not input:find "\n"
+end
+
+-- The stack from `level` on, up to where the session called the user's code; none if nothing but a typed line is in it.
+-- An error of the library hides the library's frames: it is about the call.
 local function user_frames(level, hide_library)
     local lines, has_lua = {}, false
     for at = level + 1, level + 100 do
@@ -104,7 +110,7 @@ local function user_frames(level, hide_library)
         local ours = info.source:sub(1, #session_folder) == session_folder
         if not (ours or hide_library and hidden) then
             lines[#lines + 1] = "\t" .. frame_text(info)
-            has_lua = has_lua or info.what ~= "C"
+            has_lua = has_lua or info.what ~= "C" and not is_typed_line(info)
         end
         if #lines == FRAMES then
             lines[FRAMES + 1] = "\t..."

@@ -46,7 +46,7 @@ function M.take(op, when, depth)
     if (depth or 0) > 16 then raise("invalid_argument", op, "when: conditions within conditions too deep") end
     if when.noted ~= nil and not key then
         options.check(op, when, NOTED, "when")
-        operations.note_number(op, "when.noted", when.noted)
+        operations.take_note(op, "when.noted", when.noted)
         return { noted = when.noted, of = operations.take_of(op, "when.of", when.of) }
     end
     if not key then
@@ -89,22 +89,19 @@ end
 function M.describe(op, desc, when, keep)
     local list = {}
     M.each(when, function(comparison) list[#list + 1] = comparison end)
-    if #list > MOST then
-        raise("invalid_argument", op, "when: %d comparisons, expected at most %d", #list, MOST)
-    end
     local array = ffi.new("steer_condition[?]", #list)
     for i, comparison in ipairs(list) do
         local to = array[i - 1]
         to.gate = comparison.below and C.STEER_GATE_BELOW or C.STEER_GATE_ABOVE
         if comparison.noted then
-            to.noted = operations.note_number(op, "when.noted", comparison.noted, comparison.of) + 1
+            to.noted = operations.note_number(op, "when.noted", comparison.noted, comparison.of, keep) + 1
         else
             to.vector = tensors.use(comparison.vector, op, "when.vector")
             to.threshold, to.cosine = comparison.above or comparison.below, comparison.cosine and 1 or 0
         end
     end
     local truth = 0ULL
-    for bits = 0, 2 ^ #list - 1 do
+    for bits = 0, 2 ^ math.min(#list, MOST) - 1 do -- more the library refuses
         if holds(when, bits, { n = 0 }) then truth = bit.bor(truth, bit.lshift(1ULL, bits)) end
     end
     keep[#keep + 1] = array

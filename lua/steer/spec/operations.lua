@@ -34,19 +34,15 @@ function M.to_vector(op, name, value)
         raise("invalid_argument", op, "%s: expected %s, got a table of tensors; of directions by layer take one, as in "
             .. "directions[5]", name, expected)
     end
-    local n = check.list(op, name, value, expected)
-    if n == 0 then raise("invalid_argument", op, "%s: the list is empty", name) end
-    for i = 1, n do check.number(op, name .. "[" .. i .. "]", value[i]) end
+    for i = 1, check.list(op, name, value, expected) do check.number(op, name .. "[" .. i .. "]", value[i]) end
     return T.from(value, { dtype = "f32", device = "cpu" })
 end
 
 --- A steer tensor [n, hidden] of vectors given as such a tensor or as a list of vectors; one vector as itself.
 function M.to_rows(op, name, value)
-    if tensors.is(value) or type(value) ~= "table" or type(value[1]) == "number" or getmetatable(value) then
-        return M.to_vector(op, name, value)
-    end
+    local first = type(value) == "table" and value[1]
+    if not first or type(first) == "number" or getmetatable(value) then return M.to_vector(op, name, value) end
     local rows, n = {}, check.list(op, name, value, "vectors")
-    if n == 0 then raise("invalid_argument", op, "%s: the list is empty", name) end
     for i = 1, n do
         local label = name .. "[" .. i .. "]"
         rows[i] = M.to_vector(op, label, value[i])
@@ -149,20 +145,48 @@ local function choice(numbers)
 end
 
 local OF_PROMPT = tonumber(C.STEER_PROMPT_NOTES) -- added to the number of a note of a prompt
-local notes, note_count = {}, 0 -- name -> number, in the order in which a process meets them
+-- Name of a note -> { number = }, kept by the operations that use it: within a spec no two names have one number.
+local notes = setmetatable({}, { __mode = "v" })
 
---- The number of a note; `of` is "prompt" or nil.
-function M.note_number(op, name, value, of)
+-- The least number that no name has; nil: there is none.
+local function free_number()
+    local taken = {}
+    for _, name in ipairs(tables.keys(notes)) do
+        local note = notes[name]
+        if note then taken[note.number] = true end
+    end
+    for number = 0, OF_PROMPT - 1 do
+        if not taken[number] then return number end
+    end
+    return nil
+end
+
+--- Checks the name of a note.
+function M.take_note(op, name, value)
     check.type(op, name, value, "string", "the name of a note")
     if value == "" then raise("invalid_argument", op, "%s: empty, expected the name of a note", name) end
-    if not notes[value] then
-        if note_count == OF_PROMPT then
-            raise("unsupported", op, '%s: "%s" is one more than the %d names of notes that a process has room for, '
-                .. "those of specs that are gone included: %s", name, value, OF_PROMPT, options.list(notes))
+    return value
+end
+
+--- The number of a note; `of` is "prompt" or nil. It is the name's as long as `keep` is there.
+function M.note_number(op, name, value, of, keep)
+    local note = notes[value]
+    if not note then
+        local number = free_number()
+        if not number then
+            collectgarbage() -- operations,
+            collectgarbage() -- and what was kept for them
+            number = free_number()
         end
-        notes[value], note_count = note_count, note_count + 1
+        if not number then
+            raise("unsupported", op, '%s: "%s" is one more than the %d names of notes that the operations of a process '
+                .. "may have: %s", name, value, OF_PROMPT, options.list(notes))
+        end
+        note = { number = number }
+        notes[value] = note
     end
-    return notes[value] + (of and OF_PROMPT or 0)
+    keep[#keep + 1] = note
+    return note.number + (of and OF_PROMPT or 0)
 end
 
 --- Checks what a note is of: "prompt", or nil for each token.
@@ -173,11 +197,8 @@ function M.take_of(op, name, value)
 end
 
 TYPES.note = {
-    take = function(op, name, value)
-        M.note_number(op, name, value)
-        return value
-    end,
-    describe = function(desc, name, value, op) desc[name] = M.note_number(op, name, value) end,
+    take = M.take_note,
+    describe = function(desc, name, value, op, keep) desc[name] = M.note_number(op, name, value, nil, keep) end,
     text = function(value) return value end,
 }
 TYPES.of = { -- behind the note

@@ -94,9 +94,6 @@ end
 function M.gate(op, when)
     if when == nil then return nil end
     options.check(op, when, GATE, "when")
-    if when.vector == nil then
-        raise("invalid_argument", op, "when.vector: missing, a condition compares h with a vector")
-    end
     if (when.above == nil) == (when.below == nil) then
         raise("invalid_argument", op, "when: expected exactly one of above and below")
     end

@@ -16,7 +16,10 @@ local codes, names, floats = base.dtype_codes, base.dtype_names, base.floats
 -- Plain numbers: enumerators of the library are cdata to LuaJIT.
 local ADD, SUB, MUL, DIV = 0, 1, 2, 3
 local F32, I64, U8 = codes.f32, codes.i64, codes.u8
-local COMPARISONS = tonumber(C.STEER_EQ) -- from here on
+local COMPARES = {}
+for _, name in ipairs { "EQ", "NE", "LT", "LE", "GT", "GE" } do COMPARES[tonumber(C["STEER_" .. name])] = true end
+local WIDENS = { [ADD] = true, [SUB] = true, [MUL] = true } -- u8
+local OTHER = { value = "other", a = "self", dst = "self" } -- by the library's names
 
 local function dtype_of(handle)
     return tonumber(C.steer_tensor_dtype(handle))
@@ -35,15 +38,6 @@ local function promoted(a, b)
     return first > second and a or b
 end
 
---- Raises unless a and b lie on one device.
-local function check_device(op, a, b)
-    if C.steer_tensor_device(a) ~= C.steer_tensor_device(b) then
-        local here, there = devices.of(C.steer_tensor_device(a)).id, devices.of(C.steer_tensor_device(b)).id
-        raise("device_mismatch", op, 'other: on %s, but the tensor is on %s; move one of them, as in other:to("%s")',
-            there, here, here)
-    end
-end
-
 --- Gives a tensor in a dtype: itself where it has that already. The other one is freed by drop(it, tensor).
 local function in_dtype(tensor, code)
     return dtype_of(tensor.handle) == code and tensor or tensor:to(names[code])
@@ -53,8 +47,9 @@ local function drop(made, tensor)
     if made ~= tensor then made:close() end
 end
 
---- Makes a tensor of the shape that a, b and, if there is one, c broadcast to.
-local function create_broadcast(op, code, a, b, c_)
+--- Makes a tensor of the shape that a, b and, if there is one, c broadcast to. Where they do not, it has that of a, and
+-- the library says what is wrong.
+local function create_broadcast(code, a, b, c_)
     local na, nb, nc = C.steer_tensor_ndim(a), C.steer_tensor_ndim(b), c_ and C.steer_tensor_ndim(c_) or 0
     local ndim = math.max(na, nb, nc)
     for i = 1, ndim do -- from the last dimension
@@ -63,9 +58,7 @@ local function create_broadcast(op, code, a, b, c_)
         local sc = i <= nc and C.steer_tensor_size(c_, nc - i) or 1
         local size = sa ~= 1 and sa or sb ~= 1 and sb or sc
         if not ((sa == size or sa == 1) and (sb == size or sb == 1) and (sc == size or sc == 1)) then
-            local other = (sb == size or sb == 1) and c_ or b
-            raise("shape_mismatch", op, "other: shape %s does not broadcast with %s", base.shape_text(other),
-                base.shape_text(sa == 1 and other ~= b and b or a))
+            return create_like(a, code)
         end
         dims[ndim - i] = size
     end
@@ -85,7 +78,7 @@ end
 -- i64, which has room for counts (the product of two masks is one); all are divided in f32.
 local function computed(kind, code)
     if kind == DIV and not floats[names[code]] then return F32 end
-    return code == U8 and kind <= MUL and I64 or code
+    return code == U8 and WIDENS[kind] and I64 or code
 end
 
 --- Computes a (kind) alpha * b into a new tensor; a is a tensor, b a tensor or a number. Comparisons give u8.
@@ -95,18 +88,17 @@ local function binary(op, kind, a, b, alpha)
         local code = computed(kind, dtype_of(ha))
         if kind ~= DIV then check_scalar(op, "other", b, ha) end
         local wide = in_dtype(a, code)
-        local dst = create_like(ha, kind >= COMPARISONS and U8 or code)
-        c.check(C.steer_tensor_scalar(dst.handle, wide.handle, kind, b * alpha))
+        local dst = create_like(ha, COMPARES[kind] and U8 or code)
+        c.check(C.steer_tensor_scalar(dst.handle, wide.handle, kind, b * alpha), op, OTHER)
         drop(wide, a)
         return dst
     end
     local hb = use(b, op, "other")
-    check_device(op, ha, hb)
     local code = promoted(dtype_of(ha), dtype_of(hb))
     if kind ~= MUL then code = computed(kind, code) end
-    local dst = create_broadcast(op, kind >= COMPARISONS and U8 or code, ha, hb)
+    local dst = create_broadcast(COMPARES[kind] and U8 or code, ha, hb)
     local x, y = in_dtype(a, code), in_dtype(b, code)
-    c.alloc(C.steer_tensor_binary, dst.handle, x.handle, y.handle, kind, alpha)
+    c.alloc_as(op, nil, C.steer_tensor_binary, dst.handle, x.handle, y.handle, kind, alpha)
     drop(x, a)
     drop(y, b)
     return dst
@@ -117,11 +109,10 @@ local function binary_(op, kind, a, b, alpha)
     local ha = use(a, op, "self")
     if type(b) == "number" then
         check_scalar(op, "other", b, ha)
-        c.check(C.steer_tensor_scalar(ha, ha, kind, b * alpha))
+        c.check(C.steer_tensor_scalar(ha, ha, kind, b * alpha), op, OTHER)
         return a
     end
     local hb = use(b, op, "other")
-    check_device(op, ha, hb)
     local own, other = dtype_of(ha), dtype_of(hb)
     if floats[names[other]] and not floats[names[own]] then
         raise("dtype_mismatch", op, "other: %s, which %s cannot hold; not in place it makes a tensor of %s",
@@ -129,7 +120,7 @@ local function binary_(op, kind, a, b, alpha)
     end
     local code = promoted(own, other)
     local x, y = in_dtype(a, code), in_dtype(b, code)
-    c.alloc(C.steer_tensor_binary, x.handle, x.handle, y.handle, kind, alpha)
+    c.alloc_as(op, nil, C.steer_tensor_binary, x.handle, x.handle, y.handle, kind, alpha)
     if x ~= a then a:copy_(x) end
     drop(x, a)
     drop(y, b)
@@ -399,8 +390,7 @@ end
 
 -- ---- Rows and products ---------------------------------------------------------------------------------------------
 
-local function rowwise(op, fn, handle, d)
-    base.check_float(op, "self", dtype_of(handle))
+local function rowwise(fn, handle, d)
     local dst = create_like(handle)
     c.alloc(fn, dst.handle, handle, d)
     return dst
@@ -412,7 +402,7 @@ end
 function methods:normalize(dim)
     local handle = use(self, "tensor_normalize", "self")
     local d = dim and dim_index("tensor_normalize", "dim", dim, C.steer_tensor_ndim(handle)) or -1
-    return rowwise("tensor_normalize", C.steer_tensor_normalize, handle, d)
+    return rowwise(C.steer_tensor_normalize, handle, d)
 end
 
 --- Computes softmax along a dimension. Float dtypes.
@@ -420,44 +410,38 @@ end
 function methods:softmax(dim)
     local handle = use(self, "tensor_softmax", "self")
     local d = dim_index("tensor_softmax", "dim", dim or -1, C.steer_tensor_ndim(handle))
-    return rowwise("tensor_softmax", C.steer_tensor_softmax, handle, d)
+    return rowwise(C.steer_tensor_softmax, handle, d)
+end
+
+local function matmul(op, self, other)
+    local a, b = use(self, op, "self"), use(other, op, "other")
+    base.check_float(op, "self", dtype_of(a))
+    base.check_float(op, "other", dtype_of(b))
+    local na, nb = C.steer_tensor_ndim(a), C.steer_tensor_ndim(b)
+    local ndim = 0
+    if na > 0 and nb > 0 and C.steer_tensor_size(a, na - 1) == C.steer_tensor_size(b, math.max(nb - 2, 0)) then
+        for i = 0, na - 2 do dims[ndim], ndim = C.steer_tensor_size(a, i), ndim + 1 end
+        if nb > 1 then dims[ndim], ndim = C.steer_tensor_size(b, nb - 1), ndim + 1 end
+    end -- else the library refuses them, whatever the result's shape
+    local code = promoted(dtype_of(a), dtype_of(b))
+    local dst = create(devices.of(C.steer_tensor_device(a)), code, ndim)
+    local x, y = in_dtype(self, code), in_dtype(other, code)
+    c.alloc_as(op, nil, C.steer_tensor_matmul, dst.handle, x.handle, y.handle)
+    drop(x, self)
+    drop(y, other)
+    return dst
 end
 
 --- Multiplies matrices: [m,k]@[k,n], [k]@[k,n], [m,k]@[k], [k]@[k] and batches [b,m,k]@[b,k,n]. Float dtypes, of two
 -- the wider; products accumulate in f32.
 -- @tparam tensor other
-function methods:matmul(other)
-    local op = "tensor_matmul"
-    local a, b = use(self, op, "self"), use(other, op, "other")
-    check_device(op, a, b)
-    base.check_float(op, "self", dtype_of(a))
-    base.check_float(op, "other", dtype_of(b))
-    local na, nb = C.steer_tensor_ndim(a), C.steer_tensor_ndim(b)
-    local fits = na >= 1 and nb >= 1 and na <= 3 and nb <= 3 and (na == 3) == (nb == 3)
-        and C.steer_tensor_size(a, na - 1) == C.steer_tensor_size(b, math.max(nb - 2, 0))
-        and (na < 3 or C.steer_tensor_size(a, 0) == C.steer_tensor_size(b, 0))
-    if not fits then
-        raise("shape_mismatch", op, "other: %s does not go with %s, expected [m,k]@[k,n], [k]@[k,n], [m,k]@[k], "
-            .. "[k]@[k] or [b,m,k]@[b,k,n]", base.shape_text(b), base.shape_text(a))
-    end
-    local ndim = 0
-    for i = 0, na - 2 do dims[ndim], ndim = C.steer_tensor_size(a, i), ndim + 1 end
-    if nb > 1 then dims[ndim], ndim = C.steer_tensor_size(b, nb - 1), ndim + 1 end
-    local code = promoted(dtype_of(a), dtype_of(b))
-    local dst = create(devices.of(C.steer_tensor_device(a)), code, ndim)
-    local x, y = in_dtype(self, code), in_dtype(other, code)
-    c.alloc(C.steer_tensor_matmul, dst.handle, x.handle, y.handle)
-    drop(x, self)
-    drop(y, other)
-    return dst
-end
+function methods:matmul(other) return matmul("tensor_matmul", self, other) end
 
 --- Gives the dot product of two one-dimensional tensors as a Lua number; f16 and bf16 are not rounded below f32.
 -- @tparam tensor other of the same length and device
 function methods:dot(other)
     local op = "tensor_dot"
     local a, b = use(self, op, "self"), use(other, op, "other")
-    check_device(op, a, b)
     local vectors = C.steer_tensor_ndim(a) == 1 and C.steer_tensor_ndim(b) == 1
     if not vectors or C.steer_tensor_numel(a) ~= C.steer_tensor_numel(b) then
         raise("shape_mismatch", op, "other: expected two one-dimensional tensors of one length, got %s and %s",
@@ -465,7 +449,7 @@ function methods:dot(other)
     end
     local float = floats[names[promoted(dtype_of(a), dtype_of(b))]]
     local x, y = self:to(float and "f32" or "i64"), other:to(float and "f32" or "i64")
-    local product = float and x:matmul(y) or x * y
+    local product = float and matmul(op, x, y) or binary(op, MUL, x, y, 1)
     local value = float and product:item() or product:sum()
     x:close()
     y:close()
@@ -477,6 +461,5 @@ end
 assert(DIV == tonumber(C.STEER_DIV) and NORM == tonumber(C.STEER_NORM) and ARGMIN == tonumber(C.STEER_ARGMIN))
 
 -- For tensor/elementwise.
-base.binary, base.check_device, base.check_scalar, base.create_broadcast = binary, check_device, check_scalar,
-    create_broadcast
+base.binary, base.check_scalar, base.create_broadcast = binary, check_scalar, create_broadcast
 base.promoted, base.in_dtype, base.drop = promoted, in_dtype, drop

@@ -35,7 +35,7 @@ local function read_index(op, handle, ndim)
             raise("invalid_argument", op, "index: %d given, expected %d for a tensor of shape %s", i - 1, ndim,
                 base.shape_text(handle))
         end
-        dims[i - 1] = check.integer(op, "index", index, 1, tonumber(C.steer_tensor_size(handle, i - 1))) - 1
+        dims[i - 1] = check.integer(op, "index", index) - 1
     end
 end
 

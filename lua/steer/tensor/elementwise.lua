@@ -10,7 +10,6 @@ require "steer.tensor.arithmetic"
 local C = c.C
 local methods, meta = base.methods, base.metatable
 local use, binary = base.use, base.binary
-local names = base.dtype_names
 
 local function code_of(name)
     return tonumber(C["STEER_" .. name:upper()])
@@ -22,9 +21,8 @@ local function unary(name)
     local op, kind = "tensor_" .. name, code_of(name)
     return function(self)
         local handle = use(self, op, "self")
-        if name ~= "abs" then base.check_float(op, "self", tonumber(C.steer_tensor_dtype(handle))) end
         local dst = base.create_like(handle)
-        c.alloc(C.steer_tensor_unary, dst.handle, handle, kind)
+        c.alloc_as(op, nil, C.steer_tensor_unary, dst.handle, handle, kind)
         return dst
     end
 end
@@ -99,12 +97,9 @@ end
 
 -- ---- Choices -------------------------------------------------------------------------------------------------------
 
---- Gives a where the mask is not 0, else b.
-local function where(op, mask, a, b)
+--- Gives a where the mask is not 0, else b; `names` are the user's of a and b, where they have others.
+local function where(op, mask, a, b, names)
     local hm = use(mask, op, "mask")
-    if names[tonumber(C.steer_tensor_dtype(hm))] ~= "u8" then
-        raise("dtype_mismatch", op, "mask: %s, expected u8, as comparisons such as h:gt(0) give it", mask.dtype)
-    end
     if type(a) == "number" and type(b) == "number" then
         check.number(op, "b", b)
         a = base.create(devices.of(C.steer_tensor_device(hm)), base.dtype_codes.f32, 0):fill_(a)
@@ -113,14 +108,10 @@ local function where(op, mask, a, b)
     local ha = use(a, op, "a")
     if type(b) == "number" then b = scalar_like(op, "b", b, ha) end
     local hb = use(b, op, "b")
-    base.check_device(op, ha, hb)
-    if C.steer_tensor_device(hm) ~= C.steer_tensor_device(ha) then
-        raise("device_mismatch", op, 'mask: on %s, expected %s as the values', mask.device, a.device)
-    end
     local code = base.promoted(tonumber(C.steer_tensor_dtype(ha)), tonumber(C.steer_tensor_dtype(hb)))
-    local dst = base.create_broadcast(op, code, hm, ha, hb)
+    local dst = base.create_broadcast(code, ha, hb, hm)
     local x, y = base.in_dtype(a, code), base.in_dtype(b, code)
-    c.alloc(C.steer_tensor_where, dst.handle, hm, x.handle, y.handle)
+    c.alloc_as(op, names, C.steer_tensor_where, dst.handle, hm, x.handle, y.handle)
     base.drop(x, a)
     base.drop(y, b)
     return dst

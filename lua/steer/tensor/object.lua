@@ -129,10 +129,9 @@ local dims = ffi.new("int64_t[?]", MAX_DIMS)
 M.dims = dims
 
 --- Reads a shape (a list of integers, or one integer) into `dims` and returns the number of dimensions.
--- @tparam[opt=0] number low least value of a dimension
-local function read_shape(op, shape, low)
+local function read_shape(op, shape)
     if type(shape) == "number" then
-        dims[0] = check.integer(op, "shape", shape, low or 0)
+        dims[0] = check.integer(op, "shape", shape)
         return 1
     end
     local ndim = check.list(op, "shape", shape, "a list of integers")
@@ -140,7 +139,7 @@ local function read_shape(op, shape, low)
         raise("invalid_argument", op, "shape: %d dimensions, expected at most %d", ndim, MAX_DIMS)
     end
     for i = 1, ndim do
-        dims[i - 1] = check.integer(op, "shape", shape[i], low or 0)
+        dims[i - 1] = check.integer(op, "shape", shape[i])
     end
     return ndim
 end
@@ -156,12 +155,12 @@ local function shape_text(handle)
 end
 M.shape_text = shape_text
 
---- Makes an uninitialised tensor of the shape in `dims`.
-local function create(device, code, ndim)
+--- Makes an uninitialised tensor of the shape in `dims`, for operation `op` where the shape is the user's.
+local function create(device, code, ndim, op)
     local bytes = dtype_sizes[code]
     for i = 0, ndim - 1 do bytes = bytes * tonumber(dims[i]) end
     c.room(device, bytes)
-    c.alloc(C.steer_tensor_create, out, device.handle, code, ndim, dims)
+    c.alloc_as(op, nil, C.steer_tensor_create, out, device.handle, code, ndim, dims)
     return own()
 end
 M.create = create
@@ -258,9 +257,8 @@ function methods:narrow(dim, start, length)
     local op = "tensor_narrow"
     local handle = use(self, op, "self")
     local d = dim_index(op, "dim", dim, C.steer_tensor_ndim(handle))
-    local size = tonumber(C.steer_tensor_size(handle, d))
-    check.integer(op, "start", start, 1, size + 1)
-    check.integer(op, "length", length, 0, size - start + 1)
+    check.integer(op, "start", start)
+    check.integer(op, "length", length)
     c.check(C.steer_tensor_narrow(out, handle, d, start - 1, length))
     return own(self)
 end
@@ -272,7 +270,7 @@ function methods:select(dim, index)
     local op = "tensor_select"
     local handle = use(self, op, "self")
     local d = dim_index(op, "dim", dim, C.steer_tensor_ndim(handle))
-    check.integer(op, "index", index, 1, tonumber(C.steer_tensor_size(handle, d)))
+    check.integer(op, "index", index)
     c.check(C.steer_tensor_select(out, handle, d, index - 1))
     return own(self)
 end
@@ -289,20 +287,14 @@ function methods:transpose(dim0, dim1)
     return own(self)
 end
 
-local UNSUPPORTED = tonumber(C.STEER_E_UNSUPPORTED)
-
 --- Views the same elements in another shape: t:reshape(2, 3) or t:reshape({2, 3}). One size may be -1: what is left.
 -- @raise shape_mismatch if the number of elements differs, unsupported if the strides allow no view (make the tensor
 -- contiguous first: t:contiguous():reshape(...))
 function methods:reshape(...)
     local op, first = "tensor_reshape", ...
     local handle = use(self, op, "self")
-    local ndim = read_shape(op, type(first) == "table" and first or { ... }, -1)
-    local status = C.steer_tensor_reshape(out, handle, ndim, dims)
-    if status == UNSUPPORTED then
-        raise("unsupported", op, "shape: the tensor's strides allow no such view, use t:contiguous():reshape(...)")
-    end
-    c.check(status)
+    local ndim = read_shape(op, type(first) == "table" and first or { ... })
+    c.check(C.steer_tensor_reshape(out, handle, ndim, dims))
     return own(self)
 end
 

@@ -71,15 +71,7 @@ local function read_index(op, index, handle)
     if type(index) == "table" then
         index = values.from(op, index, devices.of(C.steer_tensor_device(handle)), codes.i64)
     end
-    local hi = use(index, op, "index")
-    local dtype = dtype_of(hi)
-    if dtype == "u8" then
-        raise("dtype_mismatch", op, "index: u8 is a mask, expected i64 or i32; masks are for "
-            .. "steer.tensor.where(mask, a, b)")
-    elseif dtype ~= "i64" and dtype ~= "i32" then
-        raise("dtype_mismatch", op, 'index: %s, expected i64 or i32, as in index:to("i64")', dtype)
-    end
-    return index, hi
+    return index, use(index, op, "index")
 end
 
 --- Takes the elements of `self` at an index along d, from 0, into a tensor of the shape in `dims`.
@@ -87,9 +79,7 @@ local function take(op, self, index, d)
     local handle = use(self, op, "self")
     local dst = base.create(devices.of(C.steer_tensor_device(handle)), codes[dtype_of(handle)],
         C.steer_tensor_ndim(handle))
-    local status = C.steer_tensor_gather(dst.handle, handle, index.handle, d, 1)
-    status = c.retry(status, C.steer_tensor_gather, dst.handle, handle, index.handle, d, 1)
-    if status ~= 0 then c.raise_as(status, op, "^self: is on", "index: self is on") end
+    c.alloc_as(op, nil, C.steer_tensor_gather, dst.handle, handle, index.handle, d, 1)
     return dst
 end
 

@@ -121,7 +121,9 @@ static void gather(totals *t, const steer_view *src, const columns *c, steer_red
         for (int64_t k = 0; k < c->width; k++) t->f[k] = sqrt(t->f[k]);
 }
 
-static inline int is_spread(steer_reduce op) { return op >= STEER_VAR && op <= STEER_POPULATION_STD; }
+static inline int is_spread(steer_reduce op) {
+    return op == STEER_VAR || op == STEER_STD || op == STEER_POPULATION_VAR || op == STEER_POPULATION_STD;
+}
 
 /* Variance or standard deviation of each column, in t->f: a second pass around the mean loses nothing to rounding. */
 static void gather_spread(totals *t, const steer_view *src, const columns *c, steer_reduce op) {
