@@ -3,8 +3,8 @@
  *     x = round(x + multiplier * post(y)), x as steer_tile.cuh steers it, out = next(x)
  *
  * The block has the row as in residual.cuh; its first 1/16 of the hidden size of threads (to a power of two) are the team of
- * steer_tile.cuh, with its columns, its sums and so its bits. Programs and vectors are fetched before the kernel ahead has ended; then
- * the sum goes through memory, which is the multiprocessor's cache, from the one order of columns to the other and back. */
+ * steer_tile.cuh, with its columns, its sums and so its bits. Programs and vectors are fetched before the kernel ahead has ended;
+ * then the sum goes through memory, which is the multiprocessor's cache, from the one order of columns to the other and back. */
 #define STEER_KERNEL_IMPLEMENTATION 1
 #include "../steer_register.cuh"
 #include "residual.cuh"
@@ -34,23 +34,24 @@ template <typename T, int NV> struct row_steering {
 
     __device__ __forceinline__ row_steering(const steer_rows_args &all, float *sums, char *image)
         : args(all), of_team((int)threadIdx.x < all.team), me(who_of_team(all.team)),
-          span(me, all.hidden_size), partial(sums),
-          stage(image){__device__ __forceinline__ void look_up(){
-              entry = load_register_entry<T>(load_row(args.table + blockIdx.x), args.layer);
-    if (!of_team || (!entry.u && !entry.vectors)) return;
-    vectors.load(entry, span);
-    stage_image(stage, entry, me);
-} template <typename Row> __device__ __forceinline__ void run(Row &x, T *data) {
-    if (!entry.u && !entry.vectors) return; /* the row keeps its bits */
-    __syncthreads();
-    if (of_team) {
-        register_rows<T, 16, 1, false> rows;
-        rows.load(data + span.first, nullptr, args, 1, span);
-        steer_in_registers<T, 1>(args, rows, 1, data + span.first, entry, vectors, span, partial, stage, me);
+          span(me, all.hidden_size), partial(sums), stage(image) {
+        entry = load_register_entry<T>(load_row(args.table + blockIdx.x), args.layer);
+        if (!of_team || (!entry.u && !entry.vectors)) return;
+        vectors.load(entry, span);
+        stage_image(stage, entry, me);
     }
-    __syncthreads();
-    x.read_again();
-}
+    template <typename Row> __device__ __forceinline__ void run(Row &x, T *data) {
+        if (!entry.u && !entry.vectors) return; /* the row keeps its bits */
+        __syncthreads();
+        if (of_team) {
+            register_rows<T, 16, 1, false> rows;
+            rows.load(data + span.first, nullptr, args, 1, span);
+            steer_in_registers<T, 1>(args, rows, 1, data + span.first, entry, vectors, span, partial, stage,
+                                     me);
+        }
+        __syncthreads();
+        x.read_again();
+    }
 };
 
 template <typename T, int NV>

@@ -280,13 +280,18 @@ Held.__index = Held
 -- @return a writer, whose found() gives them as record.open gives a file's
 function M.hold(header) return setmetatable({ header = header, lines = {} }, Held) end
 
+--- Adds a finished case, as a file's writer does.
+-- @tparam table line its fields; `key` and `line` are set
 function Held:add(line)
     line.key, line.line = M.key(line.case), #self.lines + 2
     self.lines[line.line - 1] = line
 end
 
+--- Does nothing: a file's writer closes its file.
 function Held:close() end -- luacheck: ignore self
 
+--- The results so far.
+-- @treturn table as record.open gives a file's
 function Held:found()
     local result = { header = self.header, lines = self.lines, cases = {}, repeated = {} }
     settle(result)
