@@ -255,7 +255,7 @@ function M.grid(lm, opts)
             local before, from = stats_of(lm), clock()
             f()
             opts.device:synchronize()
-            samples[name][k] = (clock() - from) / share
+            if k > 0 then samples[name][k] = (clock() - from) / share end
             local now = stats_of(lm)
             local base = now.session == before.session and before or { steps = 0, rows = 0 }
             local steps = now.steps - base.steps
