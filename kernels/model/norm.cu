@@ -36,7 +36,14 @@ template <typename T, int V, bool HELD> struct row_adds {
 template <typename T, int V, bool HELD>
 __global__ void __launch_bounds__(1024) residual_rows(steer_residual a) {
     row_adds<T, V, HELD> adds(a); /* no kernel writes programs, nor vectors */
-    residual_row<T, V, HELD>(a, adds);
+    const norm_weights<V, HELD> weights(a);
+    steer_begin();
+    __shared__ float room[32];
+    T *data = static_cast<T *>(a.x) + blockIdx.x * a.hidden;
+    spread_row<T, V, HELD> x(data, a.hidden);
+    residual_add(a, x, data, room);
+    adds.run(x, data);
+    residual_norm(a, x, weights, room);
 }
 
 template <typename T, int V, bool HELD>

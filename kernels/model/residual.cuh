@@ -6,7 +6,7 @@
  *
  *     x = round(x + multiplier * post(y)), then x as programs steer it, then out = next(x)
  *
- * A thread has the packs threadIdx.x, threadIdx.x + blockDim.x, ... of its row. Where that is one pack it stays in registers;
+ * A kernel takes these steps in turn, for row blockIdx.x; steering stands between the sum and the norm. A thread has the packs threadIdx.x, threadIdx.x + blockDim.x, ... of its row. Where that is one pack it stays in registers;
  * wider rows are read again for every pass, by the thread that wrote them. */
 #ifndef STEER_KERNELS_MODEL_RESIDUAL_CUH
 #define STEER_KERNELS_MODEL_RESIDUAL_CUH
@@ -75,42 +75,50 @@ __device__ steer_moments moments_of(const steer_norm &norm, Row &row, int64_t si
     return m;
 }
 
-/* A block's row. What programs do to it is known to `steering` before the kernel ahead has ended; steering.run(x, data) does it. */
-template <typename T, int V, bool HELD, typename Steering>
-__device__ __forceinline__ void residual_row(const steer_residual &a, Steering &steering) {
-    float weight[V]; /* of the next norm: no kernel writes it either */
-    const bool known = HELD && a.next.weight && threadIdx.x < a.hidden / V;
-    if (known) steer_read<V>(weight, a.next.weight + (int64_t)threadIdx.x * V);
-    steer_begin();
-    __shared__ float room[32];
-    const int64_t begin = (int64_t)blockIdx.x * a.hidden;
-    T *data = static_cast<T *>(a.x) + begin;
-    spread_row<T, V, HELD> x(data, a.hidden);
-    if (a.y) {
-        spread_row<T, V, HELD> y(static_cast<const T *>(a.y) + begin, a.hidden);
-        steer_moments m = {};
-        if (a.post.kind != STEER_NORM_NONE) m = moments_of(a.post, y, a.hidden, room, steer_number<V>());
-        x.each([&](int64_t at, float(&sum)[V]) {
-            float more[V];
-            y.get(more, at);
-#pragma unroll
-            for (int j = 0; j < V; j++) {
-                if (a.post.kind != STEER_NORM_NONE) more[j] = steer_norm_one<T>(a.post, m, more[j], at + j);
-                sum[j] = steer_rounded<T>(__fadd_rn(sum[j], __fmul_rn(a.multiplier, more[j])));
-            }
-            steer_write<V>(data + at, sum);
-        });
+/* The weights of the norm that follows, which no kernel writes: asked for before the kernel ahead has ended. */
+template <int V, bool HELD> struct norm_weights {
+    float held[V];
+    bool known;
+
+    __device__ __forceinline__ norm_weights(const steer_residual &a)
+        : known(HELD && a.next.weight && threadIdx.x < a.hidden / V) {
+        if (known) steer_read<V>(held, a.next.weight + (int64_t)threadIdx.x * V);
     }
-    steering.run(x, data);
+};
+
+/* x = round(x + multiplier * post(y)) */
+template <typename T, int V, bool HELD>
+__device__ __forceinline__ void residual_add(const steer_residual &a, spread_row<T, V, HELD> &x, T *data,
+                                             float *room) {
+    if (!a.y) return;
+    spread_row<T, V, HELD> y(static_cast<const T *>(a.y) + blockIdx.x * a.hidden, a.hidden);
+    steer_moments m = {};
+    if (a.post.kind != STEER_NORM_NONE) m = moments_of(a.post, y, a.hidden, room, steer_number<V>());
+    x.each([&](int64_t at, float(&sum)[V]) {
+        float more[V];
+        y.get(more, at);
+#pragma unroll
+        for (int j = 0; j < V; j++) {
+            if (a.post.kind != STEER_NORM_NONE) more[j] = steer_norm_one<T>(a.post, m, more[j], at + j);
+            sum[j] = steer_rounded<T>(__fadd_rn(sum[j], __fmul_rn(a.multiplier, more[j])));
+        }
+        steer_write<V>(data + at, sum);
+    });
+}
+
+/* out = next(x) */
+template <typename T, int V, bool HELD>
+__device__ __forceinline__ void residual_norm(const steer_residual &a, spread_row<T, V, HELD> &x,
+                                              const norm_weights<V, HELD> &weights, float *room) {
     if (a.next.kind == STEER_NORM_NONE) return;
-    T *out = static_cast<T *>(a.out) + begin;
+    T *out = static_cast<T *>(a.out) + blockIdx.x * a.hidden;
     const steer_moments m = moments_of(a.next, x, a.hidden, room, steer_number<V>());
     x.each([&](int64_t at, float(&values)[V]) {
         float result[V];
 #pragma unroll
         for (int j = 0; j < V; j++)
-            result[j] = known ? steer_norm_by<T>(a.next, m, values[j], weight[j], at + j)
-                              : steer_norm_one<T>(a.next, m, values[j], at + j);
+            result[j] = weights.known ? steer_norm_by<T>(a.next, m, values[j], weights.held[j], at + j)
+                                      : steer_norm_one<T>(a.next, m, values[j], at + j);
         steer_write<V>(out + at, result);
     });
 }

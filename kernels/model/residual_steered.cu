@@ -4,7 +4,7 @@
  *
  * The block has the row as in residual.cuh; its first 1/16 of the hidden size of threads (to a power of two) are the team of
  * steer_tile.cuh, with its columns, its sums and so its bits. Programs and vectors are fetched before the kernel ahead has ended;
- * then the sum goes through memory, which is the multiprocessor's cache, from the one order of columns to the other and back. */
+ * then the row goes from the one order of columns to the other through shared memory, and back through the hidden states. */
 #define STEER_KERNEL_IMPLEMENTATION 1
 #include "../steer_register.cuh"
 #include "residual.cuh"
@@ -13,6 +13,13 @@ namespace {
 
 enum { MOST_THREADS = 512, PACK = 8 };
 
+/* What a block keeps in shared memory: a row, its team's sums, its program's image. */
+template <typename T, int NV> struct block_memory {
+    __align__(16) T row[MOST_THREADS * PACK];
+    float sums[steer_sums_room(NV) * (MOST_THREADS / 32)];
+    __align__(16) char stage[STEER_RESIDUAL_IMAGE];
+};
+
 /* The team waits for itself at the barrier of a second one: the block's own is where the other threads wait. */
 __device__ __forceinline__ lane_info who_of_team(int threads) {
     lane_info me = who_in_team((int)threadIdx.x, threads);
@@ -20,48 +27,39 @@ __device__ __forceinline__ lane_info who_of_team(int threads) {
     return me;
 }
 
-/* A row's program and what its team keeps for it, of at most NV vectors. */
-template <typename T, int NV> struct row_steering {
-    using vectors_type = register_vectors<T, 16, NV, false>;
-    const steer_rows_args &args;
-    const bool of_team;
-    const lane_info me;
-    const column_span<T> span;
-    steer_entry entry;
-    vectors_type vectors;
-    float *partial;
-    char *stage;
-
-    __device__ __forceinline__ row_steering(const steer_rows_args &all, float *sums, char *image)
-        : args(all), of_team((int)threadIdx.x < all.team), me(who_of_team(all.team)),
-          span(me, all.hidden_size), partial(sums), stage(image) {
-        entry = load_register_entry<T>(load_row(args.table + blockIdx.x), args.layer);
-        if (!of_team || (!entry.u && !entry.vectors)) return;
-        vectors.load(entry, span);
-        stage_image(stage, entry, me);
-    }
-    template <typename Row> __device__ __forceinline__ void run(Row &x, T *data) {
-        if (!entry.u && !entry.vectors) return; /* the row keeps its bits */
-        __syncthreads();
-        if (of_team) {
-            register_rows<T, 16, 1, false> rows;
-            rows.load(data + span.first, nullptr, args, 1, span);
-            steer_in_registers<T, 1>(args, rows, 1, data + span.first, entry, vectors, span, partial, stage,
-                                     me);
-        }
-        __syncthreads();
-        x.read_again();
-    }
-};
-
 template <typename T, int NV>
 __global__ void __launch_bounds__(MOST_THREADS, 1)
     residual_steered_rows(const __grid_constant__ steer_residual a,
                           const __grid_constant__ steer_rows_args args) {
-    __shared__ float partial[steer_sums_room(NV) * (MOST_THREADS / 32)];
-    __shared__ __align__(16) char stage[STEER_RESIDUAL_IMAGE];
-    row_steering<T, NV> steering(args, partial, stage);
-    residual_row<T, PACK, true>(a, steering);
+    __shared__ block_memory<T, NV> memory;
+    __shared__ float room[32];
+    const lane_info me = who_of_team(args.team);
+    const bool of_team = (int)threadIdx.x < args.team;
+    const column_span<T> span(me, args.hidden_size);
+    const steer_entry entry = load_register_entry<T>(load_row(args.table + blockIdx.x), args.layer);
+    const bool steers = entry.u || entry.vectors; /* else the row keeps its bits */
+    register_vectors<T, 16, NV, false> vectors;
+    if (of_team && steers) {
+        vectors.load(entry, span);
+        stage_image(memory.stage, entry, me);
+    }
+    const norm_weights<PACK, true> weights(a);
+    steer_begin();
+    T *data = static_cast<T *>(a.x) + blockIdx.x * a.hidden;
+    spread_row<T, PACK, true> x(data, a.hidden);
+    residual_add(a, x, data, room);
+    if (steers) {
+        x.each([&](int64_t at, float(&sum)[PACK]) { steer_write<PACK>(memory.row + at, sum); });
+        __syncthreads();
+        if (of_team) {
+            const slot_rows<T, false> rows = {(const char *)(memory.row + span.first), 0, 0};
+            steer_in_registers<T, 1>(args, rows, 1, data + span.first, entry, vectors, span, memory.sums,
+                                     memory.stage, me);
+        }
+        __syncthreads();
+        x.read_again();
+    }
+    residual_norm(a, x, weights, room);
 }
 
 } // namespace
