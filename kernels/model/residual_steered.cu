@@ -20,6 +20,13 @@ template <typename T, int NV> struct block_memory {
     __align__(16) char stage[STEER_RESIDUAL_IMAGE];
 };
 
+/* The team has columns behind the row too, whose sums with a vector's zeros must be zeros. */
+template <typename T, int NV>
+__device__ __forceinline__ void end_row(block_memory<T, NV> &memory, const steer_rows_args &args) {
+    for (int at = args.hidden_size + (int)threadIdx.x * PACK; at < args.team * 16; at += blockDim.x * PACK)
+        *(uint4 *)(memory.row + at) = make_uint4(0, 0, 0, 0);
+}
+
 /* The team waits for itself at the barrier of a second one: the block's own is where the other threads wait. */
 __device__ __forceinline__ lane_info who_of_team(int threads) {
     lane_info me = who_in_team((int)threadIdx.x, threads);
@@ -43,6 +50,7 @@ __global__ void __launch_bounds__(MOST_THREADS, 1)
         vectors.load(entry, span);
         stage_image(memory.stage, entry, me);
     }
+    end_row<T, NV>(memory, args);
     const norm_weights<PACK, true> weights(a);
     steer_begin();
     T *data = static_cast<T *>(a.x) + blockIdx.x * a.hidden;
