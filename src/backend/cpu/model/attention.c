@@ -125,37 +125,42 @@ static int64_t work_of(const steer_attention *args) {
 
 size_t steer_cpu_attention_work(void *device, const steer_attention *args) { return 0; }
 
+/* What the threads share; `memory`: `each` floats for each of them. */
+typedef struct shared {
+    const steer_attention *args;
+    float *memory;
+    int64_t group, padded, room, each;
+} shared;
+
+static void attend_all(void *context, steer_job *job, int32_t place) {
+    const shared *in = context;
+    const int64_t dim = in->args->head_dim, group = in->group;
+    float *memory = in->memory + place * in->each, *x = memory + in->room;
+    space s = {.tile = {.x = x, .x_stride = in->padded, .rows = group, .in = dim, .sums = memory}};
+    s.tile.product_stride = STEER_KV_BLOCK;
+    s.sums = x + group * in->padded;
+    s.wide = s.sums + group * dim;
+    s.most = s.wide + STEER_KV_BLOCK * dim;
+    s.total = s.most + group;
+    s.weights = s.total + group;
+    for (int64_t i; (i = steer_job_next(job)) >= 0;)
+        attend(in->args, &s, i / in->args->kv_heads, i % in->args->kv_heads);
+}
+
 int steer_cpu_attention(void *device, const steer_attention *args) {
     if (args->rope) STEER_TRY(steer_cpu_rope(device, args->rope));
-    const size_t dim = (size_t)args->head_dim, group = (size_t)(args->heads / args->kv_heads);
-    const size_t padded = (dim + STEER_TILE_STEP - 1) / STEER_TILE_STEP * STEER_TILE_STEP;
-    const size_t room = steer_tile_room((int64_t)group) / sizeof(float);
-    const size_t floats =
-        room + group * padded + (group + STEER_KV_BLOCK) * dim + (STEER_KV_BLOCK + 2) * group;
-    const int64_t items = args->rows->rows * args->kv_heads, work = work_of(args);
-    int failed = 0;
-    (void)work; /* without threads */
-#pragma omp parallel if (items > 1 && work >= STEER_CPU_PARALLEL)
-    {
-        float *memory = aligned_alloc(64, (floats * sizeof *memory + 63) / 64 * 64);
-        space s = {.tile = {.rows = (int64_t)group, .in = args->head_dim, .sums = memory}};
-        if (memory) {
-            s.tile.x = memory + room;
-            s.tile.x_stride = (int64_t)padded;
-            s.tile.product_stride = STEER_KV_BLOCK;
-            s.sums = memory + room + group * padded;
-            s.wide = s.sums + group * dim;
-            s.most = s.wide + STEER_KV_BLOCK * dim;
-            s.total = s.most + group;
-            s.weights = s.total + group;
-        } else {
-#pragma omp atomic write
-            failed = 1;
-        }
-#pragma omp for schedule(dynamic)
-        for (int64_t i = 0; i < items; i++)
-            if (memory) attend(args, &s, i / args->kv_heads, i % args->kv_heads);
-        free(memory);
-    }
-    return failed ? steer_cpu_no_memory("attention", floats * sizeof(float)) : STEER_OK;
+    const int64_t dim = args->head_dim, group = args->heads / args->kv_heads;
+    shared s = {args,
+                NULL,
+                group,
+                (dim + STEER_TILE_STEP - 1) / STEER_TILE_STEP * STEER_TILE_STEP,
+                (int64_t)(steer_tile_room(group) / sizeof(float)),
+                0};
+    s.each = s.room + group * s.padded + (group + STEER_KV_BLOCK) * dim + (STEER_KV_BLOCK + 2) * group;
+    s.each = (s.each + 15) / 16 * 16;
+    const size_t bytes = (size_t)(steer_cpu_threads() * s.each) * sizeof(float);
+    if (!(s.memory = aligned_alloc(64, bytes))) return steer_cpu_no_memory("attention", bytes);
+    steer_job_run(attend_all, &s, args->rows->rows * args->kv_heads, work_of(args) >= STEER_CPU_PARALLEL);
+    free(s.memory);
+    return STEER_OK;
 }

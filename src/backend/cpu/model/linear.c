@@ -42,16 +42,26 @@ static void store(const steer_linear *args, int64_t row, int64_t column, float *
                     product, count);
 }
 
-/* Products of a run of tiles from `first` on, stored together. */
-static void take_run(const steer_linear *args, steer_tile *tile, int64_t first, int64_t count) {
-    const int64_t column = first * STEER_TILE_COLUMNS;
+/* What the threads of a product share. */
+typedef struct shared {
+    const steer_linear *args;
+    const float *x;            /* as tiles take it */
+    float *memory;             /* for each thread: what a tile works in, then products of a run */
+    int64_t stride, each, run; /* elements of a row of x and of a thread's memory; columns of a run */
+} shared;
+
+/* Products of a run of tiles, stored together. `next`: the run that this thread takes after it. */
+static void take_run(const shared *s, steer_tile *tile, int64_t piece, int64_t next) {
+    const steer_linear *args = s->args;
+    const int64_t column = piece * s->run;
     float *products = tile->product;
     int64_t done = 0;
-    for (int64_t left; done < count * STEER_TILE_COLUMNS && (left = args->out - column - done) > 0;
-         done += tile->columns) {
+    for (int64_t left; done < s->run && (left = args->out - column - done) > 0; done += tile->columns) {
         tile->columns = left < STEER_TILE_COLUMNS ? left : STEER_TILE_COLUMNS;
         tile->w = steer_row_at(args->weight, args->dtype, (column + done) * args->in);
         tile->product = products + done;
+        const int64_t rest = done + tile->columns < s->run ? column + done + tile->columns : next * s->run;
+        tile->next = rest < 0 ? NULL : steer_row_at(args->weight, args->dtype, rest * args->in);
         steer_tile_multiply(tile, args->dtype);
     }
     tile->product = products;
@@ -59,30 +69,39 @@ static void take_run(const steer_linear *args, steer_tile *tile, int64_t first, 
         store(args, row, column, products + row * tile->product_stride, done);
 }
 
+/* A thread knows its next run while it is at one, so that the weight's rows come meanwhile. */
+static void take_runs(void *context, steer_job *job, int32_t place) {
+    const shared *s = context;
+    const size_t room = steer_tile_room(s->args->rows) / sizeof(float);
+    float *sums = s->memory + place * s->each;
+    steer_tile tile = {.x = s->x,
+                       .x_stride = s->stride,
+                       .rows = s->args->rows,
+                       .in = s->args->in,
+                       .sums = sums,
+                       .product = sums + room,
+                       .product_stride = s->run};
+    for (int64_t piece = steer_job_next(job), next; piece >= 0; piece = next) {
+        next = steer_job_next(job);
+        take_run(s, &tile, piece, next);
+    }
+}
+
 static int by_tiles(const steer_linear *args) {
     const int64_t stride = (args->in + STEER_TILE_STEP - 1) / STEER_TILE_STEP * STEER_TILE_STEP;
     const int64_t tiles = (args->out + STEER_TILE_COLUMNS - 1) / STEER_TILE_COLUMNS;
-    const int64_t run = tiles >= 4 * RUN * steer_cpu_threads() ? RUN : 1, width = run * STEER_TILE_COLUMNS;
-    const size_t room = steer_tile_room(args->rows);
-    float *x = widen_rows(args, stride, 1);
-    int failed = !x;
-#pragma omp parallel if (args->out * args->in >= STEER_CPU_PARALLEL)
-    {
-        float *sums = aligned_alloc(64, room + (size_t)(args->rows * width + 15) / 16 * 16 * sizeof *sums);
-        steer_tile tile = {.x = x, .x_stride = stride, .rows = args->rows, .in = args->in, .sums = sums};
-        tile.product = sums ? sums + room / sizeof *sums : NULL;
-        tile.product_stride = width;
-        if (!sums) {
-#pragma omp atomic write
-            failed = 1;
-        }
-#pragma omp for schedule(static)
-        for (int64_t i = 0; i < tiles; i += run)
-            if (x && sums) take_run(args, &tile, i, run);
-        free(sums);
-    }
-    free(x);
-    return failed ? steer_cpu_no_memory("linear", (size_t)(args->rows * stride) * sizeof(float)) : STEER_OK;
+    const int64_t threads = steer_cpu_threads(), run = tiles >= 4 * RUN * threads ? RUN : 1;
+    shared s = {args, widen_rows(args, stride, 1), NULL, stride, 0, run * STEER_TILE_COLUMNS};
+    s.each = (int64_t)(steer_tile_room(args->rows) / sizeof(float)) + (args->rows * s.run + 15) / 16 * 16;
+    s.memory = aligned_alloc(64, (size_t)(threads * s.each) * sizeof(float));
+    const int failed = !s.x || !s.memory;
+    if (!failed)
+        steer_job_run(take_runs, &s, (tiles + run - 1) / run, args->out * args->in >= STEER_CPU_PARALLEL);
+    free((float *)s.x);
+    free(s.memory);
+    return failed ? steer_cpu_no_memory("linear",
+                                        (size_t)(args->rows * stride + threads * s.each) * sizeof(float))
+                  : STEER_OK;
 }
 
 #ifdef STEER_HAVE_CBLAS

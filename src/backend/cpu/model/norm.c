@@ -41,22 +41,25 @@ static void residual_row(const steer_residual *args, int64_t row, float *x, floa
     steer_row_store(args->dtype, steer_row_into(args->out, args->dtype, row * n), x, n);
 }
 
+/* What the threads share; `memory`: two rows in f32 for each of them. */
+typedef struct shared {
+    const steer_residual *args;
+    float *memory;
+} shared;
+
+static void residual_rows(void *context, steer_job *job, int32_t place) {
+    const shared *s = context;
+    float *x = s->memory + 2 * place * s->args->hidden;
+    for (int64_t row; (row = steer_job_next(job)) >= 0;) residual_row(s->args, row, x, x + s->args->hidden);
+}
+
 int steer_cpu_residual(void *device, const steer_residual *args) {
-    const int64_t n = args->hidden;
-    int failed = 0;
-#pragma omp parallel if (args->rows * n >= STEER_CPU_PARALLEL)
-    {
-        float *x = malloc(2 * (size_t)n * sizeof *x);
-        if (!x) {
-#pragma omp atomic write
-            failed = 1;
-        }
-#pragma omp for schedule(static)
-        for (int64_t row = 0; row < args->rows; row++)
-            if (x) residual_row(args, row, x, x + n);
-        free(x);
-    }
-    return failed ? steer_cpu_no_memory("residual", 2 * (size_t)n * sizeof(float)) : STEER_OK;
+    const size_t bytes = 2 * (size_t)(steer_cpu_threads() * args->hidden) * sizeof(float);
+    shared s = {args, malloc(bytes)};
+    if (!s.memory) return steer_cpu_no_memory("residual", bytes);
+    steer_job_run(residual_rows, &s, args->rows, args->rows * args->hidden >= STEER_CPU_PARALLEL);
+    free(s.memory);
+    return STEER_OK;
 }
 
 int steer_cpu_norm_parts(void *device, const steer_norm_parts *args) {

@@ -3,6 +3,7 @@
 #define STEER_BACKEND_CPU_MODEL_ROW_H
 
 #include "backend/cpu/cpu.h"
+#include "backend/cpu/team.h"
 #include "core/status.h"
 #include "tensor/dtype.h"
 
@@ -56,6 +57,7 @@ typedef struct steer_tile {
     int64_t x_stride, rows;
     const void *w;       /* [columns, in] of a dtype */
     int64_t columns, in; /* columns: at most STEER_TILE_COLUMNS */
+    const void *next;    /* the weight's rows that are fetched meanwhile; NULL: none */
     float *product;
     int64_t product_stride;
     float *sums; /* to work in: steer_tile_room() bytes, aligned to 64 */

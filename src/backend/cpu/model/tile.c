@@ -82,8 +82,8 @@ typedef struct fetch {
 
 static fetch fetch_next(const steer_tile *t, int64_t size) {
     const int64_t part = t->columns * t->in * size / FETCHES;
-    const char *next = (const char *)t->w + t->columns * t->in * size;
-    return (fetch){next, next, part, (STEP * size + FETCHES * t->rows - 1) / (FETCHES * t->rows), 0};
+    const int64_t each = t->next ? (STEP * size + FETCHES * t->rows - 1) / (FETCHES * t->rows) : 0;
+    return (fetch){t->next, t->next, part, each, 0};
 }
 
 INLINE void fetch_some(fetch *next) {
