@@ -60,7 +60,7 @@ int steer_cpu_activate(void *device, const steer_activate *args) {
     const size_t bytes = (size_t)(steer_cpu_threads() * s.width) * sizeof(float);
     if (!(s.memory = malloc(bytes))) return steer_cpu_no_memory("activate", bytes);
     /* an exponential takes longer than a sum */
-    steer_job_run(activate_rows, &s, args->rows, 4 * args->rows * args->size >= STEER_CPU_PARALLEL);
+    steer_job_run(activate_rows, &s, args->rows, 4 * args->rows * args->size >= STEER_CPU_SHARED);
     free(s.memory);
     return STEER_OK;
 }

@@ -12,20 +12,28 @@
 
 enum { TILE_ROWS = 64, RUN = 4, BLOCK_BYTES = 4 << 20 };
 
-/* x in f32, rows `stride` elements apart: as tiles take them, or as they are. */
+/* Rows of x in f32, `stride` elements apart. */
+typedef struct widening {
+    const steer_linear *args;
+    float *x;
+    int64_t stride;
+    int for_tiles; /* 1: as tiles take them, 0: as they are */
+} widening;
+
+static void widen_each(void *context, steer_job *job, int32_t place) {
+    const widening *w = context;
+    for (int64_t row; (row = steer_job_next(job)) >= 0;) {
+        const void *from = steer_row_at(w->args->x, w->args->dtype, row * w->args->x_stride);
+        (w->for_tiles ? steer_tile_arrange : steer_row_load)(w->x + row * w->stride, w->args->dtype, from,
+                                                             w->args->in);
+    }
+}
+
 static float *widen_rows(const steer_linear *args, int64_t stride, int for_tiles) {
     const size_t bytes = (size_t)(args->rows * stride) * sizeof(float);
-    float *x = aligned_alloc(64, (bytes + 64) / 64 * 64);
-    if (!x) return NULL;
-#pragma omp parallel for schedule(static) if (args->rows * stride >= STEER_CPU_PARALLEL)
-    for (int64_t row = 0; row < args->rows; row++) {
-        const void *from = steer_row_at(args->x, args->dtype, row * args->x_stride);
-        if (for_tiles)
-            steer_tile_arrange(x + row * stride, args->dtype, from, args->in);
-        else
-            steer_row_load(x + row * stride, args->dtype, from, args->in);
-    }
-    return x;
+    widening w = {args, aligned_alloc(64, (bytes + 64) / 64 * 64), stride, for_tiles};
+    if (w.x) steer_job_run(widen_each, &w, args->rows, args->rows * stride >= STEER_CPU_SHARED);
+    return w.x;
 }
 
 enum { PIECE = 64 }; /* of a bias, widened */

@@ -68,7 +68,7 @@ int steer_cpu_rope(void *device, const steer_rope *args) {
     shared s = {args, malloc(bytes)};
     if (!s.memory) return steer_cpu_no_memory("rope", bytes);
     steer_job_run(rope_rows, &s, args->rows->rows,
-                  args->rows->rows * heads * args->head_dim >= STEER_CPU_PARALLEL);
+                  args->rows->rows * heads * args->head_dim >= STEER_CPU_SHARED);
     free(s.memory);
     return STEER_OK;
 }

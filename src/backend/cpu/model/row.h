@@ -14,6 +14,8 @@
 #if defined(__x86_64__) && __GNUC__ >= 12 && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) &&        \
     !defined(__SANITIZE_THREAD__)
 #define STEER_CPU_WIDE __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#define STEER_CPU_WIDE_ALONE                                                                                 \
+    __attribute__((target("arch=x86-64-v3"))) /* of a function that is chosen by hand */
 #else
 #define STEER_CPU_WIDE
 #endif
