@@ -10,7 +10,7 @@
 #include <cblas.h>
 #endif
 
-enum { TILE_ROWS = 64, RUN = 4, BLOCK_BYTES = 4 << 20 };
+enum { TILE_ROWS = 64, RUN = 4, RUN_BYTES = 96 << 10, BLOCK_BYTES = 4 << 20 };
 
 /* Rows of x in f32, `stride` elements apart. */
 typedef struct widening {
@@ -53,23 +53,48 @@ static void store(const steer_linear *args, int64_t row, int64_t column, float *
 /* What the threads of a product share. */
 typedef struct shared {
     const steer_linear *args;
-    const float *x;            /* as tiles take it */
-    float *memory;             /* for each thread: what a tile works in, then products of a run */
-    int64_t stride, each, run; /* elements of a row of x and of a thread's memory; columns of a run */
+    const float *x;       /* as tiles take it */
+    float *memory;        /* for each thread: what a tile works in, then products of a run */
+    int64_t stride, each; /* elements of a row of x and of a thread's memory */
+    int64_t tiles, run, single;
 } shared;
 
-/* Products of a run of tiles, stored together. `next`: the run that this thread takes after it. */
-static void take_run(const shared *s, steer_tile *tile, int64_t piece, int64_t next) {
+/* Tiles that a thread takes together. */
+typedef struct tiles {
+    int64_t first, count;
+} tiles;
+
+/* Runs of `run` tiles are fetched faster than one tile. The first `single` pieces are one tile, as nothing has been fetched for
+ * them, and so are the last, that all threads end together. */
+static tiles piece_at(const shared *s, int64_t piece) {
+    const int64_t within = s->tiles - 2 * s->single, runs = within > 0 ? (within + s->run - 1) / s->run : 0;
+    if (piece < s->single || within <= 0) return (tiles){piece, piece < s->tiles};
+    if (piece >= s->single + runs) return (tiles){within + piece - runs, 1};
+    const int64_t done = (piece - s->single) * s->run, left = within - done;
+    return (tiles){s->single + done, left < s->run ? left : s->run};
+}
+
+static int64_t pieces_of(const shared *s) {
+    const int64_t within = s->tiles - 2 * s->single;
+    return within > 0 ? 2 * s->single + (within + s->run - 1) / s->run : s->tiles;
+}
+
+/* Products of a run, stored together. `next`: what this thread takes after it. */
+static void take_run(const shared *s, steer_tile *tile, tiles now, tiles next) {
     const steer_linear *args = s->args;
-    const int64_t column = piece * s->run;
+    const int64_t column = now.first * STEER_TILE_COLUMNS;
+    const int64_t bytes = STEER_TILE_COLUMNS * args->in * (int64_t)steer_dtype_size(args->dtype);
+    const char *after = (const char *)args->weight + next.first * bytes;
     float *products = tile->product;
     int64_t done = 0;
-    for (int64_t left; done < s->run && (left = args->out - column - done) > 0; done += tile->columns) {
+    tile->apart = next.count * bytes / STEER_TILE_FETCHES;
+    tile->part = tile->apart / now.count;
+    for (int64_t i = 0; i < now.count; i++, done += tile->columns) {
+        const int64_t left = args->out - column - done;
         tile->columns = left < STEER_TILE_COLUMNS ? left : STEER_TILE_COLUMNS;
-        tile->w = steer_row_at(args->weight, args->dtype, (column + done) * args->in);
+        tile->w = (const char *)args->weight + (now.first + i) * bytes;
+        tile->next = after + i * tile->part;
         tile->product = products + done;
-        const int64_t rest = done + tile->columns < s->run ? column + done + tile->columns : next * s->run;
-        tile->next = rest < 0 ? NULL : steer_row_at(args->weight, args->dtype, rest * args->in);
         steer_tile_multiply(tile, args->dtype);
     }
     tile->product = products;
@@ -88,23 +113,28 @@ static void take_runs(void *context, steer_job *job, int32_t place) {
                        .in = s->args->in,
                        .sums = sums,
                        .product = sums + room,
-                       .product_stride = s->run};
+                       .product_stride = s->run * STEER_TILE_COLUMNS};
     for (int64_t piece = steer_job_next(job), next; piece >= 0; piece = next) {
         next = steer_job_next(job);
-        take_run(s, &tile, piece, next);
+        take_run(s, &tile, piece_at(s, piece), next < 0 ? (tiles){0, 0} : piece_at(s, next));
     }
 }
 
 static int by_tiles(const steer_linear *args) {
     const int64_t stride = (args->in + STEER_TILE_STEP - 1) / STEER_TILE_STEP * STEER_TILE_STEP;
-    const int64_t tiles = (args->out + STEER_TILE_COLUMNS - 1) / STEER_TILE_COLUMNS;
-    const int64_t threads = steer_cpu_threads(), run = tiles >= 4 * RUN * threads ? RUN : 1;
-    shared s = {args, widen_rows(args, stride, 1), NULL, stride, 0, run * STEER_TILE_COLUMNS};
-    s.each = (int64_t)(steer_tile_room(args->rows) / sizeof(float)) + (args->rows * s.run + 15) / 16 * 16;
+    const int64_t bytes = STEER_TILE_COLUMNS * args->in * (int64_t)steer_dtype_size(args->dtype);
+    const int64_t threads = steer_cpu_threads(), fit = RUN_BYTES / bytes, run = fit < RUN ? fit : RUN;
+    shared s = {.args = args,
+                .x = widen_rows(args, stride, 1),
+                .stride = stride,
+                .tiles = (args->out + STEER_TILE_COLUMNS - 1) / STEER_TILE_COLUMNS,
+                .run = run > 1 ? run : 1,
+                .single = 2 * threads};
+    s.each = (int64_t)(steer_tile_room(args->rows) / sizeof(float)) +
+             (args->rows * s.run * STEER_TILE_COLUMNS + 15) / 16 * 16;
     s.memory = aligned_alloc(64, (size_t)(threads * s.each) * sizeof(float));
     const int failed = !s.x || !s.memory;
-    if (!failed)
-        steer_job_run(take_runs, &s, (tiles + run - 1) / run, args->out * args->in >= STEER_CPU_PARALLEL);
+    if (!failed) steer_job_run(take_runs, &s, pieces_of(&s), args->out * args->in >= STEER_CPU_PARALLEL);
     free((float *)s.x);
     free(s.memory);
     return failed ? steer_cpu_no_memory("linear",

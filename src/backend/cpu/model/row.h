@@ -59,12 +59,14 @@ typedef struct steer_tile {
     int64_t x_stride, rows;
     const void *w;       /* [columns, in] of a dtype */
     int64_t columns, in; /* columns: at most STEER_TILE_COLUMNS */
-    const void *next;    /* the weight's rows that are fetched meanwhile; NULL: none */
+    const char *
+        next; /* fetched meanwhile: `part` bytes from each of STEER_TILE_FETCHES places, `apart` bytes between them */
+    int64_t part, apart; /* part 0: nothing is */
     float *product;
     int64_t product_stride;
     float *sums; /* to work in: steer_tile_room() bytes, aligned to 64 */
 } steer_tile;
-enum { STEER_TILE_STEP = 16, STEER_TILE_COLUMNS = 12, STEER_TILE_LANES = 8 };
+enum { STEER_TILE_STEP = 16, STEER_TILE_COLUMNS = 12, STEER_TILE_LANES = 8, STEER_TILE_FETCHES = 4 };
 size_t steer_tile_room(int64_t rows);
 void steer_tile_multiply(const steer_tile *t, steer_dtype dtype);
 /* A row in f32, in the order in which tiles take its elements, with zeros up to a multiple of STEER_TILE_STEP. */

@@ -15,8 +15,8 @@ enum {
     LANES = STEER_TILE_LANES,
     STEP = STEER_TILE_STEP,
     COLUMNS = STEER_TILE_COLUMNS,
-    MOST = 4,       /* rows or columns at a time */
-    FETCHES = 4,    /* places that are fetched from at once */
+    MOST = 4, /* rows or columns at a time */
+    FETCHES = STEER_TILE_FETCHES,
     STRETCH = 1536, /* elements of a few columns that stay in the nearest cache for all rows */
     ANY = 0,        /* machines */
     WIDE = 1
@@ -94,28 +94,27 @@ INLINE void total(float *out, const lanes *sum) {
 /* Steps between fetches: one row waits for its weight, more for their products, which looking for what to fetch would hold up. */
 INLINE int steps_between(int rows) { return rows < 3 ? 1 : 8; }
 
-/* How far the columns that are next have come to the cache while those of a tile are multiplied: as much of them as this is of the
- * tile, from FETCHES places at once, as the memory is faster that way. */
+/* How far what is next has come to the cache while a tile is multiplied: as much of it as this is of the tile, from FETCHES places at
+ * once, as the memory is faster that way. */
 typedef struct fetch {
-    const char *at, *goal, *end;
-    int64_t part, pace; /* bytes between places; of each at a time */
+    const char *at, *goal, *end; /* of the first place */
+    int64_t apart, pace;         /* bytes between places; of each at a time */
 } fetch;
 
-static fetch fetch_next(const steer_tile *t, int64_t size) {
-    const int64_t part = t->next ? t->columns * t->in * size / FETCHES : 0;
-    return (fetch){t->next, t->next, t->next ? (const char *)t->next + part : NULL, part, 0};
+static fetch fetch_next(const steer_tile *t) {
+    return (fetch){t->next, t->next, t->part ? t->next + t->part : t->next, t->apart, 0};
 }
 
 /* While tiles of `rows` times `columns` are multiplied. */
-INLINE void fetch_with(fetch *next, const steer_tile *t, int64_t size, int rows, int columns) {
-    next->pace =
-        (steps_between(rows) * STEP * size * rows * columns + FETCHES * t->rows - 1) / (FETCHES * t->rows);
+INLINE void fetch_with(fetch *next, const steer_tile *t, int rows, int columns) {
+    const int64_t all = t->rows * t->columns * t->in;
+    next->pace = (t->part * rows * columns * steps_between(rows) * STEP + all - 1) / all;
 }
 
 INLINE void fetch_some(fetch *next) {
     next->goal = next->end - next->goal < next->pace ? next->end : next->goal + next->pace;
     for (; next->at < next->goal; next->at += 64)
-        for (int64_t k = 0; k < FETCHES; k++) __builtin_prefetch(next->at + k * next->part, 0, 2);
+        for (int64_t k = 0; k < FETCHES; k++) __builtin_prefetch(next->at + k * next->apart, 0, 2);
 }
 
 /* sum[r][c] += x[r] * w[c] of STEP elements; rows of x and of w lie `x_stride` and `w_stride` bytes apart. */
@@ -183,7 +182,7 @@ INLINE void finish(const steer_tile *t) {
 
 /* Products of `rows` rows from `row` on, `columns` columns at a time. */
 #define TAKE(dtype, machine, height, width)                                                                  \
-    fetch_with(&next, t, size, height, width);                                                               \
+    fetch_with(&next, t, height, width);                                                                     \
     for (c = 0; c + width <= t->columns; c += width)                                                         \
         tile(t, &next, dtype, machine, height, width, row, c, first, last);                                  \
     for (; c < t->columns; c++) tile(t, &next, dtype, machine, height, 1, row, c, first, last)
@@ -191,8 +190,8 @@ INLINE void finish(const steer_tile *t) {
 /* Rows by fours, then three, two or one; columns so that sums and operands fit 16 registers. */
 #define TILE_FUNCTION(name, dtype, machine, width)                                                           \
     static void name(const steer_tile *t) {                                                                  \
-        const int64_t size = dtype == STEER_F32 ? 4 : 2, most = t->rows >= MOST ? STRETCH : t->in;           \
-        fetch next = fetch_next(t, size);                                                                    \
+        const int64_t most = t->rows >= MOST ? STRETCH : t->in;                                              \
+        fetch next = fetch_next(t);                                                                          \
         for (int64_t first = 0; first < t->in; first += most) {                                              \
             const int64_t last = t->in - first < most ? t->in : first + most;                                \
             int64_t row = 0, c;                                                                              \
