@@ -71,12 +71,23 @@ STEER_CPU_WIDE static void add_values(float *sum, const float *weights, const fl
         for (int64_t rest = i; rest < dim; rest++) sum[rest] += weights[k] * values[k * dim + rest];
 }
 
+static const void *cached(const steer_attention *args, const void *cache, const stretch *at) {
+    return steer_row_at(cache, args->dtype, (at->line + at->first) * args->head_dim);
+}
+
+/* Asks for a stretch of the cache, which weights have driven out of the processor's since the last step. */
+static void fetch(const steer_attention *args, const void *cache, const stretch *at) {
+    const char *from = cached(args, cache, at);
+    const int64_t elements = (at->last - at->first + 1) * (int64_t)args->head_dim;
+    const int64_t bytes = elements * (int64_t)steer_dtype_size(args->dtype);
+    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(from + i, 0, 2);
+}
+
 /* Part of a block of the cache in f32: where it lies, or widened. */
 static const float *widen(const steer_attention *args, const void *cache, const stretch *at, float *wide) {
-    const int64_t dim = args->head_dim;
-    const void *from = steer_row_at(cache, args->dtype, (at->line + at->first) * dim);
+    const void *from = cached(args, cache, at);
     if (args->dtype == STEER_F32) return from;
-    steer_row_load(wide, args->dtype, from, (at->last - at->first + 1) * dim);
+    steer_row_load(wide, args->dtype, from, (at->last - at->first + 1) * (int64_t)args->head_dim);
     return wide;
 }
 
@@ -100,9 +111,10 @@ static void take(const steer_attention *args, const space *s, const stretch *at,
     const int32_t group = args->heads / args->kv_heads;
     int count = 0;
     for (int i = 0; i < stretches; i++) {
-        const void *keys = steer_row_at(args->keys, args->dtype, (at[i].line + at[i].first) * dim);
         const int length = at[i].last - at[i].first + 1;
-        scores_of(s, keys, args->dtype, count, length);
+        if (i + 1 < stretches) fetch(args, args->keys, &at[i + 1]);
+        fetch(args, args->values, &at[i]);
+        scores_of(s, cached(args, args->keys, &at[i]), args->dtype, count, length);
         count += length;
     }
     for (int32_t g = 0; g < group && count; g++) weigh(args, s, g, count);
