@@ -10,7 +10,7 @@
 #include <cblas.h>
 #endif
 
-enum { TILE_ROWS = 64, RUN = 4, RUN_BYTES = 96 << 10, BLOCK_BYTES = 4 << 20 };
+enum { TILE_ROWS = 64, RUN = 4, RUN_BYTES = 96 << 10, BEHIND = 2, BLOCK_BYTES = 4 << 20 };
 
 /* Rows of x in f32, `stride` elements apart. */
 typedef struct widening {
@@ -102,7 +102,8 @@ static void take_run(const shared *s, steer_tile *tile, tiles now, tiles next) {
         store(args, row, column, products + row * tile->product_stride, done);
 }
 
-/* A thread knows its next run while it is at one, so that the weight's rows come meanwhile. */
+/* A thread knows its next run while it is at one, so that the weight's rows come meanwhile; after the last, what lies behind the weight,
+ * which mostly is that of the next product. */
 static void take_runs(void *context, steer_job *job, int32_t place) {
     const shared *s = context;
     const size_t room = steer_tile_room(s->args->rows) / sizeof(float);
@@ -116,7 +117,8 @@ static void take_runs(void *context, steer_job *job, int32_t place) {
                        .product_stride = s->run * STEER_TILE_COLUMNS};
     for (int64_t piece = steer_job_next(job), next; piece >= 0; piece = next) {
         next = steer_job_next(job);
-        take_run(s, &tile, piece_at(s, piece), next < 0 ? (tiles){0, 0} : piece_at(s, next));
+        take_run(s, &tile, piece_at(s, piece),
+                 next < 0 ? (tiles){s->tiles + BEHIND * place, BEHIND} : piece_at(s, next));
     }
 }
 
