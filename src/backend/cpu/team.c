@@ -22,6 +22,7 @@ static struct {
     _Alignas(64) _Atomic uint64_t state; /* number of the job, whether threads may join, how many have */
     _Alignas(64) _Atomic int busy;       /* 1: a job runs */
     _Atomic int sleeping;
+    _Atomic int32_t threads; /* of the job: others need not look at it */
     steer_job *job;
     int32_t workers; /* that were started; changed by the thread that has set `busy` */
     pthread_mutex_t lock;
@@ -60,12 +61,12 @@ static void *worker(void *place) {
     for (uint64_t seen = 0;;) {
         uint64_t state = await(seen);
         seen = state / NUMBER;
+        const int32_t own = (int32_t)(intptr_t)place;
         int joined = 0;
-        while (!joined && (state & OPEN) && state / NUMBER == seen)
+        while (!joined && own < atomic_load(&team.threads) && (state & OPEN) && state / NUMBER == seen)
             joined = atomic_compare_exchange_weak(&team.state, &state, state + JOINED);
         if (!joined) continue;
         steer_job *job = team.job; /* which stays while one who has joined it is there */
-        const int32_t own = (int32_t)(intptr_t)place;
         if (own < job->threads) job->work(job->context, job, own);
         atomic_fetch_sub_explicit(&team.state, JOINED, memory_order_release);
     }
@@ -94,14 +95,19 @@ static void start_workers(int32_t count) {
     pthread_attr_destroy(&attributes);
 }
 
+int32_t steer_job_threads(int64_t pieces) {
+    const int32_t most = steer_cpu_threads() < MOST ? steer_cpu_threads() : MOST;
+    return pieces < 1 ? 1 : pieces < most ? (int32_t)pieces : most;
+}
+
 void steer_job_run(steer_job_work work, void *context, int64_t pieces, int shared) {
-    const int32_t threads = steer_cpu_threads() < MOST ? steer_cpu_threads() : MOST;
-    steer_job job = {work, context, pieces, threads, 0};
-    if (!shared || pieces < 2 || threads < 2 || atomic_exchange(&team.busy, 1)) {
+    steer_job job = {work, context, pieces, steer_job_threads(pieces), 0};
+    if (!shared || job.threads < 2 || atomic_exchange(&team.busy, 1)) {
         work(context, &job, 0);
         return;
     }
-    start_workers(threads - 1);
+    start_workers(job.threads - 1);
+    atomic_store(&team.threads, job.threads);
     team.job = &job;
     atomic_fetch_add(&team.state, NUMBER + OPEN);
     if (atomic_load(&team.sleeping)) {

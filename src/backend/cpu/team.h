@@ -8,7 +8,7 @@
 typedef struct steer_job steer_job;
 
 /* What a thread does for a job: takes pieces by steer_job_next() until there are none. `place`: the thread's own, from 0 below
- * steer_cpu_threads(). */
+ * steer_job_threads(pieces). */
 typedef void (*steer_job_work)(void *context, steer_job *job, int32_t place);
 
 struct steer_job {
@@ -18,6 +18,9 @@ struct steer_job {
     int32_t threads; /* at most */
     _Atomic int64_t next;
 };
+
+/* How many threads may share so many pieces: at least 1, at most steer_cpu_threads(). */
+int32_t steer_job_threads(int64_t pieces);
 
 /* Runs `work` on this thread and on those of the team that are there before the pieces are gone; returns when all have been
  * done. Nobody is waited for who has taken none: a thread that sleeps, or that the system runs later, costs nothing. On this thread

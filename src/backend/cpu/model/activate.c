@@ -57,7 +57,7 @@ static void activate_rows(void *context, steer_job *job, int32_t place) {
 
 int steer_cpu_activate(void *device, const steer_activate *args) {
     shared s = {args, NULL, args->glu ? 2 * args->size : args->size};
-    const size_t bytes = (size_t)(steer_cpu_threads() * s.width) * sizeof(float);
+    const size_t bytes = (size_t)(steer_job_threads(args->rows) * s.width) * sizeof(float);
     if (!(s.memory = malloc(bytes))) return steer_cpu_no_memory("activate", bytes);
     /* an exponential takes longer than a sum */
     steer_job_run(activate_rows, &s, args->rows, 4 * args->rows * args->size >= STEER_CPU_SHARED);

@@ -205,9 +205,10 @@ int steer_cpu_attention(void *device, const steer_attention *args) {
                 0};
     s.each = s.room + group * s.padded + (group + STEER_KV_BLOCK) * dim + (KEYS + 2) * group;
     s.each = (s.each + 15) / 16 * 16;
-    const size_t bytes = (size_t)(steer_cpu_threads() * s.each) * sizeof(float);
+    const int64_t pieces = args->rows->rows * args->kv_heads;
+    const size_t bytes = (size_t)(steer_job_threads(pieces) * s.each) * sizeof(float);
     if (!(s.memory = aligned_alloc(64, bytes))) return steer_cpu_no_memory("attention", bytes);
-    steer_job_run(attend_all, &s, args->rows->rows * args->kv_heads, work_of(args) >= STEER_CPU_SHARED);
+    steer_job_run(attend_all, &s, pieces, work_of(args) >= STEER_CPU_SHARED);
     free(s.memory);
     return STEER_OK;
 }

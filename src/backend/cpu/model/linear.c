@@ -125,18 +125,19 @@ static void take_runs(void *context, steer_job *job, int32_t place) {
 static int by_tiles(const steer_linear *args) {
     const int64_t stride = (args->in + STEER_TILE_STEP - 1) / STEER_TILE_STEP * STEER_TILE_STEP;
     const int64_t bytes = STEER_TILE_COLUMNS * args->in * (int64_t)steer_dtype_size(args->dtype);
-    const int64_t threads = steer_cpu_threads(), fit = RUN_BYTES / bytes, run = fit < RUN ? fit : RUN;
+    const int64_t fit = RUN_BYTES / bytes, run = fit < RUN ? fit : RUN;
     shared s = {.args = args,
                 .x = widen_rows(args, stride, 1),
                 .stride = stride,
                 .tiles = (args->out + STEER_TILE_COLUMNS - 1) / STEER_TILE_COLUMNS,
                 .run = run > 1 ? run : 1,
-                .single = 2 * threads};
+                .single = 2 * steer_cpu_threads()};
+    const int64_t pieces = pieces_of(&s), threads = steer_job_threads(pieces);
     s.each = (int64_t)(steer_tile_room(args->rows) / sizeof(float)) +
              (args->rows * s.run * STEER_TILE_COLUMNS + 15) / 16 * 16;
     s.memory = aligned_alloc(64, (size_t)(threads * s.each) * sizeof(float));
     const int failed = !s.x || !s.memory;
-    if (!failed) steer_job_run(take_runs, &s, pieces_of(&s), args->out * args->in >= STEER_CPU_PARALLEL);
+    if (!failed) steer_job_run(take_runs, &s, pieces, args->out * args->in >= STEER_CPU_PARALLEL);
     free((float *)s.x);
     free(s.memory);
     return failed ? steer_cpu_no_memory("linear",

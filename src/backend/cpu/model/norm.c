@@ -69,7 +69,7 @@ static void residual_rows(void *context, steer_job *job, int32_t place) {
 }
 
 int steer_cpu_residual(void *device, const steer_residual *args) {
-    const size_t bytes = 2 * (size_t)(steer_cpu_threads() * args->hidden) * sizeof(float);
+    const size_t bytes = 2 * (size_t)(steer_job_threads(args->rows) * args->hidden) * sizeof(float);
     shared s = {args, malloc(bytes)};
     if (!s.memory) return steer_cpu_no_memory("residual", bytes);
     steer_job_run(residual_rows, &s, args->rows, args->rows * args->hidden >= STEER_CPU_SHARED);

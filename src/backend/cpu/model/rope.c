@@ -63,7 +63,7 @@ static void rope_rows(void *context, steer_job *job, int32_t place) {
 }
 
 int steer_cpu_rope(void *device, const steer_rope *args) {
-    const size_t bytes = (size_t)(steer_cpu_threads() * args->head_dim) * sizeof(float);
+    const size_t bytes = (size_t)(steer_job_threads(args->rows->rows) * args->head_dim) * sizeof(float);
     const int64_t heads = args->heads + 2 * args->kv_heads;
     shared s = {args, malloc(bytes)};
     if (!s.memory) return steer_cpu_no_memory("rope", bytes);

@@ -138,7 +138,7 @@ static void sample_rows(void *context, steer_job *job, int32_t place) {
 }
 
 int steer_cpu_sample(void *device, const steer_sample *args) {
-    const size_t bytes = 3 * (size_t)(steer_cpu_threads() * args->vocab) * sizeof(float);
+    const size_t bytes = 3 * (size_t)(steer_job_threads(args->count) * args->vocab) * sizeof(float);
     shared s = {args, malloc(bytes)};
     if (!s.memory) return steer_cpu_no_memory("sample", bytes);
     steer_job_run(sample_rows, &s, args->count, args->count * args->vocab >= STEER_CPU_SHARED);
