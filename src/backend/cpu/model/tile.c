@@ -17,7 +17,7 @@ enum {
     COLUMNS = STEER_TILE_COLUMNS,
     MOST = 4, /* rows or columns at a time */
     FETCHES = STEER_TILE_FETCHES,
-    STRETCH = 1536, /* elements of a few columns that stay in the nearest cache for all rows */
+    STRETCH = 1536, /* elements of a few columns, at most, that stay in the nearest cache for all rows */
     ANY = 0,        /* machines */
     WIDE = 1
 };
@@ -190,7 +190,8 @@ INLINE void finish(const steer_tile *t) {
 /* Rows by fours, then three, two or one; columns so that sums and operands fit 16 registers. */
 #define TILE_FUNCTION(name, dtype, machine, width)                                                           \
     static void name(const steer_tile *t) {                                                                  \
-        const int64_t most = t->rows >= MOST ? STRETCH : t->in;                                              \
+        const int64_t cuts = t->rows < MOST ? 1 : (t->in + STRETCH - 1) / STRETCH;                           \
+        const int64_t most = (t->in + cuts * STEP - 1) / (cuts * STEP) * STEP;                               \
         fetch next = fetch_next(t);                                                                          \
         for (int64_t first = 0; first < t->in; first += most) {                                              \
             const int64_t last = t->in - first < most ? t->in : first + most;                                \
