@@ -5,9 +5,10 @@
 #include "backend/backend.h"
 
 enum {
-    STEER_CPU_BLOCK = 512,         /* elements converted and worked on at a time */
-    STEER_CPU_VIEWS = 4,           /* most operands of a walk */
-    STEER_CPU_PARALLEL = 32 * 1024 /* elements from which threads pay */
+    STEER_CPU_BLOCK = 512,          /* elements converted and worked on at a time */
+    STEER_CPU_VIEWS = 4,            /* most operands of a walk */
+    STEER_CPU_PARALLEL = 32 * 1024, /* elements from which threads pay */
+    STEER_CPU_SHARED = 4 * 1024     /* elements from which a team does, which is there already (team.h) */
 };
 
 /* A block of elements in the type they are worked on: f32 for floats, i64 for integers. */

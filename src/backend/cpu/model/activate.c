@@ -36,25 +36,31 @@ void steer_row_activate(steer_activation act, float *x, const float *up, int64_t
     if (up) multiply(x, up, n);
 }
 
-int steer_cpu_activate(void *device, const steer_activate *args) {
-    const int64_t n = args->size, width = args->glu ? 2 * n : n;
-    int failed = 0;
-#pragma omp parallel if (4 * args->rows * n >=                                                               \
-                         STEER_CPU_PARALLEL) /* an exponential takes longer than a sum */
-    {
-        float *x = malloc((size_t)width * sizeof *x);
-        if (!x) {
-#pragma omp atomic write
-            failed = 1;
-        }
-#pragma omp for schedule(static)
-        for (int64_t row = 0; row < args->rows; row++) {
-            if (!x) continue;
-            steer_row_load(x, args->dtype, steer_row_at(args->x, args->dtype, row * width), width);
-            steer_row_activate(args->act, x, args->glu ? x + n : NULL, n);
-            steer_row_store(args->dtype, steer_row_into(args->out, args->dtype, row * n), x, n);
-        }
-        free(x);
+/* What the threads share; `memory`: a row in f32 for each of them. */
+typedef struct shared {
+    const steer_activate *args;
+    float *memory;
+    int64_t width;
+} shared;
+
+static void activate_rows(void *context, steer_job *job, int32_t place) {
+    const shared *s = context;
+    const steer_activate *args = s->args;
+    const int64_t n = args->size;
+    float *x = s->memory + place * s->width;
+    for (int64_t row; (row = steer_job_next(job)) >= 0;) {
+        steer_row_load(x, args->dtype, steer_row_at(args->x, args->dtype, row * s->width), s->width);
+        steer_row_activate(args->act, x, args->glu ? x + n : NULL, n);
+        steer_row_store(args->dtype, steer_row_into(args->out, args->dtype, row * n), x, n);
     }
-    return failed ? steer_cpu_no_memory("activate", (size_t)width * sizeof(float)) : STEER_OK;
+}
+
+int steer_cpu_activate(void *device, const steer_activate *args) {
+    shared s = {args, NULL, args->glu ? 2 * args->size : args->size};
+    const size_t bytes = (size_t)(steer_job_threads(args->rows) * s.width) * sizeof(float);
+    if (!(s.memory = malloc(bytes))) return steer_cpu_no_memory("activate", bytes);
+    /* an exponential takes longer than a sum */
+    steer_job_run(activate_rows, &s, args->rows, 4 * args->rows * args->size >= STEER_CPU_SHARED);
+    free(s.memory);
+    return STEER_OK;
 }

@@ -1,15 +1,22 @@
 /* attention.c: softmax(scale * q . keys) @ values over the blocks of each row's sequence: a row and the query heads that share a
  * head of keys and values at a time.
  *
- * Keys are taken block by block with a running maximum (Milakov and Gimelshein 2018), in order of position, so a row's bits depend on
- * its sequence alone. */
+ * Keys are taken a few blocks at a time with a running maximum (Milakov and Gimelshein 2018), in order of position, so a row's bits
+ * depend on its sequence alone. */
 #include "backend/cpu/model/row.h"
 
 #include <math.h>
 
 #if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC optimize("O3")
+#pragma GCC optimize("O3,fp-contract=fast")
 #endif
+
+enum {
+    BLOCKS = 8, /* taken together; those of a row begin at multiples of this */
+    KEYS = BLOCKS * STEER_KV_BLOCK,
+    LANES = 16,
+    SOME = 64 /* elements of a head that stay in registers for the values of a block */
+};
 
 /* What a thread works with. */
 typedef struct space {
@@ -17,7 +24,7 @@ typedef struct space {
     float *sums;         /* [group, head_dim] */
     float *wide;         /* [STEER_KV_BLOCK, head_dim]: values of a block */
     float *most, *total; /* [group] the running maximum and denominator */
-    float *weights;      /* [group, STEER_KV_BLOCK] scores, then weights */
+    float *weights;      /* [group, KEYS] scores, then weights */
 } space;
 
 /* The cached positions first .. last of a block, its line being that of position 0. */
@@ -26,64 +33,99 @@ typedef struct stretch {
     int first, last;
 } stretch;
 
-/* The products of all queries with `count` keys that lie together. */
-static void scores_of(const space *s, const void *keys, steer_dtype dtype, int count) {
+/* The products of all queries with `count` keys that lie together, from place `at` of the weights on. */
+static void scores_of(const space *s, const void *keys, steer_dtype dtype, int at, int count) {
     steer_tile tile = s->tile;
     for (int done = 0; done < count; done += STEER_TILE_COLUMNS) {
         tile.w = steer_row_at(keys, dtype, done * tile.in);
         tile.columns = count - done < STEER_TILE_COLUMNS ? count - done : STEER_TILE_COLUMNS;
-        tile.product = s->weights + done;
+        tile.product = s->weights + at + done;
         steer_tile_multiply(&tile, dtype);
     }
 }
-STEER_CPU_WIDE static void exponentials(float *x, float most, int count) {
-    for (int k = 0; k < count; k++) x[k] = steer_exp(x[k] - most);
+STEER_CPU_WIDE static void scale_all(float *x, float factor, int64_t n) {
+    for (int64_t i = 0; i < n; i++) x[i] *= factor;
 }
-STEER_CPU_WIDE static void scale_sum(float *sum, float factor, int64_t n) {
-    for (int64_t i = 0; i < n; i++) sum[i] *= factor;
+/* x = exp(x - most); their sum. */
+STEER_CPU_WIDE static float exponentials(float *x, float most, int count) {
+    float lanes[LANES] = {0}, total = 0;
+    int k = 0;
+    for (int i = 0; i < count; i++) x[i] = steer_exp(x[i] - most);
+    for (; k + LANES <= count; k += LANES)
+        for (int l = 0; l < LANES; l++) lanes[l] += x[k + l];
+    for (int l = 0; k < count; k++, l++) lanes[l] += x[k];
+    for (int l = 0; l < LANES; l++) total += lanes[l];
+    return total;
 }
 STEER_CPU_WIDE static void add_values(float *sum, const float *weights, const float *values, int count,
                                       int64_t dim) {
-    for (int k = 0; k < count; k++, values += dim)
-        for (int64_t i = 0; i < dim; i++) sum[i] += weights[k] * values[i];
+    int64_t i = 0;
+    for (; i + SOME <= dim; i += SOME) {
+        float part[SOME];
+        for (int l = 0; l < SOME; l++) part[l] = sum[i + l];
+        for (int k = 0; k < count; k++)
+            for (int l = 0; l < SOME; l++) part[l] += weights[k] * values[k * dim + i + l];
+        for (int l = 0; l < SOME; l++) sum[i + l] = part[l];
+    }
+    for (int k = 0; k < count; k++)
+        for (int64_t rest = i; rest < dim; rest++) sum[rest] += weights[k] * values[k * dim + rest];
+}
+
+static const void *cached(const steer_attention *args, const void *cache, const stretch *at) {
+    return steer_row_at(cache, args->dtype, (at->line + at->first) * args->head_dim);
+}
+
+/* Asks for a stretch of the cache, which weights have driven out of the processor's since the last step. */
+static void fetch(const steer_attention *args, const void *cache, const stretch *at) {
+    const char *from = cached(args, cache, at);
+    const int64_t elements = (at->last - at->first + 1) * (int64_t)args->head_dim;
+    const int64_t bytes = elements * (int64_t)steer_dtype_size(args->dtype);
+    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(from + i, 0, 2);
 }
 
 /* Part of a block of the cache in f32: where it lies, or widened. */
 static const float *widen(const steer_attention *args, const void *cache, const stretch *at, float *wide) {
-    const int64_t dim = args->head_dim;
-    const void *from = steer_row_at(cache, args->dtype, (at->line + at->first) * dim);
+    const void *from = cached(args, cache, at);
     if (args->dtype == STEER_F32) return from;
-    steer_row_load(wide, args->dtype, from, (at->last - at->first + 1) * dim);
+    steer_row_load(wide, args->dtype, from, (at->last - at->first + 1) * (int64_t)args->head_dim);
     return wide;
 }
 
 /* Turns a head's scores into weights, relative to the running maximum, which may rise. */
 static void weigh(const steer_attention *args, const space *s, int32_t g, int count) {
-    float *x = s->weights + g * STEER_KV_BLOCK, most = s->most[g];
-    for (int k = 0; k < count; k++) {
-        x[k] *= args->scale;
-        if (args->softcap > 0) x[k] = args->softcap * tanhf(x[k] / args->softcap);
-        if (x[k] > most) most = x[k];
-    }
+    float *x = s->weights + g * KEYS;
+    scale_all(x, args->scale, count);
+    for (int k = 0; args->softcap > 0 && k < count; k++) x[k] = args->softcap * tanhf(x[k] / args->softcap);
+    const float most = steer_row_greatest(x, count);
     if (most > s->most[g]) {
         const float factor = expf(s->most[g] - most);
-        scale_sum(s->sums + g * args->head_dim, factor, args->head_dim);
+        scale_all(s->sums + g * args->head_dim, factor, args->head_dim);
         s->total[g] *= factor;
         s->most[g] = most;
     }
-    exponentials(x, most, count);
-    for (int k = 0; k < count; k++) s->total[g] += x[k];
+    s->total[g] += exponentials(x, s->most[g], count);
 }
 
-static void take_stretch(const steer_attention *args, const space *s, const stretch *at) {
+static void take(const steer_attention *args, const space *s, const stretch *at, int stretches) {
     const int64_t dim = args->head_dim;
     const int32_t group = args->heads / args->kv_heads;
-    const int count = at->last - at->first + 1;
-    scores_of(s, steer_row_at(args->keys, args->dtype, (at->line + at->first) * dim), args->dtype, count);
-    for (int32_t g = 0; g < group; g++) weigh(args, s, g, count);
-    const float *values = widen(args, args->values, at, s->wide);
-    for (int32_t g = 0; g < group; g++)
-        add_values(s->sums + g * dim, s->weights + g * STEER_KV_BLOCK, values, count, dim);
+    int count = 0;
+    for (int i = 0; i < stretches; i++) {
+        const int length = at[i].last - at[i].first + 1;
+        if (i + 1 < stretches) fetch(args, args->keys, &at[i + 1]);
+        fetch(args, args->values, &at[i]);
+        scores_of(s, cached(args, args->keys, &at[i]), args->dtype, count, length);
+        count += length;
+    }
+    for (int32_t g = 0; g < group && count; g++) weigh(args, s, g, count);
+    const float *weights = s->weights;
+    for (int i = 0; i < stretches; i++) {
+        const float *values = widen(args, args->values, &at[i], s->wide);
+        const int length = at[i].last - at[i].first + 1;
+        for (int32_t g = 0; g < group; g++)
+            add_values(s->sums + g * dim, weights + g * KEYS, values, length, dim);
+        weights += length;
+    }
 }
 
 static void attend(const steer_attention *args, const space *s, int64_t row, int64_t kv) {
@@ -101,14 +143,19 @@ static void attend(const steer_attention *args, const space *s, int64_t row, int
             s->most[g] = -INFINITY;
             s->total[g] = 0;
         }
-        for (int64_t b = first / STEER_KV_BLOCK; b <= position / STEER_KV_BLOCK; b++) {
+        stretch at[BLOCKS];
+        int stretches = 0;
+        for (int64_t b = first / STEER_KV_BLOCK, last = position / STEER_KV_BLOCK; b <= last; b++) {
             const int64_t start = b * STEER_KV_BLOCK, left = position - start;
-            const stretch at = {(blocks[b] * args->kv_heads + kv) * STEER_KV_BLOCK,
-                                first > start ? (int)(first - start) : 0,
-                                left < STEER_KV_BLOCK ? (int)left : STEER_KV_BLOCK - 1};
-            if (blocks[b] >= 0) take_stretch(args, s, &at);
+            if (blocks[b] >= 0)
+                at[stretches++] = (stretch){(blocks[b] * args->kv_heads + kv) * STEER_KV_BLOCK,
+                                            first > start ? (int)(first - start) : 0,
+                                            left < STEER_KV_BLOCK ? (int)left : STEER_KV_BLOCK - 1};
+            if (b % BLOCKS < BLOCKS - 1 && b < last) continue;
+            take(args, s, at, stretches);
+            stretches = 0;
         }
-        for (int64_t g = 0; g < group; g++) scale_sum(s->sums + g * dim, 1 / s->total[g], dim);
+        for (int64_t g = 0; g < group; g++) scale_all(s->sums + g * dim, 1 / s->total[g], dim);
     }
     steer_row_store(args->dtype,
                     steer_row_into(args->out, args->dtype, (row * args->heads + kv * group) * dim), s->sums,
@@ -125,37 +172,43 @@ static int64_t work_of(const steer_attention *args) {
 
 size_t steer_cpu_attention_work(void *device, const steer_attention *args) { return 0; }
 
+/* What the threads share; `memory`: `each` floats for each of them. */
+typedef struct shared {
+    const steer_attention *args;
+    float *memory;
+    int64_t group, padded, room, each;
+} shared;
+
+static void attend_all(void *context, steer_job *job, int32_t place) {
+    const shared *in = context;
+    const int64_t dim = in->args->head_dim, group = in->group;
+    float *memory = in->memory + place * in->each, *x = memory + in->room;
+    space s = {.tile = {.x = x, .x_stride = in->padded, .rows = group, .in = dim, .sums = memory}};
+    s.tile.product_stride = KEYS;
+    s.sums = x + group * in->padded;
+    s.wide = s.sums + group * dim;
+    s.most = s.wide + STEER_KV_BLOCK * dim;
+    s.total = s.most + group;
+    s.weights = s.total + group;
+    for (int64_t i; (i = steer_job_next(job)) >= 0;)
+        attend(in->args, &s, i / in->args->kv_heads, i % in->args->kv_heads);
+}
+
 int steer_cpu_attention(void *device, const steer_attention *args) {
     if (args->rope) STEER_TRY(steer_cpu_rope(device, args->rope));
-    const size_t dim = (size_t)args->head_dim, group = (size_t)(args->heads / args->kv_heads);
-    const size_t padded = (dim + STEER_TILE_STEP - 1) / STEER_TILE_STEP * STEER_TILE_STEP;
-    const size_t room = steer_tile_room((int64_t)group) / sizeof(float);
-    const size_t floats =
-        room + group * padded + (group + STEER_KV_BLOCK) * dim + (STEER_KV_BLOCK + 2) * group;
-    const int64_t items = args->rows->rows * args->kv_heads, work = work_of(args);
-    int failed = 0;
-    (void)work; /* without threads */
-#pragma omp parallel if (items > 1 && work >= STEER_CPU_PARALLEL)
-    {
-        float *memory = aligned_alloc(64, (floats * sizeof *memory + 63) / 64 * 64);
-        space s = {.tile = {.rows = (int64_t)group, .in = args->head_dim, .sums = memory}};
-        if (memory) {
-            s.tile.x = memory + room;
-            s.tile.x_stride = (int64_t)padded;
-            s.tile.product_stride = STEER_KV_BLOCK;
-            s.sums = memory + room + group * padded;
-            s.wide = s.sums + group * dim;
-            s.most = s.wide + STEER_KV_BLOCK * dim;
-            s.total = s.most + group;
-            s.weights = s.total + group;
-        } else {
-#pragma omp atomic write
-            failed = 1;
-        }
-#pragma omp for schedule(dynamic)
-        for (int64_t i = 0; i < items; i++)
-            if (memory) attend(args, &s, i / args->kv_heads, i % args->kv_heads);
-        free(memory);
-    }
-    return failed ? steer_cpu_no_memory("attention", floats * sizeof(float)) : STEER_OK;
+    const int64_t dim = args->head_dim, group = args->heads / args->kv_heads;
+    shared s = {args,
+                NULL,
+                group,
+                (dim + STEER_TILE_STEP - 1) / STEER_TILE_STEP * STEER_TILE_STEP,
+                (int64_t)(steer_tile_room(group) / sizeof(float)),
+                0};
+    s.each = s.room + group * s.padded + (group + STEER_KV_BLOCK) * dim + (KEYS + 2) * group;
+    s.each = (s.each + 15) / 16 * 16;
+    const int64_t pieces = args->rows->rows * args->kv_heads;
+    const size_t bytes = (size_t)(steer_job_threads(pieces) * s.each) * sizeof(float);
+    if (!(s.memory = aligned_alloc(64, bytes))) return steer_cpu_no_memory("attention", bytes);
+    steer_job_run(attend_all, &s, pieces, work_of(args) >= STEER_CPU_SHARED);
+    free(s.memory);
+    return STEER_OK;
 }

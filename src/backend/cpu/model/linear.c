@@ -10,22 +10,30 @@
 #include <cblas.h>
 #endif
 
-enum { TILE_ROWS = 64, RUN = 4, BLOCK_BYTES = 4 << 20 };
+enum { TILE_ROWS = 64, RUN = 4, RUN_BYTES = 96 << 10, BEHIND = 2, BLOCK_BYTES = 4 << 20 };
 
-/* x in f32, rows `stride` elements apart: as tiles take them, or as they are. */
+/* Rows of x in f32, `stride` elements apart. */
+typedef struct widening {
+    const steer_linear *args;
+    float *x;
+    int64_t stride;
+    int for_tiles; /* 1: as tiles take them, 0: as they are */
+} widening;
+
+static void widen_each(void *context, steer_job *job, int32_t place) {
+    const widening *w = context;
+    for (int64_t row; (row = steer_job_next(job)) >= 0;) {
+        const void *from = steer_row_at(w->args->x, w->args->dtype, row * w->args->x_stride);
+        (w->for_tiles ? steer_tile_arrange : steer_row_load)(w->x + row * w->stride, w->args->dtype, from,
+                                                             w->args->in);
+    }
+}
+
 static float *widen_rows(const steer_linear *args, int64_t stride, int for_tiles) {
     const size_t bytes = (size_t)(args->rows * stride) * sizeof(float);
-    float *x = aligned_alloc(64, (bytes + 64) / 64 * 64);
-    if (!x) return NULL;
-#pragma omp parallel for schedule(static) if (args->rows * stride >= STEER_CPU_PARALLEL)
-    for (int64_t row = 0; row < args->rows; row++) {
-        const void *from = steer_row_at(args->x, args->dtype, row * args->x_stride);
-        if (for_tiles)
-            steer_tile_arrange(x + row * stride, args->dtype, from, args->in);
-        else
-            steer_row_load(x + row * stride, args->dtype, from, args->in);
-    }
-    return x;
+    widening w = {args, aligned_alloc(64, (bytes + 64) / 64 * 64), stride, for_tiles};
+    if (w.x) steer_job_run(widen_each, &w, args->rows, args->rows * stride >= STEER_CPU_SHARED);
+    return w.x;
 }
 
 enum { PIECE = 64 }; /* of a bias, widened */
@@ -42,15 +50,50 @@ static void store(const steer_linear *args, int64_t row, int64_t column, float *
                     product, count);
 }
 
-/* Products of a run of tiles from `first` on, stored together. */
-static void take_run(const steer_linear *args, steer_tile *tile, int64_t first, int64_t count) {
-    const int64_t column = first * STEER_TILE_COLUMNS;
+/* What the threads of a product share. */
+typedef struct shared {
+    const steer_linear *args;
+    const float *x;       /* as tiles take it */
+    float *memory;        /* for each thread: what a tile works in, then products of a run */
+    int64_t stride, each; /* elements of a row of x and of a thread's memory */
+    int64_t tiles, run, single;
+} shared;
+
+/* Tiles that a thread takes together. */
+typedef struct tiles {
+    int64_t first, count;
+} tiles;
+
+/* Runs of `run` tiles are fetched faster than one tile. The first `single` pieces are one tile, as nothing has been fetched for
+ * them, and so are the last, that all threads end together. */
+static tiles piece_at(const shared *s, int64_t piece) {
+    const int64_t within = s->tiles - 2 * s->single, runs = within > 0 ? (within + s->run - 1) / s->run : 0;
+    if (piece < s->single || within <= 0) return (tiles){piece, piece < s->tiles};
+    if (piece >= s->single + runs) return (tiles){within + piece - runs, 1};
+    const int64_t done = (piece - s->single) * s->run, left = within - done;
+    return (tiles){s->single + done, left < s->run ? left : s->run};
+}
+
+static int64_t pieces_of(const shared *s) {
+    const int64_t within = s->tiles - 2 * s->single;
+    return within > 0 ? 2 * s->single + (within + s->run - 1) / s->run : s->tiles;
+}
+
+/* Products of a run, stored together. `next`: what this thread takes after it. */
+static void take_run(const shared *s, steer_tile *tile, tiles now, tiles next) {
+    const steer_linear *args = s->args;
+    const int64_t column = now.first * STEER_TILE_COLUMNS;
+    const int64_t bytes = STEER_TILE_COLUMNS * args->in * (int64_t)steer_dtype_size(args->dtype);
+    const char *after = (const char *)args->weight + next.first * bytes;
     float *products = tile->product;
     int64_t done = 0;
-    for (int64_t left; done < count * STEER_TILE_COLUMNS && (left = args->out - column - done) > 0;
-         done += tile->columns) {
+    tile->apart = next.count * bytes / STEER_TILE_FETCHES;
+    tile->part = tile->apart / now.count;
+    for (int64_t i = 0; i < now.count; i++, done += tile->columns) {
+        const int64_t left = args->out - column - done;
         tile->columns = left < STEER_TILE_COLUMNS ? left : STEER_TILE_COLUMNS;
-        tile->w = steer_row_at(args->weight, args->dtype, (column + done) * args->in);
+        tile->w = (const char *)args->weight + (now.first + i) * bytes;
+        tile->next = after + i * tile->part;
         tile->product = products + done;
         steer_tile_multiply(tile, args->dtype);
     }
@@ -59,30 +102,47 @@ static void take_run(const steer_linear *args, steer_tile *tile, int64_t first, 
         store(args, row, column, products + row * tile->product_stride, done);
 }
 
+/* A thread knows its next run while it is at one, so that the weight's rows come meanwhile; after the last, what lies behind the weight,
+ * which mostly is that of the next product. */
+static void take_runs(void *context, steer_job *job, int32_t place) {
+    const shared *s = context;
+    const size_t room = steer_tile_room(s->args->rows) / sizeof(float);
+    float *sums = s->memory + place * s->each;
+    steer_tile tile = {.x = s->x,
+                       .x_stride = s->stride,
+                       .rows = s->args->rows,
+                       .in = s->args->in,
+                       .sums = sums,
+                       .product = sums + room,
+                       .product_stride = s->run * STEER_TILE_COLUMNS};
+    for (int64_t piece = steer_job_next(job), next; piece >= 0; piece = next) {
+        next = steer_job_next(job);
+        take_run(s, &tile, piece_at(s, piece),
+                 next < 0 ? (tiles){s->tiles + BEHIND * place, BEHIND} : piece_at(s, next));
+    }
+}
+
 static int by_tiles(const steer_linear *args) {
     const int64_t stride = (args->in + STEER_TILE_STEP - 1) / STEER_TILE_STEP * STEER_TILE_STEP;
-    const int64_t tiles = (args->out + STEER_TILE_COLUMNS - 1) / STEER_TILE_COLUMNS;
-    const int64_t run = tiles >= 4 * RUN * steer_cpu_threads() ? RUN : 1, width = run * STEER_TILE_COLUMNS;
-    const size_t room = steer_tile_room(args->rows);
-    float *x = widen_rows(args, stride, 1);
-    int failed = !x;
-#pragma omp parallel if (args->out * args->in >= STEER_CPU_PARALLEL)
-    {
-        float *sums = aligned_alloc(64, room + (size_t)(args->rows * width + 15) / 16 * 16 * sizeof *sums);
-        steer_tile tile = {.x = x, .x_stride = stride, .rows = args->rows, .in = args->in, .sums = sums};
-        tile.product = sums ? sums + room / sizeof *sums : NULL;
-        tile.product_stride = width;
-        if (!sums) {
-#pragma omp atomic write
-            failed = 1;
-        }
-#pragma omp for schedule(static)
-        for (int64_t i = 0; i < tiles; i += run)
-            if (x && sums) take_run(args, &tile, i, run);
-        free(sums);
-    }
-    free(x);
-    return failed ? steer_cpu_no_memory("linear", (size_t)(args->rows * stride) * sizeof(float)) : STEER_OK;
+    const int64_t bytes = STEER_TILE_COLUMNS * args->in * (int64_t)steer_dtype_size(args->dtype);
+    const int64_t fit = RUN_BYTES / bytes, run = fit < RUN ? fit : RUN;
+    shared s = {.args = args,
+                .x = widen_rows(args, stride, 1),
+                .stride = stride,
+                .tiles = (args->out + STEER_TILE_COLUMNS - 1) / STEER_TILE_COLUMNS,
+                .run = run > 1 ? run : 1,
+                .single = 2 * steer_cpu_threads()};
+    const int64_t pieces = pieces_of(&s), threads = steer_job_threads(pieces);
+    s.each = (int64_t)(steer_tile_room(args->rows) / sizeof(float)) +
+             (args->rows * s.run * STEER_TILE_COLUMNS + 15) / 16 * 16;
+    s.memory = aligned_alloc(64, (size_t)(threads * s.each) * sizeof(float));
+    const int failed = !s.x || !s.memory;
+    if (!failed) steer_job_run(take_runs, &s, pieces, args->out * args->in >= STEER_CPU_PARALLEL);
+    free((float *)s.x);
+    free(s.memory);
+    return failed ? steer_cpu_no_memory("linear",
+                                        (size_t)(args->rows * stride + threads * s.each) * sizeof(float))
+                  : STEER_OK;
 }
 
 #ifdef STEER_HAVE_CBLAS

@@ -7,14 +7,29 @@
 #pragma GCC optimize("O3")
 #endif
 
+enum { LANES = 16 };
+
+/* Sum of x - mean, or of its squares, in lanes. */
+STEER_CPU_WIDE static double sum_of(const float *x, double mean, int squares, int64_t n) {
+    double lanes[LANES] = {0}, total = 0;
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int l = 0; l < LANES; l++) {
+            const double at = (double)x[i + l] - mean;
+            lanes[l] += squares ? at * at : at;
+        }
+    for (int l = 0; i < n; i++, l++) {
+        const double at = (double)x[i] - mean;
+        lanes[l] += squares ? at * at : at;
+    }
+    for (int l = 0; l < LANES; l++) total += lanes[l];
+    return total;
+}
+
 void steer_row_norm(const steer_norm *norm, const float *weight, const float *bias, steer_dtype dtype,
                     float *x, int64_t n) {
-    double mean = 0, square = 0;
-    if (norm->kind == STEER_NORM_LAYER) {
-        for (int64_t i = 0; i < n; i++) mean += x[i];
-        mean /= (double)n;
-    }
-    for (int64_t i = 0; i < n; i++) square += (x[i] - mean) * (x[i] - mean);
+    const double mean = norm->kind == STEER_NORM_LAYER ? sum_of(x, 0, 0, n) / (double)n : 0;
+    const double square = sum_of(x, mean, 1, n);
     const float scale = (float)(1 / sqrt(square / (double)n + norm->eps)), middle = (float)mean;
     for (int64_t i = 0; i < n; i++) x[i] = (x[i] - middle) * scale;
     if (norm->kind == STEER_NORM_RMS) steer_row_round(dtype, x, n);
@@ -41,22 +56,25 @@ static void residual_row(const steer_residual *args, int64_t row, float *x, floa
     steer_row_store(args->dtype, steer_row_into(args->out, args->dtype, row * n), x, n);
 }
 
+/* What the threads share; `memory`: two rows in f32 for each of them. */
+typedef struct shared {
+    const steer_residual *args;
+    float *memory;
+} shared;
+
+static void residual_rows(void *context, steer_job *job, int32_t place) {
+    const shared *s = context;
+    float *x = s->memory + 2 * place * s->args->hidden;
+    for (int64_t row; (row = steer_job_next(job)) >= 0;) residual_row(s->args, row, x, x + s->args->hidden);
+}
+
 int steer_cpu_residual(void *device, const steer_residual *args) {
-    const int64_t n = args->hidden;
-    int failed = 0;
-#pragma omp parallel if (args->rows * n >= STEER_CPU_PARALLEL)
-    {
-        float *x = malloc(2 * (size_t)n * sizeof *x);
-        if (!x) {
-#pragma omp atomic write
-            failed = 1;
-        }
-#pragma omp for schedule(static)
-        for (int64_t row = 0; row < args->rows; row++)
-            if (x) residual_row(args, row, x, x + n);
-        free(x);
-    }
-    return failed ? steer_cpu_no_memory("residual", 2 * (size_t)n * sizeof(float)) : STEER_OK;
+    const size_t bytes = 2 * (size_t)(steer_job_threads(args->rows) * args->hidden) * sizeof(float);
+    shared s = {args, malloc(bytes)};
+    if (!s.memory) return steer_cpu_no_memory("residual", bytes);
+    steer_job_run(residual_rows, &s, args->rows, args->rows * args->hidden >= STEER_CPU_SHARED);
+    free(s.memory);
+    return STEER_OK;
 }
 
 int steer_cpu_norm_parts(void *device, const steer_norm_parts *args) {

@@ -50,20 +50,25 @@ static void rope_row(const steer_rope *args, int64_t row, float *x) {
     }
 }
 
+/* What the threads share; `memory`: a head in f32 for each of them. */
+typedef struct shared {
+    const steer_rope *args;
+    float *memory;
+} shared;
+
+static void rope_rows(void *context, steer_job *job, int32_t place) {
+    const shared *s = context;
+    for (int64_t row; (row = steer_job_next(job)) >= 0;)
+        rope_row(s->args, row, s->memory + place * s->args->head_dim);
+}
+
 int steer_cpu_rope(void *device, const steer_rope *args) {
-    int failed = 0;
-#pragma omp parallel if (args->rows->rows * (args->heads + 2 * args->kv_heads) * args->head_dim >=           \
-                         STEER_CPU_PARALLEL)
-    {
-        float *x = malloc((size_t)args->head_dim * sizeof *x);
-        if (!x) {
-#pragma omp atomic write
-            failed = 1;
-        }
-#pragma omp for schedule(static)
-        for (int64_t row = 0; row < args->rows->rows; row++)
-            if (x) rope_row(args, row, x);
-        free(x);
-    }
-    return failed ? steer_cpu_no_memory("rope", (size_t)args->head_dim * sizeof(float)) : STEER_OK;
+    const size_t bytes = (size_t)(steer_job_threads(args->rows->rows) * args->head_dim) * sizeof(float);
+    const int64_t heads = args->heads + 2 * args->kv_heads;
+    shared s = {args, malloc(bytes)};
+    if (!s.memory) return steer_cpu_no_memory("rope", bytes);
+    steer_job_run(rope_rows, &s, args->rows->rows,
+                  args->rows->rows * heads * args->head_dim >= STEER_CPU_SHARED);
+    free(s.memory);
+    return STEER_OK;
 }

@@ -3,6 +3,7 @@
 #define STEER_BACKEND_CPU_MODEL_ROW_H
 
 #include "backend/cpu/cpu.h"
+#include "backend/cpu/team.h"
 #include "core/status.h"
 #include "tensor/dtype.h"
 
@@ -13,6 +14,8 @@
 #if defined(__x86_64__) && __GNUC__ >= 12 && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) &&        \
     !defined(__SANITIZE_THREAD__)
 #define STEER_CPU_WIDE __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#define STEER_CPU_WIDE_ALONE                                                                                 \
+    __attribute__((target("arch=x86-64-v3"))) /* of a function that is chosen by hand */
 #else
 #define STEER_CPU_WIDE
 #endif
@@ -56,11 +59,14 @@ typedef struct steer_tile {
     int64_t x_stride, rows;
     const void *w;       /* [columns, in] of a dtype */
     int64_t columns, in; /* columns: at most STEER_TILE_COLUMNS */
+    const char *
+        next; /* fetched meanwhile: `part` bytes from each of STEER_TILE_FETCHES places, `apart` bytes between them */
+    int64_t part, apart; /* part 0: nothing is */
     float *product;
     int64_t product_stride;
     float *sums; /* to work in: steer_tile_room() bytes, aligned to 64 */
 } steer_tile;
-enum { STEER_TILE_STEP = 16, STEER_TILE_COLUMNS = 12, STEER_TILE_LANES = 8 };
+enum { STEER_TILE_STEP = 16, STEER_TILE_COLUMNS = 12, STEER_TILE_LANES = 8, STEER_TILE_FETCHES = 4 };
 size_t steer_tile_room(int64_t rows);
 void steer_tile_multiply(const steer_tile *t, steer_dtype dtype);
 /* A row in f32, in the order in which tiles take its elements, with zeros up to a multiple of STEER_TILE_STEP. */

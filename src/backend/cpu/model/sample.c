@@ -112,30 +112,36 @@ static int32_t choose(const steer_sample *args, int64_t row, const uint32_t *see
 
 size_t steer_cpu_sample_work(void *device, const steer_sample *args) { return 0; }
 
-int steer_cpu_sample(void *device, const steer_sample *args) {
+/* What the threads share; `memory`: three times the vocabulary for each of them. */
+typedef struct shared {
+    const steer_sample *args;
+    float *memory;
+} shared;
+
+static void sample_row(const steer_sample *args, int64_t row, float *memory) {
     const int64_t vocab = args->vocab, words = (vocab + 31) / 32;
-    const size_t bytes = 3 * (size_t)vocab * sizeof(float);
-    int failed = 0;
-#pragma omp parallel if (args->count > 1 && args->count * vocab >= STEER_CPU_PARALLEL)
-    {
-        float *memory = malloc(bytes);
-        if (!memory) {
-#pragma omp atomic write
-            failed = 1;
-        }
-#pragma omp for schedule(dynamic)
-        for (int64_t i = 0; i < args->count; i++) {
-            const int32_t sequence = args->sequence[i];
-            args->tokens[i] = -1;
-            args->logprobs[i] = 0;
-            if (sequence < 0 || !memory) continue;
-            uint32_t *seen = args->seen ? args->seen + sequence * words : NULL;
-            const int32_t token = choose(args, i, seen, memory);
-            args->tokens[i] = args->last[sequence] = token;
-            args->logprobs[i] = steer_row_logprob(args->logits + i * vocab, vocab, token);
-            if (seen) seen[token / 32] |= 1u << (token % 32);
-        }
-        free(memory);
-    }
-    return failed ? steer_cpu_no_memory("sample", bytes) : STEER_OK;
+    const int32_t sequence = args->sequence[row];
+    args->tokens[row] = -1;
+    args->logprobs[row] = 0;
+    if (sequence < 0) return;
+    uint32_t *seen = args->seen ? args->seen + sequence * words : NULL;
+    const int32_t token = choose(args, row, seen, memory);
+    args->tokens[row] = args->last[sequence] = token;
+    args->logprobs[row] = steer_row_logprob(args->logits + row * vocab, vocab, token);
+    if (seen) seen[token / 32] |= 1u << (token % 32);
+}
+
+static void sample_rows(void *context, steer_job *job, int32_t place) {
+    const shared *s = context;
+    for (int64_t row; (row = steer_job_next(job)) >= 0;)
+        sample_row(s->args, row, s->memory + 3 * place * s->args->vocab);
+}
+
+int steer_cpu_sample(void *device, const steer_sample *args) {
+    const size_t bytes = 3 * (size_t)(steer_job_threads(args->count) * args->vocab) * sizeof(float);
+    shared s = {args, malloc(bytes)};
+    if (!s.memory) return steer_cpu_no_memory("sample", bytes);
+    steer_job_run(sample_rows, &s, args->count, args->count * args->vocab >= STEER_CPU_SHARED);
+    free(s.memory);
+    return STEER_OK;
 }
