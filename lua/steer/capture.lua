@@ -100,6 +100,9 @@ local function read_classes(op, classes, count)
         raise("invalid_argument", op, "classes: %d labels for %d prompts", #classes, count)
     end
     for i, label in ipairs(classes) do
+        if label ~= label then
+            raise("invalid_argument", op, "classes[%d]: nan, expected a text, a number or a boolean", i)
+        end
         if type(label) ~= "string" and type(label) ~= "number" and type(label) ~= "boolean" then
             check.type(op, ("classes[%d]"):format(i), label, "string", "a text, a number or a boolean")
         end

@@ -57,6 +57,7 @@ end
 
 -- The vector of each layer.
 local function read_vectors(opts, layers)
+    if opts.vector == false then raise("invalid_argument", OP, "vector: expected a vector, got false") end
     if (opts.vector == nil) == (opts.directions == nil) then
         raise("invalid_argument", OP, "vector and directions: %s, expected one of them",
             opts.vector == nil and "neither is given" or "both are given")
@@ -77,9 +78,10 @@ local function read_options(lm, name, given)
     local list = given
     if given.yes ~= nil or given.no ~= nil then
         options.check(OP, given, { yes = true, no = true }, name)
+        if given.yes == nil then raise("invalid_argument", OP, "%s: no option yes beside no", name) end
         list = { given.yes, given.no }
     end
-    if #list < 2 then
+    if check.list(OP, name, list) < 2 then
         raise("invalid_argument", OP, "%s: %d option%s, expected 2 or more", name, #list,
             #list == 1 and "" or "s")
     end
@@ -262,11 +264,17 @@ local function prompts_of(self, name)
     return at, most
 end
 
+-- The metric that a method is asked for.
+local function metric_of(self, op, name)
+    if name ~= nil then check.type(op, "name", name, "string", "the name of a metric") end
+    return self.results:check_metric(op, "name", name or self.value)
+end
+
 --- Gives a metric as a tensor [layers, scales, prompts] f32 on the CPU: of repeats the mean; NaN where all of a case's
 -- have failed.
 -- @tparam[opt] string name of a metric, default what the grid is about
 function Grid:tensor(name)
-    name = self.results:check_metric("grid_tensor", "name", name or self.value)
+    name = metric_of(self, "grid_tensor", name)
     local at, most = prompts_of(self, name)
     local values = {}
     for l, layer in ipairs(self.layers) do
@@ -287,7 +295,8 @@ end
 -- @treturn table the paths of what was written, nothing without `out`
 function Grid:plot(name, opts)
     if type(name) == "table" then name, opts = nil, name end
-    local metric = self.results:check_metric("grid_plot", "name", name or self.value)
+    local metric = metric_of(self, "grid_plot", name)
+    if opts ~= nil then check.type("grid_plot", "opts", opts, "table", "a table of options") end
     local defaults = { x = "scale", y = metric, by = "layer" }
     if opts and opts.kind == "heatmap" then defaults = { x = "scale", y = "layer", z = metric } end
     return require("steer.plot").present(self, defaults, opts)

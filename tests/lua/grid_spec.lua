@@ -367,6 +367,8 @@ describe("a results file of a grid", function()
             plot.terminal = terminal
             assert.truthy(drawn:find("logit_difference against scale", 1, true))
             fails("invalid_argument", 'there is no metric "odds"', longer.plot, longer, "odds")
+            fails("invalid_argument", "name: expected the name of a metric", longer.tensor, longer, 5)
+            fails("invalid_argument", "opts: expected a table of options", longer.plot, longer, "probability", "x")
             local paths = longer:plot { kind = "heatmap", best = "max", out = files.path "map.svg" }
             assert.truthy(files.get(paths.svg):find(": logit_difference over scale and layer<", 1, true))
             assert.truthy(tostring(steer.plot(longer, { x = "probability", y = "logit_difference" })):find "scatter")
@@ -388,6 +390,11 @@ describe("lm:grid refuses", function()
 
     it("what it cannot work with", function()
         local empty = { tokens = {} }
+        refuses("invalid_argument", "vector: expected a vector, got false", { vector = false })
+        refuses("invalid_argument", "score: no option yes", { score = { no = " x" } })
+        refuses("invalid_argument", "score: the list has holes", { score = { [2] = " x" } })
+        refuses("invalid_argument", '"samples" is the name of something else', { without = { "score" },
+            generate = { max_tokens = 2 }, metric = function() return { samples = 1 } end })
         refuses("invalid_argument", "layers[2]: 8 is out of range, expected 0 to 7", { layers = { 1, 8 } })
         refuses("invalid_argument", "directions: there is none of layer 2",
             { directions = { [1] = vector(1) }, layers = { 1, 2 }, without = { "vector" } })

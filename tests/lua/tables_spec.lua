@@ -11,6 +11,13 @@ describe("walking tables", function()
         assert.is_nil(tables.first {})
     end)
 
+    it("tells lists, however their entries came to be there", function()
+        local function is_list(t) return tables.is_list(t, #t) end
+        assert.is_true(is_list {} and is_list { 1, 2, 3 } and is_list { [1] = 1, [2] = 2 })
+        assert.is_false(is_list { [1] = 1, [3] = 2 } or is_list { [1] = 1, where = 2 } or is_list { 1, x = 2 }
+            or is_list { 1, nil, 3 } or is_list { [0] = 1, 2 } or is_list { [2] = 1 } or is_list { [1] = 1, [1.5] = 2 })
+    end)
+
     it("goes through core/tables.lua, or happens in files that keep themselves from the compiler", function()
         local root = debug.getinfo(tables.keys, "S").source:match("^@(.*)core/tables%.lua$")
         local pipe = assert(io.popen(("find '%s' -name '*.lua'"):format(root)))

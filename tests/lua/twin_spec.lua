@@ -123,6 +123,7 @@ describe("twins", function()
         local session, tokens = lm:session { sequences = 6, tokens = 600 }, ids_of(30, 5)
         local a = session:add { tokens = tokens, spec = spec_of(1), twin = true, max_tokens = 4, logprobs_from = 20 }
         assert.same({}, session:twin(a).kl)
+        fails("invalid_argument", "id: expected an integer, got 0.7", session.twin, session, 0.7)
         session:step()
         session:set_spec(a, spec_of(2, 1))
         while session:step() > 0 do end

@@ -14,22 +14,19 @@ function M.keys(t)
     return keys
 end
 
--- Whether there is something at 2 to n; compiled, as it has no next().
+-- Whether there is something at 1 to n; compiled, as it has no next().
 local function is_full(t, n)
-    for i = 2, n do
+    for i = 1, n do
         if t[i] == nil then return false end
     end
     return true
 end
 
---- Tells whether a table of length n, as # gives it, has its n entries and nothing else. What comes behind the last
--- entry in the table's own order tells mostly; else all keys do.
+--- Tells whether a table of length n, as # gives it, has its n entries and nothing else.
 function M.is_list(t, n)
-    if n == 0 then return next(t) == nil end
-    if next(t, n) == nil and t[1] ~= nil and t[0] == nil then return is_full(t, n) end -- LuaJIT has 0 before 1
     local count = 0
     for _ in pairs(t) do count = count + 1 end
-    return count == n
+    return count == n and is_full(t, n)
 end
 
 --- Copies entries `from` to `to` (default: all) of a list, however long it is: unpack() has room for some 8000.

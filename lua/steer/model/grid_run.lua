@@ -90,6 +90,8 @@ local function sum(list)
     return total
 end
 
+local TAKEN = { samples = true, path = true } -- of what a sweep's run returns
+
 -- Of the results of lm:generate: what the twin says, and what the caller's function does.
 local function metrics_of_text(grid, result, i, case)
     local values = { tokens = #result.tokens }
@@ -101,7 +103,12 @@ local function metrics_of_text(grid, result, i, case)
     local own = grid.metric(result, i, case)
     if own == nil then raise("invalid_argument", OP, "prompts[%d]: metric is nil, expected a finite number", i) end
     if type(own) == "table" then
-        for _, name in ipairs(tables.keys(own)) do values[name] = own[name] end
+        for _, name in ipairs(tables.keys(own)) do
+            if TAKEN[name] then
+                raise("invalid_argument", OP, 'prompts[%d]: metric: "%s" is the name of something else', i, name)
+            end
+            values[name] = own[name]
+        end
     else
         values.metric = own
     end
@@ -112,7 +119,9 @@ function ways.generate.run(grid, cases, how)
     local requests = requests_of(grid, cases, function(spec, prompt, case)
         local request = { tokens = prompt.tokens, spec = spec, twin = grid.twin }
         for _, key in ipairs(tables.keys(grid.generate)) do request[key] = grid.generate[key] end
-        if case.repeats then request.seed = (request.seed or 0) + case.repeats - 1 end
+        if (case.repeats or 1) > 1 then -- past the last seed they start over
+            request.seed = ((request.seed or 0) % check.MAX_INTEGER + case.repeats - 1) % check.MAX_INTEGER
+        end
         return request
     end)
     local results = require("steer.generate").generate_in(grid.lm, requests, how)

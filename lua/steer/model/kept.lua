@@ -28,7 +28,8 @@ end
 -- said
 function M.parts(lm, op, prompts, layers, longest, twins, budget)
     local bytes = budget or jobs.affordable(lm) * lm.token_bytes
-    local spare = math.max(round_up(longest) * (twins and 2 or 1) * lm.token_bytes, bytes / 2) -- for what runs
+    local half = bytes < math.huge and bytes / 2 or 0 -- of no known end there is enough
+    local spare = math.max(round_up(longest) * (twins and 2 or 1) * lm.token_bytes, half) -- for what runs
     local parts, at = {}, 1
     while at <= #prompts do
         local part, left, states = { first = at }, bytes - spare, 0

@@ -250,7 +250,7 @@ end
 -- @treturn table per token: kl (KL(steered || unsteered) over the vocabulary, nats), logprobs (of the token under the
 -- twin) and likeliest (the id that the twin finds likeliest there), each a list
 function Session:twin(id)
-    local handle, most = use(self, "session_twin"), 2 ^ 31
+    local handle, most = use_id(self, "session_twin", id), 2 ^ 31
     c.check(C.steer_session_twin(count_out, handle, id, 0, most, nil, nil, nil))
     local n = tonumber(count_out[0])
     local kl, logprobs = ffi.new("float[?]", n + 1), ffi.new("float[?]", n + 1)

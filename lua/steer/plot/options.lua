@@ -45,6 +45,7 @@ end
 
 --- Raises invalid_argument for an option that a kind of chart has not.
 function M.check_kind(op, opts, kind)
+    M.check(op, opts)
     for _, name in ipairs(tables.keys(opts)) do
         local kinds = ROWS[name][2]
         if kinds and opts[name] and not (" " .. kinds .. " "):find(" " .. kind .. " ", 1, true) then
