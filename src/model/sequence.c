@@ -119,12 +119,14 @@ static int check_wants(const steer_session *session, const steer_sequence_desc *
     if (capture->model != session->model)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "capture: it is of another model");
     STEER_REQUIRE(desc->capture_groups);
-    for (int64_t i = -1; i < desc->count; i++) {
-        const int32_t group = i < 0 ? desc->capture_generated : desc->capture_groups[i];
-        if (group < -1 || group >= capture->groups)
-            return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "capture: group %d, expected -1 to %d", group,
-                              capture->groups - 1);
-    }
+    for (int64_t i = 0; i < desc->count; i++)
+        if (desc->capture_groups[i] < -1 || desc->capture_groups[i] >= capture->groups)
+            return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
+                              "capture.groups[" STEER_INDEX64 "]: %d, expected -1 to %d", (long long)i,
+                              desc->capture_groups[i], capture->groups - 1);
+    if (desc->capture_generated < -1 || desc->capture_generated >= capture->groups)
+        return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "capture.generated: %d, expected -1 to %d",
+                          desc->capture_generated, capture->groups - 1);
     return STEER_OK;
 }
 
