@@ -99,8 +99,9 @@ function M.run(lm, op, list, each, finish, how)
         local given, more = #job.request.tokens, job.request.max_tokens or 0
         needs[#needs + 1] = given + more
         if given + more > lm.context then
-            raise("invalid_argument", op, "%s: %d tokens and %.0f to generate, the model's context is %d",
-                name_of(job), given, more, lm.context)
+            local asked = given <= lm.context and (" and %.0f to generate"):format(more) or ""
+            raise("invalid_argument", op, "%s: %d tokens%s, the model's context is %d", name_of(job), given, asked,
+                lm.context)
         end
         if job.request.twin then needs[#needs + 1], twins = needs[#needs], true end
     end
