@@ -468,6 +468,18 @@ local function is_generation_only(layers, by_layer)
     return true
 end
 
+--- Says what a spec selects if nothing of a sequence with a prompt of n tokens is among it, else nil.
+function M.misses(spec, n)
+    local first
+    for _, layer in ipairs(spec.sorted) do
+        for _, op in ipairs(spec.by_layer[layer]) do
+            if not scope.is_beyond(op.where, n) then return nil end
+            first = first or op.where
+        end
+    end
+    return first and scope.text(first)
+end
+
 --- Makes an immutable spec: for each layer (from 0) the operations on it, in order.
 -- @tparam table layers { [layer] = { operation, ... }, ... }; empty steers nothing. A list without [layer] = is layers
 -- 1 to n, as everywhere in Lua
