@@ -354,7 +354,8 @@ end
 -- @tparam table prompts list of texts or of {prompt, messages or tokens, response = text (or ids) that follows, spec}
 -- @tparam[opt] table opts layers ("all", the default, a layer, an ascending list or text such as "[2:7]"), at ("layer",
 -- the default, "attention" or "embed"), tokens ("last", the default, "all", "response": the tokens after the prompt, or
--- a list of positions from 0, negative ones from the end), reduce (below), classes (a label for each prompt: reduces
+-- a list of positions from 0, negative ones from the end), reduce (below; of the tokens that `tokens` names: the mean
+-- over a prompt has tokens = "all", by default it is of its last token), classes (a label for each prompt: reduces
 -- all tokens of a class instead of each prompt's), spec (for all prompts), max_tokens (generates so many after each
 -- prompt, for tokens = "response"; the last one is not fed back and has no hidden state), temperature, seed, top_k,
 -- top_p, min_p, repetition_penalty, ignore_eos (as for lm:generate)

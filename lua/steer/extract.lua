@@ -50,6 +50,15 @@ local function read_sets(op, positive, negative, paired)
     return p, n
 end
 
+-- A call of lm:capture that comes last gives both of its results, the second in the place of the options.
+local function read_options(op, opts, known)
+    if type(opts) == "table" and opts.rows and opts.positions then
+        raise("invalid_argument", op, "opts: this is what lm:capture gives second; put the call into parentheses, "
+            .. "as in (lm:capture(prompts))")
+    end
+    return options.check(op, opts, known)
+end
+
 -- Runs fn(positive, negative, more) on [n, hidden], or on each layer of [n, layers, hidden].
 local function each_layer(op, fn, positive, negative, more)
     if positive.ndim == 2 then return fn(positive, negative, more) end
@@ -134,7 +143,7 @@ end
 -- device_mismatch
 function M.mean_difference(positive, negative, opts)
     local op = "extract_mean_difference"
-    opts = options.check(op, opts, { normalize = "boolean" })
+    opts = read_options(op, opts, { normalize = "boolean" })
     local p, n = read_sets(op, positive, negative)
     return each_layer(op, function(p_rows, n_rows)
         local v = difference(op, p_rows:mean(1), n_rows:mean(1))
@@ -186,7 +195,7 @@ end
 -- device_mismatch
 function M.pca(positive, negative, opts)
     local op = "extract_pca"
-    options.check(op, opts, {})
+    read_options(op, opts, {})
     local p, n = read_sets(op, positive, negative, true)
     return each_layer(op, function(p_rows, n_rows)
         local d = p_rows - n_rows
@@ -225,7 +234,7 @@ end
 -- device_mismatch
 function M.lat(positive, negative, opts)
     local op = "extract_lat"
-    opts = options.check(op, opts, { seed = "number" })
+    opts = read_options(op, opts, { seed = "number" })
     local seed = check.integer(op, "opts.seed", opts.seed or 0, 0)
     local p, n = read_sets(op, positive, negative)
     if p:size(1) + n:size(1) < 4 then
@@ -301,7 +310,7 @@ end
 -- dtype_mismatch, device_mismatch
 function M.lda(positive, negative, opts)
     local op = "extract_lda"
-    opts = options.check(op, opts, { shrinkage = true })
+    opts = read_options(op, opts, { shrinkage = true })
     local is_moments = is_record(positive) or is_record(negative)
     local shrinkage = opts.shrinkage or is_moments and 0.1 or "ledoit-wolf"
     if shrinkage ~= "ledoit-wolf" and not (type(shrinkage) == "number" and shrinkage > 0 and shrinkage <= 1) then
@@ -335,7 +344,7 @@ end
 -- dtype_mismatch, device_mismatch
 function M.probe(positive, negative, opts)
     local op = "extract_probe"
-    opts = options.check(op, opts, { l2 = "number" })
+    opts = read_options(op, opts, { l2 = "number" })
     local l2 = opts.l2 or 1e-3
     if l2 ~= l2 or l2 <= 0 or l2 == math.huge then
         raise("invalid_argument", op, "opts.l2: %s, expected more than 0", tostring(l2))

@@ -159,6 +159,25 @@ end
 -- where the logits of a request are not finite (its finish is "failed"), which is an error that names it
 function M.generate(lm, requests) return M.generate_in(lm, requests) end
 
+-- Raises for a key of the table of requests that is none of its list and no option of the call.
+local function wrong_key(requests, key)
+    local op = "generate"
+    if requests[1] == nil or type(key) ~= "string" then
+        raise("invalid_argument", op, "%s: expected a list of requests: write lm:generate{ {%s = ...} }",
+            check.describe(key), tostring(key))
+    elseif REQUEST[key] ~= nil then
+        local value = requests[key]
+        raise("invalid_argument", op, "requests: options of a request belong into each request, as in "
+            .. "lm:generate{ {prompt = ..., %s = %s} }", key,
+            type(value) == "number" and check.describe(value) or "...")
+    end
+    local known = { on_token = true }
+    for _, name in ipairs(tables.keys(REQUEST)) do known[name] = true end
+    local near = options.suggest(key, known)
+    raise("invalid_argument", op, 'requests: unknown option "%s"%s', key,
+        near == "" and ": beside the requests there is on_token" or near)
+end
+
 --- The same for the modules beside this one.
 -- @tparam[opt] table how each = function called after every step, room and kept as for jobs.run
 function M.generate_in(lm, requests, how)
@@ -166,8 +185,7 @@ function M.generate_in(lm, requests, how)
     check.type("generate", "requests", requests, "table", "a list of requests")
     for _, key in ipairs(tables.keys(requests)) do
         if type(key) ~= "number" and key ~= "on_token" then
-            raise("invalid_argument", "generate",
-                "%s: expected a list of requests: write lm:generate{ {%s = ...} }", check.describe(key), tostring(key))
+            wrong_key(requests, key)
         end
     end
     jobs.check_list("generate", "requests", requests)

@@ -211,7 +211,7 @@ local function function_text(fn)
     for _, name in ipairs { "add", "ablate", "cap" } do
         if fn == require("steer.spec")[name] then return name end
     end
-    return code.of(fn)
+    return "#" .. code.of(fn)
 end
 
 -- A condition, combined ones too, with the numbers of its vectors in their place.
@@ -228,20 +228,30 @@ local function condition_of(when, numbers)
     return own
 end
 
--- A hash of all that the numbers depend on but the axes: vectors, prompts, settings and functions.
+local MOST_CONTENT = 80 -- bytes of JSON that are written as they are
+
+-- All that the numbers depend on but the axes, as JSON: vectors, prompts, settings and functions, the long ones and the
+-- functions as "#" and a hash.
 local function content_of(grid)
-    local spec, vectors, steering = require "steer.spec", {}, {}
+    local spec, vectors = require "steer.spec", {}
     local function numbers(vector) return spec.add(vector).vector:totable() end
     local layers = tables.keys(grid.directions)
     table.sort(layers)
     for i, layer in ipairs(layers) do vectors[i] = { layer, numbers(grid.directions[layer]) } end
-    for _, key in ipairs(tables.keys(grid.steering)) do steering[key] = grid.steering[key] end
-    if steering.when then steering.when = condition_of(steering.when, numbers) end
-    return record.hash(json.encode {
+    local parts = {
         model = { grid.lm.path, grid.lm.family, grid.lm.layers, grid.lm.hidden, grid.lm.dtype }, vectors = vectors,
-        steering = steering, prompts = grid.prompts, generate = grid.generate, op = function_text(grid.op),
-        metric = grid.metric and function_text(grid.metric) or "", twin = grid.twin or false,
-    })
+        prompts = grid.prompts, op = function_text(grid.op), metric = grid.metric and function_text(grid.metric),
+        twin = grid.twin or false,
+    }
+    for _, settings in ipairs { grid.steering, grid.generate } do
+        for _, key in ipairs(tables.keys(settings)) do parts[key] = settings[key] end
+    end
+    if parts.when then parts.when = condition_of(parts.when, numbers) end
+    for _, key in ipairs(tables.keys(parts)) do
+        local text = json.encode(parts[key])
+        if #text > MOST_CONTENT then parts[key] = "#" .. record.hash(text) end
+    end
+    return json.encode(parts)
 end
 
 -- ---- Results -------------------------------------------------------------------------------------------------------

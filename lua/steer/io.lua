@@ -80,6 +80,18 @@ local function detect(map)
     return format
 end
 
+-- Raises for an option of the format among the metadata, which would be written as such.
+local function check_metadata(metadata, known)
+    for _, key in ipairs(tables.keys(metadata)) do
+        for _, option in ipairs(tables.keys(known)) do
+            if type(key) == "string" and options.distance(key:lower(), option) <= 2 then
+                raise("invalid_argument", "save", "metadata.%s: %s is an option, and options come fourth: "
+                    .. "steer.save(path, directions, nil, {%s = 1})", key, option, option)
+            end
+        end
+    end
+end
+
 local function check_options(op, opts, known)
     local checked = options.check(op, opts, known)
     for i, item in ipairs(checked.only or {}) do
@@ -126,7 +138,8 @@ function M.load(path, opts)
 end
 
 --- Saves a file by its extension. It appears whole or not at all; what was there before is replaced at the end.
---   .safetensors: value is {name = tensor}; metadata values are strings, numbers or booleans, stored as text
+--   .safetensors: value is {name = tensor}, or {[layer] = tensor}, named layer.N; metadata values are
+--                 strings, numbers or booleans, stored as text
 --   .npy:         value is a tensor (not bf16, which NumPy lacks); no metadata
 --   .gguf:        value is {[layer] = vector}; metadata values are strings, numbers or booleans
 -- @tparam string path
@@ -142,7 +155,9 @@ function M.save(path, value, metadata, opts)
     if not format.save then
         raise("unsupported", "save", "%s: files of .%s are only read, use %s", path, ext, KNOWN.save)
     end
-    if metadata ~= nil then check.type("save", "metadata", metadata, "table", "a table of strings") end
+    if metadata ~= nil then
+        check_metadata(check.type("save", "metadata", metadata, "table", "a table of strings"), format.save)
+    end
     opts = check_options("save", opts, format.save)
     require(format.module).write(path, value, metadata, opts)
 end

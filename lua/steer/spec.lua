@@ -340,8 +340,8 @@ function M.keep_norm(opts) return construct("keep_norm", nil, opts) end
 -- of its last token. Operations that ask for that act from there on: on that token those after the note, on all
 -- later tokens those on any layer, if where = {generation = "all"} says that they are of later tokens alone. It is
 -- decided on the device as the prompt is computed, and kept with its keys and values: Conditional Activation Steering
--- (Lee et al. 2025) by its mode "last". Their mean over a prompt is not known while it is computed: lm:capture with
--- reduce = "mean" has it, for a script that chooses the spec.
+-- (Lee et al. 2025) by its mode "last". A mean over a prompt is not known while it is computed:
+-- lm:capture(prompts, {tokens = "all", reduce = "mean"}) has it, for a script that chooses the spec.
 -- @tparam string name
 -- @tparam table opts when (required), of ("prompt"; nil: of each token), where, exclude, at: `:help spec` has them
 -- @return an operation, which changes nothing; tokens that it does not select are not noted, and a prompt whose last
@@ -466,6 +466,18 @@ local function is_generation_only(layers, by_layer)
         end
     end
     return true
+end
+
+--- Says what a spec selects if nothing of a sequence with a prompt of n tokens is among it, else nil.
+function M.misses(spec, n)
+    local first
+    for _, layer in ipairs(spec.sorted) do
+        for _, op in ipairs(spec.by_layer[layer]) do
+            if not scope.is_beyond(op.where, n) then return nil end
+            first = first or op.where
+        end
+    end
+    return first and scope.text(first)
 end
 
 --- Makes an immutable spec: for each layer (from 0) the operations on it, in order.

@@ -152,6 +152,11 @@ describe("a capture", function()
         end
         local first = lm:capture(n, { tokens = "all", reduce = "moments", layers = { 0 } })
         fails("shape_mismatch", "negative: means", steer.extract.lda, (lm:capture(p, moments)), first)
+        for _, method in ipairs { "mean_difference", "pca", "lat", "lda", "probe" } do
+            fails("invalid_argument", "put the call into parentheses, as in (lm:capture(prompts))", function()
+                steer.extract[method](lm:capture(p), lm:capture(n))
+            end)
+        end
     end)
 
     it("takes the last of the chosen tokens", function()

@@ -19,6 +19,10 @@ describe("a first mistake", function()
         invalid("vector: expected a one-dimensional tensor or a list of numbers, got a spec", steer.add, spec)
         invalid("vector: expected a one-dimensional tensor or a list of numbers, got an operation", steer.add,
             steer.add(v))
+        for _, directions in ipairs { { [0] = v, v }, { [5] = v }, { ["layer.5"] = v } } do
+            invalid("got a table of tensors; of directions by layer take one, as in directions[5]", steer.add,
+                directions, 2)
+        end
         invalid("scale: expected a number, got a table: options come third, as in steer.add(v, 1, {...})", steer.add, v,
             { scale = 2 })
         invalid("options come third, as in steer.ablate(v, 0, {...})", steer.ablate, v, { at = "attention" })

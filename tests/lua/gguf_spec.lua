@@ -58,8 +58,8 @@ describe("gguf", function()
 
     it("says which layer base was meant", function()
         local path = files.path "offset.gguf"
-        files.fails("invalid_argument", "direction.0, which llama.cpp refuses; with the option layer_offset = 1",
-            steer.save, path, { [0] = T.ones({ 2 }) })
+        files.fails("invalid_argument", "direction.0, which llama.cpp refuses; with steer.save(path, directions, nil, "
+            .. "{layer_offset = 1})", steer.save, path, { [0] = T.ones({ 2 }) })
         steer.save(path, { [0] = T.ones({ 2 }) }, nil, { layer_offset = 1 })
         assert(files.get(path):find("direction.1", 1, true))
         local loaded, metadata = steer.load(path)
@@ -69,6 +69,11 @@ describe("gguf", function()
         assert.same({ 1, 1 }, steer.load(path, { layer_offset = 9 })[10]:totable())
         files.fails("format", "layer_offset -2 is layer -1", steer.load, path, { layer_offset = -2 })
         files.fails("invalid_argument", "layer_offset", steer.load, path, { layer_offset = 0.5 })
+        for _, key in ipairs { "layer_offset", "layer_ofset", "Layer_Offset" } do
+            files.fails("invalid_argument", "metadata." .. key .. ": layer_offset is an option, and options come "
+                .. "fourth: steer.save(path, directions, nil, {layer_offset = 1})", steer.save, path,
+                { [0] = T.ones({ 2 }) }, { [key] = 1 })
+        end
         files.fails("not_found", "no layer 4", steer.load, path, { only = { 4 } })
     end)
 

@@ -334,18 +334,26 @@ describe("a results file of a grid", function()
         local others = {}
         for layer, v in pairs(directions) do others[layer] = layer == 3 and v * 2 or v end
         for _, change in ipairs {
-            { directions = others }, { prompts = { prompts[1] } }, { score = { { 1 }, { 2 } } }, { twin = true },
-            { where = { generation = "all" } }, { op = steer.ablate },
-            { when = { vector = vector(9), above = 0 } },
+            { "other vectors", { directions = others } }, { "other prompts", { prompts = { prompts[1] } } },
+            { "other prompts", { score = { { 1 }, { 2 } } } }, { "twin false, here true", { twin = true } },
+            { 'where none, here {"generation":"all"}', { where = { generation = "all" } } },
+            { 'op "add", here "ablate"', { op = steer.ablate } },
+            { "other op", { op = function(v, scale) return steer.add(v, scale) end } },
+            { "other when", { when = { vector = vector(9), above = 0 } } },
         } do
-            fails("format", "its content is", grid, change)
+            fails("format", path .. ": it was measured with " .. change[1], grid, change[2])
         end
         local either = { { vector = vector(9), above = 0 }, { vector = vector(8), below = 0 } }
         local combined = { output = new_path "combined.jsonl", when = { any = either } }
         grid(combined)
         assert.equals(4, grid(combined).counts.kept)
         combined.when = { any = { either[1], { vector = vector(7), below = 0 } } }
-        fails("format", "its content is", grid, combined)
+        fails("format", "it was measured with other when; output names another file", grid, combined)
+        local made = { output = new_path "made.jsonl", score = false, generate = { max_tokens = 2 },
+            metric = function() return 1 end }
+        grid(made)
+        made.generate = { max_tokens = 3, seed = 1 }
+        fails("format", "it was measured with max_tokens 2, here 3; seed none, here 1; output names", grid, made)
         fails("io", "it exists; resume = true goes on with it, output names another file", grid, { resume = false })
         local second = new_path "second.jsonl"
         grid { output = second, directions = others, scales = { 1, 2, 3 } }

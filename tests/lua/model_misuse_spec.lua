@@ -177,7 +177,7 @@ describe("a request that cannot be", function()
             { "invalid_argument", "requests[2]: its prompt has no tokens", { tokens = {} } },
             { "invalid_argument", "requests[2]: it has none of prompt, messages and tokens", {} },
             { "invalid_argument", "requests[2]: it has 2 of prompt", { prompt = "a", tokens = { 1 } } },
-            { "invalid_argument", "requests[2]: 513 tokens and 0 to generate, the model's context is 512",
+            { "invalid_argument", "requests[2]: 513 tokens, the model's context is 512",
                 { tokens = long } },
             { "invalid_argument", "requests[2]: 1 tokens and 1000000000000000 to generate, the model's context is 512",
                 { tokens = { 1 }, max_tokens = 1e15 } },

@@ -503,6 +503,14 @@ describe("a model refuses", function()
 
     it("calls that are written otherwise", function()
         fails("invalid_argument", "lm:generate{ {prompt = ...} }", lm.generate, lm, { prompt = "x" })
+        for wrong, message in pairs {
+            max_tokens = "belong into each request, as in lm:generate{ {prompt = ..., max_tokens = 5} }",
+            on_tokens = 'unknown option "on_tokens", did you mean "on_token"?',
+            max_token = 'unknown option "max_token", did you mean "max_tokens"?',
+            xyzzy = 'unknown option "xyzzy": beside the requests there is on_token',
+        } do
+            fails("invalid_argument", message, lm.generate, lm, { { prompt = "x" }, [wrong] = 5 })
+        end
         fails("invalid_argument", "methods are called with a colon", lm.generate, { { tokens = { 1 } } })
         fails("invalid_argument", "on_token", lm.generate, lm, { { tokens = { 1 } }, on_token = 5 })
         fails("invalid_argument", "id " .. lm.vocab, lm.generate, lm, { { tokens = { 1 }, response = { lm.vocab } } })

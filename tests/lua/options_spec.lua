@@ -99,6 +99,8 @@ describe("the options that are known", function()
         assert.truthy(options.describe("when", 80):find("cosine", 1, true))
         assert.truthy(options.describe("max_tokens", 80):find("lm:generate\n  number: tokens to generate (default 256)",
             1, true))
+        assert.truthy(options.describe("tokens", 200):find('read (default "last", with reduce too)', 1, true))
+        assert.truthy(options.describe("reduce", 200):find("tokens read: by default the last one alone", 1, true))
         assert.is_nil(options.describe("no_such_option", 80))
         for line in options.describe("device", 50):gmatch "[^\n]+" do assert.is_true(#line <= 50, line) end
     end)

@@ -235,6 +235,13 @@ describe("help", function()
         for _, topic in ipairs(docs.mentions "Turner") do assert_found(output, topic) end
         assert.is_true(#docs.mentions "direction" > 2)
         assert_found(pipe ":help exclude\n", "an option of lm:grid")
+        local both = pipe ":help generate\n"
+        assert_found(both, "model:generate(requests)\n  Generates text.")
+        assert_found(both, "generate, an option of lm:grid")
+        for wrong, near in pairs { generat = "generate", temperatur = "temperature", ["tensor.zeross"] = "tensor.zeros",
+            ["model:generat"] = "model:generate" } do
+            assert_found(pipe(":help " .. wrong .. "\n", "2>&1"), ("did you mean '%s'?"):format(near))
+        end
         assert_found(pipe ":help add\n", "Adds a vector")
     end)
 

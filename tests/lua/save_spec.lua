@@ -84,7 +84,11 @@ describe("save", function()
         fails("invalid_argument", "value: expected {name = tensor}, got nothing", steer.save, path)
         fails("invalid_argument", "value: expected {name = tensor}, got a tensor", steer.save, path, T.zeros({ 1 }))
         fails("invalid_argument", 'value["a"]: expected a tensor, got 5', steer.save, path, { a = 5 })
-        fails("invalid_argument", "value: the key 1 is not a string", steer.save, path, { T.zeros({ 1 }) })
+        fails("invalid_argument", "value: the key 0.5 is neither a name nor a layer", steer.save, path,
+            { [0.5] = T.zeros({ 1 }) })
+        fails("invalid_argument", "value: the key -1 is neither", steer.save, path, { [-1] = T.zeros({ 1 }) })
+        fails("invalid_argument", "value: layer.1 and the layer in its name are both there", steer.save, path,
+            { T.zeros({ 1 }), ["layer.1"] = T.zeros({ 1 }) })
         fails("invalid_argument", "__metadata__", steer.save, path, { __metadata__ = T.zeros({ 1 }) })
         fails("invalid_argument", "not UTF-8", steer.save, path, { ["\255"] = T.zeros({ 1 }) })
         fails("invalid_argument", "metadata: expected a table", steer.save, path, {}, "note")
@@ -96,6 +100,20 @@ describe("save", function()
         closed:close()
         fails("closed", 'value["a"]', steer.save, path, { a = closed })
         assert.equal(before, files.listing())
+    end)
+
+    it("writes directions by layer under names that are read as their layers", function()
+        local path, directions = files.path "by_layer.safetensors", {}
+        for layer = 0, 11 do directions[layer] = T.full({ 4 }, layer + 1) end
+        steer.save(path, directions)
+        local loaded = steer.load(path)
+        assert.same({ 1, 1, 1, 1 }, loaded["layer.0"]:totable())
+        assert.same({ 12, 12, 12, 12 }, loaded["layer.11"]:totable())
+        local spec = steer.load_spec(path, { op = "add", layers = { 0, 11 } })
+        assert.same({ 0, 11 }, spec:layers())
+        local given = { path = path, scale = 2, layers = { 11 } }
+        spec = require("steer.spec.command_line").spec({ hidden = 4, layers = 12 }, given)
+        assert.same({ 11 }, spec:layers())
     end)
 
     it("reports a missing folder, a folder in the way, and a device", function()

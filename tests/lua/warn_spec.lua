@@ -49,6 +49,33 @@ describe("a warning", function()
         fails("no_effect", "requests[1]", e.plan, e, { { spec = spec, tokens = 1 } }, { strict = true })
     end)
 
+    it("says once that a spec has none of the positions of a prompt", function()
+        local lm = steer.model("tests/fixtures/demo-model", { device = "cpu", progress = false })
+        local v = T.randn({ 192 }, { seed = 1, device = "cpu" })
+        local function generate(...)
+            local ops = {}
+            for i, where in ipairs { ... } do ops[i] = steer.add(v, 1, { where = where }) end
+            local request = { tokens = { 1, 2, 3 }, spec = steer.spec { [1] = ops }, max_tokens = 2 }
+            return said(function() lm:generate { { tokens = { 1 } }, request, request } end)
+        end
+        for _, where in ipairs { { prompt_positions = { 100 } }, { prompt_positions = { 3, -4 } },
+            { prompt_window = { 3, 9 } }, { prompt_window = { -9, -3 } } } do
+            local text = generate(where)
+            assert.equal(1, count(text, "its prompt of 3 tokens does not have"))
+            assert.truthy(text:find("requests[2]: its spec steers positions that its prompt of 3 tokens does not "
+                .. "have, where " .. require("steer.spec.scope").text(where), 1, true), text)
+        end
+        for _, where in ipairs { { prompt_positions = { 9, 2 } }, { prompt_positions = { -3 } },
+            { prompt_window = { 2, 9 } }, { prompt_window = { -9, -2 } },
+            { prompt_positions = { 9 }, token_ids = { 7 } }, { prompt_positions = { 9 }, generation = "all" },
+            { generation_positions = { 0 } } } do
+            assert.equal("", generate(where))
+        end
+        assert.equal("", generate({ prompt_positions = { 9 } }, { prompt = "all" }))
+        assert.equal("", said(function() lm:generate { { tokens = { 1 }, spec = steer.spec {}, max_tokens = 1 } } end))
+        lm:close()
+    end)
+
     it("says once that only layers were applied that no spec names", function()
         local spec = steer.spec { [3] = { add() }, [5] = { add() } }
         local function apply(layers)

@@ -6,8 +6,8 @@ local tables = require "steer.core.tables"
 local M = {}
 local none = {}
 
--- The fewest edits that turn a into b: a letter more, less or other, or two neighbours in the other order (Levenshtein,
--- Damerau).
+--- The fewest edits that turn a into b: a letter more, less or other, or two neighbours in the other order
+-- (Levenshtein, Damerau).
 local function distance(a, b)
     local before, last
     local row = {}
@@ -24,6 +24,7 @@ local function distance(a, b)
     end
     return row[#b]
 end
+M.distance = distance
 
 --- Finds the key of `known` that is nearest to `word`, or nil if `known` is empty; ties go to the alphabet.
 -- @tparam string word

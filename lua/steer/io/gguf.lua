@@ -316,8 +316,8 @@ local function check_vector(layer, value, offset, length)
     check.integer("save", "value: layer", layer, 0, MAX_LAYER)
     if layer + offset < 1 then
         raise("invalid_argument", "save", "value: layer %d would be written as direction.%d, which llama.cpp refuses; "
-            .. "with the option layer_offset = 1 layer N becomes direction.(N + 1), and the file says so", layer,
-            layer + offset)
+            .. "with steer.save(path, directions, nil, {layer_offset = 1}) layer N becomes direction.(N + 1), and the "
+            .. "file says so", layer, layer + offset)
     end
     local shape = value:shape()
     if #shape ~= 1 or shape[1] == 0 then

@@ -251,14 +251,28 @@ local function metadata_text(metadata)
     if #keys > 0 then return "{" .. table.concat(words, ",") .. "}" end
 end
 
+-- Tensors by name: directions by layer, which have whole numbers for keys, get the names that are read as their layers.
+local function by_name(value)
+    local named = {}
+    for _, key in ipairs(tables.keys(value)) do
+        local name = key
+        if type(key) == "number" and key % 1 == 0 and key >= 0 then name = ("layer.%.0f"):format(key) end
+        if type(name) ~= "string" then
+            raise("invalid_argument", "save", "value: the key %s is neither a name nor a layer, expected "
+                .. "{name = tensor} or {[layer] = tensor}", tostring(key))
+        elseif named[name] then
+            raise("invalid_argument", "save", "value: %s and the layer in its name are both there", name)
+        end
+        named[name] = value[key]
+    end
+    return named
+end
+
 -- Names sorted so that larger elements come first, which keeps every tensor aligned, then by the alphabet.
 local function sorted_names(tensors)
     local list = tables.keys(tensors)
     for _, name in ipairs(list) do
-        if type(name) ~= "string" then
-            raise("invalid_argument", "save", "value: the key %s is not a string, expected {name = tensor}",
-                tostring(name))
-        elseif name == "__metadata__" then
+        if name == "__metadata__" then
             raise("invalid_argument", "save", "value: __metadata__ cannot be the name of a tensor")
         end
     end
@@ -270,10 +284,12 @@ local function sorted_names(tensors)
     return list
 end
 
---- Writes tensors under their names, and metadata (string -> string, number or boolean; stored as text).
+--- Writes tensors under their names, those of {[layer] = tensor} under layer.N, and metadata (string -> string,
+-- number or boolean; stored as text).
 -- Equal input gives equal bytes.
 function M.write(path, tensors, metadata)
     file.check_tensors(tensors, "{name = tensor}")
+    tensors = by_name(tensors)
     local list, words, offset = sorted_names(tensors), {}, 0
     local text = metadata_text(metadata)
     if text then words[1] = '"__metadata__":' .. text end

@@ -2,7 +2,9 @@
 local c = require "steer.core.c"
 local check = require "steer.core.check"
 local device_module = require "steer.device"
+local specs = require "steer.spec"
 local tables = require "steer.core.tables"
+local warn = require "steer.core.warn"
 
 local raise = require("steer.core.error").raise
 
@@ -58,10 +60,24 @@ M.session_for = session_for
 
 local function name_of(job) return job.name or ("requests[%d]"):format(job.number) end
 
+-- Positions beyond a prompt may be meant for longer ones of the same list; a spec that has no others steers nothing.
+local function warn_of_positions(job)
+    local request = job.request
+    local n = request.prompt_tokens or #request.tokens
+    local missed = request.spec and specs.misses(request.spec, n)
+    if missed then
+        warn.once("positions", "%s: its spec steers positions that its prompt of %d token%s does not have, where %s: "
+            .. "it is not steered", name_of(job), n, n == 1 and "" or "s", missed)
+    end
+end
+
 -- Adds a job's request; gives its id.
 local function add(session, op, job)
     local ok, id = pcall(session.add, session, job.request)
-    if ok then return id end
+    if ok then
+        warn_of_positions(job)
+        return id
+    end
     if type(id) == "table" and id.message then
         id.op, id.message = op, ("%s: %s"):format(name_of(job), id.message)
     end
@@ -99,8 +115,9 @@ function M.run(lm, op, list, each, finish, how)
         local given, more = #job.request.tokens, job.request.max_tokens or 0
         needs[#needs + 1] = given + more
         if given + more > lm.context then
-            raise("invalid_argument", op, "%s: %d tokens and %.0f to generate, the model's context is %d",
-                name_of(job), given, more, lm.context)
+            local asked = given <= lm.context and (" and %.0f to generate"):format(more) or ""
+            raise("invalid_argument", op, "%s: %d tokens%s, the model's context is %d", name_of(job), given, asked,
+                lm.context)
         end
         if job.request.twin then needs[#needs + 1], twins = needs[#needs], true end
     end

@@ -58,12 +58,19 @@ completes, Ctrl-R searches earlier inputs, Alt-Enter begins a new line.]]
     print("\n" .. docs.describe("steer", (terminal.size())))
 end
 
+-- All that may be asked for, methods by their own names too.
+local function names_of_topics()
+    local names = option_docs.names()
+    for topic in pairs(docs.topics()) do names[topic], names[topic:match "[^.:]+$"] = true, true end
+    return names
+end
+
 -- A word that is no topic, such as an option's name: the topics that mention it.
 local function elsewhere(word, width)
     local list = docs.mentions(word)
     if #list == 0 then
         raise("not_found", "help", "topic: nothing is known of '%s', did you mean '%s'?", word,
-            options.nearest(word, docs.topics()))
+            options.nearest(word, names_of_topics()))
     end
     return ("There is no topic '%s', but these mention it:\n  %s"):format(word,
         table.concat(layout.columns(list, width - 2, 40), "\n  "))
@@ -82,8 +89,9 @@ local function help(session, topic)
         local of_class = complete.class(value)
         texts[1] = texts[1] or of_class and docs.describe(of_class, width)
     end
+    texts[1] = texts[1] or docs.describe(topic, width)
     texts[#texts + 1] = option_docs.describe(topic, width)
-    texts[1] = texts[1] or docs.describe(topic, width) or elsewhere(topic, width)
+    texts[1] = texts[1] or elsewhere(topic, width)
     print(table.concat(texts, "\n\n"))
 end
 

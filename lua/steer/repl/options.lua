@@ -162,8 +162,8 @@ at  "layer" "mlp" "attention" "embed"  where states are read: after the layer, a
 ]],
     capture = [[
 + layers site sampling
-tokens      "last" "all" "response"  which tokens are read: also a list of positions from 0, negative ones from the end
-reduce      "last" "mean" "sum" "squares" "moments"  what is made of each prompt's states; default: nothing
+tokens      "last" "all" "response"  read (default "last", with reduce too); or positions from 0, negative from the end
+reduce      "last" "mean" "sum" "squares" "moments"  what is made of the tokens read: by default the last one alone
 classes     list    a label for each prompt: reduces all tokens of a class
 spec        spec    steers all prompts
 max_tokens  number  generates so many after each prompt, for tokens = "response"

@@ -30,7 +30,7 @@ function M.to_vector(op, name, value)
     if type(value) == "table" and getmetatable(value) then
         raise("invalid_argument", op, "%s: expected %s, got %s", name, expected, check.describe(value))
     end
-    if type(value) == "table" and (tensors.is(value[0]) or tensors.is(value[1])) then
+    if type(value) == "table" and tensors.is(value[tables.first(value)]) then
         raise("invalid_argument", op, "%s: expected %s, got a table of tensors; of directions by layer take one, as in "
             .. "directions[5]", name, expected)
     end

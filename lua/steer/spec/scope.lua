@@ -62,6 +62,24 @@ function M.is_generation_only(selector)
     return not (selector.prompt or selector.prompt_positions or selector.prompt_window)
 end
 
+-- Whether [from, past), counted from the end where negative, has none of a prompt's n tokens.
+local function is_outside(from, past, n)
+    if from < 0 then from = from + n end
+    if past < 0 then past = past + n end
+    return math.max(from, 0) >= math.min(past, n)
+end
+
+--- Whether a checked selector selects positions of a prompt alone, and a prompt of n tokens has none of them.
+function M.is_beyond(selector, n)
+    if not selector or selector.prompt or selector.generation or selector.generation_positions
+        or selector.generation_window or selector.token_ids then return false end
+    for _, position in ipairs(selector.prompt_positions or {}) do
+        if position >= -n and position < n then return false end
+    end
+    local window = selector.prompt_window
+    return not window or is_outside(window[1], window[2], n)
+end
+
 -- An int64_t array of a list; `keep` holds it while C reads it.
 local function array(list, keep)
     local values = ffi.new("int64_t[?]", #list, list)

@@ -68,6 +68,33 @@ end
 -- What advice calls an option: the command's flag, or what a script writes.
 local function advised(opts, flag, option) return opts.command and flag or option end
 
+-- Text of a value of a content, nil for the hash of one.
+local function content_text(value)
+    if type(value) == "string" and value:find "^#%x+$" then return nil end
+    return value == nil and "none" or json.encode(value)
+end
+
+-- In which settings two contents differ where both are objects of JSON, as those of grids; nil where they are not.
+local function content_difference(theirs, ours)
+    local a, b = json.decode(tostring(theirs)), json.decode(tostring(ours))
+    if type(a) ~= "table" or type(b) ~= "table" then return nil end
+    local names, words = {}, {}
+    for _, content in ipairs { a, b } do
+        for _, name in ipairs(tables.keys(content)) do names[tostring(name)] = true end
+    end
+    names = tables.keys(names)
+    table.sort(names)
+    for _, name in ipairs(names) do
+        local old, new = content_text(a[name]), content_text(b[name])
+        if not (old and new) then
+            if a[name] ~= b[name] then words[#words + 1] = "other " .. name end
+        elseif old ~= new then
+            words[#words + 1] = ("%s %s, here %s"):format(name, old, new)
+        end
+    end
+    return table.concat(words, "; ")
+end
+
 -- Refuses a file of another sweep, before anything in it is touched.
 local function check_header(found, header, opts)
     local theirs, path = found.header, found.path
@@ -76,7 +103,12 @@ local function check_header(found, header, opts)
             advised(opts, "-o", "output"))
     end
     if theirs.name ~= header.name then differ("sweep", theirs.name, header.name) end
-    if theirs.content ~= header.content then differ("content", tostring(theirs.content), tostring(header.content)) end
+    if theirs.content ~= header.content then
+        local how = content_difference(theirs.content, header.content)
+        if not how then differ("content", tostring(theirs.content), tostring(header.content)) end
+        raise("format", OP, "%s: it was measured with %s; %s names another file", path, how,
+            advised(opts, "-o", "output"))
+    end
     local a, b = { unpack(theirs.order) }, { unpack(header.order) }
     table.sort(a)
     table.sort(b)
