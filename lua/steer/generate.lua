@@ -178,6 +178,15 @@ local function wrong_key(requests, key)
         near == "" and ": beside the requests there is on_token" or near)
 end
 
+-- The table without a key.
+local function without(list, key)
+    local out = {}
+    for _, other in ipairs(tables.keys(list)) do
+        if other ~= key then out[other] = list[other] end
+    end
+    return out
+end
+
 --- The same for the modules beside this one.
 -- @tparam[opt] table how each = function called after every step, room and kept as for jobs.run
 function M.generate_in(lm, requests, how)
@@ -188,8 +197,8 @@ function M.generate_in(lm, requests, how)
             wrong_key(requests, key)
         end
     end
-    jobs.check_list("generate", "requests", requests)
     local on_token = requests.on_token
+    jobs.check_list("generate", "requests", on_token == nil and requests or without(requests, "on_token"))
     if on_token ~= nil then check.type("generate", "on_token", on_token, "function") end
     local list, streams = {}, {}
     for i, request in ipairs(requests) do

@@ -210,6 +210,11 @@ describe("a request that cannot be", function()
             { { prompt = "a", response = "\255" } }, { tokens = "response" })
         fails("invalid_argument", "temperature: it goes with max_tokens", lm.capture, lm, { "a" }, { temperature = 1 })
         fails("invalid_argument", "on_token: expected a function", lm.generate, lm, { "a", on_token = 5 })
+        fails("invalid_argument", "generate: requests: the list has holes", lm.generate, lm,
+            { "a", nil, "b", on_token = print })
+        fails("invalid_argument", "perplexity: texts: the list has holes", lm.perplexity, lm, { "a b", nil, "c d" })
+        fails("invalid_argument", 'score: requests: expected a list, found the key "spec"', lm.score, lm,
+            { { prompt = "a", options = { "b" } }, spec = 1 })
     end)
 
     it("names the number that the library cannot take, whatever its size", function()

@@ -177,7 +177,9 @@ function M.check_list(op, name, list)
         raise("invalid_argument", op, "%s: expected a list, found %s: write { {%s = ...} }", name,
             check.describe(key), key)
     end
-    if #list == 0 then raise("invalid_argument", op, "%s: the list is empty, expected at least one request", name) end
+    if check.list(op, name, list) == 0 then
+        raise("invalid_argument", op, "%s: the list is empty, expected at least one request", name)
+    end
     return list
 end
 
