@@ -214,7 +214,7 @@ function M.perplexity(lm, texts, opts)
     for i, text in ipairs(texts) do
         local ids, from, given = text_of(lm, text, ("texts[%d]"):format(i))
         list[i] = { request = { tokens = ids, prompt_tokens = given and from, logprobs_from = from,
-            spec = opts.spec }, number = i }
+            spec = opts.spec }, number = i, name = ("texts[%d]"):format(i) }
     end
     run(lm, "perplexity", list)
     local values, means = {}, {}

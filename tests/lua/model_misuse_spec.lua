@@ -212,6 +212,7 @@ describe("a request that cannot be", function()
         fails("invalid_argument", "on_token: expected a function", lm.generate, lm, { "a", on_token = 5 })
         fails("invalid_argument", "generate: requests: the list has holes", lm.generate, lm,
             { "a", nil, "b", on_token = print })
+        fails("invalid_argument", "perplexity: texts[2]: tokens[2]: id -5", lm.perplexity, lm, { "ab c", { 1, -5 } })
         fails("invalid_argument", "perplexity: texts: the list has holes", lm.perplexity, lm, { "a b", nil, "c d" })
         fails("invalid_argument", 'score: requests: expected a list, found the key "spec"', lm.score, lm,
             { { prompt = "a", options = { "b" } }, spec = 1 })

@@ -157,7 +157,9 @@ end
 -- @tparam[opt] number room most positions that the cache may have, at least what the longest request needs
 function M.begin(lm, op, prompts, needs, twins, each, room)
     local list, all = {}, {}
-    for i, ids in ipairs(prompts) do list[i], all[i] = { request = { tokens = ids }, number = i }, #ids end
+    for i, ids in ipairs(prompts) do
+        list[i], all[i] = { request = { tokens = ids }, number = i, name = ("prompts[%d]"):format(i) }, #ids
+    end
     for _, need in ipairs(needs) do all[#all + 1] = need end
     session_for(lm, all, twins, room)
     M.run(lm, op, list, each, function() end, { room = room })
