@@ -399,7 +399,8 @@ describe("lm:grid refuses", function()
     it("what it cannot work with", function()
         local empty = { tokens = {} }
         refuses("invalid_argument", "vector: expected a vector, got false", { vector = false })
-        refuses("invalid_argument", "prompts[2].tokens[2]: -1 is out of range", { prompts = { "a", { tokens = { 1, -1 } } } })
+        refuses("invalid_argument", "prompts[2].tokens[2]: -1 is out of range",
+            { prompts = { "a", { tokens = { 1, -1 } } } })
         refuses("invalid_argument", "score: no option yes", { score = { no = " x" } })
         refuses("invalid_argument", "score: the list has holes", { score = { [2] = " x" } })
         refuses("invalid_argument", '"samples" is the name of something else', { without = { "score" },
