@@ -68,23 +68,19 @@ static int is_listed(const steer_session *session, const steer_capture *capture)
     return 0;
 }
 
-int steer_session_group(steer_session *session) {
+void steer_session_group(steer_session *session) {
     int32_t groups = 0, rows = 0;
     session->capture_count = 0;
     for (int32_t s = 0; s < session->slots; s++) {
         const steer_sequence *sequence = session->slot[s];
         if (!sequence || !sequence->capture || is_listed(session, sequence->capture)) continue;
         if (!has_rows(sequence)) continue; /* nothing is launched for a capture without rows */
-        if (session->capture_count == STEER_STEP_CAPTURES)
-            return STEER_FAIL(STEER_E_UNSUPPORTED, "capture: more than %d captures in one step",
-                              STEER_STEP_CAPTURES);
         steer_captured *captured = &session->captures[session->capture_count];
         *captured = (steer_captured){
             .capture = sequence->capture, .group = groups, .first = groups + session->capture_count++};
         rows = sort_rows(session, captured, rows);
         groups += captured->count;
     }
-    return STEER_OK;
 }
 
 /* ---- Adding them ----------------------------------------------------------------------------------------------- */

@@ -151,7 +151,7 @@ typedef struct steer_late {
 } steer_late;
 
 enum { STEER_TOKEN_CHOSEN = -1 }; /* a token that the device has chosen and the host does not know yet */
-enum { STEER_STEP_CAPTURES = 8 }; /* captures that one step can serve */
+enum { STEER_STEP_CAPTURES = 8 }; /* captures that one step can serve: sequences of others wait */
 
 struct steer_session {
     steer_model *model; /* retained */
@@ -309,7 +309,7 @@ int steer_session_batch(steer_session *session);
 int64_t steer_sequence_end(const steer_sequence *sequence);
 
 /* groups.c: sorts the rows of a step that are captured by capture and group. */
-int steer_session_group(steer_session *session);
+void steer_session_group(steer_session *session);
 /* Adds them to their sums at a layer's site, where x are the states of the step's rows. */
 int steer_session_capture(const steer_session *session, int32_t layer, steer_site site, const void *x);
 int steer_session_captures(const steer_session *session, int32_t layer, steer_site site);

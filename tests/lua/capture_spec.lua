@@ -206,6 +206,32 @@ local function in_order(rows, layer, k)
     return sums[0], sums[1]
 end
 
+describe("captures of many sequences", function()
+    it("are served in turn, more than a step has room for", function()
+        local lm = open "llama"
+        local function sums(count, together)
+            local out = {}
+            local session = lm:session { sequences = count, tokens = 64 * count, reproducible = true }
+            for i = 1, count do
+                local object, groups = capture_of(lm, C.STEER_SITE_LAYER, { 1 }, 1), {}
+                for k = 1, 5 + i do groups[k] = 0 end
+                session:add { tokens = prompt(lm, 5 + i, i).tokens, max_tokens = 3, ignore_eos = true,
+                    capture = { object = object, groups = groups, generated = 0 } }
+                out[i] = object
+                if not together then repeat until session:step() == 0 end
+            end
+            repeat until session:step() == 0
+            session:close()
+            for i, object in ipairs(out) do
+                c.check(C.steer_capture_tensor(tensors.out, object.handle, 0))
+                out[i] = helper.bytes(tensors.own())
+            end
+            return out
+        end
+        assert.same(sums(19, false), sums(19, true))
+    end)
+end)
+
 describe("a sum of a capture", function()
     local LENGTHS = { 37, 23, 30 }
     -- Groups 0 .. 3 in turns, of which the second sequence has others; some positions in none, group 6 empty.
