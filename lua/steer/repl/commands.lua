@@ -9,6 +9,7 @@ local ffi = require "ffi"
 local layout = require "steer.repl.layout"
 local option_docs = require "steer.repl.options"
 local options = require "steer.core.options"
+local tables = require "steer.core.tables"
 local terminal = require "steer.repl.terminal"
 
 local C = c.C
@@ -61,7 +62,7 @@ end
 -- All that may be asked for, methods by their own names too.
 local function names_of_topics()
     local names = option_docs.names()
-    for topic in pairs(docs.topics()) do names[topic], names[topic:match "[^.:]+$"] = true, true end
+    for _, topic in ipairs(tables.keys(docs.topics())) do names[topic], names[topic:match "[^.:]+$"] = true, true end
     return names
 end
 
