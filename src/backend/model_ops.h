@@ -87,8 +87,7 @@ typedef struct steer_residual {
     float multiplier; /* 1: none */
     steer_norm next;  /* NONE: no `out` */
     void *out;        /* [rows, hidden] */
-    const steer_row
-        *table; /* [rows] device memory: programs on `layer`, as steer_launch has them; NULL: none */
+    const steer_row *table; /* [rows] device memory: programs on `layer`; NULL: none */
     int32_t layer;
     int32_t vectors; /* most of such a program, at most what steers() says; 0: they are folded adds alone */
 } steer_residual;

@@ -50,11 +50,11 @@ static int add(const run *r, const void *y, steer_norm post, steer_norm next, fo
     return y || programs.table || args.next.kind ? r->ops->residual(r->device, &args) : STEER_OK;
 }
 
-/* The programs at a site if they can be: adds alone always, others where the launch takes a norm too. */
+/* The programs at a steered site if they can be: adds alone always, others where products do not take the norm themselves. */
 static folded fold(const run *r, int32_t layer, steer_site site) {
     const steer_sites *sites = r->step->sites;
     folded programs = {.layer = layer};
-    if (!sites || !r->ops->steers || !sites->steers(r->step->context, layer, site)) return programs;
+    if (!r->ops->steers) return programs;
     const int32_t most = r->fused ? 0 : r->ops->steers(r->device, r->model->dtype, r->model->hidden);
     programs.table = sites->folds(r->step->context, layer, site, most, &programs.vectors);
     return programs;
@@ -68,7 +68,7 @@ static int add_at(const run *r, int32_t layer, steer_site site, const void *y, s
     const folded none = {0};
     if (!sites) return add(r, y, post, next, none);
     const int steers = sites->steers(context, layer, site), reads = sites->reads(context, layer, site);
-    const folded programs = fold(r, layer, site);
+    const folded programs = steers ? fold(r, layer, site) : none;
     if (!steers || programs.table) {
         STEER_TRY(add(r, y, post, next, programs));
     } else {
