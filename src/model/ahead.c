@@ -11,36 +11,43 @@
 
 /* ---- Results that come by themselves ---------------------------------------------------------------------------- */
 
-int steer_ahead_create(steer_session *session) {
+int steer_arrivals_create(const steer_session *session, steer_arrival arrivals[2], int64_t results,
+                          size_t size) {
     const steer_device *device = session->model->device;
     const steer_backend *backend = device->backend;
-    session->arrival = -1;
-    if (!backend->receive) return STEER_OK;
-    session->awaited = calloc((size_t)session->slots, sizeof *session->awaited);
-    if (!session->awaited)
-        return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "session: no host memory for %d sequences", session->slots);
     for (int i = 0; i < 2; i++) {
-        steer_arrival *arrival = &session->arrivals[i];
         const int status =
-            backend->pinned_allocate(device->state, &arrival->results, 2 * (size_t)session->slots * 4);
+            backend->pinned_allocate(device->state, &arrivals[i].results, (size_t)results * size);
         if (status == STEER_E_OUT_OF_MEMORY)
-            return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "session: no pinned memory for %d results",
-                              session->slots);
+            return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "session: no pinned memory for %lld results",
+                              (long long)results);
         STEER_TRY(status);
-        STEER_TRY(backend->event_create(device->state, &arrival->event));
+        STEER_TRY(backend->event_create(device->state, &arrivals[i].event));
     }
     return STEER_OK;
 }
 
-void steer_ahead_free(steer_session *session) {
+void steer_arrivals_free(const steer_session *session, const steer_arrival arrivals[2], int32_t under_way) {
     const steer_device *device = session->model->device;
+    const steer_backend *backend = device->backend;
+    if (under_way >= 0) (void)backend->event_wait(device->state, arrivals[under_way].event);
     for (int i = 0; i < 2; i++) {
-        steer_arrival *arrival = &session->arrivals[i];
-        if (session->ahead && i == session->arrival) /* it is on its way */
-            (void)device->backend->event_wait(device->state, arrival->event);
-        if (arrival->event) device->backend->event_release(device->state, arrival->event);
-        if (arrival->results) device->backend->pinned_release(device->state, arrival->results);
+        if (arrivals[i].event) backend->event_release(device->state, arrivals[i].event);
+        if (arrivals[i].results) backend->pinned_release(device->state, arrivals[i].results);
     }
+}
+
+int steer_ahead_create(steer_session *session) {
+    session->arrival = -1;
+    if (!session->model->device->backend->receive) return STEER_OK;
+    session->awaited = calloc((size_t)session->slots, sizeof *session->awaited);
+    if (!session->awaited)
+        return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "session: no host memory for %d sequences", session->slots);
+    return steer_arrivals_create(session, session->arrivals, session->slots, 2 * 4);
+}
+
+void steer_ahead_free(steer_session *session) {
+    steer_arrivals_free(session, session->arrivals, session->ahead ? session->arrival : -1);
     free(session->awaited);
 }
 

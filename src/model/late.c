@@ -7,35 +7,17 @@
 #include <stdlib.h>
 
 int steer_late_create(steer_session *session) {
-    const steer_device *device = session->model->device;
-    const steer_backend *backend = device->backend;
     steer_late *late = &session->late;
-    if (!backend->receive) return STEER_OK;
+    if (!session->model->device->backend->receive) return STEER_OK;
     late->judged = calloc((size_t)session->slots, sizeof *late->judged);
     if (!late->judged)
         return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "session: no host memory for %d sequences", session->slots);
-    for (int i = 0; i < 2; i++) {
-        const int status = backend->pinned_allocate(device->state, &late->arrivals[i].results,
-                                                    (size_t)session->scratch.outputs * sizeof(float));
-        if (status == STEER_E_OUT_OF_MEMORY)
-            return STEER_FAIL(STEER_E_OUT_OF_MEMORY, "session: no pinned memory for %lld results",
-                              (long long)session->scratch.outputs);
-        STEER_TRY(status);
-        STEER_TRY(backend->event_create(device->state, &late->arrivals[i].event));
-    }
-    return STEER_OK;
+    return steer_arrivals_create(session, late->arrivals, session->scratch.outputs, sizeof(float));
 }
 
 void steer_late_free(steer_session *session) {
-    const steer_device *device = session->model->device;
-    steer_late *late = &session->late;
-    for (int i = 0; i < 2; i++) {
-        const steer_arrival *arrival = &late->arrivals[i];
-        if (late->count && i == late->arrival)
-            (void)device->backend->event_wait(device->state, arrival->event);
-        if (arrival->event) device->backend->event_release(device->state, arrival->event);
-        if (arrival->results) device->backend->pinned_release(device->state, arrival->results);
-    }
+    const steer_late *late = &session->late;
+    steer_arrivals_free(session, late->arrivals, late->count ? late->arrival : -1);
     free(late->judged);
 }
 

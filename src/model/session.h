@@ -146,8 +146,7 @@ typedef struct steer_late {
     steer_arrival arrivals[2]; /* [scratch.outputs] log probabilities, in turn */
     int32_t arrival;           /* of the last such step */
     int32_t count;
-    steer_judged
-        *judged; /* [slots], `count` of them; NULL: the device has no results that come by themselves */
+    steer_judged *judged; /* [slots], `count` of them; NULL: no results come by themselves */
 } steer_late;
 
 enum { STEER_TOKEN_CHOSEN = -1 }; /* a token that the device has chosen and the host does not know yet */
@@ -233,7 +232,11 @@ int steer_session_only_adds(steer_session *session, int32_t layer, steer_site si
 /* Launches a step of session->shape, whose arrays are on the device; waits for nothing. */
 int steer_session_issue(steer_session *session);
 
-/* ahead.c: what lets a step be issued before the results of the one before are known. */
+/* ahead.c: room, on a device with receive(), for two steps' results of so many bytes each; under_way: which of them is awaited, or -1. */
+int steer_arrivals_create(const steer_session *session, steer_arrival arrivals[2], int64_t results,
+                          size_t size);
+void steer_arrivals_free(const steer_session *session, const steer_arrival arrivals[2], int32_t under_way);
+/* What lets a step be issued before the results of the one before are known. */
 int steer_ahead_create(steer_session *session);
 void steer_ahead_free(steer_session *session);
 /* Has the results of the step that was issued come by themselves, if it only generates. */
