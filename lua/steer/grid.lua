@@ -106,9 +106,7 @@ local function read_prompts(lm, opts)
         if type(prompt) == "string" then prompt = { prompt = prompt } end
         options.check(OP, prompt, PROMPT, name)
         list[i] = { tokens = lm:tokens_of(OP, prompt, name) }
-        for k, id in ipairs(prompt.tokens or {}) do
-            check.integer(OP, ("%s.tokens[%d]"):format(name, k), id, 0, lm.vocab - 1)
-        end
+        jobs.check_ids(lm, OP, name .. ".tokens", prompt.tokens or {})
         if opts.score ~= nil then
             local own = prompt.options
             if own == nil and opts.score == true then

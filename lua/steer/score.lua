@@ -26,7 +26,7 @@ function M.option_ids(lm, op, name, option)
     if check.list(op, name, ids, "a text or a list of token ids") == 0 then
         raise("invalid_argument", op, "%s: it has no tokens", name)
     end
-    for i, id in ipairs(ids) do check.integer(op, ("%s[%d]"):format(name, i), id, 0, lm.vocab - 1) end
+    jobs.check_ids(lm, op, name, ids)
     return ids
 end
 

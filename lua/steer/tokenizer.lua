@@ -94,13 +94,7 @@ local text_buffer, text_room = ffi.new("char[?]", 4096), 4096
 local function fill_ids(op, ids)
     local n = check.list(op, "ids", ids, "a list of token ids")
     room_for_ids(n)
-    for i = 1, n do
-        local id = ids[i]
-        if type(id) ~= "number" or id % 1 ~= 0 or id < -2 ^ 31 or id >= 2 ^ 31 then
-            check.int32(op, ("ids[%d]"):format(i), id)
-        end
-        ids_buffer[i - 1] = id
-    end
+    check.fill_int32(op, "ids", ids, n, ids_buffer)
     return n
 end
 

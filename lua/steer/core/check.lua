@@ -85,4 +85,15 @@ function M.int32(op, name, value)
     return value
 end
 
+--- Writes n such integers of a list into an array of them. Ids come by the thousand: what is right calls nothing.
+function M.fill_int32(op, name, list, n, array)
+    for i = 1, n do
+        local value = list[i]
+        if type(value) ~= "number" or value % 1 ~= 0 or value < -2 ^ 31 or value >= 2 ^ 31 then
+            M.int32(op, ("%s[%d]"):format(name, i), value)
+        end
+        array[i - 1] = value
+    end
+end
+
 return M

@@ -23,7 +23,7 @@ local stats_out = c.descriptor("steer_plan_graph_stats")
 local function layer_array(layers)
     local count = check.list("plan_graph", "layers", layers, "a list of layers")
     local array = ffi.new("int32_t[?]", count)
-    for i = 1, count do array[i - 1] = check.int32("plan_graph", ("layers[%d]"):format(i), layers[i]) end
+    check.fill_int32("plan_graph", "layers", layers, count, array)
     return array, count
 end
 

@@ -171,6 +171,11 @@ function M.not_finite(op, number, position)
         .. "too large", number, position)
 end
 
+--- Checks ids of a list before a session has them, which would not know what the caller calls them.
+function M.check_ids(lm, op, name, ids)
+    for i, id in ipairs(ids) do check.integer(op, ("%s[%d]"):format(name, i), id, 0, lm.vocab - 1) end
+end
+
 --- Checks a list of requests: a table of at least one entry.
 function M.check_list(op, name, list)
     check.type(op, name, list, "table", "a list of " .. (name == "requests" and name or "texts or tables"))

@@ -87,13 +87,7 @@ end
 local function ids_of(op, name, list)
     local n = check.list(op, name, list, "a list of token ids")
     local ids = ffi.new("int32_t[?]", n + 1)
-    for i = 1, n do
-        local id = list[i]
-        if type(id) ~= "number" or id % 1 ~= 0 or id < -2 ^ 31 or id >= 2 ^ 31 then
-            check.int32(op, ("%s[%d]"):format(name, i), id)
-        end
-        ids[i - 1] = id
-    end
+    check.fill_int32(op, name, list, n, ids)
     return ids, n
 end
 
