@@ -37,8 +37,10 @@ void steer_row_norm(const steer_norm *norm, const float *weight, const float *bi
     for (int64_t i = 0; bias && i < n; i++) x[i] += bias[i];
 }
 
-static void residual_row(const steer_residual *args, int64_t row, float *x, float *y) {
+static void residual_row(const void *context, int64_t row, float *x) {
+    const steer_residual *args = context;
     const int64_t n = args->hidden;
+    float *y = x + n;
     void *at = steer_row_into(args->x, args->dtype, row * n);
     steer_row_load(x, args->dtype, at, n);
     if (args->y) {
@@ -56,25 +58,9 @@ static void residual_row(const steer_residual *args, int64_t row, float *x, floa
     steer_row_store(args->dtype, steer_row_into(args->out, args->dtype, row * n), x, n);
 }
 
-/* What the threads share; `memory`: two rows in f32 for each of them. */
-typedef struct shared {
-    const steer_residual *args;
-    float *memory;
-} shared;
-
-static void residual_rows(void *context, steer_job *job, int32_t place) {
-    const shared *s = context;
-    float *x = s->memory + 2 * place * s->args->hidden;
-    for (int64_t row; (row = steer_job_next(job)) >= 0;) residual_row(s->args, row, x, x + s->args->hidden);
-}
-
 int steer_cpu_residual(void *device, const steer_residual *args) {
-    const size_t bytes = 2 * (size_t)(steer_job_threads(args->rows) * args->hidden) * sizeof(float);
-    shared s = {args, malloc(bytes)};
-    if (!s.memory) return steer_cpu_no_memory("residual", bytes);
-    steer_job_run(residual_rows, &s, args->rows, args->rows * args->hidden >= STEER_CPU_SHARED);
-    free(s.memory);
-    return STEER_OK;
+    return steer_row_each("residual", residual_row, args, args->rows, 2 * args->hidden,
+                          args->rows * args->hidden >= STEER_CPU_SHARED);
 }
 
 int steer_cpu_norm_parts(void *device, const steer_norm_parts *args) {

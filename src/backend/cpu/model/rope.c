@@ -26,7 +26,8 @@ static void prepare(const steer_rope *args, int64_t position, int32_t head, floa
     if (args->table) rotate(args, position, x);
 }
 
-static void rope_row(const steer_rope *args, int64_t row, float *x) {
+static void rope_row(const void *context, int64_t row, float *x) {
+    const steer_rope *args = context;
     const int32_t dim = args->head_dim, heads = args->heads + 2 * args->kv_heads;
     const int64_t position = args->rows->positions[row], slot = args->rows->slots[row];
     if (position < 0) return;
@@ -50,25 +51,8 @@ static void rope_row(const steer_rope *args, int64_t row, float *x) {
     }
 }
 
-/* What the threads share; `memory`: a head in f32 for each of them. */
-typedef struct shared {
-    const steer_rope *args;
-    float *memory;
-} shared;
-
-static void rope_rows(void *context, steer_job *job, int32_t place) {
-    const shared *s = context;
-    for (int64_t row; (row = steer_job_next(job)) >= 0;)
-        rope_row(s->args, row, s->memory + place * s->args->head_dim);
-}
-
 int steer_cpu_rope(void *device, const steer_rope *args) {
-    const size_t bytes = (size_t)(steer_job_threads(args->rows->rows) * args->head_dim) * sizeof(float);
-    const int64_t heads = args->heads + 2 * args->kv_heads;
-    shared s = {args, malloc(bytes)};
-    if (!s.memory) return steer_cpu_no_memory("rope", bytes);
-    steer_job_run(rope_rows, &s, args->rows->rows,
-                  args->rows->rows * heads * args->head_dim >= STEER_CPU_SHARED);
-    free(s.memory);
-    return STEER_OK;
+    const int64_t rows = args->rows->rows, heads = args->heads + 2 * args->kv_heads;
+    return steer_row_each("rope", rope_row, args, rows, args->head_dim,
+                          rows * heads * args->head_dim >= STEER_CPU_SHARED);
 }

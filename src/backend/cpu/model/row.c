@@ -1,4 +1,4 @@
-/* row.c: rows of f32, f16 and bf16 widened and rounded. */
+/* row.c: rows of f32, f16 and bf16 widened and rounded; operations row by row, shared by threads. */
 #include "backend/cpu/model/row.h"
 
 #if defined(__GNUC__) && !defined(__clang__)
@@ -46,4 +46,29 @@ STEER_CPU_WIDE static void round_f16(float *x, int64_t n) {
 void steer_row_round(steer_dtype dtype, float *x, int64_t n) {
     if (dtype == STEER_BF16) round_bf16(x, n);
     if (dtype == STEER_F16) round_f16(x, n);
+}
+
+/* ---- All rows ------------------------------------------------------------------------------------------------------ */
+
+typedef struct rows {
+    void (*f)(const void *args, int64_t row, float *memory);
+    const void *args;
+    int64_t floats;
+    float *memory; /* of all threads */
+} rows;
+
+static void take_rows(void *context, steer_job *job, int32_t place) {
+    const rows *all = context;
+    for (int64_t row; (row = steer_job_next(job)) >= 0;)
+        all->f(all->args, row, all->memory + place * all->floats);
+}
+
+int steer_row_each(const char *what, void (*f)(const void *args, int64_t row, float *memory),
+                   const void *args, int64_t count, int64_t floats, int shared) {
+    const size_t bytes = (size_t)(steer_job_threads(count) * floats) * sizeof(float);
+    rows all = {f, args, floats, malloc(bytes)};
+    if (!all.memory) return steer_cpu_no_memory(what, bytes);
+    steer_job_run(take_rows, &all, count, shared);
+    free(all.memory);
+    return STEER_OK;
 }

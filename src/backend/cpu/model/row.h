@@ -77,6 +77,10 @@ void steer_row_activate(steer_activation act, float *x, const float *up, int64_t
 float steer_row_logprob(const float *x, int64_t n, int64_t at);
 /* The greatest of a row that is not NaN, -INFINITY if there is none. (logits.c) */
 float steer_row_greatest(const float *x, int64_t n);
+/* Calls f(args, row, memory) for all rows, which threads share where `shared`: `memory` is the thread's own, of so many floats.
+ * OUT_OF_MEMORY names `what`. */
+int steer_row_each(const char *what, void (*f)(const void *args, int64_t row, float *memory),
+                   const void *args, int64_t count, int64_t floats, int shared);
 /* In place, one row of f32 (norm.c); rounds as the kind says. */
 void steer_row_norm(const steer_norm *norm, const float *weight, const float *bias, steer_dtype dtype,
                     float *x, int64_t n);

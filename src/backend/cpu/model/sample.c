@@ -112,13 +112,8 @@ static int32_t choose(const steer_sample *args, int64_t row, const uint32_t *see
 
 size_t steer_cpu_sample_work(void *device, const steer_sample *args) { return 0; }
 
-/* What the threads share; `memory`: three times the vocabulary for each of them. */
-typedef struct shared {
-    const steer_sample *args;
-    float *memory;
-} shared;
-
-static void sample_row(const steer_sample *args, int64_t row, float *memory) {
+static void sample_row(const void *context, int64_t row, float *memory) {
+    const steer_sample *args = context;
     const int64_t vocab = args->vocab, words = (vocab + 31) / 32;
     const int32_t sequence = args->sequence[row];
     args->tokens[row] = -1;
@@ -131,17 +126,7 @@ static void sample_row(const steer_sample *args, int64_t row, float *memory) {
     if (seen) seen[token / 32] |= 1u << (token % 32);
 }
 
-static void sample_rows(void *context, steer_job *job, int32_t place) {
-    const shared *s = context;
-    for (int64_t row; (row = steer_job_next(job)) >= 0;)
-        sample_row(s->args, row, s->memory + 3 * place * s->args->vocab);
-}
-
 int steer_cpu_sample(void *device, const steer_sample *args) {
-    const size_t bytes = 3 * (size_t)(steer_job_threads(args->count) * args->vocab) * sizeof(float);
-    shared s = {args, malloc(bytes)};
-    if (!s.memory) return steer_cpu_no_memory("sample", bytes);
-    steer_job_run(sample_rows, &s, args->count, args->count * args->vocab >= STEER_CPU_SHARED);
-    free(s.memory);
-    return STEER_OK;
+    return steer_row_each("sample", sample_row, args, args->count, 3 * args->vocab,
+                          args->count * args->vocab >= STEER_CPU_SHARED);
 }
