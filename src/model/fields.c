@@ -255,8 +255,9 @@ static int set_activation(steer_config *config, const field *row, const steer_js
 /* null: as if there were none; a default before it is taken back. */
 static void set_null(steer_config *config, const field *row) {
     char *at = (char *)&config->fields + row->at;
-    if (row->kind == COUNT) memset(at, 0, sizeof(int64_t));
-    if (row->kind == NUMBER) memcpy(at, (const char *)&neutral + row->at, sizeof(double));
+    const char *none = (const char *)&neutral + row->at;
+    if (row->kind == COUNT) memcpy(at, none, sizeof(int64_t));
+    if (row->kind == NUMBER) memcpy(at, none, sizeof(double));
     if (row->kind == RAW) memset(at, 0, sizeof(void *));
 }
 

@@ -133,6 +133,7 @@ static const change configs[] = {
      "\"sliding_window\": null, \"some_feature\": false, \"list\": [], \"use_cache\"", STEER_OK, ""},
     {"llama", "\"num_key_value_heads\": 2", "\"num_key_value_heads\": null", STEER_OK, ""},
     {"llama", "\"head_dim\": 8", "\"head_dim\": null", STEER_OK, ""},
+    {"qwen3_moe", "\"decoder_sparse_step\": 1", "\"decoder_sparse_step\": null", STEER_OK, ""},
     {"llama", "\"rope_theta\": 10000.0,", "", STEER_OK, ""},
     {"gemma2", "\"full_attention\",", "\"full_attention\" ,", STEER_OK, ""},
 };
