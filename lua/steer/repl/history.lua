@@ -25,7 +25,8 @@ end
 
 -- The end of the file; or nil and why it is no file to write to: opening a pipe would wait for somebody.
 local function read_end(path)
-    local found, file = pcall(files.open, path)
+    local found, file
+    repeat found, file = pcall(files.open, path) until found or file.code ~= "interrupted" -- what ran before it was
     if not found and file.code == "not_found" then return "" end
     if not found then return nil, file.message end
     local from = math.max(0, file.size - KEPT_BYTES)
