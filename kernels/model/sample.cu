@@ -8,8 +8,9 @@
  *     logprob   x[i] - max x - log(sum of exp(x - max x)), in f64
  *
  * Weights are added as integers, 2^40 for the greatest: sums are exact in any order, so threads may add to the same bin. Blocks
- * of scan_parts find maxima and sums of parts of the vocabulary; a block of choose_tokens then has a row. It finds thresholds by
- * histograms: over distance from the maximum, then over digits of the ordered bits of y. */
+ * of scan_parts find maxima and sums of parts of the vocabulary, those of weigh_parts the weights of parts where a row keeps all
+ * tokens; a block of choose_tokens then has a row. It finds thresholds by histograms: over distance from the maximum, then over
+ * digits of the ordered bits of y. */
 #include "model.cuh"
 #include "backend/random.h"
 
@@ -81,7 +82,10 @@ __device__ __forceinline__ float value_of(uint32_t key) {
 /* Weights of a row. */
 struct row_weights {
     float most, temperature, min_p; /* min_p: 0 while top_k and top_p are found */
-    __device__ float distance(float y) const { return (most - y) / temperature; }
+    __device__ float distance(float y) const {
+        const float d = most - y;
+        return temperature == 1.0f ? d : d / temperature; /* a division costs as much as all the rest */
+    }
     __device__ uint64_t of(float y) const {
         const float e = expf(-distance(y));
         return e >= min_p && e > 0.0f ? (uint64_t)(e * 1099511627776.0f) : 0; /* 2^40; 0 for NaN too */
@@ -98,36 +102,101 @@ struct part {
     best first; /* of y */
 };
 
-__global__ void __launch_bounds__(PART_THREADS) scan_parts(steer_sample a) {
+/* Reads N elements of a row from x[i] on, of which `left` are there; others are -inf. WIDE: rows are whole packs, and so is what is left. */
+template <int N, bool WIDE>
+__device__ __forceinline__ void read_logits(float (&to)[N], const float *x, int64_t left) {
+    if constexpr (WIDE) {
+        const float none = steer_minus_infinity();
+        const float4 pack =
+            left > 0 ? *reinterpret_cast<const float4 *>(x) : make_float4(none, none, none, none);
+        to[0] = pack.x, to[1] = pack.y, to[2] = pack.z, to[3] = pack.w;
+    } else {
+#pragma unroll
+        for (int j = 0; j < N; j++) to[j] = j < left ? x[j] : steer_minus_infinity();
+    }
+}
+
+/* A thread has PACK neighbours of every PART_THREADS packs. */
+template <bool WIDE> __global__ void __launch_bounds__(PART_THREADS) scan_parts(steer_sample a) {
     steer_begin();
     __shared__ float room[32];
     __shared__ double wide_room[32];
     __shared__ best best_room[32];
-    constexpr int EACH = PART / PART_THREADS;
-    const int64_t row = blockIdx.y, begin = (int64_t)blockIdx.x * PART + threadIdx.x;
+    constexpr int PACK = WIDE ? 4 : 1, EACH = PART / PART_THREADS / PACK, STEP = PART_THREADS * PACK;
+    const int64_t row = blockIdx.y, begin = (int64_t)blockIdx.x * PART + threadIdx.x * PACK;
     if (a.sequence[row] < 0) return;
     const row_logits y = logits_of(a, row);
-    float x[EACH], most = steer_minus_infinity();
+    float x[EACH][PACK], most = steer_minus_infinity();
     best first = {steer_minus_infinity(), INT32_MAX};
 #pragma unroll
-    for (int n = 0; n < EACH; n++) {
-        const int64_t i = begin + n * PART_THREADS;
-        x[n] = i < a.vocab ? y.x[i] : steer_minus_infinity();
-        most = fmaxf(most, x[n]);
-    }
+    for (int n = 0; n < EACH; n++)
+        read_logits<PACK, WIDE>(x[n], y.x + begin + n * STEP, a.vocab - begin - n * STEP);
 #pragma unroll
-    for (int n = 0; n < EACH; n++) {
-        const int64_t i = begin + n * PART_THREADS;
-        if (i < a.vocab) first = better(first, {y.seen ? y(i) : x[n], (int)i});
-    }
+    for (int n = 0; n < EACH; n++)
+#pragma unroll
+        for (int j = 0; j < PACK; j++) most = fmaxf(most, x[n][j]);
     most = steer_block_max(most, room);
+#pragma unroll
+    for (int n = EACH - 1; n >= 0; n--)
+#pragma unroll
+        for (int j = PACK - 1; j >= 0; j--) {
+            const int64_t i = begin + n * STEP + j;
+            if (y.seen && i < a.vocab)
+                first = better(first, {y(i), (int)i});
+            else if (x[n][j] == most && i < a.vocab)
+                first = {most, (int)i};
+        }
     const float offset = most == steer_minus_infinity() ? 0.0f : most;
     double sum = 0.0;
 #pragma unroll
-    for (int n = 0; n < EACH; n++) sum += expf(x[n] - offset);
+    for (int n = 0; n < EACH * PACK; n += 4) { /* four in f32: a quarter of the conversions */
+        float e[4];
+#pragma unroll
+        for (int j = 0; j < 4; j++) e[j] = expf(x[(n + j) / PACK][(n + j) % PACK] - offset);
+        sum += (e[0] + e[1]) + (e[2] + e[3]);
+    }
     sum = steer_block_sum(sum, wide_room);
     first = block_best(first, best_room);
     if (threadIdx.x == 0) static_cast<part *>(a.work)[row * gridDim.x + blockIdx.x] = {sum, most, first};
+}
+
+/* Behind the parts of all rows: weights of parts. */
+__device__ __forceinline__ uint64_t *part_weights(const steer_sample &a, int parts) {
+    return reinterpret_cast<uint64_t *>(static_cast<part *>(a.work) + a.count * parts);
+}
+
+/* Whether a row's token is drawn from all there are: then its parts are weighed. */
+__device__ __forceinline__ bool is_weighed(const steer_sampling &how, int64_t vocab) {
+    return how.temperature > 0.0f && (how.top_k <= 0 || how.top_k >= vocab) && how.top_p >= 1.0f;
+}
+
+template <bool WIDE> __global__ void __launch_bounds__(PART_THREADS) weigh_parts(steer_sample a) {
+    steer_begin();
+    __shared__ float room[32];
+    __shared__ uint64_t wide_room[32];
+    constexpr int PACK = WIDE ? 4 : 1, EACH = PART / PART_THREADS / PACK, STEP = PART_THREADS * PACK;
+    const int parts = (int)gridDim.x;
+    const int64_t row = blockIdx.y, begin = (int64_t)blockIdx.x * PART + threadIdx.x * PACK;
+    const steer_sampling how = a.how[row];
+    if (a.sequence[row] < 0 || !is_weighed(how, a.vocab)) return;
+    const row_logits y = logits_of(a, row);
+    const part *list = static_cast<const part *>(a.work) + row * parts;
+    float x[EACH][PACK], most = steer_minus_infinity();
+#pragma unroll
+    for (int n = 0; n < EACH; n++)
+        read_logits<PACK, WIDE>(x[n], y.x + begin + n * STEP, a.vocab - begin - n * STEP);
+    for (int p = threadIdx.x; p < parts; p += PART_THREADS) most = fmaxf(most, list[p].first.value);
+    const row_weights weights = {steer_block_max(most, room), how.temperature, fminf(how.min_p, 1.0f)};
+    uint64_t mass = 0;
+#pragma unroll
+    for (int n = 0; n < EACH; n++)
+#pragma unroll
+        for (int j = 0; j < PACK; j++) {
+            const int64_t i = begin + n * STEP + j;
+            mass += weights.of(y.seen && i < a.vocab ? y(i) : x[n][j]);
+        }
+    mass = steer_block_sum(mass, wide_room);
+    if (threadIdx.x == 0) part_weights(a, parts)[row * parts + blockIdx.x] = mass;
 }
 
 /* ---- Thresholds --------------------------------------------------------------------------------------------------------- */
@@ -247,45 +316,53 @@ struct draw_state {
 __device__ void narrow(draw_state &state, const row_logits &logits, const row_weights &weights,
                        const limit &kept, int64_t end, double u) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const int64_t share = steer_divide_up(state.size, WARPS), begin = state.begin + warp * share;
+    const int64_t share = steer_divide_up(state.size, WARPS * 4) * 4, begin = state.begin + warp * share;
     const int64_t stop = min(min(begin + share, state.begin + state.size), end);
     uint64_t mass = 0;
     uint32_t ties = 0;
-    for (int64_t i = begin + lane; i < stop; i += 32 * AT_ONCE) {
-        float y[AT_ONCE];
+    if (kept.key == 0 && !logits.seen && end % 4 == 0 &&
+        (uintptr_t)logits.x % 16 == 0) { /* all are kept, in packs */
+        for (int64_t i = begin + lane * 4; i < stop; i += 128 * AT_ONCE / 4) {
+            float y[AT_ONCE / 4][4];
 #pragma unroll
-        for (int n = 0; n < AT_ONCE; n++) y[n] = i + 32 * n < stop ? logits(i + 32 * n) : 0.0f;
+            for (int n = 0; n < AT_ONCE / 4; n++)
+                read_logits<4, true>(y[n], logits.x + i + 128 * n, stop - i - 128 * n);
 #pragma unroll
-        for (int n = 0; n < AT_ONCE; n++) {
-            const uint32_t key = key_of(y[n]);
-            if (i + 32 * n >= stop) break;
-            if (key > kept.key) mass += weights.of(y[n]);
-            ties += key == kept.key;
+            for (int n = 0; n < AT_ONCE; n++) mass += weights.of(y[n / 4][n % 4]);
+        }
+    } else {
+        for (int64_t i = begin + lane; i < stop; i += 32 * AT_ONCE) {
+            float y[AT_ONCE];
+#pragma unroll
+            for (int n = 0; n < AT_ONCE; n++) y[n] = i + 32 * n < stop ? logits(i + 32 * n) : 0.0f;
+#pragma unroll
+            for (int n = 0; n < AT_ONCE; n++) {
+                const uint32_t key = key_of(y[n]);
+                if (i + 32 * n >= stop) break;
+                if (key > kept.key) mass += weights.of(y[n]);
+                ties += key == kept.key;
+            }
         }
     }
     mass = steer_warp_sum(mass);
     ties = steer_warp_sum(ties);
     if (lane == 0) state.mass[warp] = mass, state.ties[warp] = ties;
     __syncthreads();
-    if (threadIdx.x == 0) {
-        const uint64_t each = weights.of(value_of(kept.key));
-        uint64_t all = 0, before = 0;
-        uint32_t left = state.left;
-        for (int w = 0; w < WARPS; w++) {
-            const uint32_t here = min(state.ties[w], left);
-            all += state.mass[w] += here * each;
-            left -= here;
+    if (warp == 0) { /* a lane for each of the warps */
+        const uint64_t here = state.ties[lane], ties_before = warp_scan(here, lane) - here;
+        const uint32_t left = state.left;
+        const uint64_t tied = ties_before < left ? min(here, left - ties_before) : 0;
+        const uint64_t own = state.mass[lane] + tied * weights.of(value_of(kept.key)),
+                       to = warp_scan(own, lane);
+        const uint64_t all = __shfl_sync(0xffffffffu, to, 31);
+        const uint64_t target = u >= 0.0 ? min((uint64_t)(u * (double)all), all - 1) : state.target;
+        const unsigned passed = __ballot_sync(0xffffffffu, to > target) | 1u << 31;
+        if (lane == __ffs((int)passed) - 1) {
+            state.target = target - (to - own);
+            state.left = left - (uint32_t)min(ties_before, (uint64_t)left);
+            state.begin += lane * share;
+            state.size = share;
         }
-        if (u >= 0.0) state.target = min((uint64_t)(u * (double)all), all - 1);
-        int w = 0;
-        while (w < WARPS - 1 && before + state.mass[w] <= state.target) {
-            before += state.mass[w];
-            state.left -= min(state.ties[w], state.left);
-            w++;
-        }
-        state.target -= before;
-        state.begin += w * share;
-        state.size = share;
     }
     __syncthreads();
 }
@@ -312,9 +389,30 @@ __device__ int walk(const draw_state &state, const row_logits &logits, const row
     return -1;
 }
 
-/* Draws a token by the settings of a row; all threads of the block. */
+/* The range of state becomes the part of the vocabulary in which sums of weights pass u of all; one warp. */
+__device__ void find_part(draw_state &state, const uint64_t *masses, int parts, double u) {
+    const int lane = threadIdx.x % 32;
+    uint64_t all = 0, before = 0;
+    for (int p = lane; p < parts; p += 32) all += masses[p];
+    all = steer_warp_sum(all);
+    const uint64_t target = min((uint64_t)(u * (double)all), all - 1);
+    for (int first = 0; first < parts; first += 32) {
+        const uint64_t own = first + lane < parts ? masses[first + lane] : 0,
+                       to = before + warp_scan(own, lane);
+        const unsigned passed = __ballot_sync(0xffffffffu, to > target);
+        if (passed && lane == __ffs((int)passed) - 1) {
+            state.target = target - (to - own);
+            state.begin = (int64_t)(first + lane) * PART;
+            state.size = PART;
+        }
+        if (passed) return;
+        before = __shfl_sync(0xffffffffu, to, 31);
+    }
+}
+
+/* Draws a token by the settings of a row; all threads of the block. masses: weights of its parts, where they are weighed. */
 __device__ int draw_token(histogram &h, draw_state &state, const row_logits &logits, const best &greatest,
-                          const steer_sampling &how, int64_t vocab) {
+                          const steer_sampling &how, int64_t vocab, const uint64_t *masses, int parts) {
     row_weights weights = {greatest.value, how.temperature, 0.0f};
     limit kept = {0, UINT32_MAX, 0};
     uint64_t mass = 0;
@@ -327,6 +425,11 @@ __device__ int draw_token(histogram &h, draw_state &state, const row_logits &log
     double u = steer_random_draw(how.seed, how.draw);
     if (threadIdx.x == 0) state.begin = 0, state.size = vocab, state.left = kept.ties;
     __syncthreads();
+    if (is_weighed(how, vocab)) {
+        if (threadIdx.x < 32) find_part(state, masses, parts, u);
+        __syncthreads();
+        u = -1.0;
+    }
     do {
         narrow(state, logits, weights, kept, vocab, u);
         u = -1.0;
@@ -369,7 +472,8 @@ __global__ void __launch_bounds__(THREADS) choose_tokens(steer_sample a, int par
     const steer_sampling how = a.how[row];
     int token = greatest.id;
     if (how.temperature > 0.0f && how.top_k != 1 && isfinite(greatest.value))
-        token = draw_token(h, state, logits_of(a, row), greatest, how, a.vocab);
+        token = draw_token(h, state, logits_of(a, row), greatest, how, a.vocab,
+                           part_weights(a, parts) + row * parts, parts);
     if (token < 0 || token >= a.vocab) token = 0; /* all are NaN */
     if (threadIdx.x != 0) return;
     a.tokens[row] = a.last[sequence] = token;
@@ -380,7 +484,7 @@ __global__ void __launch_bounds__(THREADS) choose_tokens(steer_sample a, int par
 } // namespace
 
 size_t steer_cuda_sample_work(void *device, const steer_sample *args) {
-    return sizeof(part) * (size_t)(args->count * steer_divide_up(args->vocab, PART));
+    return (sizeof(part) + sizeof(uint64_t)) * (size_t)(args->count * steer_divide_up(args->vocab, PART));
 }
 
 int steer_cuda_sample(void *handle, const steer_sample *args) {
@@ -391,8 +495,12 @@ int steer_cuda_sample(void *handle, const steer_sample *args) {
     if (args->count > 65535)
         return STEER_CUDA_FAIL(STEER_E_UNSUPPORTED, "count: %lld rows of logits, expected at most 65535",
                                (long long)args->count);
-    STEER_CUDA_CHECK(steer_cuda_launch(device, scan_parts, dim3((unsigned)parts, (unsigned)args->count),
+    const bool wide = args->vocab % 4 == 0 && steer_is_wide(args->logits, 0);
+    const dim3 grid((unsigned)parts, (unsigned)args->count);
+    STEER_CUDA_CHECK(steer_cuda_launch(device, wide ? scan_parts<true> : scan_parts<false>, grid,
                                        PART_THREADS, 0, "the kernel that scans logits", *args));
+    STEER_CUDA_CHECK(steer_cuda_launch(device, wide ? weigh_parts<true> : weigh_parts<false>, grid,
+                                       PART_THREADS, 0, "the kernel that weighs logits", *args));
     return steer_cuda_launch(device, choose_tokens, dim3((unsigned)args->count), THREADS, 0,
                              "the sampling kernel", *args, (int)parts);
 }
