@@ -52,6 +52,8 @@ template <typename T, int E, int R, bool RESIDUAL> struct register_rows {
     }
     /* Chunk c of a row as it is, and as programs see it. */
     __device__ __forceinline__ uint4 chunk(int row, int c) const { return x[row][c]; }
+    /* Where the hidden states have what is stored at `to`. */
+    __device__ __forceinline__ const T *home(const T *to) const { return to; }
     __device__ __forceinline__ void elements(float (&h)[N], int row, int c) const {
         if constexpr (RESIDUAL)
             widen_sum<T>(h, x[row][c], r[row][c]);
@@ -75,6 +77,7 @@ template <typename T, bool RESIDUAL> struct slot_rows {
     __device__ __forceinline__ uint4 chunk(int row, int c) const {
         return *(const uint4 *)(slot + row * step + c * 512);
     }
+    __device__ __forceinline__ const T *home(const T *to) const { return to; }
     __device__ __forceinline__ void elements(float (&h)[N], int row, int c) const {
         if constexpr (RESIDUAL)
             widen_sum<T>(h, chunk(row, c), *(const uint4 *)(slot + row * step + residual + c * 512));
@@ -100,14 +103,14 @@ __device__ __forceinline__ const float *vector_at(uint64_t address, const column
     return (const float *)address + span.first + span.offset(c) + i;
 }
 
-/* The vectors of a program: up to NV projecting ones, of which HELD stay in registers. The others and the folded adds are
- * fetched when they are due: SLOTTED from shared memory, where a thread has its own elements of each, else from where they
- * are. With NV 0 no program of the launch has both: its one vector serves either way. */
-template <typename T, int E, int VECTORS, bool SLOTTED> struct register_vectors {
+/* The vectors of a program: up to NV projecting ones, of which HELD stay in registers, and with ADDS the folded adds too. The
+ * others are fetched when they are due: SLOTTED from shared memory, where a thread has its own elements of each, else from where
+ * they are. With NV 0 no program of the launch has both: its one vector serves either way. */
+template <typename T, int E, int VECTORS, bool SLOTTED, bool ADDS = false> struct register_vectors {
     static constexpr int NV = VECTORS, N = chunk_of<T>::N, CHUNKS = E / N, SLOTS = NV > 0 ? NV : 1;
     static constexpr int HELD = steer_register_vectors(SLOTS), MORE = SLOTS - HELD;
     static constexpr int ROOM = steer_sums_room(SLOTS), TEAMS = NV > 1 ? 2 : 1;
-    float v[HELD][CHUNKS][N];
+    float v[HELD + ADDS][CHUNKS][N];
     uint64_t more[MORE + 1]; /* addresses of the others and of the folded adds; 0: none */
     char *slots;             /* the warp's [MORE + 1][2048 bytes], from the lane's first 16 on */
 
@@ -133,6 +136,7 @@ template <typename T, int E, int VECTORS, bool SLOTTED> struct register_vectors 
 #pragma unroll
             for (int j = 0; j < MORE; j++) more[j] = HELD + j < entry.vectors ? entry.m[HELD + j] : 0;
             more[MORE] = entry.u;
+            if (ADDS && entry.u) load_one(HELD + ADDS - 1, entry.u, span);
         }
     }
     /* Copies to the slots what is not in registers. */
@@ -151,8 +155,8 @@ template <typename T, int E, int VECTORS, bool SLOTTED> struct register_vectors 
     __device__ __forceinline__ void get(float (&to)[N], int j, int c, const column_span<T> &span) const {
 #pragma unroll
         for (int i = 0; i < N; i += 4) {
-            if (j < HELD)
-                put_four(to, i, *(const float4 *)&v[j < HELD ? j : 0][c][i]);
+            if (j < HELD || (ADDS && j == NV))
+                put_four(to, i, *(const float4 *)&v[j < HELD ? j : HELD + ADDS - 1][c][i]);
             else
                 put_four(to, i,
                          SLOTTED ? *(const float4 *)place(j - HELD, c, i) : fetch(j - HELD, c, i, span));
@@ -259,7 +263,7 @@ __device__ __forceinline__ bool steer_in_registers(const steer_rows_args &args, 
         if constexpr (NV > 1) solved = register_solve<R, ROOM>(&lost, partial, entry, stage, me);
     }
     if (NV > 1 && lost) {
-        if (me.warp == 0) steer_rows_again<T>(args, to, count, solved, lost, ROOM);
+        if (me.warp == 0) steer_rows_again<T>(args, rows.home(to), count, solved, lost, ROOM);
         return true;
     }
     const unsigned any = NV > 1 ? __ballot_sync(0xffffffffu, solved != 0) : 0;
@@ -286,7 +290,8 @@ __device__ __forceinline__ bool steer_in_registers(const steer_rows_args &args, 
             for (int i = 0; i < SIDE; i++) lost_here |= (unsigned)!is_finite(C[i][0]) << i;
             if (lost_here) {
                 const float c = me.lane == 0 ? C[0][0] : C[SIDE - 1][0];
-                if (me.warp == 0) steer_rows_again<T>(args, to, min(SIDE, count - first), c, lost_here, 1);
+                if (me.warp == 0)
+                    steer_rows_again<T>(args, rows.home(to), min(SIDE, count - first), c, lost_here, 1);
                 if (R == SIDE) return true;
                 to += SIDE * stride;
                 continue;

@@ -23,8 +23,11 @@ struct tile_shape {
     static constexpr int E = ELEMENTS, R = ROWS, NV = VECTORS;
     static constexpr bool RESIDUAL = WITH_RESIDUAL, ADDS = ADDS_ALONE, WIDE = WIDE_BLOCKS;
     static constexpr bool SLOTS = steer_tile_has_slots(R, NV); /* rows are in shared memory */
+    /* A row alone has registers for the adds beside the vectors. */
+    static constexpr bool HOLDS_ADDS = R == 1 && NV > 1 && NV < 4;
     template <typename T>
-    using vectors_of = register_vectors<T, E, NV, SLOTS && steer_register_vectors(NV) < NV>;
+    using vectors_of =
+        register_vectors<T, E, NV, SLOTS && steer_register_vectors(NV) < NV, HOLDS_ADDS && sizeof(T) == 2>;
     /* Of a sum that a warp leaves, as lane_info has them. */
     template <typename T> static constexpr int parts = sizeof(T) > 2 ? 0 : E > 16 ? E / 16 : WIDE;
 };
@@ -99,10 +102,10 @@ __device__ __forceinline__ bool tile_run(const T *r, T *x, int there, int count,
     constexpr int R = Tile::R;
     typename Tile::template vectors_of<T> vectors;
     vectors.load(entry, span);
+    if (Tile::NV > 1) stage_copy(memory.stage, entry, me);
     wait_for_previous();
     if (!entry.u && !entry.vectors) return false;
     if constexpr (Tile::SLOTS) {
-        stage_copy(memory.stage, entry, me);
         const slot_rows<T, Tile::RESIDUAL> rows =
             tile_copy<T, R, Tile::RESIDUAL>(memory.slots, x, r, args, there, span, me);
         if constexpr (vectors.MORE > 0) {
@@ -116,8 +119,10 @@ __device__ __forceinline__ bool tile_run(const T *r, T *x, int there, int count,
     } else {
         register_rows<T, Tile::E, R, Tile::RESIDUAL> rows;
         rows.load(x, r, args, there, span);
-        if (Tile::NV > 1)
-            stage_image(memory.stage, entry, me); /* behind the rows: it waits for what it loads */
+        if (Tile::NV > 1) {
+            copies_commit();
+            copies_wait<0>();
+        }
         return steer_in_registers<T, R>(args, rows, count, x, entry, vectors, span, memory.partial,
                                         memory.stage, me);
     }

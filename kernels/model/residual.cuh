@@ -27,8 +27,13 @@ template <typename T, int V, bool HELD> struct spread_row {
         if (HELD && threadIdx.x < packs) steer_read<V>(held, data + (int64_t)threadIdx.x * V);
     }
     /* Once others have written to the row. */
-    __device__ void read_again() {
-        if (HELD && threadIdx.x < packs) steer_read<V>(held, data + (int64_t)threadIdx.x * V);
+    __device__ void read_again(const T *from) {
+        if (HELD && threadIdx.x < packs) steer_read<V>(held, from + (int64_t)threadIdx.x * V);
+    }
+    /* The same, written to `to`. */
+    __device__ void move(const T *from, T *to) {
+        read_again(from);
+        each([&](int64_t at, float(&values)[V]) { steer_write<V>(to + at, values); });
     }
     /* The elements from `at`, of a pack of this thread. */
     __device__ void get(float (&values)[V], int64_t at) const {

@@ -18,6 +18,13 @@ template <typename T, int NV> struct block_memory {
     __align__(16) T row[MOST_THREADS * PACK];
     float sums[steer_sums_room(NV) * (MOST_THREADS / 32)];
     __align__(16) char stage[STEER_RESIDUAL_IMAGE];
+    bool again; /* the row took another way: it is in the hidden states */
+};
+
+/* The row in shared memory, where it is steered too; `place` is where it lies in the hidden states. */
+template <typename T> struct handed_row : slot_rows<T, false> {
+    const T *place;
+    __device__ __forceinline__ const T *home(const T *) const { return place; }
 };
 
 /* The team has columns behind the row too, whose sums with a vector's zeros must be zeros. */
@@ -45,10 +52,11 @@ __global__ void __launch_bounds__(MOST_THREADS, 1)
     const column_span<T> span(me, args.hidden_size);
     const steer_entry entry = load_register_entry<T>(load_row(args.table + blockIdx.x), args.layer);
     const bool steers = entry.u || entry.vectors; /* else the row keeps its bits */
-    register_vectors<T, 16, NV, false> vectors;
+    register_vectors<T, 16, NV, false, NV == 2> vectors;
     if (of_team && steers) {
         vectors.load(entry, span);
-        stage_image(memory.stage, entry, me);
+        stage_copy(memory.stage, entry, me);
+        copies_commit();
     }
     end_row<T, NV>(memory, args);
     const norm_weights<PACK, true> weights(a);
@@ -60,12 +68,18 @@ __global__ void __launch_bounds__(MOST_THREADS, 1)
         x.each([&](int64_t at, float(&sum)[PACK]) { steer_write<PACK>(memory.row + at, sum); });
         __syncthreads();
         if (of_team) {
-            const slot_rows<T, false> rows = {(const char *)(memory.row + span.first), 0, 0};
-            steer_in_registers<T, 1>(args, rows, 1, data + span.first, entry, vectors, span, memory.sums,
-                                     memory.stage, me);
+            T *const at = memory.row + span.first;
+            copies_wait<0>();
+            const handed_row<T> rows = {{(const char *)at, 0, 0}, data + span.first};
+            const bool again = steer_in_registers<T, 1>(args, rows, 1, at, entry, vectors, span, memory.sums,
+                                                        memory.stage, me);
+            if (threadIdx.x == 0) memory.again = again;
         }
         __syncthreads();
-        x.read_again();
+        if (memory.again)
+            x.read_again(data);
+        else
+            x.move(memory.row, data);
     }
     residual_norm(a, x, weights, room);
 }
