@@ -324,8 +324,8 @@ local function generate_first(lm, job, requests)
     return generated
 end
 
---- Captures as M.capture, for operation `op`, which calls the list of prompts `name`; of a list that is not the caller's
--- it is a function(i), which names prompt i.
+--- Captures as M.capture, for operation `op`, which calls the list of prompts `name`; of a list that is not the
+-- caller's it is a function(i), which names prompt i.
 function M.capture_as(lm, op, name, prompts, opts)
     local name_of = name
     if type(name) == "string" then

@@ -119,16 +119,6 @@ local function take_fields(self, desc, kind, opts, keep)
     return given
 end
 
--- The user's names for what the library calls otherwise.
-local function names_of(when)
-    if not when then return nil end
-    local single = not (when.all or when.any or when.none)
-    return {
-        conditions = "when", gate_vector = "when.vector",
-        gate_threshold = not single and "when" or when.above and "when.above" or "when.below",
-    }
-end
-
 --- Makes an operation of a kind of the table in spec/operations.lua, its arguments and options all in `opts`.
 function M.make(kind, vector, opts)
     local row, desc, keep = KINDS[kind], c.descriptor("steer_op_desc"), {}
@@ -146,7 +136,7 @@ function M.make(kind, vector, opts)
     desc.where, desc.exclude = scope.describe(self.where, keep), scope.describe(self.exclude, keep)
     local when = conditions.take(kind, opts.when)
     if when then conditions.describe(kind, desc, when, keep) end
-    c.check(C.steer_op_create(op_out, desc), kind, names_of(when))
+    c.check(C.steer_op_create(op_out, desc), kind, conditions.names(when))
     self.handle = c.own(op_out[0], C.steer_op_release)
     self.vector = v and operations.snapshot(v)
     for _, name in ipairs(tables.keys(given)) do self[name] = operations.snapshot(given[name]) end
