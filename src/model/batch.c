@@ -1,5 +1,7 @@
 /* batch.c: the rows of a step: which positions of which sequences, where they lie, what is wanted of them. */
 #include "model/session.h"
+
+#include "backend/steps.h"
 #include "steering/spec.h"
 
 #include <string.h>
@@ -225,16 +227,6 @@ static int only_generates(const steer_sequence *sequence) {
            output_target(sequence, position) < 0;
 }
 
-/* Steps of rows that graphs are captured for: up to 8 powers of two, then these and the numbers half way between. */
-static int64_t round_rows(int64_t rows) {
-    int64_t step = 1;
-    while (step < rows) {
-        if (step > 8 && step + step / 2 >= rows) return step + step / 2;
-        step *= 2;
-    }
-    return step;
-}
-
 /* What is launched: of steps that generate more than there is, so that few captures serve them all. */
 static void set_shape(steer_session *session) {
     steer_step_shape *shape = &session->shape;
@@ -253,7 +245,7 @@ static void set_shape(steer_session *session) {
     int64_t context = 256;
     while (context < shape->most_context) context *= 2;
     shape->most_context = context < room ? context : room;
-    shape->rows = round_rows(session->rows);
+    shape->rows = steer_step_of(session->rows);
     if (shape->rows > session->slots) shape->rows = session->slots;
     shape->outputs = shape->rows;
     const steer_step_arrays *at = &session->at_host;
