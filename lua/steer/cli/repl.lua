@@ -22,7 +22,7 @@ end
 local function run_text(text, extra)
     if not text then return wrong "-e: which text?" end
     if extra then return wrong("unexpected argument '" .. extra .. "'") end
-    local session = require("steer.repl").new()
+    local session = require("steer.repl").new "(command line)"
     if session:input(text) then return 0 end
     return require("steer.repl.evaluate").was_interrupted() and 130 or 1
 end
