@@ -63,7 +63,8 @@ describe("steer -e", function()
                 "\t(command line):3: in main chunk" },
             ["local function f() error 'boom' end f()"] = { "(command line):1: boom", "in function 'f'" },
             ["x = = 1"] = { "(command line):1: unexpected symbol" },
-            [":time x ="] = { "(command line):1: unexpected symbol" }, ["if x then"] = { "(command line):1: 'end' expected near '<eof>'" }, ["\27LJ"] = { "wrong mode" },
+            [":time x ="] = { "(command line):1: unexpected symbol" }, ["\27LJ"] = { "wrong mode" },
+            ["if x then"] = { "(command line):1: 'end' expected near '<eof>'" },
             [":nonsense"] = { "invalid_argument: repl: there is no command :nonsense" },
         } do
             local output, errors, status = evaluate(text)

@@ -44,7 +44,8 @@ function M.new(from)
     local results = setmetatable({}, { __mode = "v", __index = _G })
     local env = setmetatable({ steer = steer }, { __index = results })
     env._G = env
-    local self = { env = env, from = from, results = results, commands = commands.commands, colour = terminal.has_colour() }
+    local self = { env = env, from = from, results = results, commands = commands.commands,
+        colour = terminal.has_colour() }
     self.keep_locals = evaluate.keep_locals(env)
     share_loaders(env)
     evaluate.stay_interruptible()
