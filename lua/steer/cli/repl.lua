@@ -1,4 +1,6 @@
 --- `steer repl`: the interactive session, also what `steer` without a command starts.
+local words = require "steer.cli._args"
+
 local M = {}
 
 M.usage = [[
@@ -14,10 +16,7 @@ exit status: 0; 1 after an error with -e or from a pipe; 2 for wrong usage or a 
 what runs with -e or from a pipe is interrupted.
 ]]
 
-local function wrong(message)
-    io.stderr:write("steer repl: ", message, "\n", M.usage)
-    return 2
-end
+local function wrong(message) return words.wrong("repl", message) end
 
 local function run_text(text, extra)
     if not text then return wrong "-e: which text?" end
