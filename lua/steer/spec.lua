@@ -170,7 +170,7 @@ end
 -- Raises for options in the place of a number, where they are easily given.
 local function refuse_options(kind, name, value)
     for _, field in ipairs(KINDS[kind].fields) do
-        if field[1] == name and field[2] == "number" and type(value) == "table" then
+        if field[1] == name and field[2] == "number" and type(value) == "table" and not check.is_object(value) then
             raise("invalid_argument", kind, "%s: expected a number, got a table: options come third, as in "
                 .. "steer.%s(v, %g, {...})", name, kind, field[3] or 1)
         end
@@ -475,10 +475,9 @@ end
 -- 1 to n, as everywhere in Lua
 -- @return a spec; invalid_argument names layer and operation, shape_mismatch if the vectors differ in length
 function M.spec(layers)
-    local meta = getmetatable(layers)
-    if type(layers) ~= "table" or meta == op_metatable or meta == Spec then
-        local given = meta == op_metatable and "an operation" or meta == Spec and "a spec" or check.describe(layers)
-        raise("invalid_argument", "spec", "layers: expected { [layer] = { operation, ... } }, got %s", given)
+    if type(layers) ~= "table" or check.is_object(layers) then
+        raise("invalid_argument", "spec", "layers: expected { [layer] = { operation, ... } }, got %s",
+            check.describe(layers))
     end
     local by_layer, sorted, count = {}, {}, 0
     for _, layer in ipairs(tables.keys(layers)) do
