@@ -36,6 +36,13 @@ enum {
     STEER_MMA_PROGRAM = 208, /* bytes of what a warp knows of a program */
 };
 
+/* Threads of a team: a 1/16 of the hidden size, to a power of two, from a warp on. */
+__host__ __device__ constexpr int steer_team_of(int64_t hidden, int most) {
+    int threads = 32;
+    while (threads < most && threads * 16 < hidden) threads *= 2;
+    return threads;
+}
+
 /* general kernel: most vectors whose dots are taken together, as registers allow: 16-bit rows have wide blocks. */
 template <typename T> __host__ __device__ constexpr int general_dots() { return sizeof(T) == 2 ? 4 : 8; }
 

@@ -77,9 +77,7 @@ steer_situation situation_of(const steer_launch *launch, const steer_needs *need
     s.gpu = gpu;
     s.needs = *needs;
     s.element = launch->dtype == STEER_F32 ? 4 : 2;
-    const int most = s.element > 2 ? STEER_BLOCK_THREADS : STEER_WIDE_THREADS;
-    s.team = 32;
-    while (s.team < most && s.team * 16 < launch->hidden_size) s.team *= 2;
+    s.team = steer_team_of(launch->hidden_size, s.element > 2 ? STEER_BLOCK_THREADS : STEER_WIDE_THREADS);
     s.aligned = launch->hidden_size * s.element % 16 == 0 &&
                 is_aligned(launch->hidden, launch->hidden_stride, s.element) &&
                 (!launch->residual || is_aligned(launch->residual, launch->residual_stride, s.element));

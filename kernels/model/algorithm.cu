@@ -4,9 +4,11 @@
  * run, as it does in a step of a model, where the weights of other layers came between. */
 #include "linear.cuh"
 
+#include "backend/steps.h"
+
 #include <string.h>
 
-enum { OFFERS = 8, RUNS = 8 };
+enum { OFFERS = 8, RUNS = 8, LEAST_ROWS = 16 };
 enum {
     REPRODUCIBLE_ROWS = 256
 }; /* whose algorithm serves all numbers of rows: 13 % slower at 64 rows, half as fast at 2048 */
@@ -62,16 +64,6 @@ int steer_cuda_describe(steer_product *p, const steer_linear &a, int64_t rows) {
 /* ---- What it offers ------------------------------------------------------------------------------------------------ */
 
 namespace {
-
-/* Steps of rows: powers of two and the numbers half way between. */
-int64_t step_of(int64_t rows) {
-    int64_t step = 16;
-    while (step < rows) {
-        if (step + step / 2 >= rows) return step + step / 2;
-        step *= 2;
-    }
-    return step;
-}
 
 /* The greatest power of two, at most 256, that an address is a multiple of. */
 uint32_t alignment_of(const void *data) {
@@ -234,7 +226,8 @@ int steer_cuda_algorithm(steer_cuda_device *device, steer_cuda_linears *linears,
     for (const void *data : {a.weight, static_cast<const void *>(a.y)}) {
         if (alignment_of(data) < alignment) alignment = alignment_of(data);
     }
-    const steer_product_key key = {a.reproducible ? (int64_t)REPRODUCIBLE_ROWS : step_of(a.rows),
+    const steer_product_key key = {a.reproducible ? (int64_t)REPRODUCIBLE_ROWS
+                                                  : steer_step_of(a.rows < LEAST_ROWS ? LEAST_ROWS : a.rows),
                                    a.in,
                                    a.out,
                                    a.x_stride,

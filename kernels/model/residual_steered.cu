@@ -99,8 +99,7 @@ int steer_cuda_residual_steered(steer_cuda_device *device, const steer_residual 
     rows.table = args->table;
     rows.hidden_size = (int32_t)args->hidden;
     rows.layer = args->layer;
-    rows.team = 32;
-    while (rows.team * 16 < args->hidden) rows.team *= 2;
+    rows.team = steer_team_of(args->hidden, STEER_WIDE_THREADS);
     const unsigned threads = steer_threads_for(args->hidden / PACK, MOST_THREADS);
     const auto launch = [&](auto kernel) {
         return steer_cuda_launch(device, kernel, dim3((unsigned)args->rows), threads, 0,

@@ -69,7 +69,7 @@ local function measure(search, scales)
             local request = { tokens = ids, spec = spec, twin = true, max_tokens = search.tokens,
                 from = own and own.of[ids] }
             for _, key in ipairs(PASSED) do request[key] = search.opts[key] end
-            list[#list + 1] = { request = request, number = i }
+            list[#list + 1] = { request = request, name = ("prompts[%d]"):format(i) }
         end
     end
     jobs.run(search.lm, OP, list, nil, function(session, ids)

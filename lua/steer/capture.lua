@@ -134,16 +134,13 @@ end
 local function run(lm, job, requests, first)
     local list = {}
     for i, request in ipairs(requests) do
-        list[i] = { request = request, name = ("%s[%d]"):format(job.name, (first or 1) + i - 1) }
+        list[i] = { request = request, name = job.name_of((first or 1) + i - 1) }
     end
     return jobs.run(lm, job.op, list, nil, function(session, ids)
         local generated = {}
         for i, id in ipairs(ids) do
             local status = session:status(id)
-            if status.state == "failed" then
-                raise("invalid_argument", job.op, "%s: the logits at position %d are not finite", list[i].name,
-                    status.failed_at)
-            end
+            if status.state == "failed" then jobs.not_finite(job.op, list[i], status.failed_at) end
             generated[i] = { tokens = (session:tokens(id)) }
         end
         return generated
@@ -276,8 +273,8 @@ local OPTIONS = {
     min_p = "number", repetition_penalty = "number", ignore_eos = "boolean",
 }
 
-local function read_options(lm, op, name, count, opts)
-    local job = { op = op, name = name, which = opts.tokens or "last", reduce = opts.reduce or "rows" }
+local function read_options(lm, op, name_of, count, opts)
+    local job = { op = op, name_of = name_of, which = opts.tokens or "last", reduce = opts.reduce or "rows" }
     job.site, job.max_tokens, job.how = SITES[opts.at or "layer"], opts.max_tokens, REDUCTIONS[job.reduce]
     if not job.site then
         raise("invalid_argument", op, "at: %s, expected %s", check.describe(opts.at), options.choice(SITES))
@@ -305,7 +302,7 @@ local function read_options(lm, op, name, count, opts)
     end
     if opts.classes then job.class, job.labels = read_classes(op, opts.classes, count) end
     function job.group_name(i)
-        return job.labels and "class " .. tostring(job.labels[i]) or ("%s[%d]"):format(name, i)
+        return job.labels and "class " .. tostring(job.labels[i]) or name_of(i)
     end
     job.layers = read_layers(lm, op, opts.layers, job.site)
     return job
@@ -321,23 +318,28 @@ local function generate_first(lm, job, requests)
         for _, key in ipairs(SAMPLING) do request[key] = nil end
         if #tokens < 2 and #request.tokens == request.prompt_tokens then
             raise("invalid_argument", job.op, "%s: it ended at once, no generated token was fed back",
-                ("%s[%d]"):format(job.name, i))
+                job.name_of(i))
         end
     end
     return generated
 end
 
---- Captures as M.capture, for operation `op`, which calls the prompts `name`.
+--- Captures as M.capture, for operation `op`, which calls the list of prompts `name`; of a list that is not the
+-- caller's it is a function(i), which names prompt i.
 function M.capture_as(lm, op, name, prompts, opts)
-    jobs.check_list(op, name, prompts)
-    local job, requests = read_options(lm, op, name, #prompts, opts), {}
+    local name_of = name
+    if type(name) == "string" then
+        jobs.check_list(op, name, prompts)
+        function name_of(i) return ("%s[%d]"):format(name, i) end
+    end
+    local job, requests = read_options(lm, op, name_of, #prompts, opts), {}
     local info = { layers = job.layers, classes = job.labels, rows = {}, tokens = {}, positions = {} }
     for i, prompt in ipairs(prompts) do
-        requests[i] = read_prompt(lm, op, prompt, ("%s[%d]"):format(name, i), opts)
+        requests[i] = read_prompt(lm, op, prompt, name_of(i), opts)
     end
     if job.max_tokens and not job.how.live then info.generated = generate_first(lm, job, requests) end
     for i, request in ipairs(requests) do
-        local positions = read_positions(op, ("%s[%d]"):format(name, i), job.which, request)
+        local positions = read_positions(op, name_of(i), job.which, request)
         request.positions = job.reduce == "last" and { positions[#positions] } or positions
         info.rows[i], info.tokens[i], info.positions[i] = #request.positions, request.tokens, request.positions
     end

@@ -27,7 +27,7 @@ local commands = {
 local function help()
     local lines = { "usage: steer COMMAND [ARGUMENTS]", "" }
     for _, command in ipairs(commands) do
-        lines[#lines + 1] = ("  %-8s %s"):format(command[1], command[3])
+        lines[#lines + 1] = ("  %-9s %s"):format(command[1], command[3])
     end
     lines[#lines + 1] = ""
     lines[#lines + 1] = "steer COMMAND --help says more; steer --version prints the version."
@@ -39,15 +39,17 @@ local function is_help(word)
 end
 
 local function unknown(word)
-    local names = {}
+    local names = { help = true, version = true }
     for _, command in ipairs(commands) do names[command[1]] = true end
-    local near = require("steer.core.options").nearest(word, names)
-    io.stderr:write(("steer: unknown command '%s', did you mean '%s'?\nsteer --help lists the commands.\n"):format(
-        word, near))
+    local near = require("steer.core.options").suggest(word:gsub("^%-+", ""), names, "'", "'")
+    io.stderr:write(("steer: unknown command '%s'%s\nsteer --help lists the commands.\n"):format(word, near))
     return 2
 end
 
+local running = "steer" -- what messages call it: with its command, once it has one
+
 local function main(args)
+    if args[1] == "help" and args[2] then args = { args[2], "--help" } end
     local word = args[1]
     if not word or word == "-e" or word == "-i" then
         return require("steer.cli.repl").run(args)
@@ -60,6 +62,7 @@ local function main(args)
     end
     for _, command in ipairs(commands) do
         if command[1] == word then
+            running = "steer " .. word
             local module = require(command[2])
             local rest = { unpack(args, 2) }
             if is_help(rest[1]) then
@@ -80,7 +83,7 @@ local ok, result = xpcall(main, function(e)
     return type(e) == "table" and tostring(e) or debug.traceback(tostring(e), 2)
 end, arg)
 if not ok then
-    io.stderr:write("steer: ", result, "\n")
+    io.stderr:write(running, ": ", result, "\n")
     result = 1
 end
 if not output.flush() or result ~= 0 then os.exit(result) end

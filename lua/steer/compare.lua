@@ -2,6 +2,7 @@
 -- sweep/verdict.lua).
 local check = require "steer.core.check"
 local code = require "steer.sweep.code"
+local content = require "steer.sweep.content"
 local options = require "steer.core.options"
 local record = require "steer.record"
 local repeats = require "steer.sweep.repeats"
@@ -161,9 +162,13 @@ local function interval_notes(out)
         table.insert(out.notes, ("%d intervals at 95 %%: about %.0f of them would leave out 0 by chance alone"):format(
             intervals, intervals / MANY))
     end
-    if paired and out.old.header.content ~= out.new.header.content then
-        table.insert(out.notes, "the contents differ, such as vectors, settings or prompts: samples at the same place "
-            .. ("count as pairs; %s if they are not"):format(out.command and "--unpaired" or "paired = false"))
+    local a, b = out.old.header.content, out.new.header.content
+    if paired and a ~= b then
+        local names = {}
+        for i, differs in ipairs(content.differences(a, b) or {}) do names[i] = differs.name end
+        table.insert(out.notes, ("the contents differ%s: samples at the same place count as pairs; %s if they are not")
+            :format(#names > 0 and " in " .. table.concat(names, ", ") or "",
+                out.command and "--unpaired" or "paired = false"))
     end
     if apart > 0 then
         table.insert(out.notes, ("%d cases have other samples on each side: these are not paired"):format(apart))
@@ -192,6 +197,18 @@ local function compare_case(out, old, new, metric)
         out.not_compared = out.not_compared + 1
     end
     out.rows[#out.rows + 1] = row
+end
+
+-- Raises for two grids of other operations, whose strengths do not mean the same. Two functions of the caller's may be
+-- one that was changed: that is said where the contents differ.
+local function check_operations(op, a, b)
+    for _, differs in ipairs(content.differences(a.header.content, b.header.content) or {}) do
+        if differs.name == "op" and (differs.a or differs.b) then
+            raise("invalid_argument", op, "new: %s steers with %s, but %s with %s: equal strengths of different "
+                .. "operations are not the same case", b.path, differs.b or "a function", a.path,
+                differs.a or "a function")
+        end
+    end
 end
 
 -- Reads a side, with its repeats joined.
@@ -237,7 +254,8 @@ end
 -- @treturn table rows ({case, metric, old, new, difference, change, low, high, sign, verdict, reason, better}), counts
 -- (per verdict), compared, not_compared, only_old and only_new (lists of cases), notes; tostring gives the text that
 -- `steer compare` prints
--- @raise invalid_argument where the files are of different sweeps or share no case, format or io where one is none
+-- @raise invalid_argument where the files are of different sweeps or of grids with different operations, or share no
+-- case, format or io where one is none
 function M.compare(old, new, opts, command)
     local op = "compare"
     opts = options.check(op, opts, KNOWN)
@@ -246,6 +264,7 @@ function M.compare(old, new, opts, command)
         raise("invalid_argument", op, 'new: %s holds the sweep "%s", but %s holds "%s"', b.path, tostring(b.name),
             a.path, tostring(a.name))
     end
+    check_operations(op, a, b)
     local metrics, left_out = choose_metrics(op, a, b, opts.metric)
     local out = setmetatable({ old = a, new = b, rows = {}, compared = 0, not_compared = 0, only_old = {},
         only_new = {}, counts = {}, notes = notes(a, b, left_out, command), metrics = metrics, rules = {},

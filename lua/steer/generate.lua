@@ -128,9 +128,8 @@ end
 --- How many tokens are generated after `given` ones where nobody says; for the modules beside this one.
 function M.default_tokens(lm, given) return math.max(0, math.min(MAX_TOKENS, lm.context - given)) end
 
-local function read_request(lm, op, request, i)
+local function read_request(lm, op, request, name)
     if type(request) == "string" then request = { prompt = request } end
-    local name = ("requests[%d]"):format(i)
     options.check(op, request, REQUEST, name)
     local stops = stop_list(op, name .. ".stop", request.stop)
     if #stops > 0 and not lm.tokenizer then
@@ -141,7 +140,7 @@ local function read_request(lm, op, request, i)
     if request.response then append_response(passed, request.response) end
     passed.max_tokens = check.integer(op, name .. ".max_tokens",
         request.max_tokens or M.default_tokens(lm, #passed.tokens), 0)
-    return { request = passed, number = i }, stops
+    return { request = passed, name = name }, stops
 end
 
 --- Generates text.
@@ -188,7 +187,8 @@ local function without(list, key)
 end
 
 --- The same for the modules beside this one.
--- @tparam[opt] table how each = function called after every step, room and kept as for jobs.run
+-- @tparam[opt] table how each = function called after every step, room and kept as for jobs.run; op and name =
+-- function(i), the operation and request i in messages
 function M.generate_in(lm, requests, how)
     if type(requests) == "string" then requests = { requests } end
     check.type("generate", "requests", requests, "table", "a list of requests")
@@ -200,10 +200,10 @@ function M.generate_in(lm, requests, how)
     local on_token = requests.on_token
     jobs.check_list("generate", "requests", on_token == nil and requests or without(requests, "on_token"))
     if on_token ~= nil then check.type("generate", "on_token", on_token, "function") end
-    local list, streams = {}, {}
+    local list, streams, op = {}, {}, how and how.op or "generate"
     for i, request in ipairs(requests) do
         local stops
-        list[i], stops = read_request(lm, "generate", request, i)
+        list[i], stops = read_request(lm, op, request, how and how.name and how.name(i) or ("requests[%d]"):format(i))
         list[i].request.from = how and how.kept and how.kept.of[list[i].request.tokens]
         streams[i] = new_stream(lm, stops)
         if type(request) == "table" and request.response then streams[i]:push(request.response) end
@@ -218,16 +218,16 @@ function M.generate_in(lm, requests, how)
         end
         if how and how.each then how.each(session, ids) end
     end
-    return jobs.run(lm, "generate", list, each, function(session, ids)
+    return jobs.run(lm, op, list, each, function(session, ids)
         local results, failed, position = {}, nil, nil
         for i, id in ipairs(ids) do
             local failed_at
             follow(lm, session, id, streams[i], true)
             results[i], failed_at = result_of(session, id, streams[i], list[i].request)
-            if failed_at and not failed then failed, position = i, failed_at end
+            if failed_at and not failed then failed, position = list[i], failed_at end
         end
         lm.last = require("steer.view").attach(lm, list, results)
-        if failed then jobs.not_finite("generate", failed, position) end
+        if failed then jobs.not_finite(op, failed, position) end
         return results
     end, how)
 end
@@ -244,7 +244,7 @@ function M.forward(lm, requests)
         if type(request) == "string" then request = { prompt = request } end
         options.check("forward", request, FORWARD, name)
         local ids = lm:tokens_of("forward", request, name)
-        list[i] = { request = { tokens = ids, spec = request.spec, logits_from = 0 }, number = i }
+        list[i] = { request = { tokens = ids, spec = request.spec, logits_from = 0 }, name = name }
     end
     return jobs.run(lm, "forward", list, nil, function(session, ids)
         local logits = {}

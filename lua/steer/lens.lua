@@ -127,7 +127,7 @@ function M.lens(lm, text, opts)
     local op = "lens"
     opts = options.check(op, opts, OPTIONS)
     local top = check.integer(op, "top", opts.top or 5, 1, lm.vocab)
-    local states, info = capture.capture_as(lm, op, "text", { text }, {
+    local states, info = capture.capture_as(lm, op, function() return "text" end, { text }, {
         layers = opts.layers, at = opts.at, tokens = opts.tokens or "all", spec = opts.spec,
     })
     local ids, positions = info.tokens[1], info.positions[1]

@@ -65,7 +65,7 @@ local function tokens_of(lists, prompt, option)
 end
 
 -- What is to be run for a request: a job for each option, or one for all.
-local function jobs_of(request, i, kept, lists)
+local function jobs_of(request, name, kept, lists)
     local prompt, list, others = request.tokens, request.options, nil
     local together = M.are_together(list, request.twin)
     local from, all = kept and kept.of[prompt], { options = list, together = together }
@@ -79,7 +79,7 @@ local function jobs_of(request, i, kept, lists)
                 tokens = tokens_of(lists, prompt, list[k]), prompt_tokens = #prompt, logprobs_from = #prompt,
                 spec = request.spec, twin = request.twin, others = others, from = from, apart = from and together,
             },
-            number = i, ids = list[k],
+            name = name, ids = list[k],
         }
     end
     return all
@@ -104,7 +104,7 @@ local function run(lm, op, list, how)
     for _, job in ipairs(list) do
         for k, x in ipairs(job.logprobs) do
             if not (x > -math.huge and x < math.huge) then
-                jobs.not_finite(op, job.number, math.min(job.request.logprobs_from + k, #job.request.tokens) - 2)
+                jobs.not_finite(op, job, math.min(job.request.logprobs_from + k, #job.request.tokens) - 2)
             end
         end
     end
@@ -160,11 +160,13 @@ end
 
 --- The same for the modules beside this one.
 -- @tparam table requests list of {tokens, options = list of lists of ids, spec, twin}
--- @tparam[opt] table how each = function called after every step, room and kept as for jobs.run
+-- @tparam[opt] table how each = function called after every step, room and kept as for jobs.run; op and name =
+-- function(i), the operation and request i in messages
 function M.score_in(lm, requests, how)
-    local all, results, alone, lists = {}, {}, true, {}
+    local all, results, alone, lists, op = {}, {}, true, {}, how and how.op or "score"
     for i, request in ipairs(requests) do
-        all[i] = jobs_of(request, i, how and how.kept, lists)
+        local name = how and how.name and how.name(i) or ("requests[%d]"):format(i)
+        all[i] = jobs_of(request, name, how and how.kept, lists)
         alone = alone and #all[i] == 1
     end
     local most = alone and #all or jobs.at_once(lm)
@@ -173,8 +175,8 @@ function M.score_in(lm, requests, how)
         for i = from, math.min(#all, from + most - 1) do
             for k, job in ipairs(all[i]) do table.insert(k == 1 and first or rest, job) end
         end
-        run(lm, "score", first, how) -- the others find what it computed of the prompt, as it is not long ago
-        run(lm, "score", rest, how)
+        run(lm, op, first, how) -- the others find what it computed of the prompt, as it is not long ago
+        run(lm, op, rest, how)
     end
     for i, list in ipairs(all) do results[i] = scores_of(list) end
     return results
@@ -212,9 +214,10 @@ function M.perplexity(lm, texts, opts)
     jobs.check_list("perplexity", "texts", texts)
     local list = {}
     for i, text in ipairs(texts) do
-        local ids, from, given = text_of(lm, text, ("texts[%d]"):format(i))
+        local name = ("texts[%d]"):format(i)
+        local ids, from, given = text_of(lm, text, name)
         list[i] = { request = { tokens = ids, prompt_tokens = given and from, logprobs_from = from,
-            spec = opts.spec }, number = i, name = ("texts[%d]"):format(i) }
+            spec = opts.spec }, name = name }
     end
     run(lm, "perplexity", list)
     local values, means = {}, {}

@@ -119,16 +119,6 @@ local function take_fields(self, desc, kind, opts, keep)
     return given
 end
 
--- The user's names for what the library calls otherwise.
-local function names_of(when)
-    if not when then return nil end
-    local single = not (when.all or when.any or when.none)
-    return {
-        conditions = "when", gate_vector = "when.vector",
-        gate_threshold = not single and "when" or when.above and "when.above" or "when.below",
-    }
-end
-
 --- Makes an operation of a kind of the table in spec/operations.lua, its arguments and options all in `opts`.
 function M.make(kind, vector, opts)
     local row, desc, keep = KINDS[kind], c.descriptor("steer_op_desc"), {}
@@ -146,7 +136,7 @@ function M.make(kind, vector, opts)
     desc.where, desc.exclude = scope.describe(self.where, keep), scope.describe(self.exclude, keep)
     local when = conditions.take(kind, opts.when)
     if when then conditions.describe(kind, desc, when, keep) end
-    c.check(C.steer_op_create(op_out, desc), kind, names_of(when))
+    c.check(C.steer_op_create(op_out, desc), kind, conditions.names(when))
     self.handle = c.own(op_out[0], C.steer_op_release)
     self.vector = v and operations.snapshot(v)
     for _, name in ipairs(tables.keys(given)) do self[name] = operations.snapshot(given[name]) end
@@ -180,7 +170,7 @@ end
 -- Raises for options in the place of a number, where they are easily given.
 local function refuse_options(kind, name, value)
     for _, field in ipairs(KINDS[kind].fields) do
-        if field[1] == name and field[2] == "number" and type(value) == "table" then
+        if field[1] == name and field[2] == "number" and type(value) == "table" and not check.is_object(value) then
             raise("invalid_argument", kind, "%s: expected a number, got a table: options come third, as in "
                 .. "steer.%s(v, %g, {...})", name, kind, field[3] or 1)
         end
@@ -485,10 +475,9 @@ end
 -- 1 to n, as everywhere in Lua
 -- @return a spec; invalid_argument names layer and operation, shape_mismatch if the vectors differ in length
 function M.spec(layers)
-    local meta = getmetatable(layers)
-    if type(layers) ~= "table" or meta == op_metatable or meta == Spec then
-        local given = meta == op_metatable and "an operation" or meta == Spec and "a spec" or check.describe(layers)
-        raise("invalid_argument", "spec", "layers: expected { [layer] = { operation, ... } }, got %s", given)
+    if type(layers) ~= "table" or check.is_object(layers) then
+        raise("invalid_argument", "spec", "layers: expected { [layer] = { operation, ... } }, got %s",
+            check.describe(layers))
     end
     local by_layer, sorted, count = {}, {}, 0
     for _, layer in ipairs(tables.keys(layers)) do

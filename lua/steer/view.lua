@@ -117,8 +117,8 @@ local function scale(op, row, results, center)
     if row.spread == 0 then row.spread = 1 end
 end
 
--- The projections of a prompt's tokens, a list for each row.
-local function project(lm, op, rows, prompt, spec, at)
+-- The projections of the tokens of a prompt of some name, a list for each row.
+local function project(lm, op, name, rows, prompt, spec, at)
     local layers, place = {}, {}
     for _, row in ipairs(rows) do place[row.layer] = true end
     for layer = 0, lm.layers - 1 do
@@ -127,7 +127,7 @@ local function project(lm, op, rows, prompt, spec, at)
             place[layer] = #layers
         end
     end
-    local states, info = capture.capture_as(lm, op, "requests", { prompt },
+    local states, info = capture.capture_as(lm, op, function() return name end, { prompt },
         { layers = layers, at = at, tokens = "all", spec = spec })
     local values = {}
     for i, row in ipairs(rows) do values[i] = states:select(2, place[row.layer]):matmul(row.vector):totable() end
@@ -196,11 +196,12 @@ function M.view(lm, requests, opts)
     if #list == 0 then raise("invalid_argument", op, "requests: the list is empty") end
     local view = setmetatable({ rows = rows }, View)
     for i, request in ipairs(list) do
-        local prompt, spec = split(op, request, ("requests[%d]"):format(i))
+        local name = ("requests[%d]"):format(i)
+        local prompt, spec = split(op, request, name)
         local result = { prompt_tokens = 0 }
         spec = spec or opts.spec
-        if spec then result.steered = project(lm, op, rows, prompt, spec, opts.at) end
-        result.unsteered, result.tokens = project(lm, op, rows, prompt, nil, opts.at)
+        if spec then result.steered = project(lm, op, name, rows, prompt, spec, opts.at) end
+        result.unsteered, result.tokens = project(lm, op, name, rows, prompt, nil, opts.at)
         result.pieces = pieces.of(lm, result.tokens)
         result.prompt_tokens = prompt.response and #lm:tokens_of(op,
             { prompt = prompt.prompt, messages = prompt.messages, tokens = prompt.tokens }) or #result.tokens

@@ -1,5 +1,7 @@
 /* batch.c: the rows of a step: which positions of which sequences, where they lie, what is wanted of them. */
 #include "model/session.h"
+
+#include "backend/steps.h"
 #include "steering/spec.h"
 
 #include <string.h>
@@ -113,20 +115,19 @@ static int starts_elsewhere(const steer_session *session, steer_sequence *sequen
     return start != session->start || (start >= 0 && sequence->from->capture != session->origin);
 }
 
-/* Whether a step that serves `captures`, *count of them, can serve this one too, which then is among them. */
-static int admit_capture(const steer_capture **captures, int32_t *count, const steer_capture *capture) {
-    for (int32_t i = 0; i < *count; i++)
-        if (captures[i] == capture) return 1;
-    if (*count == STEER_STEP_CAPTURES) return 0;
-    captures[(*count)++] = capture;
+/* Whether the step can serve this capture too, which then is among its captures. */
+static int admit_capture(steer_session *session, steer_capture *capture) {
+    for (int32_t i = 0; i < session->capture_count; i++)
+        if (session->captures[i].capture == capture) return 1;
+    if (session->capture_count == STEER_STEP_CAPTURES) return 0;
+    session->captures[session->capture_count++] = (steer_captured){.capture = capture};
     return 1;
 }
 
 /* Sequences that generate come first, one row each; the rest of the room goes to prompts in order of age. */
 static void choose_chunks(steer_session *session) {
     int64_t rows = session->scratch.rows, outputs = session->scratch.outputs;
-    const steer_capture *captures[STEER_STEP_CAPTURES];
-    int32_t capture_count = 0;
+    session->capture_count = 0;
     for (int32_t s = 0; s < session->slots; s++)
         if (session->slot[s])
             session->slot[s]->chunk = session->slot[s]->outputs = session->slot[s]->more = 0;
@@ -135,7 +136,7 @@ static void choose_chunks(steer_session *session) {
             steer_sequence *sequence = session->all[i];
             if (!sequence || sequence->slot < 0 || sequence->leader || is_full(sequence)) continue;
             if ((left_of(sequence) > 1) != pass || starts_elsewhere(session, sequence)) continue;
-            if (sequence->capture && !admit_capture(captures, &capture_count, sequence->capture)) continue;
+            if (sequence->capture && !admit_capture(session, sequence->capture)) continue;
             if (!sequence->twin) {
                 choose_chunk(session, sequence, rows, outputs);
             } else {
@@ -226,16 +227,6 @@ static int only_generates(const steer_sequence *sequence) {
            output_target(sequence, position) < 0;
 }
 
-/* Steps of rows that graphs are captured for: up to 8 powers of two, then these and the numbers half way between. */
-static int64_t round_rows(int64_t rows) {
-    int64_t step = 1;
-    while (step < rows) {
-        if (step > 8 && step + step / 2 >= rows) return step + step / 2;
-        step *= 2;
-    }
-    return step;
-}
-
 /* What is launched: of steps that generate more than there is, so that few captures serve them all. */
 static void set_shape(steer_session *session) {
     steer_step_shape *shape = &session->shape;
@@ -254,7 +245,7 @@ static void set_shape(steer_session *session) {
     int64_t context = 256;
     while (context < shape->most_context) context *= 2;
     shape->most_context = context < room ? context : room;
-    shape->rows = round_rows(session->rows);
+    shape->rows = steer_step_of(session->rows);
     if (shape->rows > session->slots) shape->rows = session->slots;
     shape->outputs = shape->rows;
     const steer_step_arrays *at = &session->at_host;

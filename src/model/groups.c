@@ -56,31 +56,17 @@ static int32_t sort_rows(steer_session *session, steer_captured *captured, int32
     return next;
 }
 
-static int has_rows(const steer_sequence *sequence) {
-    for (int64_t i = 0; i < sequence->chunk; i++)
-        if (group_of(sequence, sequence->computed + i) >= 0) return 1;
-    return 0;
-}
-
-static int is_listed(const steer_session *session, const steer_capture *capture) {
-    for (int32_t i = 0; i < session->capture_count; i++)
-        if (session->captures[i].capture == capture) return 1;
-    return 0;
-}
-
 void steer_session_group(steer_session *session) {
-    int32_t groups = 0, rows = 0;
-    session->capture_count = 0;
-    for (int32_t s = 0; s < session->slots; s++) {
-        const steer_sequence *sequence = session->slot[s];
-        if (!sequence || !sequence->capture || is_listed(session, sequence->capture)) continue;
-        if (!has_rows(sequence)) continue; /* nothing is launched for a capture without rows */
-        steer_captured *captured = &session->captures[session->capture_count];
-        *captured = (steer_captured){
-            .capture = sequence->capture, .group = groups, .first = groups + session->capture_count++};
-        rows = sort_rows(session, captured, rows);
-        groups += captured->count;
+    int32_t groups = 0, rows = 0, kept = 0;
+    for (int32_t i = 0; i < session->capture_count; i++) {
+        steer_captured captured = {
+            .capture = session->captures[i].capture, .group = groups, .first = groups + kept};
+        rows = sort_rows(session, &captured, rows);
+        if (captured.count == 0) continue; /* nothing is launched for a capture without rows */
+        session->captures[kept++] = captured;
+        groups += captured.count;
     }
+    session->capture_count = kept;
 }
 
 /* ---- Adding them ----------------------------------------------------------------------------------------------- */

@@ -4,10 +4,21 @@
 
 #include <float.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
+/* What errors call a member of comparison i: a gate is the only one. */
+static const char *name_of(char out[48], const steer_op_desc *desc, int32_t i, const char *member) {
+    if (desc->gate != STEER_GATE_NONE)
+        snprintf(out, 48, "gate_%s", member);
+    else
+        snprintf(out, 48, "conditions[" STEER_INDEX "].%s", i, member);
+    return out;
+}
+
 /* Programs hold these factors in f32; an add without a condition is one factor. */
-static int check_range(const steer_op *op) {
+static int check_range(const steer_op *op, const steer_op_desc *desc) {
+    char name[48];
     if (op->vectors.count == 0 || steer_op_table[op->kind].is_noop(op)) return STEER_OK;
     if (op->kind == STEER_OP_ADD && op->atom_count == 0) {
         if (fabs(op->scale * steer_op_vector_scale(op)) <= FLT_MAX) return STEER_OK;
@@ -22,20 +33,21 @@ static int check_range(const steer_op *op) {
             return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "write: its magnitude is beyond the range of f32");
     for (int32_t i = 0; i < op->atom_count; i++)
         if (op->atoms[i].vector && !(steer_op_atom_scale(&op->atoms[i]) <= FLT_MAX))
-            return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
-                              "gate_vector: its magnitude is beyond the range of f32");
+            return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "%s: its magnitude is beyond the range of f32",
+                              name_of(name, desc, i, "vector"));
     return STEER_OK;
 }
 
 /* What a descriptor asks for, however it says it: a gate is a condition. */
 static int check_conditions(const steer_op_desc *desc) {
+    char name[48];
     if ((unsigned)desc->gate > STEER_GATE_BELOW)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "gate: %d, expected a steer_gate", (int)desc->gate);
     if (desc->gate != STEER_GATE_NONE) {
         if (desc->condition_count)
             return STEER_FAIL(STEER_E_INVALID_ARGUMENT,
                               "gate: given beside conditions, expected one of the two");
-        return steer_op_check_number(desc->gate_threshold, "gate_threshold");
+        return steer_op_check_number(desc->gate_threshold, name_of(name, desc, 0, "threshold"));
     }
     if (desc->condition_count < 0 || desc->condition_count > STEER_MAX_CONDITIONS)
         return STEER_FAIL(STEER_E_INVALID_ARGUMENT, "conditions: %d comparisons, expected at most %d",
@@ -51,7 +63,8 @@ static int check_conditions(const steer_op_desc *desc) {
                               "conditions[" STEER_INDEX "]: noted %d, expected 0 to %d", i,
                               desc->conditions[i].noted, STEER_MAX_NOTES);
         if (!desc->conditions[i].noted)
-            STEER_TRY(steer_op_check_number(desc->conditions[i].threshold, "gate_threshold"));
+            STEER_TRY(
+                steer_op_check_number(desc->conditions[i].threshold, name_of(name, desc, i, "threshold")));
     }
     return STEER_OK;
 }
@@ -177,35 +190,37 @@ static int read_write(steer_op *op, const steer_op_desc *desc) {
     return STEER_OK;
 }
 
-static int read_atom(steer_op *op, steer_tensor *vector, double threshold, int below, int cosine) {
+static int read_atom(steer_op *op, steer_tensor *vector, double threshold, int below, int cosine,
+                     const char *name) {
     steer_op_atom *atom = &op->atoms[op->atom_count];
     const int64_t hidden = steer_op_hidden(op); /* of what was read so far */
-    STEER_TRY(steer_vector_from_tensor(&atom->vector, vector, "gate_vector"));
+    STEER_TRY(steer_vector_from_tensor(&atom->vector, vector, name));
     op->atom_count++;
     atom->threshold = threshold;
     atom->below = below;
     atom->cosine = cosine != 0;
-    STEER_TRY(steer_vector_check_direction(atom->vector, "gate_vector"));
+    STEER_TRY(steer_vector_check_direction(atom->vector, name));
     if (hidden > 0 && atom->vector->length != hidden)
-        return STEER_FAIL(STEER_E_SHAPE_MISMATCH,
-                          "gate_vector: %lld elements, the operation's vector has %lld",
+        return STEER_FAIL(STEER_E_SHAPE_MISMATCH, "%s: %lld elements, the operation's vector has %lld", name,
                           (long long)atom->vector->length, (long long)hidden);
     return STEER_OK;
 }
 
 /* A condition that always holds is none; one comparison that is denied is the opposite one, but for equality. */
 static int read_conditions(steer_op *op, const steer_op_desc *desc) {
+    char name[48];
     op->truth = 2;
     if (desc->gate != STEER_GATE_NONE)
         return read_atom(op, desc->gate_vector, desc->gate_threshold, desc->gate == STEER_GATE_BELOW,
-                         desc->gate_cosine);
+                         desc->gate_cosine, name_of(name, desc, 0, "vector"));
     for (int32_t i = 0; i < desc->condition_count; i++) {
         const steer_condition *c = &desc->conditions[i];
         if (c->noted)
             op->atoms[op->atom_count++] =
                 (steer_op_atom){.note = c->noted - 1, .below = c->gate == STEER_GATE_BELOW};
         else
-            STEER_TRY(read_atom(op, c->vector, c->threshold, c->gate == STEER_GATE_BELOW, c->cosine));
+            STEER_TRY(read_atom(op, c->vector, c->threshold, c->gate == STEER_GATE_BELOW, c->cosine,
+                                name_of(name, desc, i, "vector")));
     }
     if (desc->condition_count) op->truth = desc->truth;
     return STEER_OK;
@@ -252,7 +267,7 @@ static int fill(steer_op *op, const steer_op_desc *desc) {
         op->point_count = desc->point_count;
     }
     STEER_TRY(read_conditions(op, desc));
-    STEER_TRY(check_range(op));
+    STEER_TRY(check_range(op, desc));
     STEER_TRY(steer_block_create(&op->block, op));
     return steer_scope_create(&op->scope, desc->where, desc->exclude, bound_of(op));
 }

@@ -1,5 +1,7 @@
-/* test_core.c: versions, errors, interrupts, devices, accounting of memory, events and references. */
+/* test_core.c: versions, errors, interrupts, devices, accounting of memory, events, references and steps of rows. */
 #include "check.h"
+
+#include "backend/steps.h"
 
 #include <pthread.h>
 #include <stdint.h>
@@ -273,6 +275,14 @@ static void test_broken_module(void) {
     rmdir(dir);
 }
 
+/* The steps that numbers of rows go up to, each to the least that has room. */
+static void test_steps(void) {
+    const int64_t steps[] = {1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256};
+    int64_t rows = 1;
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
+        for (; rows <= steps[i]; rows++) CHECK(steer_step_of(rows) == steps[i]);
+}
+
 int main(void) {
     test_broken_module(); /* first: it forks */
     unsetenv("STEER_DEVICE");
@@ -287,6 +297,7 @@ int main(void) {
     test_threads();
     test_measuring();
     test_reference();
+    test_steps();
     steer_device_release(cpu);
     return check_result();
 }

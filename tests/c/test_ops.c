@@ -203,6 +203,31 @@ static void test_refused(void) {
           "conditions: 7 comparisons");
 }
 
+/* What is wrong with a comparison names it. */
+static void test_conditions_refused(void) {
+    const int bad = STEER_E_INVALID_ARGUMENT, shape = STEER_E_SHAPE_MISMATCH;
+    steer_tensor *one = VECTOR(1, 0), *zero = VECTOR(0, 0), *three = VECTOR(1, 0, 0);
+    const steer_condition good = {.vector = one, .gate = STEER_GATE_ABOVE};
+    const steer_condition refused[] = {{.vector = one, .gate = STEER_GATE_ABOVE, .threshold = NAN},
+                                       {.gate = STEER_GATE_ABOVE},
+                                       {.vector = zero, .gate = STEER_GATE_ABOVE},
+                                       {.vector = three, .gate = STEER_GATE_ABOVE}};
+    const int codes[] = {bad, bad, bad, shape};
+    const char *texts[] = {"conditions[1].threshold: nan", "conditions[1].vector: is NULL",
+                           "conditions[1].vector: all 2 elements are zero",
+                           "conditions[1].vector: 3 elements, the operation's vector has 2"};
+    for (int i = 0; i < 4; i++) {
+        const steer_condition list[] = {good, refused[i]};
+        FAILS(STEER_OP_ADD, (desc.vector = VECTOR(1, 0), desc.conditions = list, desc.condition_count = 2),
+              codes[i], texts[i]);
+    }
+    steer_tensor *all[] = {one, zero, three};
+    for (int i = 0; i < 3; i++) steer_tensor_release(all[i]);
+    FAILS(STEER_OP_ADD,
+          (desc.vector = VECTOR(1, 0), desc.gate = STEER_GATE_ABOVE, desc.gate_vector = VECTOR(0, 0)), bad,
+          "gate_vector: all 2 elements are zero");
+}
+
 int main(void) {
     const char *id = getenv("STEER_TEST_DEVICE");
     CHECK_OK(steer_device_open(&cpu, "cpu"));
@@ -210,6 +235,7 @@ int main(void) {
     test_effects();
     test_lists();
     test_refused();
+    test_conditions_refused();
     steer_device_release(device);
     steer_device_release(cpu);
     return check_result();

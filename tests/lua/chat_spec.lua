@@ -86,7 +86,7 @@ describe("steer generate", function()
         for arguments, row in pairs {
             [""] = { 2, "which model?" }, [MODEL .. " a b"] = { 2, "in quotes" },
             [MODEL .. " a --system b"] = { 2, "it goes with --chat" },
-            [MODEL .. " a --tempo 1"] = { 2, "did you mean" },
+            [MODEL .. " a --temprature 1"] = { 2, "did you mean" },
             ["/nonexistent a"] = { 1, "not_found" },
             [MODEL .. " a --chat"] = { 1, "no chat template: leave --chat out" },
             [MODEL .. " a --steer nofile.gguf"] = { 1, "nofile.gguf" },

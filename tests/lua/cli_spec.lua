@@ -34,7 +34,8 @@ end
 
 describe("steer", function()
     it("prints help, of each command too, without needing the library", function()
-        for arguments, word in pairs { ["--help"] = "run", ["run --help"] = "FILE", ["info --help"] = "device" } do
+        for arguments, word in pairs { ["--help"] = "run", ["run --help"] = "FILE", ["info --help"] = "device",
+            ["help info"] = "device", ["help help"] = "COMMAND" } do
             local output, errors, status = shell("STEER_LIB=/nonexistent scripts/steer " .. arguments)
             assert_found(output, "^usage: steer")
             assert_found(output, word)
@@ -70,11 +71,46 @@ describe("steer", function()
         local _, errors, status = steer "inof"
         assert_found(errors, "unknown command 'inof', did you mean 'info'%?")
         assert.equal(2, status)
+        assert_found(select(2, steer "--hlp"), "unknown command '%-%-hlp', did you mean 'help'%?")
+        assert_found(select(2, steer "zzzzzz"), "unknown command 'zzzzzz'\n")
+    end)
+
+    it("says what is wrong with a command's words, and where there is more", function()
+        for arguments, message in pairs {
+            ["run"] = "which file?", ["run --outpt x"] = "unknown option '--outpt'",
+            ["bench"] = "which file?", ["bench --outpt x"] = "unknown option '--outpt'",
+            ["merge --outpt x"] = "unknown option '--outpt', did you mean '--output'?",
+            ["sweep --outpt x"] = "unknown option '--outpt', did you mean '--output'?",
+            ["generate --outpt x"] = "unknown option '--outpt'", ["compare -x"] = "unknown option '-x'",
+            ["info x"] = "unexpected argument 'x'", ["repl x"] = "unknown argument 'x'",
+            ["chat a b"] = "expected one model, got 2 words",
+            ["generate a b c"] = "expected one prompt, in quotes, got 2 words",
+            ["plot /nonexistent"] = "--x: it is missing; io: plot: cannot open /nonexistent: No such file or directory",
+        } do
+            local command = arguments:match "%S+"
+            local output, errors, status = steer(arguments)
+            assert.equal(("steer %s: %s\nsteer %s --help says more\n"):format(command, message, command), errors)
+            assert.same({ "", 2 }, { output, status })
+        end
+    end)
+
+    it("names the command that a file's error is of", function()
+        for arguments, message in pairs {
+            ["compare /nonexistent b"] = "io: compare: cannot open /nonexistent",
+            ["report /nonexistent"] = "io: report: cannot open /nonexistent",
+            ["generate /nonexistent"] = "not_found: model: /nonexistent",
+            ["bench /nonexistent"] = "cannot open /nonexistent",
+        } do
+            local command = arguments:match "%S+"
+            local _, errors, status = steer(arguments .. " </dev/null")
+            assert.equal(("steer %s: %s: No such file or directory\n"):format(command, message), errors)
+            assert.equal(command == "bench" and 2 or 1, status)
+        end
     end)
 
     it("says what is wrong when the library cannot be loaded", function()
         local _, errors, status = shell "STEER_LIB=/nonexistent/libsteer.so scripts/steer info"
-        assert_found(errors, "^steer: not_found: library_load: STEER_LIB: cannot load /nonexistent/libsteer.so")
+        assert_found(errors, "^steer info: not_found: library_load: STEER_LIB: cannot load /nonexistent/libsteer.so")
         assert.equal(1, status)
     end)
 

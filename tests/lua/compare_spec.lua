@@ -353,20 +353,30 @@ describe("steer.compare of metrics that are no times", function()
         files.fails("invalid_argument", "other.jsonl has the metrics z; ", steer.compare, old, other)
     end)
 
+    local function grid(name, list, content)
+        local path = files.path(name)
+        os.remove(path)
+        local writer = require("steer.record").create("test", path, { name = "mood", axes = { layer = { 5 } },
+            order = { "layer" }, seed = 1, version = "1", content = content })
+        writer:add(ok({ layer = 5 }, { x = mean(list) }, { x = list }))
+        writer:close()
+        return path
+    end
+
+    it("refuses grids of different operations, whose strengths do not mean the same", function()
+        local add, ablate = grid("add.jsonl", OLD, '{"op":"add"}'), grid("ablate.jsonl", NEW, '{"op":"ablate"}')
+        files.fails("invalid_argument", 'ablate.jsonl steers with "ablate", but ', steer.compare, add, ablate)
+        local own = grid("own.jsonl", NEW, '{"op":"#12ab"}')
+        files.fails("invalid_argument", 'add.jsonl steers with "add", but ', steer.compare, own, add)
+        files.fails("invalid_argument", "own.jsonl steers with a function, but ", steer.compare, add, own)
+        assert_found(tostring(steer.compare(own, grid("edited.jsonl", OLD, '{"op":"#34cd","twin":true}'))),
+            "note: the contents differ in op, twin: samples at the same place count as pairs; paired = false if")
+    end)
+
     it("says that samples are paired by their place where the files may have other prompts", function()
-        local record = require "steer.record"
-        local function grid(name, list, content)
-            local path = files.path(name)
-            os.remove(path)
-            local writer = record.create("test", path, { name = "mood", axes = { layer = { 5 } }, order = { "layer" },
-                seed = 1, version = "1", content = content })
-            writer:add(ok({ layer = 5 }, { x = mean(list) }, { x = list }))
-            writer:close()
-            return path
-        end
         local old = grid("old.jsonl", OLD, "a")
         assert_found(tostring(steer.compare(old, grid("new.jsonl", NEW, "b"))),
-            "note: the contents differ, .*paired = false")
+            "note: the contents differ: .*paired = false")
         assert_found(tostring(steer.compare(old, files.path "new.jsonl", nil, true)), "; %-%-unpaired if they")
         assert.is_nil(tostring(steer.compare(old, grid("new.jsonl", NEW, "a"))):find "note:")
     end)

@@ -43,6 +43,19 @@ describe("option tables", function()
         helper.fails("invalid_argument", "opts: expected a table of options, got \"f32\"", T.zeros, { 1 }, "f32")
     end)
 
+    it("are no objects of the package", function()
+        local v = T.ones({ 2 }, on())
+        local op = steer.add(v, 1, { where = { prompt = "all" } })
+        local spec = steer.spec { [0] = { op } }
+        helper.fails("invalid_argument", "add: opts: expected a table of options, got an operation", steer.add, v, 3,
+            op)
+        helper.fails("invalid_argument", "add: opts: expected a table of options, got a spec", steer.add, v, 3, spec)
+        helper.fails("invalid_argument", "add: scale: expected a number, got a spec", steer.add, v, spec)
+        helper.fails("invalid_argument", "shape: expected a list of integers, got a spec", T.zeros, spec)
+        helper.fails("invalid_argument", "layers: expected { [layer] = { operation, ... } }, got an engine", steer.spec,
+            steer.engine { hidden = 2, device = "cpu" })
+    end)
+
     it("check the type of a value", function()
         helper.fails("invalid_argument", "opts.dtype: expected a string, got 3", T.zeros, { 1 }, { dtype = 3 })
         helper.fails("invalid_argument", 'dtype: expected bf16, f16, f32, i32, i64 or u8, got "float"', T.zeros,

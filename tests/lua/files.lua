@@ -10,10 +10,18 @@ local function output(command)
     return text
 end
 
---- The temporary folder; remove it with done().
-M.folder = output("mktemp -d"):gsub("%s+$", "")
+-- The temporary folder, M.folder, is made when it is asked for; what comes after done() has another one.
+setmetatable(M, { __index = function(_, key)
+    if key ~= "folder" then return nil end
+    M.folder = output("mktemp -d"):gsub("%s+$", "")
+    return M.folder
+end })
 
-function M.done() os.execute("rm -rf '" .. M.folder .. "'") end
+--- Removes the temporary folder.
+function M.done()
+    if rawget(M, "folder") then os.execute("rm -rf '" .. M.folder .. "'") end
+    M.folder = nil
+end
 
 function M.path(name) return M.folder .. "/" .. name end
 

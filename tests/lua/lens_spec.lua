@@ -130,7 +130,7 @@ describe("a lens", function()
         fails("invalid_argument", "top: 0", lm.lens, lm, one, { top = 0 })
         fails("invalid_argument", "top: " .. lm.vocab + 1, lm.lens, lm, one, { top = lm.vocab + 1 })
         fails("invalid_argument", "layers[1]", lm.lens, lm, one, { layers = { 99 } })
-        fails("invalid_argument", "text[1]: its prompt has no tokens", lm.lens, lm, { tokens = {} })
+        fails("invalid_argument", "lens: text: its prompt has no tokens", lm.lens, lm, { tokens = {} })
         fails("invalid_argument", "position 2", lm.lens, lm, one, { tokens = { 2 } })
         fails("invalid_argument", 'unknown option "k"', lm.lens, lm, one, { k = 3 })
         local function full(x) return T.full({ lm.hidden }, x, { device = "cpu" }) end

@@ -282,8 +282,20 @@ describe("logits that are not finite", function()
         fails("invalid_argument", "score: requests[2]: the logits at position 7", half.score, half, {
             { prompt = PROMPT, options = { " a" } }, { prompt = PROMPT, options = { " a" }, spec = too_much },
         })
-        fails("invalid_argument", "perplexity: requests[1]: the logits at position", half.perplexity, half, PROMPT,
+        fails("invalid_argument", "perplexity: texts[1]: the logits at position 0", half.perplexity, half, PROMPT,
             { spec = too_much })
+    end)
+
+    it("name the prompt of a grid", function()
+        local opts = { vector = ones(half.hidden, 6e4), layers = { 1 }, scales = { 0, 4 }, prompts = { PROMPT, "a" } }
+        for _, way in ipairs { { generate = { max_tokens = 3 } }, { score = { " a", " b" } } } do
+            opts.generate, opts.score = way.generate, way.score
+            local grid = half:grid(opts)
+            assert.equal(1, #grid.failures)
+            helper.found(grid.failures[1].reason, "grid: prompts%[%d%]: the logits at position %d are not finite")
+        end
+        opts.generate, opts.score = { temperature = -1 }, nil
+        fails("invalid_argument", "grid: prompts[1]: temperature: -1", half.grid, half, opts)
     end)
 
     it("come to Lua as numbers, whatever their bits are", function()

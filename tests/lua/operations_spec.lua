@@ -179,9 +179,9 @@ describe("what is noted on a layer", function()
             { [0] = { at "attention" }, [3] = { add } } } do
             steer.spec(layers):close()
         end
-        H.fails("invalid_argument", "note: conditions: none", steer.note, "x")
+        H.fails("invalid_argument", "note: when: none, expected what is to be noted", steer.note, "x")
         H.fails("invalid_argument", "note: note: missing", steer.note)
-        H.fails("shape_mismatch", "when.vector: 3 elements", steer.note, "x",
+        H.fails("shape_mismatch", "when.all[2].vector: 3 elements", steer.note, "x",
             { when = { all = { { vector = g, above = 0 }, { vector = { 1, 2, 3 }, above = 0 } } } })
         local short = steer.keep_norm { when = { vector = { 1, 2, 3 }, above = 0 } }
         H.fails("shape_mismatch", "a vector of 3", steer.spec, { [0] = { steer.add(v), short } })
@@ -503,6 +503,31 @@ describe("a constructor", function()
         H.fails("invalid_argument", "when.any: an empty list", steer.add, v, 1, { when = { any = {} } })
         H.fails("unsupported", "layer 0: set has no strength, expected ablate, add, affine, rotate or turn",
             function() return steer.spec { [0] = { steer.set(v, 1) } }:scaled(2) end)
+    end)
+
+    it("names which condition is wrong", function()
+        local v, nan = state(1), 0 / 0
+        local function refused(code, text, when) H.fails(code, "add: " .. text, steer.add, v, 1, { when = when }) end
+        local good = { vector = v, above = 1 }
+        for text, part in pairs {
+            ['.above: expected a number, got "x"'] = { vector = v, above = "x" },
+            [".any: an empty list"] = { any = {} }, [".below: inf"] = { vector = v, below = 1 / 0 },
+            [': unknown option "abve"'] = { vector = v, abve = 1 }, [": expected a condition"] = 5,
+            [": expected exactly one of above and below"] = { vector = v },
+            [".vector: expected a one-dimensional tensor"] = { vector = 5, above = 1 },
+            [".vector[2]: expected a number"] = { vector = { 1, "x" }, above = 1 },
+            [".vector: all 3 elements are zero"] = { vector = { 0, 0, 0 }, above = 1 },
+            [".vector: element 2 is NaN"] = { vector = { 1, nan, 1 }, above = 1 },
+            [".noted: empty"] = { noted = "" }, [": both all and any"] = { all = { good }, any = { good } },
+        } do
+            refused("invalid_argument", "when.any[2]" .. text, { any = { good, part } })
+            refused("invalid_argument", "when.all[1].none[3]" .. text,
+                { all = { { none = { good, good, part } }, good } })
+        end
+        refused("shape_mismatch", ("when.all[2].vector: 2 elements, the operation's vector has %d"):format(n),
+            { all = { good, { vector = { 1, 1 }, above = 1 } } })
+        refused("invalid_argument", "when.above: ", { vector = v, above = nan })
+        refused("invalid_argument", "when.vector: all 2 elements are zero", { vector = { 0, 0 }, above = 1 })
     end)
 
     it("gives what can be made stronger", function()

@@ -21,7 +21,7 @@ describe("the options that are known", function()
     local function accepted(call)
         local ok, err = pcall(call, { no_such_option = 1 })
         assert.is_false(ok)
-        local list = assert(err.message:match "[Tt]he options are (.*)$", err.message)
+        local list = assert(err.message:match "[Tt]he options? %l+ (.*)$", err.message)
         local names = {}
         for name in list:gsub(" and ", ", "):gmatch "[%w_]+" do names[name] = true end
         return names

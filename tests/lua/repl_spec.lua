@@ -60,9 +60,11 @@ describe("steer -e", function()
     it("ends with 1 after an error, with the user's part of the stack", function()
         for text, parts in pairs {
             ["\n\nsteer.tensor.zeros({-1})"] = { "invalid_argument: tensor_zeros: shape",
-                "\t<input 1>:3: in main chunk" },
-            ["local function f() error 'boom' end f()"] = { "<input 1>:1: boom", "in function 'f'" },
-            ["x = = 1"] = { "unexpected symbol" }, ["if x then"] = { "'<eof>'" }, ["\27LJ"] = { "wrong mode" },
+                "\t(command line):3: in main chunk" },
+            ["local function f() error 'boom' end f()"] = { "(command line):1: boom", "in function 'f'" },
+            ["x = = 1"] = { "(command line):1: unexpected symbol" },
+            [":time x ="] = { "(command line):1: unexpected symbol" }, ["\27LJ"] = { "wrong mode" },
+            ["if x then"] = { "(command line):1: 'end' expected near '<eof>'" },
             [":nonsense"] = { "invalid_argument: repl: there is no command :nonsense" },
         } do
             local output, errors, status = evaluate(text)
@@ -84,8 +86,8 @@ describe("steer -e", function()
                 "invalid_argument: steer: there is no steer.tensro, did you mean steer.tensor?",
             ["steer.tensor.zeros({-1})"] =
                 "invalid_argument: tensor_zeros: shape: dimension 1 is -1, expected 0 or more",
-            ["lmm:generate()"] = "<input 1>:1: attempt to index global 'lmm' (a nil value)",
-            ["error 'boom'"] = "<input 1>:1: boom",
+            ["lmm:generate()"] = "(command line):1: attempt to index global 'lmm' (a nil value)",
+            ["error 'boom'"] = "(command line):1: boom",
         } do
             local output, errors, status = evaluate(text)
             assert.equal("", output, text)

@@ -86,6 +86,12 @@ describe("control vectors", function()
         fails("invalid_argument", "opts.scale", FOLDER .. "repeng.gguf", { scale = 0 / 0 })
         fails("invalid_argument", "where", FOLDER .. "repeng.gguf", { where = {} })
         fails("invalid_argument", "opts.layers[1]", FOLDER .. "repeng.gguf", { layers = { -1 } })
+        local v = T.ones({ spec:hidden() }, { device = "cpu" })
+        local gated = steer.load_spec(FOLDER .. "repeng.gguf",
+            { when = { any = { { vector = v, above = 1 }, { vector = v, below = 0 } } } })
+        assert(tostring(gated):find("any(dot above 1, dot below 0)", 1, true), tostring(gated))
+        fails("invalid_argument", "when.any[1]: expected exactly one of above and below", FOLDER .. "repeng.gguf",
+            { when = { any = { { vector = v } } } })
     end)
 
     it("are known by their content", function()

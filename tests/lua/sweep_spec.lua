@@ -660,7 +660,7 @@ describe("steer merge", function()
             assert.equal(1, status)
             assert.is_nil(io.open(folder .. "/all.jsonl"))
         end
-        for arguments, message in pairs { [""] = "-o: which file", ["-o x"] = "which files?",
+        for arguments, message in pairs { [""] = "-o: it is missing", ["-o x"] = "which files?",
             ["-p x"] = "unknown option" } do
             local _, errors, status = shell("scripts/steer merge " .. arguments)
             has(errors, message)

@@ -194,7 +194,7 @@ describe("a view", function()
             { project = { mood = v }, center = { mod = 1 } })
         fails("invalid_argument", "center.mood: nan", f, { project = { mood = v }, center = { mood = 0 / 0 } })
         fails("invalid_argument", "is not finite", f, { project = { mood = v * (0 / 0) }, layers = 5 })
-        fails("invalid_argument", "requests[1]: its prompt has no tokens", lm.view, lm, { { tokens = {} } },
+        fails("invalid_argument", "requests[2]: its prompt has no tokens", lm.view, lm, { "a", { tokens = {} } },
             { project = { mood = v } })
         fails("invalid_argument", "requests: the list is empty", lm.view, lm, {}, { project = { mood = v } })
         fails("io", "nowhere", f, { project = { mood = v }, layers = 5, html = files.path "nowhere/x.html" })

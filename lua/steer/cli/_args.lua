@@ -1,5 +1,6 @@
 --- Arguments of a command: options from a table, the rest in order.
-local nearest = require("steer.core.options").nearest
+local suggest = require("steer.core.options").suggest
+local tables = require "steer.core.tables"
 
 local M = {}
 
@@ -20,7 +21,11 @@ local function row_of(known, word)
 end
 
 local function unknown(word, known)
-    return ("unknown option '%s', did you mean '%s'?"):format(word, nearest(word, known))
+    local names = { output = row_of(known, "--output") and true }
+    for _, name in ipairs(tables.keys(known)) do
+        if #name > 2 then names[name:sub(3)] = true end -- not of one letter, which is near to everything
+    end
+    return ("unknown option '%s'%s"):format(word, suggest(word:gsub("^%-+", ""), names, "'--", "'"))
 end
 
 -- The value of an option: after its =, or the next argument.
@@ -32,9 +37,19 @@ local function read_value(kind, name, given, following)
     return value
 end
 
---- Reads arguments. After "--" all words are no options, whatever they begin with.
+--- Says what is wrong with how a command was called.
+-- @tparam string command
+-- @tparam string format of string.format, which the rest are for
+-- @treturn number the exit status
+function M.wrong(command, format, ...)
+    local message = select("#", ...) > 0 and format:format(...) or format
+    io.stderr:write(("steer %s: %s\nsteer %s --help says more\n"):format(command, message, command))
+    return 2
+end
+
+--- Reads arguments. After "--" all words are no options, whatever they begin with; "-o", "--output" and "--out" are one
+-- option.
 -- @tparam table args list of words
--- "-o", "--output" and "--out" are one option.
 -- @tparam table known option ("--axis", "-a") -> {key, kind}; kinds are "flag", "text", "number" and "list" (may be
 -- given again)
 -- @treturn table values by key, and the other words by number; or nil and what is wrong

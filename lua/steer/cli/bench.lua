@@ -6,5 +6,5 @@ usage: steer bench FILE.lua [ARGUMENTS]
 Runs a benchmark as `steer run` runs a script. bench/engine.lua in the source tree measures the steering engine;
 `steer bench bench/engine.lua --help` says how.
 ]],
-    run = require("steer.cli.run").run,
+    run = function(args) return require("steer.cli.run").run(args, "bench") end,
 }

@@ -44,10 +44,7 @@ local KNOWN = {
     ["-h"] = { "help", "flag" },
 }
 
-local function wrong(...)
-    io.stderr:write("steer chat: ", string.format(...), "\nsteer chat --help says more\n")
-    return 2
-end
+local function wrong(...) return words.wrong("chat", ...) end
 
 -- ---- A conversation ------------------------------------------------------------------------------------------------
 
@@ -350,7 +347,7 @@ function M.run(args)
         io.stdout:write(M.usage)
         return 0
     end
-    if #given ~= 1 then return wrong(#given == 0 and "which model?" or "one model: got %d words", #given) end
+    if #given ~= 1 then return wrong(#given == 0 and "which model?" or "expected one model, got %d words", #given) end
     local ok, failure = xpcall(work, failures.report, given)
     if ok then return 0 end
     failure = failures.of(failure)

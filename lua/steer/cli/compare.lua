@@ -43,10 +43,7 @@ local KNOWN = {
     ["-h"] = { "help", "flag" },
 }
 
-local function wrong(...)
-    io.stderr:write("steer compare: ", string.format(...), "\nsteer compare --help says more\n")
-    return 2
-end
+local function wrong(...) return words.wrong("compare", ...) end
 
 function M.run(args)
     local given, why = words.parse(args, KNOWN)

@@ -35,10 +35,7 @@ local KNOWN = {
 local PASSED = { "max_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "stop",
     "ignore_eos" }
 
-local function wrong(...)
-    io.stderr:write("steer generate: ", string.format(...), "\nsteer generate --help says more\n")
-    return 2
-end
+local function wrong(...) return words.wrong("generate", ...) end
 
 local function request_of(given, prompt, spec)
     local request = { spec = spec }
@@ -97,7 +94,7 @@ function M.run(args)
         return 0
     end
     if #given < 1 then return wrong("which model?") end
-    if #given > 2 then return wrong("one prompt, in quotes: got %d words", #given - 1) end
+    if #given > 2 then return wrong("expected one prompt, in quotes, got %d words", #given - 1) end
     if given.system and not given.chat then return wrong("--system: it goes with --chat") end
     local ok, failure = xpcall(work, failures.report, given)
     if ok then return 0 end

@@ -27,8 +27,7 @@ end
 
 function M.run(args)
     if args[1] then
-        io.stderr:write("steer info: unexpected argument '", args[1], "'\n", M.usage)
-        return 2
+        return require("steer.cli._args").wrong("info", "unexpected argument '%s'", args[1])
     end
     local steer, c = require "steer", require "steer.core.c"
     local function line(name, ...)

@@ -1,4 +1,6 @@
 --- `steer merge`: puts the results of a sweep's shards into one file.
+local words = require "steer.cli._args"
+
 local M = {}
 
 M.usage = [[
@@ -16,19 +18,16 @@ wrong usage.
 local OPTIONS = { ["-o"] = { "output", "text" },
     ["--code-changed"] = { "code_changed", "flag" } }
 
-local function wrong(message)
-    io.stderr:write("steer merge: ", message, "\n", M.usage)
-    return 2
-end
+local function wrong(message) return words.wrong("merge", message) end
 
 local function say(format, ...)
     io.stderr:write("steer merge: ", format:format(...), "\n")
 end
 
 function M.run(args)
-    local given, why = require("steer.cli._args").parse(args, OPTIONS)
+    local given, why = words.parse(args, OPTIONS)
     if not given then return wrong(why) end
-    if not given.output then return wrong "-o: which file should be written?" end
+    if not given.output then return wrong "-o: it is missing, expected the file that is written" end
     if #given == 0 then return wrong "which files?" end
     local ok, result = pcall(require("steer.sweep.merge").merge, given, given.output, given.code_changed)
     if not ok then

@@ -46,10 +46,7 @@ for _, name in ipairs { "x", "y", "z", "dash", "kind", "xlim", "ylim", "zlim", "
 end
 for _, name in ipairs { "logx", "logy", "logz", "share", "terminal" } do KNOWN["--" .. name] = { name, "flag" } end
 
-local function wrong(...)
-    io.stderr:write("steer plot: ", string.format(...), "\nsteer plot --help says more\n")
-    return 2
-end
+local function wrong(...) return words.wrong("plot", ...) end
 
 -- ---- Values: a function gives the value, or nil and what was expected ----------------------------------------------
 
@@ -132,8 +129,8 @@ function M.run(args)
     for _, name in ipairs(given.kind == "histogram" and { "--x" } or { "--x", "--y" }) do
         if not given[name:sub(3)] then
             local ok, found = pcall(require("steer.sweep.results").read, "plot", given[1])
-            return wrong("%s: it is missing%s", name, ok and ("; of %s %s"):format(given[1],
-                require("steer.plot.results").names_text(found)) or "")
+            return wrong("%s: it is missing; %s", name, ok and ("of %s %s"):format(given[1],
+                require("steer.plot.results").names_text(found)) or tostring(found))
         end
     end
     local opts, bad = read_options(given)

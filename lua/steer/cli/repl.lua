@@ -1,4 +1,6 @@
 --- `steer repl`: the interactive session, also what `steer` without a command starts.
+local words = require "steer.cli._args"
+
 local M = {}
 
 M.usage = [[
@@ -14,15 +16,12 @@ exit status: 0; 1 after an error with -e or from a pipe; 2 for wrong usage or a 
 what runs with -e or from a pipe is interrupted.
 ]]
 
-local function wrong(message)
-    io.stderr:write("steer repl: ", message, "\n", M.usage)
-    return 2
-end
+local function wrong(message) return words.wrong("repl", message) end
 
 local function run_text(text, extra)
     if not text then return wrong "-e: which text?" end
     if extra then return wrong("unexpected argument '" .. extra .. "'") end
-    local session = require("steer.repl").new()
+    local session = require("steer.repl").new "(command line)"
     if session:input(text) then return 0 end
     return require("steer.repl.evaluate").was_interrupted() and 130 or 1
 end

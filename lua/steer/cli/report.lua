@@ -26,10 +26,7 @@ local KNOWN = {
     ["-h"] = { "help", "flag" },
 }
 
-local function wrong(...)
-    io.stderr:write("steer report: ", string.format(...), "\nsteer report --help says more\n")
-    return 2
-end
+local function wrong(...) return words.wrong("report", ...) end
 
 function M.run(args)
     local given, why = words.parse(args, KNOWN)

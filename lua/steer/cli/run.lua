@@ -1,6 +1,7 @@
 --- `steer run`: runs a Lua script with errors, Ctrl-C and exit status as a shell user expects.
 local failures = require "steer.cli._failure"
 local tables = require "steer.core.tables"
+local words = require "steer.cli._args"
 
 local M = {}
 
@@ -18,11 +19,6 @@ call; a script that catches it goes on, and a second Ctrl-C within five seconds 
 -- A script that makes no library call for this long after Ctrl-C is ended by the library's timer.
 local EXIT_AFTER_MS = 900
 
-local function say(...)
-    io.stderr:write("steer run: ", ...)
-    io.stderr:write("\n")
-end
-
 -- The script's `arg`, as the interpreter sets it: the file, word `at` after `run`, at 0, its arguments after it, the
 -- rest before it.
 local function script_arguments(at)
@@ -31,13 +27,19 @@ local function script_arguments(at)
     return shifted
 end
 
-function M.run(args)
+--- Runs the script that the arguments name.
+-- @tparam table args
+-- @tparam[opt="run"] string command for messages
+function M.run(args, command)
+    command = command or "run"
+    local function say(...)
+        io.stderr:write("steer ", command, ": ", ...)
+        io.stderr:write("\n")
+    end
     local at = args[1] == "--" and 2 or 1
     local path = args[at]
     if not path or at == 1 and path:sub(1, 1) == "-" then
-        say(path and ("unknown option '" .. path .. "'") or "which file?")
-        io.stderr:write(M.usage)
-        return 2
+        return words.wrong(command, path and ("unknown option '" .. path .. "'") or "which file?")
     end
     local chunk, why = loadfile(path)
     if not chunk then

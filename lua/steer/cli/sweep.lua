@@ -1,5 +1,6 @@
 --- `steer sweep`: runs the cases of a sweep file, alone, resumed, or as one of many shards.
 local failures = require "steer.cli._failure"
+local arguments = require "steer.cli._args"
 
 local M = {}
 
@@ -49,11 +50,7 @@ local function say(...)
     io.stderr:write("steer sweep: ", table.concat { ... }, "\n")
 end
 
-local function wrong(message)
-    say(message)
-    io.stderr:write "steer sweep --help says more\n"
-    return 2
-end
+local function wrong(message) return arguments.wrong("sweep", message) end
 
 -- The shard of a Slurm job array, or nil outside of one; nil and a message where it cannot be told.
 local function slurm_shard()
@@ -182,7 +179,7 @@ local function misuse(given)
 end
 
 function M.run(args)
-    local given, why = require("steer.cli._args").parse(args, OPTIONS)
+    local given, why = arguments.parse(args, OPTIONS)
     why = why or misuse(given)
     if not why and not given.shard and not given.case then given.shard, why = slurm_shard() end
     if why then return wrong(why) end

@@ -105,9 +105,13 @@ M.interrupted = false
 -- The library's names for the tensors of a method.
 local METHOD_NAMES = { dst = "self", src = "self", a = "self", b = "other" }
 
--- The user's message: indices count from 1, and the argument that it begins with has the name in `names`, if there.
+-- The user's message: indices count from 1, and what it begins with ("list[2].member", else its first word) has the
+-- name in `names`, if there.
 local function message_of(names)
-    return (ffi.string(C.steer_error_message_from(1)):gsub("^[%w_]+", names))
+    local message = ffi.string(C.steer_error_message_from(1))
+    local whole = message:match "^[%w_.%[%]]+"
+    if whole and names[whole] then return names[whole] .. message:sub(#whole + 1) end
+    return (message:gsub("^[%w_]+", names))
 end
 
 local function raise_last(status, op, names)

@@ -24,6 +24,12 @@ local function wrong(op, name, value, expected)
     raise("invalid_argument", op, "%s: expected %s, got %s", name, expected, M.describe(value))
 end
 
+--- Tells whether a value is an object of the package, such as a spec, and no table of somebody's own.
+function M.is_object(value)
+    local class = type(value) == "table" and getmetatable(value)
+    return type(class) == "table" and rawget(class, "__methods") ~= nil
+end
+
 --- Checks a value's Lua type; `expected` says what it should be in the message.
 function M.type(op, name, value, kind, expected)
     if type(value) ~= kind then wrong(op, name, value, expected or "a " .. kind) end
@@ -46,6 +52,7 @@ function M.list(op, name, list, expected)
     if not tables.is_list(list, n) then
         for _, key in ipairs(tables.keys(list)) do
             if type(key) ~= "number" or key % 1 ~= 0 or key < 1 then
+                if M.is_object(list) then wrong(op, name, list, expected or "a list") end
                 raise("invalid_argument", op, "%s: expected a list, found the key %s", name, M.describe(key))
             end
         end

@@ -63,6 +63,10 @@ end
 --- The same for what is expected: "a, b or c".
 function M.choice(known) return M.list(known, "or") end
 
+local function all_of(known)
+    return (#tables.keys(known) == 1 and "option is " or "options are ") .. M.list(known)
+end
+
 --- Checks an option table and returns it, or an empty table for nil.
 -- @tparam string op operation for messages, such as "tensor_zeros"
 -- @param opts table or nil
@@ -71,6 +75,9 @@ function M.choice(known) return M.list(known, "or") end
 function M.check(op, opts, known, name)
     if opts == nil then return none end
     name = name or "opts"
+    if check.is_object(opts) then
+        raise("invalid_argument", op, "%s: expected a table of options, got %s", name, check.describe(opts))
+    end
     check.type(op, name, opts, "table", "a table of options")
     for _, key in ipairs(tables.keys(opts)) do
         local kind, value = known[key], opts[key]
@@ -78,12 +85,12 @@ function M.check(op, opts, known, name)
             if tables.first(known) == nil then
                 raise("invalid_argument", op, "%s: unknown option %s, there are none here", name, check.describe(key))
             elseif type(key) ~= "string" then
-                raise("invalid_argument", op, "%s: unknown option %s: each is given by its name, the options are %s",
-                    name, check.describe(key), M.list(known))
+                raise("invalid_argument", op, "%s: unknown option %s: each is given by its name, the %s", name,
+                    check.describe(key), all_of(known))
             end
             local near = M.suggest(key, known)
-            raise("invalid_argument", op, '%s: unknown option "%s"%s %s are %s', name, key, near == "" and ":" or near,
-                near == "" and "the options" or "The options", M.list(known))
+            raise("invalid_argument", op, '%s: unknown option "%s"%s %s', name, key, near == "" and ":" or near,
+                (near == "" and "the " or "The ") .. all_of(known))
         elseif kind ~= true and type(value) ~= kind then
             check.type(op, name .. "." .. key, value, kind)
         end

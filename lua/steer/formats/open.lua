@@ -4,6 +4,7 @@
 -- file says of it or what was assumed. A record is { layer, op, vector, scale, normalize, where, exclude, at }.
 -- states_operation tells that the file itself says what is done, so that nobody may say otherwise.
 local check = require "steer.core.check"
+local conditions = require "steer.spec.conditions"
 local error_object = require "steer.core.error"
 local exists = require("steer.core.durable").exists
 local file = require "steer.io._file"
@@ -139,7 +140,7 @@ local function check_options(opts)
     end
     scope.selector(OP, "where", opts.where)
     scope.selector(OP, "exclude", opts.exclude)
-    scope.gate(OP, opts.when)
+    conditions.take(OP, opts.when)
     return opts
 end
 

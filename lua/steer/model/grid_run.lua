@@ -254,7 +254,9 @@ local function run_part(grid, part, cases, how)
     local own = grid.kept or begin(view, how.count, how.each, part.room)
     if all_at_once then grid.kept = own end
     if not own then grid.layers_kept = {} end
-    local ok, all = pcall(grid.way.run, view, cases, { each = how.each, room = part.room, kept = own })
+    local function name(i) return ("prompts[%d]"):format(part.first + (i - 1) % #view.prompts) end
+    local ok, all = pcall(grid.way.run, view, cases,
+        { op = OP, name = name, each = how.each, room = part.room, kept = own })
     if own and not all_at_once then kept.release(grid.lm, own) end
     if not ok then error(all, 0) end
     return all

@@ -58,8 +58,6 @@ local function session_for(lm, needs, twins, room, held)
 end
 M.session_for = session_for
 
-local function name_of(job) return job.name or ("requests[%d]"):format(job.number) end
-
 -- Positions beyond a prompt may be meant for longer ones of the same list; a spec that has no others steers nothing.
 local function warn_of_positions(job)
     local request = job.request
@@ -67,7 +65,7 @@ local function warn_of_positions(job)
     local missed = request.spec and specs.misses(request.spec, n)
     if missed then
         warn.once("positions", "%s: its spec steers positions that its prompt of %d token%s does not have, where %s: "
-            .. "it is not steered", name_of(job), n, n == 1 and "" or "s", missed)
+            .. "it is not steered", job.name, n, n == 1 and "" or "s", missed)
     end
 end
 
@@ -79,7 +77,7 @@ local function add(session, op, job)
         return id
     end
     if type(id) == "table" and id.message then
-        id.op, id.message = op, ("%s: %s"):format(name_of(job), id.message)
+        id.op, id.message = op, ("%s: %s"):format(job.name, id.message)
     end
     return error(id, 0)
 end
@@ -101,8 +99,7 @@ end
 --- Adds requests to the shared session and steps until all are done.
 -- @param lm model
 -- @tparam string op for messages
--- @tparam table list of {request = what session:add takes, number = which of the caller's requests it is, name = what
--- messages call it, default "requests[number]"}
+-- @tparam table list of {request = what session:add takes, name = what messages call it, such as "requests[3]"}
 -- @tparam[opt] function each called after every step with the session and the ids
 -- @tparam function finish called with the session and the ids at the end, also of an interrupt, whose error goes on
 -- after it; gives what is returned
@@ -116,7 +113,7 @@ function M.run(lm, op, list, each, finish, how)
         needs[#needs + 1] = given + more
         if given + more > lm.context then
             local asked = given <= lm.context and (" and %.0f to generate"):format(more) or ""
-            raise("invalid_argument", op, "%s: %d tokens%s, the model's context is %d", name_of(job), given, asked,
+            raise("invalid_argument", op, "%s: %d tokens%s, the model's context is %d", job.name, given, asked,
                 lm.context)
         end
         if job.request.twin then needs[#needs + 1], twins = needs[#needs], true end
@@ -158,17 +155,17 @@ end
 function M.begin(lm, op, prompts, needs, twins, each, room)
     local list, all = {}, {}
     for i, ids in ipairs(prompts) do
-        list[i], all[i] = { request = { tokens = ids }, number = i, name = ("prompts[%d]"):format(i) }, #ids
+        list[i], all[i] = { request = { tokens = ids }, name = ("prompts[%d]"):format(i) }, #ids
     end
     for _, need in ipairs(needs) do all[#all + 1] = need end
     session_for(lm, all, twins, room)
     M.run(lm, op, list, each, function() end, { room = room })
 end
 
---- Raises the error of a request whose logits at a position (from 0) are not finite.
-function M.not_finite(op, number, position)
-    raise("invalid_argument", op, "requests[%d]: the logits at position %d are not finite: a spec or the weights are "
-        .. "too large", number, position)
+--- Raises the error of a job whose logits at a position (from 0) are not finite.
+function M.not_finite(op, job, position)
+    raise("invalid_argument", op, "%s: the logits at position %d are not finite: a spec or the weights are too large",
+        job.name, position)
 end
 
 --- Checks ids of a list before a session has them, which would not know what the caller calls them.

@@ -56,7 +56,7 @@ local function keep(lm, op, prompts, layers, needs, twins, how)
         local groups = {}
         for k = 1, #ids do groups[k] = rows + k - 1 end
         rows, held = rows + #ids, held + round_up(#ids)
-        list[i] = { request = { tokens = ids, hold = true, capture = { groups = groups } }, number = i,
+        list[i] = { request = { tokens = ids, hold = true, capture = { groups = groups } },
             name = ("prompts[%d]"):format(i) }
     end
     local object = sessions.capture(lm, c.C.STEER_SITE_LAYER, layers, rows)

@@ -159,7 +159,7 @@ end
 local function time(session, text)
     local loops, repeats
     text, loops, repeats = read_counts(needed("time", text, "expression"))
-    local chunk, muted, skip = evaluate.compile(text)
+    local chunk, muted, skip = evaluate.compile(text, session.from)
     if not chunk then error(muted, 0) end
     local device, fn = devices.open(), session:prepare(chunk)
     local once = timed(device, 1, function(keep) session:finish(muted, skip, fn(keep)) end, session.keep_locals)

@@ -42,11 +42,13 @@ local function without_semicolon(text)
 end
 
 --- Compiles an input: as an expression if it is one, else as statements whose locals are kept (see run).
+-- @tparam string text
+-- @tparam[opt] string from where it comes from, for messages; default which input it is
 -- @return a function, whether a closing semicolon mutes the result, how many of its results come before the value's;
 -- or nil and the syntax error
-function M.compile(text)
+function M.compile(text, from)
     count = count + 1
-    local name = ("=<input %d>"):format(count)
+    local name = "=" .. (from or ("<input %d>"):format(count))
     M.inputs[name] = text
     local body, muted = without_semicolon(text)
     local chunk = load("return nil, " .. body, name, "t") -- not a tail call, which would drop the chunk's frame

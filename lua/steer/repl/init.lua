@@ -38,12 +38,14 @@ end
 
 --- Makes a session. What is typed sees the globals, but what it sets stays in the session's own table, so that it
 -- cannot disturb the library.
-function M.new()
+-- @tparam[opt] string from where its inputs come from, for messages; default their numbers
+function M.new(from)
     -- `_` is held for the next input that mentions it; beyond that only weakly, so that it pins no memory.
     local results = setmetatable({}, { __mode = "v", __index = _G })
     local env = setmetatable({ steer = steer }, { __index = results })
     env._G = env
-    local self = { env = env, results = results, commands = commands.commands, colour = terminal.has_colour() }
+    local self = { env = env, from = from, results = results, commands = commands.commands,
+        colour = terminal.has_colour() }
     self.keep_locals = evaluate.keep_locals(env)
     share_loaders(env)
     evaluate.stay_interruptible()
@@ -102,7 +104,7 @@ local function work(self, text)
     text = translate(text, self.env)
     if not text:find("%f[%w_]_%f[^%w_]") then self.held = nil end
     if text:find("^%s*:") then return commands.run(self, text:match("^%s*(.*)$")) end
-    local chunk, muted, skip = evaluate.compile(text)
+    local chunk, muted, skip = evaluate.compile(text, self.from)
     if not chunk then error(muted, 0) end
     self:finish(muted, skip, self:prepare(chunk)(self.keep_locals))
 end

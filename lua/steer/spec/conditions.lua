@@ -25,48 +25,73 @@ local KNOWN = { -- of a condition, whatever it is; what goes together is asked f
 local MOST = tonumber(C.STEER_MAX_CONDITIONS)
 
 -- The key by which a condition combines others, nil for a comparison.
-local function combination(op, when)
+local function combination(op, name, when)
     local found
     for _, key in ipairs { "all", "any", "none" } do
         if when[key] ~= nil then
-            if found then raise("invalid_argument", op, "when: both %s and %s, expected one of them", found, key) end
+            if found then
+                raise("invalid_argument", op, "%s: both %s and %s, expected one of them", name, found, key)
+            end
             found = key
         end
     end
-    if found then options.check(op, when, COMBINED, "when") end
+    if found then options.check(op, when, COMBINED, name) end
     return found
 end
 
---- A checked copy of a condition, whose vectors are tensors; nil for nil.
-function M.take(op, when, depth)
-    if when == nil then return nil end
-    check.type(op, "when", when, "table", "a condition such as {vector = g, above = 0.5}")
-    options.check(op, when, KNOWN, "when")
-    local key = combination(op, when)
-    if (depth or 0) > 16 then raise("invalid_argument", op, "when: conditions within conditions too deep") end
+local function take(op, name, when, depth)
+    check.type(op, name, when, "table", "a condition such as {vector = g, above = 0.5}")
+    options.check(op, when, KNOWN, name)
+    local key = combination(op, name, when)
+    if depth > 16 then raise("invalid_argument", op, "when: conditions within conditions too deep") end
     if when.noted ~= nil and not key then
-        options.check(op, when, NOTED, "when")
-        operations.take_note(op, "when.noted", when.noted)
-        return { noted = when.noted, of = operations.take_of(op, "when.of", when.of) }
+        options.check(op, when, NOTED, name)
+        operations.take_note(op, name .. ".noted", when.noted)
+        return { noted = when.noted, of = operations.take_of(op, name .. ".of", when.of) }
     end
     if not key then
-        scope.gate(op, when)
-        local g = operations.to_vector(op, "when.vector", when.vector)
+        scope.gate(op, name, when)
+        local g = operations.to_vector(op, name .. ".vector", when.vector)
         return { vector = g, above = when.above, below = when.below, cosine = when.cosine or nil }
     end
-    local list = {}
-    local n = check.list(op, "when." .. key, when[key], "a list of conditions")
-    if n == 0 then raise("invalid_argument", op, "when.%s: an empty list", key) end
-    for i = 1, n do list[i] = M.take(op, when[key][i], (depth or 0) + 1) end
+    local list, label = {}, name .. "." .. key
+    local n = check.list(op, label, when[key], "a list of conditions")
+    if n == 0 then raise("invalid_argument", op, "%s: an empty list", label) end
+    for i = 1, n do list[i] = take(op, ("%s[%d]"):format(label, i), when[key][i], depth + 1) end
     return { [key] = list }
 end
 
---- Calls fn(comparison) for each comparison of a condition, in order.
-function M.each(when, fn)
-    local list = when.all or when.any or when.none
-    if not list then return fn(when) end
-    for _, part in ipairs(list) do M.each(part, fn) end
+--- A checked copy of a condition, whose vectors are tensors; nil for nil.
+function M.take(op, when)
+    if when == nil then return nil end
+    return take(op, "when", when, 0)
+end
+
+-- The key by which a checked condition combines others, nil for a comparison.
+local function key_of(when) return when.all and "all" or when.any and "any" or when.none and "none" end
+
+--- Calls fn(comparison, its name in messages) for each comparison of a condition, in order.
+-- @tparam table when
+-- @tparam function fn
+-- @tparam[opt="when"] string name
+function M.each(when, fn, name)
+    local key = key_of(when)
+    name = name or "when"
+    if not key then return fn(when, name) end
+    for i, part in ipairs(when[key]) do M.each(part, fn, ("%s.%s[%d]"):format(name, key, i)) end
     return nil
+end
+
+--- The user's names for what the library calls conditions.
+function M.names(when)
+    local names, n = { conditions = "when" }, 0
+    if not when then return names end
+    M.each(when, function(comparison, name)
+        n = n + 1
+        names[("conditions[%d].vector"):format(n)] = name .. ".vector"
+        names[("conditions[%d].threshold"):format(n)] = name .. (comparison.above and ".above" or ".below")
+    end)
+    return names
 end
 
 -- Whether the condition holds where comparison i, counted by `at`, is bit i of `bits`.
@@ -87,16 +112,16 @@ end
 
 --- Writes a condition into a steer_op_desc; `keep` holds what C reads.
 function M.describe(op, desc, when, keep)
-    local list = {}
-    M.each(when, function(comparison) list[#list + 1] = comparison end)
+    local list, names = {}, {}
+    M.each(when, function(comparison, name) list[#list + 1], names[#list + 1] = comparison, name end)
     local array = ffi.new("steer_condition[?]", #list)
     for i, comparison in ipairs(list) do
         local to = array[i - 1]
         to.gate = comparison.below and C.STEER_GATE_BELOW or C.STEER_GATE_ABOVE
         if comparison.noted then
-            to.noted = operations.note_number(op, "when.noted", comparison.noted, comparison.of, keep) + 1
+            to.noted = operations.note_number(op, names[i] .. ".noted", comparison.noted, comparison.of, keep) + 1
         else
-            to.vector = tensors.use(comparison.vector, op, "when.vector")
+            to.vector = tensors.use(comparison.vector, op, names[i] .. ".vector")
             to.threshold, to.cosine = comparison.above or comparison.below, comparison.cosine and 1 or 0
         end
     end
@@ -111,12 +136,11 @@ end
 --- The condition with what fn(comparison) gives in the place of each comparison with a vector, and other(note), if
 -- given, in that of each note.
 function M.map(when, fn, other)
-    for _, key in ipairs { "all", "any", "none" } do
-        if when[key] then
-            local list = {}
-            for i, part in ipairs(when[key]) do list[i] = M.map(part, fn, other) end
-            return { [key] = list }
-        end
+    local key = key_of(when)
+    if key then
+        local list = {}
+        for i, part in ipairs(when[key]) do list[i] = M.map(part, fn, other) end
+        return { [key] = list }
     end
     if not when.noted then return fn(when) end
     return other and other(when) or { noted = when.noted, of = when.of }
@@ -124,12 +148,11 @@ end
 
 --- Text of a condition for people.
 function M.text(when)
-    for _, key in ipairs { "all", "any", "none" } do
-        if when[key] then
-            local parts = {}
-            for i, part in ipairs(when[key]) do parts[i] = M.text(part) end
-            return key .. "(" .. table.concat(parts, ", ") .. ")"
-        end
+    local key = key_of(when)
+    if key then
+        local parts = {}
+        for i, part in ipairs(when[key]) do parts[i] = M.text(part) end
+        return key .. "(" .. table.concat(parts, ", ") .. ")"
     end
     if when.noted then return "noted " .. when.noted .. (when.of and " of the " .. when.of or "") end
     return (when.cosine and "cosine" or "dot") .. (when.above and " above " or " below ")

@@ -116,14 +116,16 @@ local function check_record(path, at, record, row)
 end
 
 -- A condition of a file with its tensors; what is wrong with it otherwise, the constructors say.
-local function condition_of(path, tensors, at, record)
+local function condition_of(path, tensors, at, name, record)
     local copy = {}
-    if type(record) ~= "table" then bad(path, "operation %d: when: expected an object", at) end
+    if type(record) ~= "table" then bad(path, "operation %d: %s: expected an object", at, name) end
     for _, key in ipairs(tables.keys(record)) do
         local value = record[key]
         if (key == "all" or key == "any" or key == "none") and type(value) == "table" then
             copy[key] = {}
-            for i, part in ipairs(value) do copy[key][i] = condition_of(path, tensors, at, part) end
+            for i, part in ipairs(value) do
+                copy[key][i] = condition_of(path, tensors, at, ("%s.%s[%d]"):format(name, key, i), part)
+            end
         else
             copy[key] = value
         end
@@ -152,7 +154,7 @@ local function make(path, tensors, spec, at, record)
         end
         opts[field[1]] = value
     end
-    if record.when then opts.when = condition_of(path, tensors, at, record.when) end
+    if record.when then opts.when = condition_of(path, tensors, at, "when", record.when) end
     return spec.make(record.op, vector, opts)
 end
 

@@ -108,14 +108,14 @@ function M.describe(selector, keep)
     return desc
 end
 
---- Checks a `when` table: a vector and exactly one of above and below.
-function M.gate(op, when)
-    if when == nil then return nil end
-    options.check(op, when, GATE, "when")
+--- Checks a comparison: a vector and exactly one of above and below.
+-- @tparam string op operation for messages
+-- @tparam string name of the comparison in messages, such as "when.any[2]"
+function M.gate(op, name, when)
+    options.check(op, when, GATE, name)
     if (when.above == nil) == (when.below == nil) then
-        raise("invalid_argument", op, "when: expected exactly one of above and below")
+        raise("invalid_argument", op, "%s: expected exactly one of above and below", name)
     end
-    return when
 end
 
 local ORDER = {

@@ -2,6 +2,7 @@
 local c = require "steer.core.c"
 local check = require "steer.core.check"
 local code = require "steer.sweep.code"
+local content = require "steer.sweep.content"
 local devices = require "steer.device"
 local ffi = require "ffi"
 local json = require "steer.core.json"
@@ -68,31 +69,14 @@ end
 -- What advice calls an option: the command's flag, or what a script writes.
 local function advised(opts, flag, option) return opts.command and flag or option end
 
--- Text of a value of a content, nil for the hash of one.
-local function content_text(value)
-    if type(value) == "string" and value:find "^#%x+$" then return nil end
-    return value == nil and "none" or json.encode(value)
-end
-
 -- In which settings two contents differ where both are objects of JSON, as those of grids; nil where they are not.
 local function content_difference(theirs, ours)
-    local a, b = json.decode(tostring(theirs)), json.decode(tostring(ours))
-    if type(a) ~= "table" or type(b) ~= "table" then return nil end
-    local names, words = {}, {}
-    for _, content in ipairs { a, b } do
-        for _, name in ipairs(tables.keys(content)) do names[tostring(name)] = true end
+    local differences, words = content.differences(theirs, ours), {}
+    for i, differs in ipairs(differences or {}) do
+        words[i] = differs.a and differs.b and ("%s %s, here %s"):format(differs.name, differs.a, differs.b)
+            or "other " .. differs.name
     end
-    names = tables.keys(names)
-    table.sort(names)
-    for _, name in ipairs(names) do
-        local old, new = content_text(a[name]), content_text(b[name])
-        if not (old and new) then
-            if a[name] ~= b[name] then words[#words + 1] = "other " .. name end
-        elseif old ~= new then
-            words[#words + 1] = ("%s %s, here %s"):format(name, old, new)
-        end
-    end
-    return table.concat(words, "; ")
+    return differences and table.concat(words, "; ")
 end
 
 -- Refuses a file of another sweep, before anything in it is touched.
