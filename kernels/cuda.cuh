@@ -37,6 +37,7 @@ struct steer_cuda_device {
     char name[128];
 
     cudaStream_t stream; /* the device's own; all memory is allocated and released on it */
+    cudaStream_t beside; /* for little work that others need not wait for: of the least priority */
     cudaMemPool_t pool;
 
     std::mutex order_lock;
@@ -56,6 +57,7 @@ struct steer_cuda_device {
 struct steer_cuda_choice {
     cudaStream_t caller;  /* stream of the caller; NULL: the device's own */
     cudaStream_t capture; /* private stream of the graph being captured; NULL: none */
+    bool beside;          /* something is on the device's stream of that name that was not waited for */
 };
 
 /* The calling thread's choice and current stream on the device. */
@@ -228,6 +230,7 @@ size_t steer_cuda_mixture_work(void *device, const steer_mixture *args);
 int steer_cuda_mixture(void *device, const steer_mixture *args);
 /* model/accumulate.cu */
 int steer_cuda_accumulate(void *device, const steer_accumulate *args);
+int steer_cuda_join(void *device);
 /* model/changed.cu */
 int steer_cuda_changed(void *device, const steer_changed *args);
 

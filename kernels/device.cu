@@ -139,7 +139,10 @@ static int read_attributes(steer_cuda_device *device) {
 }
 
 static int make_streams(steer_cuda_device *device) {
+    int least, greatest;
     STEER_CUDA_TRY(cudaStreamCreateWithFlags(&device->stream, cudaStreamNonBlocking));
+    STEER_CUDA_TRY(cudaDeviceGetStreamPriorityRange(&least, &greatest));
+    STEER_CUDA_TRY(cudaStreamCreateWithPriority(&device->beside, cudaStreamNonBlocking, least));
     STEER_CUDA_TRY(cudaEventCreateWithFlags(&device->order, cudaEventDisableTiming));
     return STEER_OK;
 }
@@ -194,6 +197,7 @@ void steer_cuda_close(void *handle) {
     if (!device) return;
     cudaSetDevice(device->index);
     if (device->stream) cudaStreamSynchronize(device->stream);
+    if (device->beside) cudaStreamSynchronize(device->beside);
     if (device->blas) cublasDestroy(device->blas);
     steer_cuda_linear_close(device);
     for (steer_cuda_stage &stage : device->stage) {
@@ -203,6 +207,7 @@ void steer_cuda_close(void *handle) {
     if (device->pool) cudaMemPoolDestroy(device->pool);
     if (device->order) cudaEventDestroy(device->order);
     if (device->stream) cudaStreamDestroy(device->stream);
+    if (device->beside) cudaStreamDestroy(device->beside);
     cudaGetLastError();
     delete device;
 }

@@ -19,6 +19,7 @@ static const steer_model_ops *model_ops() {
     ops.mixture = steer_cuda_mixture;
     ops.gather = steer_cuda_gather;
     ops.accumulate = steer_cuda_accumulate;
+    ops.join = steer_cuda_join;
     ops.changed = steer_cuda_changed;
     ops.notes = steer_cuda_notes;
     ops.logits = steer_cuda_logits;

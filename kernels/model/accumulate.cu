@@ -2,7 +2,8 @@
  *
  *     sum[g] = sum[g] + x[row] + x[next row of g] + ...     squares[g]: the same of x * x, each product rounded
  *
- * Of groups of few rows a thread has a pack of columns. Of long ones a thread has one column, as nothing is faster than its chain of
+ * Long sums take a few warps for some microseconds: they run beside the products that follow, on a stream of their own, and steer_cuda_join
+ * makes the step wait for them. Of groups of few rows a thread has a pack of columns. Of long ones a thread has one column, as nothing is faster than its chain of
  * additions, and a warp 32: it copies their rows to shared memory so far ahead that only the chain takes time. */
 #include "mma.cuh"
 
@@ -68,7 +69,8 @@ __global__ void __launch_bounds__(THREADS, 8) accumulate_few(steer_accumulate a)
 
 /* ---- Many rows ----------------------------------------------------------------------------------------------- */
 
-enum { COLUMNS = 32, STAGES = 4, STAGE_BYTES = 8192, TAIL = 16 };
+/* LONG: rows of a group from which the sums take longer than two streams take to wait for each other. */
+enum { COLUMNS = 32, STAGES = 4, STAGE_BYTES = 8192, TAIL = 16, LONG = 256 };
 
 template <typename T> constexpr int stage_rows = STAGE_BYTES / COLUMNS / (int)sizeof(T);
 
@@ -157,6 +159,26 @@ __global__ void __launch_bounds__(64) accumulate_many(steer_accumulate a) {
     }
 }
 
+/* ---- Beside other work --------------------------------------------------------------------------------------- */
+
+/* Lets what is launched while there is one run beside the work of the current stream, after what is there by now. */
+struct beside {
+    steer_cuda_choice *const choice;
+    const cudaStream_t caller;
+
+    beside(steer_cuda_device *device) : choice(steer_cuda_chosen(device)), caller(choice->caller) {
+        choice->caller = device->beside;
+        choice->beside = true;
+    }
+    ~beside() { choice->caller = caller; }
+};
+
+template <typename F> int launch_beside(steer_cuda_device *device, F launch) {
+    STEER_CUDA_CHECK(steer_cuda_order(device, device->beside, steer_cuda_stream(device)));
+    const beside now(device);
+    return launch();
+}
+
 } // namespace
 
 int steer_cuda_accumulate(void *handle, const steer_accumulate *args) {
@@ -175,6 +197,17 @@ int steer_cuda_accumulate(void *handle, const steer_accumulate *args) {
                                             : accumulate_many<T, false>;
         const int threads = many ? 64 : THREADS, columns = many ? (int)COLUMNS : THREADS * V;
         const dim3 grid((unsigned)args->count, (unsigned)steer_divide_up(args->hidden, columns));
-        return steer_cuda_launch(device, kernel, grid, threads, 0, what, *args);
+        const auto launch = [&] { return steer_cuda_launch(device, kernel, grid, threads, 0, what, *args); };
+        const bool is_long = args->most_rows >= LONG && !steer_cuda_is_capturing(device);
+        return is_long ? launch_beside(device, launch) : launch();
     });
+}
+
+int steer_cuda_join(void *handle) {
+    auto *device = static_cast<steer_cuda_device *>(handle);
+    steer_cuda_choice *choice = steer_cuda_chosen(device);
+    if (!choice->beside) return STEER_OK;
+    STEER_CUDA_CHECK(steer_cuda_enter(device));
+    choice->beside = false;
+    return steer_cuda_order(device, steer_cuda_stream(device), device->beside);
 }

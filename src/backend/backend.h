@@ -16,7 +16,7 @@
 extern "C" {
 #endif
 
-enum { STEER_BACKEND_ABI = 14 };
+enum { STEER_BACKEND_ABI = 15 };
 
 /* Where the elements of a tensor are. Strides in elements, 0 for a broadcast dimension. */
 typedef struct steer_view {

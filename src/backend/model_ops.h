@@ -192,8 +192,8 @@ typedef struct steer_gather {
 } steer_gather;
 
 /* Sums of rows by group, added to what is there: sum[group[i]] += x[row[k]] for k = first[i] .. first[i + 1] - 1 in this order,
- * squares the same of x * x. A group is there once and
- * has a row. The lists are not written by kernels. */
+ * squares the same of x * x. A group is there once and has a row. The lists are not written by kernels. It may run beside later
+ * work, up to join(): until then x is not written, and the sums are not read. */
 typedef struct steer_accumulate {
     int64_t hidden, count; /* of groups */
     int64_t most_rows;     /* of a group */
@@ -303,6 +303,8 @@ typedef struct steer_model_ops {
     int (*mixture)(void *device, const steer_mixture *args);
     int (*gather)(void *device, const steer_gather *args);
     int (*accumulate)(void *device, const steer_accumulate *args);
+    /* (optional) Later work comes after all that accumulate() has begun. */
+    int (*join)(void *device);
     int (*changed)(void *device, const steer_changed *args);
     int (*notes)(void *device, const steer_notes *args);
     int (*logits)(void *device, const steer_logits *args);

@@ -31,6 +31,9 @@ typedef struct folded {
     int32_t layer, vectors;
 } folded;
 
+/* Waits for sums that were captured of the stream. */
+static int join(const run *r) { return r->ops->join ? r->ops->join(r->device) : STEER_OK; }
+
 /* x += y with a norm of y before it, then what is folded into it, then `next` of x into scratch->normed. y NULL: there is none,
  * or it was added. */
 static int add(const run *r, const void *y, steer_norm post, steer_norm next, folded programs) {
@@ -47,6 +50,7 @@ static int add(const run *r, const void *y, steer_norm post, steer_norm next, fo
                            .layer = programs.layer,
                            .vectors = programs.vectors};
     if (r->fused) args.next.kind = STEER_NORM_NONE;
+    STEER_TRY(join(r)); /* the stream is written */
     return y || programs.table || args.next.kind ? r->ops->residual(r->device, &args) : STEER_OK;
 }
 
@@ -334,15 +338,22 @@ static int logits(const run *r) {
     return steer_head(model, r->scratch->last, gather.count, r->scratch->logits, r->step->rows->reproducible);
 }
 
+static int run_step(const run *r) {
+    const steer_step *step = r->step;
+    STEER_TRY(step->states ? resume(r) : embed(r));
+    for (int32_t l = step->states ? step->start + 1 : 0; l < r->model->layers; l++) {
+        if (step->stops && steer_interrupt_take()) return STEER_FAIL(STEER_E_INTERRUPTED, "interrupted");
+        STEER_TRY(run_layer(r, l));
+    }
+    return step->outputs ? logits(r) : STEER_OK;
+}
+
 int steer_forward(const steer_model *model, const steer_scratch *scratch, const steer_step *step) {
     run r = {model, model->ops, model->device->state, scratch, step, step->rows->rows, 0};
     r.fused = fuses(&r);
-    STEER_TRY(step->states ? resume(&r) : embed(&r));
-    for (int32_t l = step->states ? step->start + 1 : 0; l < model->layers; l++) {
-        if (step->stops && steer_interrupt_take()) return STEER_FAIL(STEER_E_INTERRUPTED, "interrupted");
-        STEER_TRY(run_layer(&r, l));
-    }
-    return step->outputs ? logits(&r) : STEER_OK;
+    const int status = run_step(&r);
+    STEER_TRY(join(&r)); /* whatever became of it: its memory is somebody else's from now on */
+    return status;
 }
 
 /* ---- Buffers --------------------------------------------------------------------------------------------------- */

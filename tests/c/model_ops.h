@@ -20,6 +20,7 @@ static uint64_t chance = 1;
 #define CHECK_OP(name, args)                                                                                 \
     do {                                                                                                     \
         int op_status = ops->name(device->state, args);                                                      \
+        if (op_status == STEER_OK && ops->join) op_status = ops->join(device->state);                        \
         check_report(op_status == STEER_OK, __FILE__, __LINE__, #name, op_status ? about : "");              \
     } while (0)
 
