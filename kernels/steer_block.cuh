@@ -221,6 +221,31 @@ __device__ __forceinline__ bool square_in_range(float square) {
     return square > 0x1p-96f && square <= LARGEST;
 }
 
+/* ---- Norms that are kept ------------------------------------------------------------------------------------------ */
+
+/* |a h + sum of C_w m_w|^2 from |h|^2, h.m_w and steer_blocks_image.gram. */
+__device__ __forceinline__ float square_from(float a, float square, const float (&p)[2], const float (&C)[2],
+                                             const float (&gram)[3]) {
+    const float twice = __fmul_rn(2, a);
+    float sum = __fmul_rn(__fmul_rn(a, a), square);
+    sum = __fmaf_rn(C[0], __fmaf_rn(C[0], gram[0], __fmul_rn(twice, p[0])), sum);
+    if (!(gram[2] > 0)) return sum; /* one vector */
+    const float beside = __fmaf_rn(__fmul_rn(2, C[0]), gram[1], __fmul_rn(twice, p[1]));
+    return __fmaf_rn(C[1], __fmaf_rn(C[1], gram[2], beside), sum);
+}
+
+/* The same for rows of 16 bits where it is as good as a sum over the row: a program has the dots, f32 has room, and the terms
+ * lose no more than two bits to each other. Else 0, and the row is summed. */
+template <typename T>
+__device__ __forceinline__ float kept_square(float a, float square, const float (&p)[2], const float (&C)[2],
+                                             const float (&gram)[3]) {
+    if (sizeof(T) != 2 || !(gram[0] > 0)) return 0;
+    const float now = square_from(a, square, p, C, gram);
+    const float most = square_from(fabsf(a), square, {fabsf(p[0]), fabsf(p[1])}, {fabsf(C[0]), fabsf(C[1])},
+                                   {gram[0], fabsf(gram[1]), gram[2]});
+    return square_in_range(now) && now >= __fmul_rn(0.25f, most) ? now : 0.0f;
+}
+
 } // namespace
 
 #endif

@@ -3,7 +3,7 @@
  *     P_j = h.m_j, q = |h|             one walk over the row, one barrier
  *     C_w                              every warp for itself, a lane each
  *     h = a h + sum of C_w m_w         in registers, anew wherever it is asked for
- *     h = q / |h| h                    where norms are kept: one more barrier
+ *     h = q / |h| h                    where norms are kept; one more barrier of rows that kept_square does not know
  *
  * A block of threads is a team with R neighbouring rows, of which a thread holds 16 columns each as they are stored. Once sums are
  * there, lane 4 i + j of every warp has what is numbered j of row i: a dot, then a coefficient; number 2 is the square of the
@@ -33,6 +33,7 @@ template <typename T, int R, int V, bool RESIDUAL> struct short_state {
     float4 piece;  /* the lane's; of those beyond the last that one */
     float read[2]; /* the lane's write */
     float out;
+    float gram; /* the lane's of steer_blocks_image.gram, where norms are kept */
     float C;
     unsigned changed; /* 1 << SHORT_LANES i for row i */
     int count;        /* rows, of R */
@@ -57,6 +58,9 @@ template <typename T, int R, int V, bool RESIDUAL> struct short_state {
         if (has_two()) vectors.load(V - 1, entry.m[2], columns);
         piece = make_float4(0, 0, 0, 0);
         if (program.count) piece = __ldg((const float4 *)program.pieces + min(me.lane, program.count - 1));
+        gram = 0;
+        if (program.keeps)
+            gram = __ldg(((const steer_blocks_image *)steer_entry_blocks(&entry))->gram + number());
     }
 
     /* Chunk c of row i as it is, and of a chunk what programs see. */
@@ -143,7 +147,7 @@ template <typename T, int R, int V, bool RESIDUAL> struct short_state {
                     offset = __shfl_sync(WARP, piece.w, k);
         return __fmul_rn(out, __fmaf_rn(slope, __fsub_rn(s, at), offset));
     }
-    /* From the sums; with norms kept |h| as it was. */
+    /* From the sums: what the lane's row is scaled by once it is updated, which keeps its norm. */
     __device__ __forceinline__ float solve() {
         const bool asks = number() < program.reads || (program.keeps && number() == SHORT_SQUARE);
         const float sum = asks ? block_get(dots, row() * SHORT_LANES + number(), me) : 0;
@@ -157,14 +161,26 @@ template <typename T, int R, int V, bool RESIDUAL> struct short_state {
         const unsigned some =
             __ballot_sync(WARP, row() < count && me.lane < R * SHORT_LANES && (C != 0 || program.a != 1));
         changed = some | some >> 1;
-        return norm;
+        if (!program.keeps) return 1;
+        const float now = norm_after(sum);
+        return now > 0 && row() < count ? __fdiv_rn(norm, now) : 1;
     }
-
-    __device__ __forceinline__ void store(T *to, int c, const float (&h)[N]) const {
-        if (columns.has(c)) *(uint4 *)(to + columns.base(c)) = narrow<T>(h);
+    /* |h| of the lane's row once it is updated. */
+    __device__ __forceinline__ float norm_after(float sum) {
+        const float square = of_row(sum, row(), SHORT_SQUARE);
+        float known = 0;
+        if constexpr (sizeof(T) == 2) {
+            const float p[2] = {of_row(sum, row(), 0), V > 1 ? of_row(sum, row(), 1) : 0},
+                        Ci[2] = {of_row(C, row(), 0), V > 1 ? of_row(C, row(), 1) : 0},
+                        g[3] = {of_row(gram, 0, 0), V > 1 ? of_row(gram, 0, 1) : 0,
+                                V > 1 ? of_row(gram, 0, 2) : 0};
+            known = kept_square<T>(program.a, square, p, Ci, g);
+        }
+        if (__all_sync(WARP, known > 0 || row() >= count)) return __fsqrt_rn(known); /* in every warp */
+        const float summed = norm_by_sum();
+        return known > 0 ? __fsqrt_rn(known) : summed;
     }
-    /* The update where norms are kept. Rows are updated twice: in f32 they would have no room. */
-    __device__ __forceinline__ void update_and_keep(T *to, int64_t stride, float norm) {
+    __device__ __forceinline__ float norm_by_sum() {
         float sums[R] = {};
 #pragma unroll
         for (int i = 0; i < R; i++) {
@@ -180,47 +196,34 @@ template <typename T, int R, int V, bool RESIDUAL> struct short_state {
         }
         put_sums<R, 1, 1>(squares, sums, 0, me);
         __syncthreads();
-        const float now = norm_of(block_get(squares, row(), me), [&](float(&h)[N], int i, int c) {
+        return norm_of(block_get(squares, row(), me), [&](float(&h)[N], int i, int c) {
             float Ci[V];
             coefficients(Ci, i);
             update(h, i, c, Ci);
         });
-        const float a = now > 0 ? __fdiv_rn(norm, now) : 1;
-#pragma unroll
-        for (int i = 0; i < R; i++) {
-            float Ci[V];
-            coefficients(Ci, i);
-            const float kept = of_row(a, i, 0);
-            if (i >= count || !(is_changed(i) || kept != 1)) continue;
-#pragma unroll
-            for (int c = 0; c < CHUNKS; c++) {
-                float h[N];
-                update(h, i, c, Ci);
-                if (kept != 1) scale(h, kept, i, c);
-                store(to + i * stride, c, h);
-            }
-        }
     }
 
-    /* Steers rows, of which the first is at `to`. */
+    /* Steers rows, of which the first is at `to`. Where norms are kept, rows may be updated more than once: in f32 they would
+     * have no room. */
     __device__ __forceinline__ void run(T *to, int64_t stride) {
         if (V > 1 && program.reads > 1)
             program.keeps ? put_dots<V, true>() : put_dots<V, false>();
         else
             program.keeps ? put_dots<1, true>() : put_dots<1, false>();
         __syncthreads();
-        const float norm = solve();
-        if (program.keeps) return update_and_keep(to, stride, norm);
+        const float kept = solve();
 #pragma unroll
         for (int i = 0; i < R; i++) {
             float Ci[V];
             coefficients(Ci, i);
-            if (!is_changed(i)) continue; /* it keeps its bits */
+            const float by = of_row(kept, i, 0);
+            if (!is_changed(i) && by == 1) continue; /* it keeps its bits */
 #pragma unroll
             for (int c = 0; c < CHUNKS; c++) {
                 float h[N];
                 update(h, i, c, Ci);
-                store(to + i * stride, c, h);
+                if (by != 1) scale(h, by, i, c);
+                if (columns.has(c)) *(uint4 *)(to + i * stride + columns.base(c)) = narrow<T>(h);
             }
         }
     }

@@ -2,7 +2,8 @@
  *
  * Of one row, x in f32 from the first block to the last:
  *     for each block of the program:
- *         P_j = x.m_j, q = |x|           one walk over x, and one barrier for all sums of the block
+ *         P_j = x.m_j, q = |x|           one walk over x, and one barrier for all sums of the block; none where
+ *                                        norms are kept and kept_square knows them
  *         a, C_w                         every warp for itself, a lane each
  *         x = a x + sum of C_w m_w       in registers
  *     h = x, rounded once
@@ -254,10 +255,15 @@ struct small_change {
     float a, C;
 };
 
+/* |h| of a row and its square, which f32 may not have room for. */
+struct small_norm {
+    float norm, square;
+};
+
 /* Sums of a block's dots and, if asked for, norms: the lane's dot and its row's norm. */
 template <typename T, int R, bool RESIDUAL>
 __device__ __forceinline__ float small_dots(small_state<T, R, RESIDUAL> &s, const steer_block_image &block,
-                                            bool wants_norm, float *norm) {
+                                            bool wants_norm, small_norm *now) {
     constexpr int V = small_state<T, R, RESIDUAL>::V;
     const uint64_t *addresses = (const uint64_t *)(s.image + block.addresses_at);
     const int dots = steer_block_dots(&block);
@@ -278,10 +284,10 @@ __device__ __forceinline__ float small_dots(small_state<T, R, RESIDUAL> &s, cons
     if (wants_norm) {
         const float square = s.sums.get(s.row(), STEER_BLOCK_SMALL, s.me);
         const bool held = square_in_range(square);
-        *norm = __fsqrt_rn(square);
+        *now = {__fsqrt_rn(square), square};
         if (!__all_sync(WARP, held || s.row() >= s.count)) { /* in every warp of the team */
             const float exactly = s.norm_exactly();
-            if (!held) *norm = exactly;
+            if (!held) now->norm = exactly;
         }
     }
     return p;
@@ -352,19 +358,34 @@ __device__ __forceinline__ unsigned small_update(small_state<T, R, RESIDUAL> &s,
 
 /* ---- Programs ---------------------------------------------------------------------------------------------------- */
 
+/* kept_square of the lane's row, once the first block is solved. */
+template <typename T, int R, bool RESIDUAL>
+__device__ __forceinline__ float small_kept(const small_state<T, R, RESIDUAL> &s,
+                                            const steer_blocks_image &program, const small_change &change,
+                                            float p, float square) {
+    const float *gram = program.gram;
+    const lane_dots dots = {p, s.row() * STEER_BLOCK_SMALL}, C = {change.C, s.row() * STEER_BLOCK_SMALL};
+    return kept_square<T>(change.a, square, {dots(0), dots(1)}, {C(0), C(1)}, {gram[0], gram[1], gram[2]});
+}
+
 template <typename T, int R, bool RESIDUAL>
 __device__ __forceinline__ void small_program(small_state<T, R, RESIDUAL> &s) {
     const steer_blocks_image &program = *(const steer_blocks_image *)s.image;
-    float first_norm = 0;
+    float first_norm = 0, kept = 0;
     unsigned touched = 0;
 #pragma unroll 1
     for (int k = 0; k < program.blocks; k++) {
         const steer_block_image &block = ((const steer_block_image *)(&program + 1))[k];
         const bool keeps = k == 0 && program.keeps;
-        float norm = 0;
-        const float p = small_dots(s, block, block.norm || keeps, &norm);
-        if (keeps) first_norm = norm;
-        touched |= small_update(s, block, small_solve(s, block, p, norm, first_norm));
+        small_norm now = {};
+        float p = 0;
+        if (k == 0 || !__all_sync(WARP, kept > 0 || s.row() >= s.count))
+            p = small_dots(s, block, block.norm || keeps, &now);
+        if (kept > 0) now.norm = __fsqrt_rn(kept);
+        if (keeps) first_norm = now.norm;
+        const small_change change = small_solve(s, block, p, now.norm, first_norm);
+        if (keeps) kept = small_kept(s, program, change, p, now.square);
+        touched |= small_update(s, block, change);
     }
 #pragma unroll
     for (int i = 0; i < R; i++)
