@@ -18,7 +18,8 @@ enum {
     STEER_BLOCK_SUMS = 32,  /* general: of a walk over the rows at most, rows times vectors */
     STEER_BLOCK_DOTS = STEER_BLOCK_MOST + 8,   /* general: room for a row's dots, reads and comparisons */
     STEER_BLOCK_SLOTS = STEER_BLOCK_SMALL + 1, /* small: sums of a row: dots and the norm */
-    STEER_SHORT_LANES = 4                      /* short: the same, and lanes of a row */
+    STEER_BLOCK_SQUARES = STEER_BLOCK_TEAM / 32 * 8 * 4, /* small: bytes of two floats a warp and row */
+    STEER_SHORT_LANES = 4                                /* short: the same, and lanes of a row */
 };
 
 /* What a launch passes to the kernels. */
@@ -57,7 +58,7 @@ static inline int64_t steer_block_parts(int threads) { return threads < 128 ? 4 
 static inline int64_t steer_block_shared(const steer_block_config *config, int rows) {
     const int64_t parts = 2 * steer_block_parts(config->threads) * (int64_t)sizeof(float);
     if (config->brief) return rows * (STEER_SHORT_LANES + 4) * parts / 2;
-    if (config->small) return STEER_BLOCK_STAGE + rows * STEER_BLOCK_SLOTS * parts;
+    if (config->small) return STEER_BLOCK_STAGE + STEER_BLOCK_SQUARES + rows * STEER_BLOCK_SLOTS * parts;
     const int64_t words = config->args.row_floats + STEER_BLOCK_DOTS + STEER_BLOCK_MOST + 8;
     return rows * words * (int64_t)sizeof(float) + STEER_BLOCK_SUMS * parts;
 }
@@ -234,12 +235,15 @@ __device__ __forceinline__ float square_from(float a, float square, const float 
     return __fmaf_rn(C[1], __fmaf_rn(C[1], gram[2], beside), sum);
 }
 
-/* The same for rows of 16 bits where it is as good as a sum over the row: a program has the dots, f32 has room, and the terms
- * lose no more than two bits to each other. Else 0, and the row is summed. */
-template <typename T>
+/* Whether a program has those dots, for rows of 16 bits: those of f32 are summed. */
+template <typename T> __device__ __forceinline__ bool knows_kept(float gram) {
+    return sizeof(T) == 2 && gram > 0;
+}
+
+/* The same where it is as good as a sum over the row: f32 has room, and the terms lose no more than two bits to each other.
+ * Else 0, and the row is summed. */
 __device__ __forceinline__ float kept_square(float a, float square, const float (&p)[2], const float (&C)[2],
                                              const float (&gram)[3]) {
-    if (sizeof(T) != 2 || !(gram[0] > 0)) return 0;
     const float now = square_from(a, square, p, C, gram);
     const float most = square_from(fabsf(a), square, {fabsf(p[0]), fabsf(p[1])}, {fabsf(C[0]), fabsf(C[1])},
                                    {gram[0], fabsf(gram[1]), gram[2]});

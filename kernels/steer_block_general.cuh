@@ -227,12 +227,14 @@ __device__ __forceinline__ void find_norms(block_state<T> &s, const block_span &
 
 /* |h| of R rows into s.norm for KEEP, of the rows that can without a sum (kept_square): there was one block before. */
 template <typename T, int R, bool RESIDUAL>
-__device__ __forceinline__ void find_kept_norms(block_state<T> &s, const block_span &span, const char *image) {
+__device__ __forceinline__ void find_kept_norms(block_state<T> &s, const block_span &span,
+                                                const char *image) {
     const float4 gram = __ldg((const float4 *)image + 1);
     const int i = s.me.thread;
-    if (i < R)
-        s.rest[i] = kept_square<T>(s.a[i], s.square[i], {s.p[i], s.p[R + i]}, {s.C[i], s.C[R + i]},
-                                   {gram.x, gram.y, gram.z});
+    if (i < R) s.rest[i] = 0;
+    if (i < R && knows_kept<T>(gram.x))
+        s.rest[i] = kept_square(s.a[i], s.square[i], {s.p[i], s.p[R + i]}, {s.C[i], s.C[R + i]},
+                                {gram.x, gram.y, gram.z});
     __syncthreads();
     bool all = true;
 #pragma unroll

@@ -174,7 +174,7 @@ template <typename T, int R, int V, bool RESIDUAL> struct short_state {
                         Ci[2] = {of_row(C, row(), 0), V > 1 ? of_row(C, row(), 1) : 0},
                         g[3] = {of_row(gram, 0, 0), V > 1 ? of_row(gram, 0, 1) : 0,
                                 V > 1 ? of_row(gram, 0, 2) : 0};
-            known = kept_square<T>(program.a, square, p, Ci, g);
+            if (knows_kept<T>(g[0])) known = kept_square(program.a, square, p, Ci, g);
         }
         if (__all_sync(WARP, known > 0 || row() >= count)) return __fsqrt_rn(known); /* in every warp */
         const float summed = norm_by_sum();
