@@ -7,7 +7,8 @@
  *
  * A block of threads is a team with R neighbouring rows, of which a thread holds 16 columns each as they are stored. Once sums are
  * there, lane 4 i + j of every warp has what is numbered j of row i: a dot, then a coefficient; number 2 is the square of the
- * norm. Vectors and the program are in registers before the kernel ahead has ended. Sums have the order of steer_block_small.cuh. */
+ * norm. Before the kernel ahead has ended, vectors are in registers and the program is in shared memory. Sums have the order of
+ * steer_block_small.cuh. */
 #ifndef STEER_KERNELS_STEER_BLOCK_SHORT_CUH
 #define STEER_KERNELS_STEER_BLOCK_SHORT_CUH
 
@@ -25,15 +26,12 @@ template <typename T, int R, int V, bool RESIDUAL> struct short_state {
     const lane_info me;
     const small_columns<T> columns;
     const steer_block_short program;
+    float4 *stage;   /* pieces; behind room for most what writes are made of, and steer_blocks_image.gram */
     float *dots;     /* [R][SHORT_LANES][block_stride] */
     float *squares;  /* [R][block_stride], after the update */
     double *exactly; /* [R][warps] */
     small_vectors<T, V> vectors;
     uint4 x[R][CHUNKS], r[RESIDUAL ? R : 1][CHUNKS];
-    float4 piece;  /* the lane's; of those beyond the last that one */
-    float read[2]; /* the lane's write */
-    float out;
-    float gram; /* the lane's of steer_blocks_image.gram, where norms are kept */
     float C;
     unsigned changed; /* 1 << SHORT_LANES i for row i */
     int count;        /* rows, of R */
@@ -50,17 +48,20 @@ template <typename T, int R, int V, bool RESIDUAL> struct short_state {
 
     /* All that no kernel writes. */
     __device__ __forceinline__ void load_program(const steer_entry &entry) {
-        const bool second = number() - first() == 1;
-        read[0] = second ? program.write[1].read[0] : program.write[0].read[0];
-        read[1] = second ? program.write[1].read[1] : program.write[0].read[1];
-        out = second ? program.write[1].out : program.write[0].out;
         vectors.load(0, entry.m[1], columns);
         if (has_two()) vectors.load(V - 1, entry.m[2], columns);
-        piece = make_float4(0, 0, 0, 0);
-        if (program.count) piece = __ldg((const float4 *)program.pieces + min(me.lane, program.count - 1));
-        gram = 0;
-        if (program.keeps)
-            gram = __ldg(((const steer_blocks_image *)steer_entry_blocks(&entry))->gram + number());
+        if (me.warp == 0 && me.lane < program.count)
+            copy_async((uint4 *)stage + me.lane, (const char *)program.pieces + me.lane * sizeof(float4));
+        if (me.thread == 0) {
+#pragma unroll
+            for (int w = 0; w < 2; w++)
+                stage[STEER_SHORT_PIECES + w] =
+                    make_float4(program.write[w].read[0], program.write[w].read[1], program.write[w].out, 0);
+            if (program.keeps)
+                copy_async((uint4 *)stage + STEER_SHORT_PIECES + 2,
+                           ((const steer_blocks_image *)steer_entry_blocks(&entry))->gram);
+        }
+        copies_commit();
     }
 
     /* Chunk c of row i as it is, and of a chunk what programs see. */
@@ -135,6 +136,8 @@ template <typename T, int R, int V, bool RESIDUAL> struct short_state {
     /* What the lane's vector is scaled by; sum: the lane's. */
     __device__ __forceinline__ float coefficient_of_lane(float sum) const {
         const float p0 = of_row(sum, row(), 0), p1 = of_row(sum, row(), 1);
+        const float4 write = stage[STEER_SHORT_PIECES + (number() - first() == 1)];
+        const float read[2] = {write.x, write.y}, out = write.z;
         if (program.count == 0) {
             float all = program.reads > 0 ? __fmaf_rn(read[0], p0, out) : out;
             return program.reads > 1 ? __fmaf_rn(read[1], p1, all) : all;
@@ -142,19 +145,14 @@ template <typename T, int R, int V, bool RESIDUAL> struct short_state {
         const float p = program.reads > 1 && number() == 1 ? p1 : p0,
                     s = program.reads > 0 ? __fmaf_rn(read[0], p, read[1]) : 0.0f;
         int k = 0; /* its piece; they rise */
-        for (int i = 1; i < program.count; i++) k += s > __shfl_sync(WARP, piece.x, i);
-        const float slope = __shfl_sync(WARP, piece.y, k), at = __shfl_sync(WARP, piece.z, k),
-                    offset = __shfl_sync(WARP, piece.w, k);
-        return __fmul_rn(out, __fmaf_rn(slope, __fsub_rn(s, at), offset));
+        for (int i = 1; i < program.count; i++) k += s > stage[i].x;
+        const float4 piece = stage[k];
+        return __fmul_rn(out, __fmaf_rn(piece.y, __fsub_rn(s, piece.z), piece.w));
     }
     /* From the sums: what the lane's row is scaled by once it is updated, which keeps its norm. */
     __device__ __forceinline__ float solve() {
         const bool asks = number() < program.reads || (program.keeps && number() == SHORT_SQUARE);
         const float sum = asks ? block_get(dots, row() * SHORT_LANES + number(), me) : 0;
-        float norm = 0;
-        if (program.keeps)
-            norm =
-                norm_of(of_row(sum, row(), SHORT_SQUARE), [&](float(&h)[N], int i, int c) { get(h, i, c); });
         const bool writes = number() >= first() && number() < program.vectors;
         const float solved = coefficient_of_lane(sum);
         C = writes ? solved : 0;
@@ -162,6 +160,8 @@ template <typename T, int R, int V, bool RESIDUAL> struct short_state {
             __ballot_sync(WARP, row() < count && me.lane < R * SHORT_LANES && (C != 0 || program.a != 1));
         changed = some | some >> 1;
         if (!program.keeps) return 1;
+        const float norm =
+            norm_of(of_row(sum, row(), SHORT_SQUARE), [&](float(&h)[N], int i, int c) { get(h, i, c); });
         const float now = norm_after(sum);
         return now > 0 && row() < count ? __fdiv_rn(norm, now) : 1;
     }
@@ -171,10 +171,11 @@ template <typename T, int R, int V, bool RESIDUAL> struct short_state {
         float known = 0;
         if constexpr (sizeof(T) == 2) {
             const float p[2] = {of_row(sum, row(), 0), V > 1 ? of_row(sum, row(), 1) : 0},
-                        Ci[2] = {of_row(C, row(), 0), V > 1 ? of_row(C, row(), 1) : 0},
-                        g[3] = {of_row(gram, 0, 0), V > 1 ? of_row(gram, 0, 1) : 0,
-                                V > 1 ? of_row(gram, 0, 2) : 0};
-            if (knows_kept<T>(g[0])) known = kept_square(program.a, square, p, Ci, g);
+                        Ci[2] = {of_row(C, row(), 0), V > 1 ? of_row(C, row(), 1) : 0};
+            const float4 gram = stage[STEER_SHORT_PIECES + 2];
+            if (knows_kept<T>(gram.x))
+                known =
+                    kept_square(program.a, square, p, Ci, {gram.x, V > 1 ? gram.y : 0, V > 1 ? gram.z : 0});
         }
         if (__all_sync(WARP, known > 0 || row() >= count)) return __fsqrt_rn(known); /* in every warp */
         const float summed = norm_by_sum();
@@ -210,6 +211,7 @@ template <typename T, int R, int V, bool RESIDUAL> struct short_state {
             program.keeps ? put_dots<V, true>() : put_dots<V, false>();
         else
             program.keeps ? put_dots<1, true>() : put_dots<1, false>();
+        copies_wait<0>();
         __syncthreads();
         const float kept = solve();
 #pragma unroll
@@ -237,10 +239,12 @@ __device__ __forceinline__ int short_run(const steer_block_args &args, int at) {
     const small_place here = small_place_of<R>(args, at);
     const bool there = steer_entry_blocks(&here.entry);
     const int room = R * block_stride(me);
-    float *sums = (float *)shared_memory;
+    float4 *stage = (float4 *)shared_memory;
+    float *sums = (float *)(stage + STEER_SHORT_PIECES + 3);
     short_state<T, R, V, RESIDUAL> s = {me,
                                         {chunk_base<T>(me, 0), args.hidden_size},
                                         *(const steer_block_short *)(here.entry.m + 3),
+                                        stage,
                                         sums,
                                         sums + room * SHORT_LANES,
                                         (double *)(sums + room * (SHORT_LANES + 2))};
