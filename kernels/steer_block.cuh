@@ -19,7 +19,8 @@ enum {
     STEER_BLOCK_DOTS = STEER_BLOCK_MOST + 8,   /* general: room for a row's dots, reads and comparisons */
     STEER_BLOCK_SLOTS = STEER_BLOCK_SMALL + 1, /* small: sums of a row: dots and the norm */
     STEER_BLOCK_SQUARES = STEER_BLOCK_TEAM / 32 * 8 * 4, /* small: bytes of two floats a warp and row */
-    STEER_SHORT_LANES = 4                                /* short: the same, and lanes of a row */
+    STEER_SHORT_LANES = 4,                               /* short: the same, and lanes of a row */
+    STEER_SHORT_STAGE = STEER_SHORT_PIECES + 3           /* short: 16 bytes of its program in shared memory */
 };
 
 /* What a launch passes to the kernels. */
@@ -57,7 +58,7 @@ static inline int64_t steer_block_parts(int threads) { return threads < 128 ? 4 
 /* Bytes of shared memory, as the kernels lay it out: sums twice, as they take turns. */
 static inline int64_t steer_block_shared(const steer_block_config *config, int rows) {
     const int64_t parts = 2 * steer_block_parts(config->threads) * (int64_t)sizeof(float);
-    if (config->brief) return rows * (STEER_SHORT_LANES + 4) * parts / 2 + (STEER_SHORT_PIECES + 3) * 16;
+    if (config->brief) return rows * (STEER_SHORT_LANES + 4) * parts / 2 + STEER_SHORT_STAGE * 16;
     if (config->small) return STEER_BLOCK_STAGE + STEER_BLOCK_SQUARES + rows * STEER_BLOCK_SLOTS * parts;
     const int64_t words = config->args.row_floats + STEER_BLOCK_DOTS + STEER_BLOCK_MOST + 8;
     return rows * words * (int64_t)sizeof(float) + STEER_BLOCK_SUMS * parts;

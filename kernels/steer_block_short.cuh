@@ -19,6 +19,7 @@
 namespace {
 
 constexpr int SHORT_LANES = STEER_SHORT_LANES, SHORT_SQUARE = 2;
+constexpr int SHORT_WRITES = STEER_SHORT_PIECES, SHORT_GRAM = SHORT_WRITES + 2; /* places in `stage` */
 
 /* What the threads of a team know of R rows of one program of at most V vectors. */
 template <typename T, int R, int V, bool RESIDUAL> struct short_state {
@@ -55,10 +56,10 @@ template <typename T, int R, int V, bool RESIDUAL> struct short_state {
         if (me.thread == 0) {
 #pragma unroll
             for (int w = 0; w < 2; w++)
-                stage[STEER_SHORT_PIECES + w] =
+                stage[SHORT_WRITES + w] =
                     make_float4(program.write[w].read[0], program.write[w].read[1], program.write[w].out, 0);
             if (program.keeps)
-                copy_async((uint4 *)stage + STEER_SHORT_PIECES + 2,
+                copy_async((uint4 *)stage + SHORT_GRAM,
                            ((const steer_blocks_image *)steer_entry_blocks(&entry))->gram);
         }
         copies_commit();
@@ -92,7 +93,7 @@ template <typename T, int R, int V, bool RESIDUAL> struct short_state {
     }
     __device__ __forceinline__ void coefficients(float (&Ci)[V], int i) const {
 #pragma unroll
-        for (int j = 0; j < V; j++) Ci[j] = of_row(C, i, j);
+        for (int j = 0; j < V; j++) Ci[j] = R * V == 1 ? C : of_row(C, i, j);
     }
 
     template <int D, bool KEEPS> __device__ __forceinline__ void put_dots() {
@@ -136,7 +137,7 @@ template <typename T, int R, int V, bool RESIDUAL> struct short_state {
     /* What the lane's vector is scaled by; sum: the lane's. */
     __device__ __forceinline__ float coefficient_of_lane(float sum) const {
         const float p0 = of_row(sum, row(), 0), p1 = of_row(sum, row(), 1);
-        const float4 write = stage[STEER_SHORT_PIECES + (number() - first() == 1)];
+        const float4 write = stage[SHORT_WRITES + (V > 1 && number() - first() == 1)];
         const float read[2] = {write.x, write.y}, out = write.z;
         if (program.count == 0) {
             float all = program.reads > 0 ? __fmaf_rn(read[0], p0, out) : out;
@@ -153,34 +154,36 @@ template <typename T, int R, int V, bool RESIDUAL> struct short_state {
     __device__ __forceinline__ float solve() {
         const bool asks = number() < program.reads || (program.keeps && number() == SHORT_SQUARE);
         const float sum = asks ? block_get(dots, row() * SHORT_LANES + number(), me) : 0;
-        const bool writes = number() >= first() && number() < program.vectors;
+        const bool writes = V == 1 || (number() >= first() && number() < program.vectors);
         const float solved = coefficient_of_lane(sum);
         C = writes ? solved : 0;
         const unsigned some =
             __ballot_sync(WARP, row() < count && me.lane < R * SHORT_LANES && (C != 0 || program.a != 1));
         changed = some | some >> 1;
-        if (!program.keeps) return 1;
-        const float norm =
-            norm_of(of_row(sum, row(), SHORT_SQUARE), [&](float(&h)[N], int i, int c) { get(h, i, c); });
-        const float now = norm_after(sum);
+        return program.keeps ? kept(sum) : 1;
+    }
+    __device__ __forceinline__ float kept(float sum) {
+        const float square = of_row(sum, row(), SHORT_SQUARE), known = known_square(sum, square);
+        float norm = __fsqrt_rn(square), now = __fsqrt_rn(known);
+        if (!__all_sync(WARP, (known > 0 && square_in_range(square)) || row() >= count)) { /* in every warp */
+            norm = norm_of(square, [&](float(&h)[N], int i, int c) { get(h, i, c); });
+            const float summed = norm_by_sum();
+            if (!(known > 0)) now = summed;
+        }
         return now > 0 && row() < count ? __fdiv_rn(norm, now) : 1;
     }
-    /* |h| of the lane's row once it is updated. */
-    __device__ __forceinline__ float norm_after(float sum) {
-        const float square = of_row(sum, row(), SHORT_SQUARE);
-        float known = 0;
-        if constexpr (sizeof(T) == 2) {
-            const float p[2] = {of_row(sum, row(), 0), V > 1 ? of_row(sum, row(), 1) : 0},
-                        Ci[2] = {of_row(C, row(), 0), V > 1 ? of_row(C, row(), 1) : 0};
-            const float4 gram = stage[STEER_SHORT_PIECES + 2];
-            if (knows_kept<T>(gram.x))
-                known =
-                    kept_square(program.a, square, p, Ci, {gram.x, V > 1 ? gram.y : 0, V > 1 ? gram.z : 0});
-        }
-        if (__all_sync(WARP, known > 0 || row() >= count)) return __fsqrt_rn(known); /* in every warp */
-        const float summed = norm_by_sum();
-        return known > 0 ? __fsqrt_rn(known) : summed;
+    /* kept_square of the lane's row. */
+    __device__ __forceinline__ float known_square(float sum, float square) const {
+        const float4 gram = stage[SHORT_GRAM];
+        if (!knows_kept<T>(gram.x)) return 0;
+        const float p0 = of_row(sum, row(), 0);
+        if constexpr (V == 1)
+            return kept_square(program.a, square, {p0, 0}, {C, 0}, {gram.x, 0, 0});
+        else
+            return kept_square(program.a, square, {p0, of_row(sum, row(), 1)},
+                               {of_row(C, row(), 0), of_row(C, row(), 1)}, {gram.x, gram.y, gram.z});
     }
+    /* |h| of the lane's row once it is updated. */
     __device__ __forceinline__ float norm_by_sum() {
         float sums[R] = {};
 #pragma unroll
@@ -213,12 +216,12 @@ template <typename T, int R, int V, bool RESIDUAL> struct short_state {
             program.keeps ? put_dots<1, true>() : put_dots<1, false>();
         copies_wait<0>();
         __syncthreads();
-        const float kept = solve();
+        const float kept_by = solve();
 #pragma unroll
         for (int i = 0; i < R; i++) {
             float Ci[V];
             coefficients(Ci, i);
-            const float by = of_row(kept, i, 0);
+            const float by = R == 1 ? kept_by : of_row(kept_by, i, 0);
             if (!is_changed(i) && by == 1) continue; /* it keeps its bits */
 #pragma unroll
             for (int c = 0; c < CHUNKS; c++) {
@@ -240,7 +243,7 @@ __device__ __forceinline__ int short_run(const steer_block_args &args, int at) {
     const bool there = steer_entry_blocks(&here.entry);
     const int room = R * block_stride(me);
     float4 *stage = (float4 *)shared_memory;
-    float *sums = (float *)(stage + STEER_SHORT_PIECES + 3);
+    float *sums = (float *)(stage + STEER_SHORT_STAGE);
     short_state<T, R, V, RESIDUAL> s = {me,
                                         {chunk_base<T>(me, 0), args.hidden_size},
                                         *(const steer_block_short *)(here.entry.m + 3),
