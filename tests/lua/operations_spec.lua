@@ -314,7 +314,7 @@ describe("a short program", function()
         if kind.kind == "affine" then -- of the vectors that it reads
             op.fields, op.ws = { write = op.tensor, scale = 1, matrix = kind.fields.matrix }, op.vs
         end
-        local tokens = { n > 1000 and 20 or B.scaled(600), 9 }
+        local tokens = { n > 1000 and 20 or B.many(600), 9 }
         local ops, rows = { op, { kind = "keep_norm", fields = {}, vs = {} } }, tokens[1] + tokens[2] + 1
         local sizes = dtype == "f16" and { 1, 1, 2 ^ -14, 2 ^ 10 } or { 1, 1, 1e-18, 1e19 }
         local spec = B.spec(ops)
@@ -333,22 +333,18 @@ describe("a short program", function()
     end
 
     it("keeps norms that it knows without a sum, and sums those that cancel", function()
-        local seed = 0
-        for _, kind in ipairs {
+        for k, kind in ipairs {
             { kind = "set", fields = { target = 0 } }, { kind = "cap", count = 1, fields = { max = 0.5 } },
             { kind = "ablate", count = 1, fields = { scale = 0 } },
             { kind = "ablate", count = 2, fields = { scale = 0.5 } }, { kind = "rotate", fields = { degrees = 170 } },
             { kind = "map", fields = { points = { { -1, 2 }, { 1, 90 } } } },
             { kind = "affine", count = 2, fields = { matrix = { { 40, -39 }, { -39, 40 } } } },
         } do
-            for i, dtype in ipairs { "bf16", "f16" } do
-                for _, n in ipairs { 40, 896, 2048, 4096 } do
-                    seed = seed + 1
-                    math.randomseed(seed)
-                    local batch = kept(n, dtype, kind, seed % 3 == i)
-                    check(batch)
-                    same_in_company(batch)
-                end
+            for i, n in ipairs { 40, 896, 2048, 4096 } do
+                math.randomseed(4 * k + i)
+                local batch = kept(n, (k + i) % 2 == 0 and "bf16" or "f16", kind, (k + i) % 3 == 0)
+                check(batch)
+                same_in_company(batch)
             end
         end
     end)
