@@ -18,7 +18,9 @@ enum {
     STEER_BLOCK_SUMS = 32,  /* general: of a walk over the rows at most, rows times vectors */
     STEER_BLOCK_DOTS = STEER_BLOCK_MOST + 8,   /* general: room for a row's dots, reads and comparisons */
     STEER_BLOCK_SLOTS = STEER_BLOCK_SMALL + 1, /* small: sums of a row: dots and the norm */
-    STEER_SHORT_LANES = 4                      /* short: the same, and lanes of a row */
+    STEER_BLOCK_SQUARES = STEER_BLOCK_TEAM / 32 * 8 * 4, /* small: bytes of two floats a warp and row */
+    STEER_SHORT_LANES = 4,                               /* short: the same, and lanes of a row */
+    STEER_SHORT_STAGE = STEER_SHORT_PIECES + 3           /* short: 16 bytes of its program in shared memory */
 };
 
 /* What a launch passes to the kernels. */
@@ -56,8 +58,8 @@ static inline int64_t steer_block_parts(int threads) { return threads < 128 ? 4 
 /* Bytes of shared memory, as the kernels lay it out: sums twice, as they take turns. */
 static inline int64_t steer_block_shared(const steer_block_config *config, int rows) {
     const int64_t parts = 2 * steer_block_parts(config->threads) * (int64_t)sizeof(float);
-    if (config->brief) return rows * (STEER_SHORT_LANES + 4) * parts / 2;
-    if (config->small) return STEER_BLOCK_STAGE + rows * STEER_BLOCK_SLOTS * parts;
+    if (config->brief) return rows * (STEER_SHORT_LANES + 4) * parts / 2 + STEER_SHORT_STAGE * 16;
+    if (config->small) return STEER_BLOCK_STAGE + STEER_BLOCK_SQUARES + rows * STEER_BLOCK_SLOTS * parts;
     const int64_t words = config->args.row_floats + STEER_BLOCK_DOTS + STEER_BLOCK_MOST + 8;
     return rows * words * (int64_t)sizeof(float) + STEER_BLOCK_SUMS * parts;
 }
@@ -219,6 +221,34 @@ __device__ __forceinline__ void scale_by(float (&x)[N], float a, const float (&r
 /* Whether f32 has room for the square of a norm; else it is summed anew in f64. */
 __device__ __forceinline__ bool square_in_range(float square) {
     return square > 0x1p-96f && square <= LARGEST;
+}
+
+/* ---- Norms that are kept ------------------------------------------------------------------------------------------ */
+
+/* |a h + sum of C_w m_w|^2 from |h|^2, h.m_w and steer_blocks_image.gram. */
+__device__ __forceinline__ float square_from(float a, float square, const float (&p)[2], const float (&C)[2],
+                                             const float (&gram)[3]) {
+    const float twice = __fmul_rn(2, a);
+    float sum = __fmul_rn(__fmul_rn(a, a), square);
+    sum = __fmaf_rn(C[0], __fmaf_rn(C[0], gram[0], __fmul_rn(twice, p[0])), sum);
+    if (!(gram[2] > 0)) return sum; /* one vector */
+    const float beside = __fmaf_rn(__fmul_rn(2, C[0]), gram[1], __fmul_rn(twice, p[1]));
+    return __fmaf_rn(C[1], __fmaf_rn(C[1], gram[2], beside), sum);
+}
+
+/* Whether a program has those dots, for rows of 16 bits: those of f32 are summed. */
+template <typename T> __device__ __forceinline__ bool knows_kept(float gram) {
+    return sizeof(T) == 2 && gram > 0;
+}
+
+/* The same where it is as good as a sum over the row: f32 has room, and the terms lose no more than two bits to each other.
+ * Else 0, and the row is summed. */
+__device__ __forceinline__ float kept_square(float a, float square, const float (&p)[2], const float (&C)[2],
+                                             const float (&gram)[3]) {
+    const float now = square_from(a, square, p, C, gram);
+    const float most = square_from(fabsf(a), square, {fabsf(p[0]), fabsf(p[1])}, {fabsf(C[0]), fabsf(C[1])},
+                                   {gram[0], fabsf(gram[1]), gram[2]});
+    return square_in_range(now) && now >= __fmul_rn(0.25f, most) ? now : 0.0f;
 }
 
 } // namespace

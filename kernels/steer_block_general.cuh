@@ -23,6 +23,7 @@ template <typename T> struct block_state {
     float *a;       /* [R] */
     float *norm;    /* [R] |h| now */
     float *first;   /* [R] |h| before the first block */
+    float *square;  /* [R] |h|^2 of the norms found last */
     float *rest;    /* [R] |h| beside a vector, squared */
     int *changed;   /* [R] by this block */
     int *touched;   /* [R] by any */
@@ -212,7 +213,7 @@ __device__ __forceinline__ void find_norms(block_state<T> &s, const block_span &
         }
     }
     const float square = sum_over_team<T, R>(s, sums);
-    if (s.me.thread < R) out[s.me.thread] = square;
+    if (s.me.thread < R) out[s.me.thread] = s.square[s.me.thread] = square;
     __syncthreads();
     float norms[R];
 #pragma unroll
@@ -222,6 +223,24 @@ __device__ __forceinline__ void find_norms(block_state<T> &s, const block_span &
 #pragma unroll
     for (int i = 0; i < R; i++)
         if (s.me.thread == i) out[i] = norms[i];
+}
+
+/* |h| of R rows into s.norm for KEEP, of the rows that can without a sum (kept_square): there was one block before. */
+template <typename T, int R, bool RESIDUAL>
+__device__ __forceinline__ void find_kept_norms(block_state<T> &s, const block_span &span,
+                                                const char *image) {
+    const float4 gram = __ldg((const float4 *)image + 1);
+    const int i = s.me.thread;
+    if (i < R) s.rest[i] = 0;
+    if (i < R && knows_kept<T>(gram.x))
+        s.rest[i] = kept_square(s.a[i], s.square[i], {s.p[i], s.p[R + i]}, {s.C[i], s.C[R + i]},
+                                {gram.x, gram.y, gram.z});
+    __syncthreads();
+    bool all = true;
+#pragma unroll
+    for (int row = 0; row < R; row++) all = all && s.rest[row] > 0;
+    if (!all) find_norms<T, R, RESIDUAL>(s, span, s.norm);
+    if (i < R && s.rest[i] > 0) s.norm[i] = __fsqrt_rn(s.rest[i]);
 }
 
 /* |h - p m|^2 of R rows into s.rest, p from s.a. */
@@ -352,7 +371,10 @@ __device__ __forceinline__ void steer_span(block_state<T> &s, const block_span &
         const steer_block_image block = read_block(image, k);
         const uint64_t *addresses = (const uint64_t *)(image + block.addresses_at);
         find_dots<T, R, RESIDUAL>(s, span, addresses, steer_block_dots(&block));
-        if (block.norm) find_norms<T, R, RESIDUAL>(s, span, s.norm);
+        if (block.kind == STEER_BLOCK_KEEP)
+            find_kept_norms<T, R, RESIDUAL>(s, span, image);
+        else if (block.norm)
+            find_norms<T, R, RESIDUAL>(s, span, s.norm);
         __syncthreads();
         find_changes<T, R, RESIDUAL>(s, span, image, block, addresses);
         __syncthreads();
@@ -378,7 +400,8 @@ __device__ __forceinline__ void block_rows(const steer_block_args &args) {
     s.a = s.p + R * STEER_BLOCK_DOTS;
     s.norm = s.a + R;
     s.first = s.norm + R;
-    s.rest = s.first + R;
+    s.square = s.first + R;
+    s.rest = s.square + R;
     s.changed = (int *)(s.rest + R);
     s.touched = s.changed + R;
     const int64_t first = (int64_t)blockIdx.x * R;

@@ -3,11 +3,12 @@
  *     P_j = h.m_j, q = |h|             one walk over the row, one barrier
  *     C_w                              every warp for itself, a lane each
  *     h = a h + sum of C_w m_w         in registers, anew wherever it is asked for
- *     h = q / |h| h                    where norms are kept: one more barrier
+ *     h = q / |h| h                    where norms are kept; one more barrier of rows that kept_square does not know
  *
  * A block of threads is a team with R neighbouring rows, of which a thread holds 16 columns each as they are stored. Once sums are
  * there, lane 4 i + j of every warp has what is numbered j of row i: a dot, then a coefficient; number 2 is the square of the
- * norm. Vectors and the program are in registers before the kernel ahead has ended. Sums have the order of steer_block_small.cuh. */
+ * norm. Before the kernel ahead has ended, vectors are in registers and the program is in shared memory. Sums have the order of
+ * steer_block_small.cuh. */
 #ifndef STEER_KERNELS_STEER_BLOCK_SHORT_CUH
 #define STEER_KERNELS_STEER_BLOCK_SHORT_CUH
 
@@ -18,6 +19,7 @@
 namespace {
 
 constexpr int SHORT_LANES = STEER_SHORT_LANES, SHORT_SQUARE = 2;
+constexpr int SHORT_WRITES = STEER_SHORT_PIECES, SHORT_GRAM = SHORT_WRITES + 2; /* places in `stage` */
 
 /* What the threads of a team know of R rows of one program of at most V vectors. */
 template <typename T, int R, int V, bool RESIDUAL> struct short_state {
@@ -25,14 +27,12 @@ template <typename T, int R, int V, bool RESIDUAL> struct short_state {
     const lane_info me;
     const small_columns<T> columns;
     const steer_block_short program;
+    float4 *stage;   /* pieces; behind room for most what writes are made of, and steer_blocks_image.gram */
     float *dots;     /* [R][SHORT_LANES][block_stride] */
     float *squares;  /* [R][block_stride], after the update */
     double *exactly; /* [R][warps] */
     small_vectors<T, V> vectors;
     uint4 x[R][CHUNKS], r[RESIDUAL ? R : 1][CHUNKS];
-    float4 piece;  /* the lane's; of those beyond the last that one */
-    float read[2]; /* the lane's write */
-    float out;
     float C;
     unsigned changed; /* 1 << SHORT_LANES i for row i */
     int count;        /* rows, of R */
@@ -49,14 +49,20 @@ template <typename T, int R, int V, bool RESIDUAL> struct short_state {
 
     /* All that no kernel writes. */
     __device__ __forceinline__ void load_program(const steer_entry &entry) {
-        const bool second = number() - first() == 1;
-        read[0] = second ? program.write[1].read[0] : program.write[0].read[0];
-        read[1] = second ? program.write[1].read[1] : program.write[0].read[1];
-        out = second ? program.write[1].out : program.write[0].out;
         vectors.load(0, entry.m[1], columns);
         if (has_two()) vectors.load(V - 1, entry.m[2], columns);
-        piece = make_float4(0, 0, 0, 0);
-        if (program.count) piece = __ldg((const float4 *)program.pieces + min(me.lane, program.count - 1));
+        if (me.warp == 0 && me.lane < program.count)
+            copy_async((uint4 *)stage + me.lane, (const char *)program.pieces + me.lane * sizeof(float4));
+        if (me.thread == 0) {
+#pragma unroll
+            for (int w = 0; w < 2; w++)
+                stage[SHORT_WRITES + w] =
+                    make_float4(program.write[w].read[0], program.write[w].read[1], program.write[w].out, 0);
+            if (program.keeps)
+                copy_async((uint4 *)stage + SHORT_GRAM,
+                           ((const steer_blocks_image *)steer_entry_blocks(&entry))->gram);
+        }
+        copies_commit();
     }
 
     /* Chunk c of row i as it is, and of a chunk what programs see. */
@@ -87,7 +93,7 @@ template <typename T, int R, int V, bool RESIDUAL> struct short_state {
     }
     __device__ __forceinline__ void coefficients(float (&Ci)[V], int i) const {
 #pragma unroll
-        for (int j = 0; j < V; j++) Ci[j] = of_row(C, i, j);
+        for (int j = 0; j < V; j++) Ci[j] = R * V == 1 ? C : of_row(C, i, j);
     }
 
     template <int D, bool KEEPS> __device__ __forceinline__ void put_dots() {
@@ -131,6 +137,8 @@ template <typename T, int R, int V, bool RESIDUAL> struct short_state {
     /* What the lane's vector is scaled by; sum: the lane's. */
     __device__ __forceinline__ float coefficient_of_lane(float sum) const {
         const float p0 = of_row(sum, row(), 0), p1 = of_row(sum, row(), 1);
+        const float4 write = stage[SHORT_WRITES + (V > 1 && number() - first() == 1)];
+        const float read[2] = {write.x, write.y}, out = write.z;
         if (program.count == 0) {
             float all = program.reads > 0 ? __fmaf_rn(read[0], p0, out) : out;
             return program.reads > 1 ? __fmaf_rn(read[1], p1, all) : all;
@@ -138,33 +146,45 @@ template <typename T, int R, int V, bool RESIDUAL> struct short_state {
         const float p = program.reads > 1 && number() == 1 ? p1 : p0,
                     s = program.reads > 0 ? __fmaf_rn(read[0], p, read[1]) : 0.0f;
         int k = 0; /* its piece; they rise */
-        for (int i = 1; i < program.count; i++) k += s > __shfl_sync(WARP, piece.x, i);
-        const float slope = __shfl_sync(WARP, piece.y, k), at = __shfl_sync(WARP, piece.z, k),
-                    offset = __shfl_sync(WARP, piece.w, k);
-        return __fmul_rn(out, __fmaf_rn(slope, __fsub_rn(s, at), offset));
+        for (int i = 1; i < program.count; i++) k += s > stage[i].x;
+        const float4 piece = stage[k];
+        return __fmul_rn(out, __fmaf_rn(piece.y, __fsub_rn(s, piece.z), piece.w));
     }
-    /* From the sums; with norms kept |h| as it was. */
+    /* From the sums: what the lane's row is scaled by once it is updated, which keeps its norm. */
     __device__ __forceinline__ float solve() {
         const bool asks = number() < program.reads || (program.keeps && number() == SHORT_SQUARE);
         const float sum = asks ? block_get(dots, row() * SHORT_LANES + number(), me) : 0;
-        float norm = 0;
-        if (program.keeps)
-            norm =
-                norm_of(of_row(sum, row(), SHORT_SQUARE), [&](float(&h)[N], int i, int c) { get(h, i, c); });
-        const bool writes = number() >= first() && number() < program.vectors;
+        const bool writes = V == 1 || (number() >= first() && number() < program.vectors);
         const float solved = coefficient_of_lane(sum);
         C = writes ? solved : 0;
         const unsigned some =
             __ballot_sync(WARP, row() < count && me.lane < R * SHORT_LANES && (C != 0 || program.a != 1));
         changed = some | some >> 1;
-        return norm;
+        return program.keeps ? kept(sum) : 1;
     }
-
-    __device__ __forceinline__ void store(T *to, int c, const float (&h)[N]) const {
-        if (columns.has(c)) *(uint4 *)(to + columns.base(c)) = narrow<T>(h);
+    __device__ __forceinline__ float kept(float sum) {
+        const float square = of_row(sum, row(), SHORT_SQUARE), known = known_square(sum, square);
+        float norm = __fsqrt_rn(square), now = __fsqrt_rn(known);
+        if (!__all_sync(WARP, (known > 0 && square_in_range(square)) || row() >= count)) { /* in every warp */
+            norm = norm_of(square, [&](float(&h)[N], int i, int c) { get(h, i, c); });
+            const float summed = norm_by_sum();
+            if (!(known > 0)) now = summed;
+        }
+        return now > 0 && row() < count ? __fdiv_rn(norm, now) : 1;
     }
-    /* The update where norms are kept. Rows are updated twice: in f32 they would have no room. */
-    __device__ __forceinline__ void update_and_keep(T *to, int64_t stride, float norm) {
+    /* kept_square of the lane's row. */
+    __device__ __forceinline__ float known_square(float sum, float square) const {
+        const float4 gram = stage[SHORT_GRAM];
+        if (!knows_kept<T>(gram.x)) return 0;
+        const float p0 = of_row(sum, row(), 0);
+        if constexpr (V == 1)
+            return kept_square(program.a, square, {p0, 0}, {C, 0}, {gram.x, 0, 0});
+        else
+            return kept_square(program.a, square, {p0, of_row(sum, row(), 1)},
+                               {of_row(C, row(), 0), of_row(C, row(), 1)}, {gram.x, gram.y, gram.z});
+    }
+    /* |h| of the lane's row once it is updated. */
+    __device__ __forceinline__ float norm_by_sum() {
         float sums[R] = {};
 #pragma unroll
         for (int i = 0; i < R; i++) {
@@ -180,47 +200,35 @@ template <typename T, int R, int V, bool RESIDUAL> struct short_state {
         }
         put_sums<R, 1, 1>(squares, sums, 0, me);
         __syncthreads();
-        const float now = norm_of(block_get(squares, row(), me), [&](float(&h)[N], int i, int c) {
+        return norm_of(block_get(squares, row(), me), [&](float(&h)[N], int i, int c) {
             float Ci[V];
             coefficients(Ci, i);
             update(h, i, c, Ci);
         });
-        const float a = now > 0 ? __fdiv_rn(norm, now) : 1;
-#pragma unroll
-        for (int i = 0; i < R; i++) {
-            float Ci[V];
-            coefficients(Ci, i);
-            const float kept = of_row(a, i, 0);
-            if (i >= count || !(is_changed(i) || kept != 1)) continue;
-#pragma unroll
-            for (int c = 0; c < CHUNKS; c++) {
-                float h[N];
-                update(h, i, c, Ci);
-                if (kept != 1) scale(h, kept, i, c);
-                store(to + i * stride, c, h);
-            }
-        }
     }
 
-    /* Steers rows, of which the first is at `to`. */
+    /* Steers rows, of which the first is at `to`. Where norms are kept, rows may be updated more than once: in f32 they would
+     * have no room. */
     __device__ __forceinline__ void run(T *to, int64_t stride) {
         if (V > 1 && program.reads > 1)
             program.keeps ? put_dots<V, true>() : put_dots<V, false>();
         else
             program.keeps ? put_dots<1, true>() : put_dots<1, false>();
+        copies_wait<0>();
         __syncthreads();
-        const float norm = solve();
-        if (program.keeps) return update_and_keep(to, stride, norm);
+        const float kept_by = solve();
 #pragma unroll
         for (int i = 0; i < R; i++) {
             float Ci[V];
             coefficients(Ci, i);
-            if (!is_changed(i)) continue; /* it keeps its bits */
+            const float by = R == 1 ? kept_by : of_row(kept_by, i, 0);
+            if (!is_changed(i) && by == 1) continue; /* it keeps its bits */
 #pragma unroll
             for (int c = 0; c < CHUNKS; c++) {
                 float h[N];
                 update(h, i, c, Ci);
-                store(to + i * stride, c, h);
+                if (by != 1) scale(h, by, i, c);
+                if (columns.has(c)) *(uint4 *)(to + i * stride + columns.base(c)) = narrow<T>(h);
             }
         }
     }
@@ -234,10 +242,12 @@ __device__ __forceinline__ int short_run(const steer_block_args &args, int at) {
     const small_place here = small_place_of<R>(args, at);
     const bool there = steer_entry_blocks(&here.entry);
     const int room = R * block_stride(me);
-    float *sums = (float *)shared_memory;
+    float4 *stage = (float4 *)shared_memory;
+    float *sums = (float *)(stage + STEER_SHORT_STAGE);
     short_state<T, R, V, RESIDUAL> s = {me,
                                         {chunk_base<T>(me, 0), args.hidden_size},
                                         *(const steer_block_short *)(here.entry.m + 3),
+                                        stage,
                                         sums,
                                         sums + room * SHORT_LANES,
                                         (double *)(sums + room * (SHORT_LANES + 2))};

@@ -2,7 +2,8 @@
  *
  * Of one row, x in f32 from the first block to the last:
  *     for each block of the program:
- *         P_j = x.m_j, q = |x|           one walk over x, and one barrier for all sums of the block
+ *         P_j = x.m_j, q = |x|           one walk over x, and one barrier for all sums of the block; none where
+ *                                        norms are kept and kept_square knows them
  *         a, C_w                         every warp for itself, a lane each
  *         x = a x + sum of C_w m_w       in registers
  *     h = x, rounded once
@@ -185,6 +186,7 @@ template <typename T, int R, bool RESIDUAL> struct small_state {
     const lane_info me;
     const small_columns<T> columns;
     const char *image; /* in shared memory */
+    float *squares;    /* there too, the warp's [2][R]: of norms found last, and kept_square */
     small_sums<R> sums;
     small_rows<T, R, RESIDUAL> rows;
     small_vectors<T, V> vectors;
@@ -194,6 +196,8 @@ template <typename T, int R, bool RESIDUAL> struct small_state {
     /* The lane's row, and its number there; the lanes beyond 8 R do as others do. */
     __device__ __forceinline__ int row() const { return me.lane / STEER_BLOCK_SMALL % R; }
     __device__ __forceinline__ int number() const { return me.lane % STEER_BLOCK_SMALL; }
+    __device__ __forceinline__ float *square() const { return squares + row(); }
+    __device__ __forceinline__ float *kept() const { return squares + R + row(); }
     __device__ __forceinline__ bool is_there() const {
         return me.lane / STEER_BLOCK_SMALL < R && row() < count;
     }
@@ -279,6 +283,7 @@ __device__ __forceinline__ float small_dots(small_state<T, R, RESIDUAL> &s, cons
         const float square = s.sums.get(s.row(), STEER_BLOCK_SMALL, s.me);
         const bool held = square_in_range(square);
         *norm = __fsqrt_rn(square);
+        *s.square() = square;
         if (!__all_sync(WARP, held || s.row() >= s.count)) { /* in every warp of the team */
             const float exactly = s.norm_exactly();
             if (!held) *norm = exactly;
@@ -352,6 +357,17 @@ __device__ __forceinline__ unsigned small_update(small_state<T, R, RESIDUAL> &s,
 
 /* ---- Programs ---------------------------------------------------------------------------------------------------- */
 
+/* kept_square of the lane's row, once the first block is solved. */
+template <typename T, int R, bool RESIDUAL>
+__device__ __forceinline__ float small_kept(const small_state<T, R, RESIDUAL> &s,
+                                            const steer_blocks_image &program, const small_change &change,
+                                            float p) {
+    const float *gram = program.gram;
+    if (!knows_kept<T>(gram[0])) return 0;
+    const lane_dots dots = {p, s.row() * STEER_BLOCK_SMALL}, C = {change.C, s.row() * STEER_BLOCK_SMALL};
+    return kept_square(change.a, *s.square(), {dots(0), dots(1)}, {C(0), C(1)}, {gram[0], gram[1], gram[2]});
+}
+
 template <typename T, int R, bool RESIDUAL>
 __device__ __forceinline__ void small_program(small_state<T, R, RESIDUAL> &s) {
     const steer_blocks_image &program = *(const steer_blocks_image *)s.image;
@@ -361,10 +377,14 @@ __device__ __forceinline__ void small_program(small_state<T, R, RESIDUAL> &s) {
     for (int k = 0; k < program.blocks; k++) {
         const steer_block_image &block = ((const steer_block_image *)(&program + 1))[k];
         const bool keeps = k == 0 && program.keeps;
-        float norm = 0;
-        const float p = small_dots(s, block, block.norm || keeps, &norm);
+        float norm = 0, p = 0;
+        if (k == 0 || !__all_sync(WARP, *s.kept() > 0 || s.row() >= s.count))
+            p = small_dots(s, block, block.norm || keeps, &norm);
+        if (k > 0 && *s.kept() > 0) norm = __fsqrt_rn(*s.kept());
         if (keeps) first_norm = norm;
-        touched |= small_update(s, block, small_solve(s, block, p, norm, first_norm));
+        const small_change change = small_solve(s, block, p, norm, first_norm);
+        if (k == 0) *s.kept() = small_kept(s, program, change, p);
+        touched |= small_update(s, block, change);
     }
 #pragma unroll
     for (int i = 0; i < R; i++)
@@ -400,8 +420,12 @@ __device__ __forceinline__ int small_run(const steer_block_args &args, int at) {
     const int count = here.count;
     const steer_entry &entry = here.entry;
     const char *image = (const char *)steer_entry_blocks(&entry);
-    small_state<T, R, RESIDUAL> s = {
-        args, me, {chunk_base<T>(me, 0), args.hidden_size}, stage, {(float *)(stage + STEER_BLOCK_STAGE), 0}};
+    small_state<T, R, RESIDUAL> s = {args,
+                                     me,
+                                     {chunk_base<T>(me, 0), args.hidden_size},
+                                     stage,
+                                     (float *)(stage + STEER_BLOCK_STAGE) + me.warp * 2 * R,
+                                     {(float *)(stage + STEER_BLOCK_STAGE + STEER_BLOCK_SQUARES), 0}};
     s.first = first;
     s.count = count;
     if (image) {

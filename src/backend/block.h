@@ -12,7 +12,8 @@
  *     KEEP    a = |h before the first block| / |h|, 1 where |h| is 0
  *     NOTE    nothing, but bit `note` of the row's word of notes says whether the condition holds; bits of
  *             STEER_PROMPT_NOTE_BITS are verdicts of prompts, which later rows begin with (steer_notes, model_ops.h)
- * Blocks run one after the other on a row that is held in f32 or more and rounded once at the end: no Gram matrix. */
+ * Blocks run one after the other on a row that is held in f32 or more and rounded once at the end: no Gram matrix, but
+ * where norms are kept behind one block that writes the vectors it reads. */
 #ifndef STEER_BACKEND_BLOCK_H
 #define STEER_BACKEND_BLOCK_H
 
@@ -98,11 +99,15 @@ STEER_IMAGE_FN int32_t steer_block_dots(const steer_block_image *block) {
     return block->reads + block->atoms - block->noted;
 }
 
-/* A program: this, then its blocks. */
+/* A program: this, then its blocks. Of a short one (steer_block_short) that writes the one or two vectors it reads and then
+ * keeps norms, `gram` has m_0.m_0, m_0.m_1, m_1.m_1, with which |h| is known from what it was without a sum over the row:
+ *     |a h + sum of C_w m_w|^2 = a^2 |h|^2 + 2 a sum of C_w P_w + sum of C_w C_u (m_w.m_u)
+ * Zeros in all others, and where a backend would rather sum, it may: f32 rows have no room for what this rounds. */
 typedef struct steer_blocks_image {
     int32_t blocks;
     int32_t keeps; /* 1: some block asks for |h| before the first */
     int32_t reserved[2];
+    float gram[4];
 } steer_blocks_image;
 
 /* The address of the image of an entry whose program has blocks, 0 if it has none. To all that knows nothing of blocks,

@@ -237,6 +237,39 @@ static int put_together(steer_blocks *blocks, int32_t count, const steer_op *con
     return STEER_OK;
 }
 
+/* Different vectors of the first block; 0 if it is not that of a short program. */
+static int32_t short_vectors(const steer_blocks *blocks) {
+    const steer_block_image *block = (const void *)(blocks->image + sizeof(steer_blocks_image));
+    const int32_t reads = block->reads, writes = block->writes;
+    steer_vector *const *read = blocks->vectors, *const *write = blocks->vectors + reads;
+    if (block->atoms || reads > 2 || writes < 1 || writes > 2) return 0;
+    if (reads == 0) return writes == 1 ? 1 : 0;
+    if (reads == 1 && writes == 1) return steer_vector_equal(read[0], write[0]) ? 1 : 2;
+    if (reads == 1 || writes == 1 || steer_vector_equal(read[0], read[1])) return 0;
+    return steer_vector_equal(read[0], write[0]) && steer_vector_equal(read[1], write[1]) ? 2 : 0;
+}
+
+static int is_short(const steer_blocks *blocks) {
+    const steer_blocks_image *head = (const void *)blocks->image;
+    const steer_block_image *block = (const void *)(head + 1);
+    if (head->blocks > 2 || short_vectors(blocks) == 0) return 0;
+    if (head->blocks == 2 && (block[1].kind != STEER_BLOCK_KEEP || block[1].atoms)) return 0;
+    if (block->kind == STEER_BLOCK_MATRIX) return 1;
+    const steer_block_pair *pairs = (const void *)(blocks->image + block->pairs_at);
+    return block->kind == STEER_BLOCK_PIECES && pairs->pieces <= STEER_SHORT_PIECES;
+}
+
+/* The dots of what is written, where norms are kept behind vectors that are read as well. */
+static void fill_gram(steer_blocks *blocks) {
+    steer_blocks_image *head = (void *)blocks->image;
+    steer_vector *const *m = blocks->vectors;
+    if (head->blocks != 2 || !is_short(blocks) || heads_of(blocks)->reads != short_vectors(blocks)) return;
+    head->gram[0] = (float)steer_vector_dot(m[0], m[0]);
+    if (heads_of(blocks)->writes < 2) return;
+    head->gram[1] = (float)steer_vector_dot(m[0], m[1]);
+    head->gram[2] = (float)steer_vector_dot(m[1], m[1]);
+}
+
 int steer_blocks_create(steer_blocks **out, int32_t count, steer_op *const *ops) {
     *out = NULL;
     const steer_op **kept = malloc((size_t)(count > 0 ? count : 1) * sizeof *kept);
@@ -247,6 +280,7 @@ int steer_blocks_create(steer_blocks **out, int32_t count, steer_op *const *ops)
         status = STEER_FAIL(STEER_E_OUT_OF_MEMORY, "program: no host memory");
     else if ((n = drop_noops(kept, count, ops)) > 0)
         status = put_together(blocks, n, kept);
+    if (status == STEER_OK && n > 0) fill_gram(blocks);
     free(kept);
     if (status != STEER_OK || n == 0)
         steer_blocks_free(blocks);
@@ -269,28 +303,6 @@ int steer_blocks_are_conditional(const steer_blocks *blocks) {
     for (int32_t i = 0; i < head->blocks; i++)
         if (block[i].atoms || block[i].kind == STEER_BLOCK_NOTE) return 1;
     return 0;
-}
-
-/* Different vectors of the first block; 0 if it is not that of a short program. */
-static int32_t short_vectors(const steer_blocks *blocks) {
-    const steer_block_image *block = (const void *)(blocks->image + sizeof(steer_blocks_image));
-    const int32_t reads = block->reads, writes = block->writes;
-    steer_vector *const *read = blocks->vectors, *const *write = blocks->vectors + reads;
-    if (block->atoms || reads > 2 || writes < 1 || writes > 2) return 0;
-    if (reads == 0) return writes == 1 ? 1 : 0;
-    if (reads == 1 && writes == 1) return steer_vector_equal(read[0], write[0]) ? 1 : 2;
-    if (reads == 1 || writes == 1 || steer_vector_equal(read[0], read[1])) return 0;
-    return steer_vector_equal(read[0], write[0]) && steer_vector_equal(read[1], write[1]) ? 2 : 0;
-}
-
-static int is_short(const steer_blocks *blocks) {
-    const steer_blocks_image *head = (const void *)blocks->image;
-    const steer_block_image *block = (const void *)(head + 1);
-    if (head->blocks > 2 || short_vectors(blocks) == 0) return 0;
-    if (head->blocks == 2 && (block[1].kind != STEER_BLOCK_KEEP || block[1].atoms)) return 0;
-    if (block->kind == STEER_BLOCK_MATRIX) return 1;
-    const steer_block_pair *pairs = (const void *)(blocks->image + block->pairs_at);
-    return block->kind == STEER_BLOCK_PIECES && pairs->pieces <= STEER_SHORT_PIECES;
 }
 
 int32_t steer_blocks_demand(const steer_blocks *blocks) {

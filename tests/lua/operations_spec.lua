@@ -274,30 +274,79 @@ describe("a short program", function()
         end)
     end)
 
+    -- Beside a short program, one of few and a large one: each has a kernel of its own.
+    local function same_in_company(batch)
+        local n, dtype, results = batch.hidden, batch.dtype, {}
+        local engine = steer.engine { hidden = n, dtype = dtype, device = B.device }
+        for i, kind in ipairs { "set", "turn", "affine" } do
+            local count = kind == "affine" and 9 or nil
+            local company = { spec = B.spec { B.random_any(n, { kind = kind, count = count }) }, tokens = 4 }
+            local requests = { unpack(batch.requests) }
+            requests[#requests + 1] = company
+            local h = T.randn({ batch.rows + 4, n }, { dtype = dtype, device = B.device, seed = 5 })
+            local r = batch.residual and h:clone() or nil
+            h:narrow(1, 1, batch.rows):copy_(batch.before)
+            if r then r:narrow(1, 1, batch.rows):copy_(batch.residual) end
+            engine:plan(requests, { path = "mixed" }):apply(0, h, { residual = r })
+            results[i] = B.bytes(h:narrow(1, 1, batch.rows))
+        end
+        assert(results[1] == results[2], ("%s, hidden %d: other bits beside a program of few"):format(dtype, n))
+        assert(results[1] == results[3], ("%s, hidden %d: other bits beside a large one"):format(dtype, n))
+        engine:close()
+    end
+
     it("has the same bits in any company, also where f32 has no room for the square of a norm", function()
         B.rounds(8, function()
             for _, dtype in ipairs(B.dtypes) do
                 local n = B.choose { 8, 64, 512, 1000, 2048 }
-                local batch, results = batch_of(n, dtype, B.chance(0.3)), {}
+                local batch = batch_of(n, dtype, B.chance(0.3))
                 if dtype ~= "f16" and B.chance(0.3) then batch.before:mul_(1e-18) end
-                local engine = steer.engine { hidden = n, dtype = dtype, device = B.device }
-                for i, kind in ipairs { "set", "turn", "affine" } do -- a short program, one of few, a large one
-                    local count = kind == "affine" and 9 or nil
-                    local company = { spec = B.spec { B.random_any(n, { kind = kind, count = count }) }, tokens = 4 }
-                    local requests = { unpack(batch.requests) }
-                    requests[#requests + 1] = company
-                    local h = T.randn({ batch.rows + 4, n }, { dtype = dtype, device = B.device, seed = 5 })
-                    local r = batch.residual and h:clone() or nil
-                    h:narrow(1, 1, batch.rows):copy_(batch.before)
-                    if r then r:narrow(1, 1, batch.rows):copy_(batch.residual) end
-                    engine:plan(requests, { path = "mixed" }):apply(0, h, { residual = r })
-                    results[i] = B.bytes(h:narrow(1, 1, batch.rows))
-                end
-                assert(results[1] == results[2], ("%s, hidden %d: other bits beside a program of few"):format(dtype, n))
-                assert(results[1] == results[3], ("%s, hidden %d: other bits beside a large one"):format(dtype, n))
-                engine:close()
+                same_in_company(batch)
             end
         end)
+    end)
+
+    -- A program whose vectors say what a norm becomes, and rows: such as come, those along a vector, of which little
+    -- may be left, so that their norms are summed, tiny ones and huge ones.
+    local function kept(n, dtype, kind, with_residual)
+        local op = B.random_any(n, { kind = kind.kind, count = kind.count })
+        op.fields, op.ws = kind.fields, nil
+        if kind.kind == "affine" then -- of the vectors that it reads
+            op.fields, op.ws = { write = op.tensor, scale = 1, matrix = kind.fields.matrix }, op.vs
+        end
+        local tokens = { n > 1000 and 20 or B.many(600), 9 }
+        local ops, rows = { op, { kind = "keep_norm", fields = {}, vs = {} } }, tokens[1] + tokens[2] + 1
+        local sizes = dtype == "f16" and { 1, 1, 2 ^ -14, 2 ^ 10 } or { 1, 1, 1e-18, 1e19 }
+        local spec = B.spec(ops)
+        local function states()
+            return B.tensor({ rows, n }, dtype, function(i)
+                local r, e = math.floor(i / n), i % n
+                local along = op.vs[r % #op.vs + 1][e] * math.sqrt(n)
+                return sizes[r % 4 + 1] * (r % 4 == 1 and along + 0.1 * B.randn() or B.randn())
+            end)
+        end
+        return {
+            hidden = n, dtype = dtype, rows = rows, programs = { ops, nil, ops }, before = states(),
+            residual = with_residual and states() or nil,
+            requests = { { spec = spec, tokens = tokens[1] }, { tokens = 1 }, { spec = spec, tokens = tokens[2] } },
+        }
+    end
+
+    it("keeps norms that it knows without a sum, and sums those that cancel", function()
+        for k, kind in ipairs {
+            { kind = "set", fields = { target = 0 } }, { kind = "cap", count = 1, fields = { max = 0.5 } },
+            { kind = "ablate", count = 1, fields = { scale = 0 } },
+            { kind = "ablate", count = 2, fields = { scale = 0.5 } }, { kind = "rotate", fields = { degrees = 170 } },
+            { kind = "map", fields = { points = { { -1, 2 }, { 1, 90 } } } },
+            { kind = "affine", count = 2, fields = { matrix = { { 40, -39 }, { -39, 40 } } } },
+        } do
+            for i, n in ipairs { 40, 896, 2048, 4096 } do
+                math.randomseed(4 * k + i)
+                local batch = kept(n, (k + i) % 2 == 0 and "bf16" or "f16", kind, (k + i) % 3 == 0)
+                check(batch)
+                same_in_company(batch)
+            end
+        end
     end)
 end)
 
