@@ -102,7 +102,8 @@ __device__ __forceinline__ bool tile_run(const T *r, T *x, int there, int count,
     constexpr int R = Tile::R;
     typename Tile::template vectors_of<T> vectors;
     vectors.load(entry, span);
-    if (Tile::NV > 1) stage_copy(memory.stage, entry, me);
+    if (Tile::NV > 1 && entry.vectors)
+        stage_copy(memory.stage, entry, me); /* others have images of other kernels */
     wait_for_previous();
     if (!entry.u && !entry.vectors) return false;
     if constexpr (Tile::SLOTS) {
