@@ -3,6 +3,7 @@
  *     residual  x = round(x + multiplier * post(y)), then x = round(x + u_coef * u) with the row's folded adds, as the steering
  *               kernels do, then out = next(x): residual.cuh
  *     parts     x[part] = norm(x[part]), in place */
+#include "program.cuh"
 #include "residual.cuh"
 
 namespace {
@@ -14,10 +15,8 @@ template <typename T, int V, bool HELD> struct row_adds {
 
     __device__ __forceinline__ row_adds(const steer_residual &a) : u(nullptr) {
         if (!a.table) return;
-        const steer_row here = a.table[blockIdx.x];
-        const int at = a.layer - here.first;
-        if (at < 0 || at >= here.count) return;
-        const steer_entry *entry = reinterpret_cast<const steer_entry *>(here.entries) + at;
+        const steer_entry *entry = steer_entry_of(a.table, blockIdx.x, a.layer);
+        if (!entry) return;
         coefficient = entry->u_coef;
         u = reinterpret_cast<const float *>(entry->u);
         if (HELD && u && threadIdx.x < a.hidden / V) steer_read<V>(held, u + (int64_t)threadIdx.x * V);
@@ -35,6 +34,11 @@ template <typename T, int V, bool HELD> struct row_adds {
 
 template <typename T, int V, bool HELD>
 __global__ void __launch_bounds__(1024) residual_rows(steer_residual a) {
+    if (blockIdx.x >= a.rows) { /* a warp for each row of the programs ahead */
+        const int64_t row = (blockIdx.x - a.rows) * (blockDim.x / 32) + threadIdx.x / 32;
+        if (row < a.rows) steer_prefetch_program(a.ahead, row, a.ahead_layer, a.hidden);
+        return;
+    }
     row_adds<T, V, HELD> adds(a); /* no kernel writes programs, nor vectors */
     const norm_weights<V, HELD> weights(a);
     steer_begin();
@@ -77,10 +81,11 @@ int steer_cuda_residual(void *handle, const steer_residual *args) {
         using T = typename decltype(type)::type;
         constexpr int V = decltype(number)::value;
         const int64_t packs = args->hidden / V;
-        const unsigned rows = (unsigned)args->rows, threads = steer_threads_for(packs, 1024);
-        return steer_cuda_launch(device,
-                                 packs <= 1024 ? residual_rows<T, V, true> : residual_rows<T, V, false>,
-                                 dim3(rows), threads, 0, "the residual kernel", *args);
+        const unsigned threads = steer_threads_for(packs, 1024);
+        const int64_t ahead = args->ahead ? steer_divide_up(args->rows, threads / 32) : 0;
+        return steer_cuda_launch(
+            device, packs <= 1024 ? residual_rows<T, V, true> : residual_rows<T, V, false>,
+            dim3((unsigned)(args->rows + ahead)), threads, 0, "the residual kernel", *args);
     });
 }
 

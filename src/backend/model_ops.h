@@ -90,6 +90,8 @@ typedef struct steer_residual {
     const steer_row *table; /* [rows] device memory: programs on `layer`; NULL: none */
     int32_t layer;
     int32_t vectors; /* most of such a program, at most what steers() says; 0: they are folded adds alone */
+    const steer_row *ahead; /* hints what later work will have as `table`, on `ahead_layer`; NULL: nothing */
+    int32_t ahead_layer;
 } steer_residual;
 
 /* Norms of parts of rows, in place: x[row, part, 0 .. size): q and k norms over all heads ("flat"). */

@@ -34,9 +34,9 @@ typedef struct folded {
 /* Waits for sums that were captured of the stream. */
 static int join(const run *r) { return r->ops->join ? r->ops->join(r->device) : STEER_OK; }
 
-/* x += y with a norm of y before it, then what is folded into it, then `next` of x into scratch->normed. y NULL: there is none,
- * or it was added. */
-static int add(const run *r, const void *y, steer_norm post, steer_norm next, folded programs) {
+/* x += y with a norm of y before it, then what is folded into it, then `next` of x into scratch->normed; `ahead` is what is
+ * folded into the addition after it. y NULL: there is none, or it was added. */
+static int add(const run *r, const void *y, steer_norm post, steer_norm next, folded programs, folded ahead) {
     steer_residual args = {.rows = r->rows,
                            .hidden = r->model->hidden,
                            .dtype = r->model->dtype,
@@ -48,7 +48,9 @@ static int add(const run *r, const void *y, steer_norm post, steer_norm next, fo
                            .out = r->scratch->normed,
                            .table = programs.table,
                            .layer = programs.layer,
-                           .vectors = programs.vectors};
+                           .vectors = programs.vectors,
+                           .ahead = ahead.table,
+                           .ahead_layer = ahead.layer};
     if (r->fused) args.next.kind = STEER_NORM_NONE;
     STEER_TRY(join(r)); /* the stream is written */
     return y || programs.table || args.next.kind ? r->ops->residual(r->device, &args) : STEER_OK;
@@ -64,21 +66,28 @@ static folded fold(const run *r, int32_t layer, steer_site site) {
     return programs;
 }
 
+/* What is folded into the addition at the end of the layer, where that lies far enough ahead to be asked for. */
+static folded fold_ahead(const run *r, int32_t layer) {
+    const int steers = !r->fused && r->step->sites->steers(r->step->context, layer, STEER_SITE_LAYER);
+    return steers ? fold(r, layer, STEER_SITE_LAYER) : (folded){0};
+}
+
 /* The same with a site between the sum and the next norm: one launch where nothing happens there, or what does can be folded. */
 static int add_at(const run *r, int32_t layer, steer_site site, const void *y, steer_norm post,
                   steer_norm next) {
     const steer_sites *sites = r->step->sites;
     void *context = r->step->context;
     const folded none = {0};
-    if (!sites) return add(r, y, post, next, none);
+    if (!sites) return add(r, y, post, next, none, none);
     const int steers = sites->steers(context, layer, site), reads = sites->reads(context, layer, site);
-    const folded programs = steers ? fold(r, layer, site) : none;
+    const folded programs = steers ? fold(r, layer, site) : none,
+                 ahead = site == STEER_SITE_ATTENTION ? fold_ahead(r, layer) : none;
     if (!steers || programs.table) {
-        STEER_TRY(add(r, y, post, next, programs));
+        STEER_TRY(add(r, y, post, next, programs, ahead));
     } else {
-        STEER_TRY(add(r, y, post, (steer_norm){0}, none));
+        STEER_TRY(add(r, y, post, (steer_norm){0}, none, none));
         STEER_TRY(sites->steer(context, layer, site, r->scratch->x));
-        STEER_TRY(add(r, NULL, (steer_norm){0}, next, none));
+        STEER_TRY(add(r, NULL, (steer_norm){0}, next, none, none));
     }
     return reads ? sites->read(context, layer, site, r->scratch->x) : STEER_OK;
 }
@@ -267,10 +276,10 @@ static int run_in_parallel(const run *r, int32_t l, void **y) {
         STEER_TRY(attention(r, l, &mixed));
     } else {
         STEER_TRY(attention(r, l, &mixed));
-        STEER_TRY(add(r, NULL, none, layer->mlp_in, (folded){0}));
+        STEER_TRY(add(r, NULL, none, layer->mlp_in, (folded){0}, (folded){0}));
         STEER_TRY(mlp_in(r, &layer->mlp, norm));
     }
-    STEER_TRY(add(r, mixed, layer->attn_out, none, (folded){0}));
+    STEER_TRY(add(r, mixed, layer->attn_out, none, (folded){0}, (folded){0}));
     return linear_out(r, &layer->mlp.down, r->scratch->act, layer->mlp_out, y);
 }
 
