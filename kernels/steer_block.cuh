@@ -152,14 +152,35 @@ __device__ __forceinline__ float projection(const steer_block_pair &pair, float 
     return __fmaf_rn(pair.inv, p, pair.bias);
 }
 
+/* Whether f32 has room for the square of a norm; else it is summed anew in f64. */
+__device__ __forceinline__ bool square_in_range(float square) {
+    return square > 0x1p-96f && square <= LARGEST;
+}
+
+/* A power of two: what is squared, times it, has squares that f32 has room for. 1 where it has anyway. */
+__device__ __forceinline__ float unit_of(float square) {
+    return square_in_range(square) ? 1 : square > 1 ? 0x1p-80f : 0x1p100f;
+}
+__device__ __forceinline__ float norm_in(float square, float unit) {
+    const float norm = __fsqrt_rn(square);
+    return unit == 1 ? norm : __fdiv_rn(norm, unit);
+}
+
+/* p.all(x): whether x is true of all threads that ask for dots together. */
 template <typename Dots>
 __device__ __forceinline__ float length_of(const char *image, const steer_block_image &block, const Dots &p) {
-    float square = 0;
-    for (int i = 0; i < block.reads; i++) {
-        const float s = projection(read_pair(image, block, i), p(i));
-        square = __fmaf_rn(s, s, square);
+    float unit = 1;
+#pragma unroll 1
+    for (bool again = false;; again = true) {
+        float square = 0;
+        for (int i = 0; i < block.reads; i++) {
+            const float s = __fmul_rn(unit, projection(read_pair(image, block, i), p(i)));
+            square = __fmaf_rn(s, s, square);
+        }
+        const float next = unit_of(square);
+        if (again || p.all(next == 1)) return norm_in(square, unit);
+        unit = next;
     }
-    return __fsqrt_rn(square);
 }
 
 /* What write `w` is scaled by, but for TOWARD. Threads of a warp may ask for different ones, all at once. */
@@ -178,9 +199,8 @@ __device__ __forceinline__ float coefficient_of(const char *image, const steer_b
     const float length = length_of(image, block, p);
     if (block.kind == STEER_BLOCK_ANGLE)
         return __fmul_rn(pair.out, __fsub_rn(__fmul_rn(length, w ? block.b : block.a), s));
-    const float change =
-        length > 0 ? __fdiv_rn(on_piece(image, read_pair(image, block, 0), length), length) : 0.0f;
-    return __fmul_rn(__fmul_rn(pair.out, change), s);
+    const float part = length > 0 ? __fdiv_rn(s, length) : 0.0f; /* first: a small length divides no change */
+    return __fmul_rn(__fmul_rn(pair.out, on_piece(image, read_pair(image, block, 0), length)), part);
 }
 
 /* What the row is scaled by, but for TOWARD; first: |h| before the first block. */
@@ -189,10 +209,9 @@ __device__ __forceinline__ float scale_of(const steer_block_image &block, float 
     return block.kind == STEER_BLOCK_PIECES || block.kind == STEER_BLOCK_MATRIX ? block.a : 1.0f;
 }
 
-/* Turns a row toward the vector whose projection is s, or from it; rest: what is beside it, squared. */
+/* Turns a row toward the vector whose projection is s, or from it; q: the norm of what is beside it. */
 __device__ __forceinline__ void turn_toward(float *a, float *C, const steer_block_image &block,
-                                            const steer_block_pair &pair, double s, double rest) {
-    const double q = __dsqrt_rn(rest);
+                                            const steer_block_pair &pair, double s, double q) {
     *a = 1;
     *C = 0;
     if (!(q > 0)) return;
@@ -200,7 +219,7 @@ __device__ __forceinline__ void turn_toward(float *a, float *C, const steer_bloc
            new_s = __fma_rn(s, block.a, __dmul_rn(q, block.b));
     if (new_q < 0) {
         new_q = 0;
-        new_s = __dsqrt_rn(__fma_rn(s, s, rest));
+        new_s = __dsqrt_rn(__fma_rn(s, s, __dmul_rn(q, q)));
         if (block.b < 0) new_s = -new_s;
     }
     const double by = __ddiv_rn(new_q, q);
@@ -216,11 +235,6 @@ __device__ __forceinline__ void scale_by(float (&x)[N], float a, const float (&r
         x[e] = a == 0 ? 0.0f : __fmul_rn(a, x[e]);
         if (RESIDUAL) x[e] = __fmaf_rn(__fsub_rn(a, 1), r[e], x[e]);
     }
-}
-
-/* Whether f32 has room for the square of a norm; else it is summed anew in f64. */
-__device__ __forceinline__ bool square_in_range(float square) {
-    return square > 0x1p-96f && square <= LARGEST;
 }
 
 /* ---- Norms that are kept ------------------------------------------------------------------------------------------ */

@@ -24,7 +24,7 @@ template <typename T> struct block_state {
     float *norm;    /* [R] |h| now */
     float *first;   /* [R] |h| before the first block */
     float *square;  /* [R] |h|^2 of the norms found last */
-    float *rest;    /* [R] |h| beside a vector, squared */
+    float *rest;    /* [R] |h|^2 beside a vector; kept_square */
     int *changed;   /* [R] by this block */
     int *touched;   /* [R] by any */
     int turn;
@@ -44,6 +44,7 @@ struct block_span {
 /* A row's dots. */
 template <int R> struct shared_dots {
     const float *p;
+    __device__ __forceinline__ bool all(bool x) const { return x; }
     __device__ __forceinline__ float operator()(int j) const { return p[j * R]; }
 };
 
@@ -243,27 +244,40 @@ __device__ __forceinline__ void find_kept_norms(block_state<T> &s, const block_s
     if (i < R && s.rest[i] > 0) s.norm[i] = __fsqrt_rn(s.rest[i]);
 }
 
-/* |h - p m|^2 of R rows into s.rest, p from s.a. */
+/* |h - p m| of R rows, p from s.a: thread i < R has that of row i. */
 template <typename T, int R, bool RESIDUAL>
-__device__ __forceinline__ void find_rests(block_state<T> &s, const block_span &span, uint64_t address) {
+__device__ __forceinline__ float find_rests(block_state<T> &s, const block_span &span, uint64_t address) {
     const float *m = (const float *)address;
-    float sums[R] = {};
-    for (int q = 0; q < quads_of(s.args, s.me); q++) {
-        const quad<T> here(s.me, q);
-        if (here.base >= s.args.hidden_size) continue;
-        float v[4];
-        put_four<4>(v, 0, __ldg((const float4 *)(m + here.base)));
+    float unit = 1;
+#pragma unroll 1
+    for (bool again = false;; again = true) {
+        float sums[R] = {};
+        for (int q = 0; q < quads_of(s.args, s.me); q++) {
+            const quad<T> here(s.me, q);
+            if (here.base >= s.args.hidden_size) continue;
+            float v[4];
+            put_four<4>(v, 0, __ldg((const float4 *)(m + here.base)));
 #pragma unroll
-        for (int i = 0; i < R; i++) {
-            float h[4];
-            seen_four<T, RESIDUAL>(h, s, span, i, here);
-            axpy<4>(h, -s.a[i], v);
-            sums[i] = dot_on<4>(sums[i], h, h);
+            for (int i = 0; i < R; i++) {
+                const float by = again ? unit_of(s.rest[i]) : 1;
+                float h[4];
+                seen_four<T, RESIDUAL>(h, s, span, i, here);
+                axpy<4>(h, -s.a[i], v);
+#pragma unroll
+                for (int e = 0; e < 4; e++) h[e] = __fmul_rn(by, h[e]);
+                sums[i] = dot_on<4>(sums[i], h, h);
+            }
         }
+        const float square = sum_over_team<T, R>(s, sums);
+        if (again) return norm_in(square, unit);
+        unit = unit_of(square);
+        if (s.me.thread < R) s.rest[s.me.thread] = square;
+        __syncthreads();
+        bool all = true;
+#pragma unroll
+        for (int i = 0; i < R; i++) all = all && square_in_range(s.rest[i]);
+        if (all) return norm_in(square, 1);
     }
-    const float square = sum_over_team<T, R>(s, sums);
-    if (s.me.thread < R) s.rest[s.me.thread] = square;
-    __syncthreads();
 }
 
 /* ---- What a block does ----------------------------------------------------------------------------------------- */
@@ -289,10 +303,10 @@ __device__ __forceinline__ void find_changes(block_state<T> &s, const block_span
         const steer_block_pair pair = read_pair(image, block, 0);
         if (thread < R) s.a[thread] = __fmul_rn(pair.out, projection(pair, mine(0)));
         __syncthreads();
-        find_rests<T, R, RESIDUAL>(s, span, __ldg((const unsigned long long *)addresses));
+        const float rest = find_rests<T, R, RESIDUAL>(s, span, __ldg((const unsigned long long *)addresses));
         if (thread >= R) return;
         float a, C;
-        turn_toward(&a, &C, block, pair, projection(pair, mine(0)), s.rest[thread]);
+        turn_toward(&a, &C, block, pair, projection(pair, mine(0)), rest);
         const bool open = holds(image, block, mine, s.norm[thread], notes);
         s.a[thread] = open ? a : 1;
         s.C[thread] = open ? C : 0;

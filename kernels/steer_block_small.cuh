@@ -176,6 +176,7 @@ template <int R> struct small_sums {
 struct lane_dots {
     float mine;
     int at;
+    __device__ __forceinline__ bool all(bool x) const { return __all_sync(WARP, x); }
     __device__ __forceinline__ float operator()(int j) const { return __shfl_sync(WARP, mine, at + j); }
 };
 
@@ -217,21 +218,48 @@ template <typename T, int R, bool RESIDUAL> struct small_state {
         sums.template put<D>(dots, slot, me);
     }
 
-    /* Of their squares; a row of which p times the first vector is taken away, p in its first lane. */
-    __device__ __forceinline__ void put_squares(int slot, float p, bool beside) {
+    /* Of their squares. */
+    __device__ __forceinline__ void put_squares(int slot) {
         float squares[R] = {};
 #pragma unroll
-        for (int i = 0; i < R; i++) {
-            const float away = beside ? -__shfl_sync(WARP, p, i * STEER_BLOCK_SMALL) : 0;
+        for (int i = 0; i < R; i++)
 #pragma unroll
             for (int c = 0; c < CHUNKS; c++) {
                 float h[N];
                 rows.seen(h, i, c);
-                if (beside) axpy<N>(h, away, vectors.v[0][c]);
                 squares[i] = dot_on<N>(squares[i], h, h);
             }
-        }
         sums.template put<1>(squares, slot, me);
+    }
+
+    /* |h - p m| of the lane's row, m the first vector, p in the row's first lane. */
+    __device__ __forceinline__ float norm_beside(float p) {
+        float unit = 1;
+#pragma unroll 1
+        for (bool again = false;; again = true) {
+            float squares[R] = {};
+#pragma unroll
+            for (int i = 0; i < R; i++) {
+                const float away = -__shfl_sync(WARP, p, i * STEER_BLOCK_SMALL),
+                            by = __shfl_sync(WARP, unit, i * STEER_BLOCK_SMALL);
+#pragma unroll
+                for (int c = 0; c < CHUNKS; c++) {
+                    float h[N];
+                    rows.seen(h, i, c);
+                    axpy<N>(h, away, vectors.v[0][c]);
+#pragma unroll
+                    for (int e = 0; e < N; e++) h[e] = __fmul_rn(by, h[e]);
+                    squares[i] = dot_on<N>(squares[i], h, h);
+                }
+            }
+            sums.turn ^= 1;
+            sums.template put<1>(squares, 0, me);
+            __syncthreads();
+            const float square = sums.get(row(), 0, me), next = unit_of(square);
+            if (again || __all_sync(WARP, next == 1 || row() >= count)) /* in every warp of the team */
+                return norm_in(square, unit);
+            unit = next;
+        }
     }
 
     /* |h| of the lane's row in f64, where f32 has no room for the square. */
@@ -276,7 +304,7 @@ __device__ __forceinline__ float small_dots(small_state<T, R, RESIDUAL> &s, cons
         else
             s.template put_dots<1>(j);
     }
-    if (wants_norm) s.put_squares(STEER_BLOCK_SMALL, 0, false);
+    if (wants_norm) s.put_squares(STEER_BLOCK_SMALL);
     __syncthreads();
     const float p = s.number() < dots ? s.sums.get(s.row(), s.number(), s.me) : 0;
     if (wants_norm) {
@@ -305,10 +333,7 @@ __device__ __forceinline__ small_change small_solve(small_state<T, R, RESIDUAL> 
         const steer_block_pair pair = read_pair(s.image, block, 0);
         const float along = projection(pair, dots(0));
         s.vectors.take((const uint64_t *)(s.image + block.addresses_at), 1, s.columns);
-        s.sums.turn ^= 1;
-        s.put_squares(0, __fmul_rn(pair.out, along), true);
-        __syncthreads();
-        turn_toward(&change.a, &change.C, block, pair, along, s.sums.get(s.row(), 0, s.me));
+        turn_toward(&change.a, &change.C, block, pair, along, s.norm_beside(__fmul_rn(pair.out, along)));
     } else {
         change.a = scale_of(block, first_norm, norm);
         if (block.writes) change.C = coefficient_of(s.image, block, min(s.number(), block.writes - 1), dots);

@@ -57,13 +57,13 @@ local function one(op, h, n, f, slope)
     return 1, { { c, op.ws and op.ws[1] or v, abs(c) + (slope or 1) * norm(h, n) * norm(v, n) } }
 end
 
--- The same for each of the vectors, made orthonormal.
+-- The same for each of the vectors, made orthonormal; f gives `slope` too.
 local function each(op, h, n, f)
     local terms, size = {}, norm(h, n)
     local basis, p = orthonormal(op, n), {}
     for k, v in ipairs(basis) do p[k] = dot(h, v, n) end
-    local c = f(p)
-    for k, v in ipairs(basis) do terms[k] = { c[k], v, abs(c[k]) + 2 * size } end
+    local c, slope = f(p)
+    for k, v in ipairs(basis) do terms[k] = { c[k], v, abs(c[k]) + 2 * math.max(1, slope or 1) * size } end
     return 1, terms
 end
 
@@ -119,8 +119,9 @@ M.rows = {
             if #op.vs == 1 then return one(op, h, n, function(p) return to(p) - p end) end
             return each(op, h, n, function(p)
                 local c, size = {}, length(p)
-                for k, x in ipairs(p) do c[k] = size > 0 and (to(size) / size - 1) * x or 0 end
-                return c
+                local change = size > 0 and to(size) / size - 1 or 0
+                for k, x in ipairs(p) do c[k] = change * x end
+                return c, abs(change)
             end)
         end,
     },

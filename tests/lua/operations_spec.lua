@@ -241,6 +241,53 @@ describe("what is noted of a prompt, by a plan without a model,", function()
     end)
 end)
 
+-- Beside a short program, one of few and a large one: each has a kernel of its own.
+local function same_in_company(batch)
+    local n, dtype, results = batch.hidden, batch.dtype, {}
+    local engine = steer.engine { hidden = n, dtype = dtype, device = B.device }
+    for i, kind in ipairs { "set", "turn", "affine" } do
+        local count = kind == "affine" and 9 or nil
+        local company = { spec = B.spec { B.random_any(n, { kind = kind, count = count }) }, tokens = 4 }
+        local requests = { unpack(batch.requests) }
+        requests[#requests + 1] = company
+        local h = T.randn({ batch.rows + 4, n }, { dtype = dtype, device = B.device, seed = 5 })
+        local r = batch.residual and h:clone() or nil
+        h:narrow(1, 1, batch.rows):copy_(batch.before)
+        if r then r:narrow(1, 1, batch.rows):copy_(batch.residual) end
+        engine:plan(requests, { path = "mixed" }):apply(0, h, { residual = r })
+        results[i] = B.bytes(h:narrow(1, 1, batch.rows))
+    end
+    assert(results[1] == results[2], ("%s, hidden %d: other bits beside a program of few"):format(dtype, n))
+    assert(results[1] == results[3], ("%s, hidden %d: other bits beside a large one"):format(dtype, n))
+    engine:close()
+end
+
+-- f32 has no room for the squares of such numbers, nor for those of what is left of a row or of its projections.
+describe("rows of any size", function()
+    local sizes = { f32 = { 1e36, 1e19, 1e-25, 1e-38 }, f16 = { 1e4, 1e-7 }, bf16 = { 1e36, 1e19, 1e-25, 1e-38 } }
+    for _, kind in ipairs(kinds) do
+        it("are steered by " .. kind .. ", with the same bits in any company", function()
+            B.rounds(3, function()
+                local n, keeps, with_residual = B.choose { 33, 64, 1000 }, B.chance(0.3), B.chance(0.3)
+                for _, dtype in ipairs(B.dtypes) do
+                    local op = B.random_any(n, { kind = kind, count = B.choose { 1, 3, 9 }, gates = 0.3 })
+                    local keep = keeps and B.random_any(n, { kind = "keep_norm" }) or nil
+                    local batch = simple(n, dtype, { op, keep }, 6)
+                    batch.rows = 9 -- no padding, in whose place the company comes
+                    for _, size in ipairs(sizes[dtype]) do
+                        local function states()
+                            return B.tensor({ batch.rows, n }, dtype, function() return size * B.randn() end)
+                        end
+                        batch.before, batch.residual = states(), with_residual and states() or nil
+                        check(batch)
+                        same_in_company(batch)
+                    end
+                end
+            end)
+        end)
+    end
+end)
+
 -- Programs of one or two vectors have a kernel of their own, as long as a launch has no others.
 describe("a short program", function()
     local function short(n)
@@ -273,27 +320,6 @@ describe("a short program", function()
             end
         end)
     end)
-
-    -- Beside a short program, one of few and a large one: each has a kernel of its own.
-    local function same_in_company(batch)
-        local n, dtype, results = batch.hidden, batch.dtype, {}
-        local engine = steer.engine { hidden = n, dtype = dtype, device = B.device }
-        for i, kind in ipairs { "set", "turn", "affine" } do
-            local count = kind == "affine" and 9 or nil
-            local company = { spec = B.spec { B.random_any(n, { kind = kind, count = count }) }, tokens = 4 }
-            local requests = { unpack(batch.requests) }
-            requests[#requests + 1] = company
-            local h = T.randn({ batch.rows + 4, n }, { dtype = dtype, device = B.device, seed = 5 })
-            local r = batch.residual and h:clone() or nil
-            h:narrow(1, 1, batch.rows):copy_(batch.before)
-            if r then r:narrow(1, 1, batch.rows):copy_(batch.residual) end
-            engine:plan(requests, { path = "mixed" }):apply(0, h, { residual = r })
-            results[i] = B.bytes(h:narrow(1, 1, batch.rows))
-        end
-        assert(results[1] == results[2], ("%s, hidden %d: other bits beside a program of few"):format(dtype, n))
-        assert(results[1] == results[3], ("%s, hidden %d: other bits beside a large one"):format(dtype, n))
-        engine:close()
-    end
 
     it("has the same bits in any company, also where f32 has no room for the square of a norm", function()
         B.rounds(8, function()
