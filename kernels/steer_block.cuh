@@ -161,6 +161,10 @@ __device__ __forceinline__ bool square_in_range(float square) {
 __device__ __forceinline__ float unit_of(float square) {
     return square_in_range(square) ? 1 : square > 1 ? 0x1p-80f : 0x1p100f;
 }
+template <int N> __device__ __forceinline__ void times(float (&x)[N], float unit) {
+#pragma unroll
+    for (int e = 0; e < N; e++) x[e] = __fmul_rn(unit, x[e]);
+}
 __device__ __forceinline__ float norm_in(float square, float unit) {
     const float norm = __fsqrt_rn(square);
     return unit == 1 ? norm : __fdiv_rn(norm, unit);

@@ -259,12 +259,10 @@ __device__ __forceinline__ float find_rests(block_state<T> &s, const block_span 
             put_four<4>(v, 0, __ldg((const float4 *)(m + here.base)));
 #pragma unroll
             for (int i = 0; i < R; i++) {
-                const float by = again ? unit_of(s.rest[i]) : 1;
                 float h[4];
                 seen_four<T, RESIDUAL>(h, s, span, i, here);
                 axpy<4>(h, -s.a[i], v);
-#pragma unroll
-                for (int e = 0; e < 4; e++) h[e] = __fmul_rn(by, h[e]);
+                if (again) times<4>(h, unit_of(s.rest[i]));
                 sums[i] = dot_on<4>(sums[i], h, h);
             }
         }

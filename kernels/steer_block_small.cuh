@@ -187,7 +187,7 @@ template <typename T, int R, bool RESIDUAL> struct small_state {
     const lane_info me;
     const small_columns<T> columns;
     const char *image; /* in shared memory */
-    float *squares;    /* there too, the warp's [2][R]: of norms found last, and kept_square */
+    float *squares;    /* there too, the warp's [2][R]: of norms found last, or units; kept_square */
     small_sums<R> sums;
     small_rows<T, R, RESIDUAL> rows;
     small_vectors<T, V> vectors;
@@ -232,33 +232,33 @@ template <typename T, int R, bool RESIDUAL> struct small_state {
         sums.template put<1>(squares, slot, me);
     }
 
-    /* |h - p m| of the lane's row, m the first vector, p in the row's first lane. */
+    /* |h - p m| of the lane's row, m the first vector, p in the row's first lane; *square() is its unit. */
     __device__ __forceinline__ float norm_beside(float p) {
-        float unit = 1;
+        *square() = 1;
+        __syncwarp();
 #pragma unroll 1
         for (bool again = false;; again = true) {
-            float squares[R] = {};
+            float rest[R] = {};
 #pragma unroll
             for (int i = 0; i < R; i++) {
-                const float away = -__shfl_sync(WARP, p, i * STEER_BLOCK_SMALL),
-                            by = __shfl_sync(WARP, unit, i * STEER_BLOCK_SMALL);
+                const float away = -__shfl_sync(WARP, p, i * STEER_BLOCK_SMALL), unit = squares[i];
 #pragma unroll
                 for (int c = 0; c < CHUNKS; c++) {
                     float h[N];
                     rows.seen(h, i, c);
                     axpy<N>(h, away, vectors.v[0][c]);
-#pragma unroll
-                    for (int e = 0; e < N; e++) h[e] = __fmul_rn(by, h[e]);
-                    squares[i] = dot_on<N>(squares[i], h, h);
+                    if (again) times<N>(h, unit);
+                    rest[i] = dot_on<N>(rest[i], h, h);
                 }
             }
             sums.turn ^= 1;
-            sums.template put<1>(squares, 0, me);
+            sums.template put<1>(rest, 0, me);
             __syncthreads();
-            const float square = sums.get(row(), 0, me), next = unit_of(square);
+            const float sum = sums.get(row(), 0, me), next = unit_of(sum);
             if (again || __all_sync(WARP, next == 1 || row() >= count)) /* in every warp of the team */
-                return norm_in(square, unit);
-            unit = next;
+                return norm_in(sum, *square());
+            *square() = next;
+            __syncwarp();
         }
     }
 
