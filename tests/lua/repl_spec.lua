@@ -65,7 +65,9 @@ describe("steer -e", function()
             ["x = = 1"] = { "(command line):1: unexpected symbol" },
             [":time x ="] = { "(command line):1: unexpected symbol" }, ["\27LJ"] = { "wrong mode" },
             ["if x then"] = { "(command line):1: 'end' expected near '<eof>'" },
-            [":nonsense"] = { "invalid_argument: repl: there is no command :nonsense" },
+            [":nonsense"] = { "invalid_argument: repl: there is no command :nonsense, :help lists them" },
+            [":hlep"] = { "there is no command :hlep, did you mean :help? :help lists them" },
+            [":help xyzzyplugh"] = { "nothing is known of 'xyzzyplugh'\n" },
         } do
             local output, errors, status = evaluate(text)
             assert.equal("", output, text)
