@@ -103,7 +103,7 @@ describe("steer -e", function()
         for arguments, message in pairs {
             ["-e"] = "-e: which text?", ["-e 1 2"] = "unexpected argument '2'",
             ["repl --fast"] = "unknown argument '--fast'",
-            ["-i"] = "-i: which file?", ["-i /nonexistent.lua </dev/null"] = "cannot open /nonexistent.lua",
+            ["-i"] = "-i: which file?", ["-i /nonexistent.lua </dev/null"] = "steer repl: cannot open /nonexistent.lua",
         } do
             local output, errors, status = shell("scripts/steer " .. arguments)
             assert.equal("", output)
