@@ -226,8 +226,8 @@ local function find(op, argument, axes, name)
         if axis.name == name then return axis end
         names[axis.name] = true
     end
-    return raise("invalid_argument", op, "%s: there is no axis %s, did you mean %s? The axes are %s", argument, name,
-        options.nearest(name, names), options.list(names))
+    return raise("invalid_argument", op, "%s: there is no axis %s%s", argument, name,
+        options.suggest_of(name, names, "axes are " .. options.list(names), "", ""))
 end
 
 -- The one type that all values of an axis have, or nil.

@@ -151,8 +151,12 @@ local function read_folds(op, opts, n, m)
         return nil
     end
     local least = math.min(n, m)
-    if opts.folds and opts.folds ~= 0 then return check.integer(op, "folds", opts.folds, 2, least) end
-    return opts.folds or math.min(5, least)
+    if not opts.folds or opts.folds == 0 then return opts.folds or math.min(5, least) end
+    if opts.folds > least then
+        raise("invalid_argument", op, "folds: %.14g, expected at most %d: a list has no more prompts", opts.folds,
+            least)
+    end
+    return check.integer(op, "folds", opts.folds, 2)
 end
 
 -- Directions and what is said of them by layer from 0, with accuracies of held-out prompts.

@@ -115,6 +115,8 @@ describe("axes", function()
             "n=x")
         helper.fails("invalid_argument", "there is no axis pat, did you mean path? The axes are id, n and path",
             axis.override, "test", axes, "pat=x")
+        helper.fails("invalid_argument", "there is no axis scale: the axes are id, n and path", axis.override, "test",
+            axes, "scale=1")
     end)
 
     it("are filtered to values that are there", function()

@@ -179,7 +179,8 @@ describe("steer chat", function()
 
     it("says what is wrong with a command and goes on", function()
         for line, message in pairs {
-            ["/undoo"] = "did you mean /undo?", ["/steer"] = "unsteered", ["/steer 3"] = "there is no file yet",
+            ["/undoo"] = "did you mean /undo?", ["/xyzzy"] = "/xyzzy: unknown, /help lists",
+            ["/steer"] = "unsteered", ["/steer 3"] = "there is no file yet",
             ["/steer nofile.gguf"] = "nofile.gguf", ["/steer " .. vectors .. " 1 @7"] = "no vector for layer 7",
             ["/steer " .. vectors .. " 1 2"] = '"2": expected FILE [SCALE] [@LAYERS]',
             ["/steer " .. vectors .. " @0-99999999999"] = "expected layers such as",

@@ -114,6 +114,8 @@ describe("steer.compare", function()
         assert.same({ "gpu_us", "wall_us" }, steer.compare(path, path).metrics)
         assert.same({ "norm" }, steer.compare(path, path, { metric = "norm" }).metrics)
         files.fails("invalid_argument", 'did you mean "norm"', steer.compare, path, path, { metric = "nrom" })
+        files.fails("invalid_argument", 'no metric "kl": the metrics are gpu_us, norm, wall_us', steer.compare, path,
+            path, { metric = "kl" })
         assert.same({ "gpu_us", "norm", "wall_us" }, steer.compare(path, path, { metric = "all" }).metrics)
         assert_found(tostring(steer.compare(path, path)), "note: not compared: norm; metric = \"all\" compares them")
         assert_found(tostring(steer.compare(path, path, nil, true)), "; %-%-metric names metrics, or all")

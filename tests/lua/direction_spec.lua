@@ -353,7 +353,9 @@ describe("lm:direction", function()
         fails("invalid_argument", "positive[2]: its prompt has no tokens", f,
             { positive = { "a", { tokens = {} } }, negative = two })
         fails("invalid_argument", "method", f, { positive = two, negative = two, method = "caa" })
-        fails("invalid_argument", "folds", f, { positive = two, negative = two, folds = 3 })
+        fails("invalid_argument", "folds: 3, expected at most 2: a list has no more prompts", f,
+            { positive = two, negative = two, folds = 3 })
+        fails("invalid_argument", "folds: 1 is out of range", f, { positive = two, negative = two, folds = 1 })
         fails("invalid_argument", "held_out", f, { positive = two, negative = two, folds = 2, held_out = 0.5 })
         fails("invalid_argument", "l2: method lda has no", f,
             { positive = two, negative = two, method = "lda", l2 = 1 })

@@ -74,6 +74,8 @@ describe("a first mistake", function()
         } do
             invalid(message, call(object, "xy"))
         end
+        invalid('a list of results has no "text"; each element has one, as in [1].text', call(out, "text"))
+        invalid('gives second has no "threshold"; each element has one, as in [0].threshold', call(info, "threshold"))
         invalid('did you mean "tensor"?', call(grid, "tensr"))
         for name, near in pairs { genrate = "did you mean lm:generate?", spce = "did you mean steer.spec?",
             generate = "a method of a model, lm:generate(...)" } do

@@ -60,6 +60,8 @@ describe("gguf", function()
         local path = files.path "offset.gguf"
         files.fails("invalid_argument", "direction.0, which llama.cpp refuses; with steer.save(path, directions, nil, "
             .. "{layer_offset = 1})", steer.save, path, { [0] = T.ones({ 2 }) })
+        files.fails("invalid_argument", 'value: the key "layer.5", expected layers, as in {[12] = vector}', steer.save,
+            path, { ["layer.5"] = T.ones({ 2 }) })
         steer.save(path, { [0] = T.ones({ 2 }) }, nil, { layer_offset = 1 })
         assert(files.get(path):find("direction.1", 1, true))
         local loaded, metadata = steer.load(path)

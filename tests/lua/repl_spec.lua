@@ -64,8 +64,11 @@ describe("steer -e", function()
             ["local function f() error 'boom' end f()"] = { "(command line):1: boom", "in function 'f'" },
             ["x = = 1"] = { "(command line):1: unexpected symbol" },
             [":time x ="] = { "(command line):1: unexpected symbol" }, ["\27LJ"] = { "wrong mode" },
+            ["1 +"] = { "(command line):1: unexpected symbol near '<eof>'" },
             ["if x then"] = { "(command line):1: 'end' expected near '<eof>'" },
-            [":nonsense"] = { "invalid_argument: repl: there is no command :nonsense" },
+            [":nonsense"] = { "invalid_argument: repl: there is no command :nonsense, :help lists them" },
+            [":hlep"] = { "there is no command :hlep, did you mean :help? :help lists them" },
+            [":help xyzzyplugh"] = { "nothing is known of 'xyzzyplugh'\n" },
         } do
             local output, errors, status = evaluate(text)
             assert.equal("", output, text)
@@ -100,7 +103,7 @@ describe("steer -e", function()
         for arguments, message in pairs {
             ["-e"] = "-e: which text?", ["-e 1 2"] = "unexpected argument '2'",
             ["repl --fast"] = "unknown argument '--fast'",
-            ["-i"] = "-i: which file?", ["-i /nonexistent.lua </dev/null"] = "cannot open /nonexistent.lua",
+            ["-i"] = "-i: which file?", ["-i /nonexistent.lua </dev/null"] = "steer repl: cannot open /nonexistent.lua",
         } do
             local output, errors, status = shell("scripts/steer " .. arguments)
             assert.equal("", output)
@@ -120,6 +123,7 @@ describe("steer with a pipe", function()
     it("runs inputs as if they were typed, without prompts or escapes", function()
         local output, errors, status = pipe("local x = 2\nfor i = 1, x do\n  print(i)\nend\n\nx * 21\n:source f\n")
         assert.equal("1\n2\n42\n", output)
+        assert.equal("3\n{ 1, 2 }\n", (pipe("1 +\n2\n{ 1,\n2 }\n"))) -- expressions that begin no statement
         assert_found(errors, "nothing of the name f")
         assert.equal(1, status)
     end)

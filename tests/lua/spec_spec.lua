@@ -83,6 +83,17 @@ describe("operations", function()
         end)
     end
 
+    it("refuse conditions that are two things at once", function()
+        local one = { vector = { 1 }, above = 1 }
+        for text, when in pairs {
+            ["when: both any and above, expected one of them"] = { any = { one }, above = 1 },
+            ["when: both all and noted, expected one of them"] = { all = { one }, noted = "n" },
+            ["when.none[1]: both noted and below, expected one of them"] = { none = { { noted = "n", below = 1 } } },
+        } do
+            fails("invalid_argument", function() steer.add({ 1 }, 1, { when = when }) end, "add: " .. text)
+        end
+    end)
+
     it("check scales", function()
         for _, kind in ipairs { "add", "ablate" } do
             for _, x in ipairs { NAN, INF, -INF, 1e300 } do

@@ -255,8 +255,8 @@ function Chat:input(line)
     self.interrupted = false
     local ok, err
     if name and not commands[name] then
-        local near = require("steer.core.options").nearest(name, commands)
-        return write(("/%s: unknown, did you mean /%s? /help lists the commands\n"):format(name, tostring(near)))
+        local near = require("steer.core.options").suggest(name, commands, "/", "")
+        return write(("/%s: unknown%s /help lists the commands\n"):format(name, near == "" and "," or near))
     elseif name then
         ok, err = pcall(commands[name], self, argument)
     else

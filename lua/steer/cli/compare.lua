@@ -32,8 +32,8 @@ Cases that are skipped, failed or in one file only are listed too.
                         faster, better, higher, lower
                         any      anything but SAME, or in one file only
 
-exit status: 0 compared; 1 a file cannot be read, is of another sweep or shares no case; 2 wrong usage; 3 what
---fail-on asks about has happened.
+exit status: 0 compared; 1 a file cannot be read, is of another sweep, steers with another operation or shares no
+case; 2 wrong usage; 3 what --fail-on asks about has happened.
 ]]
 
 local KNOWN = {

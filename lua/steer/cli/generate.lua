@@ -13,8 +13,9 @@ input. The text is written as it comes; Ctrl-C ends it and keeps what there is.
 
   --chat                  PROMPT is a user's message of a chat (--system TEXT goes before it)
   --steer 'FILE [SCALE] [@LAYERS]'
-                          adds the vectors of a file (safetensors, gguf, npy) at the scale (default 1), or uses the spec
-                          that the file holds; may be given again: each is a request of its own, after an unsteered one
+                          adds the vectors of a file (safetensors, gguf, npy, svec) at the scale (default 1), or uses
+                          the spec that the file holds; may be given again: each is a request of its own, after an
+                          unsteered one
   --max-tokens N          (default 256)
   --temperature T         (default 0: the likeliest token) also --top-k, --top-p, --min-p, --repetition-penalty, --seed
   --stop TEXT             ends where this text would come; may be given again

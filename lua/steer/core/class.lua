@@ -5,6 +5,16 @@ local tables = require "steer.core.tables"
 
 local M = {}
 
+-- Where a name is that the elements of an object have: "; each element has one, as in [1].text", or nil.
+local function of_elements(own, key)
+    local at
+    for _, i in ipairs(tables.keys(own)) do
+        local element = type(i) == "number" and rawget(own, i)
+        if type(element) == "table" and rawget(element, key) ~= nil then at = math.min(at or i, i) end
+    end
+    return at and ("; each element has one, as in [%d].%s"):format(at, key)
+end
+
 --- Looks a name up that an object itself does not hold: gives the class's method, and nil for names that it may lack.
 -- @tparam table class its methods, and __names: of fields that are looked up when they are asked for
 -- @tparam string what an object of it is called: "a model"
@@ -27,7 +37,7 @@ function M.lookup(class, what, key, absent, own)
     end
     local op = what:match "^an? (%a+)$" or what:match ":(%a+)" or what:match "%a+$"
     return raise("invalid_argument", op, '%s has no "%s"%s', what, key,
-        (options.suggest(key, names):gsub("^,", ";")))
+        of_elements(own, key) or options.suggest(key, names):gsub("^,", ";"))
 end
 
 --- Makes a class strict.

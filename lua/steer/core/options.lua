@@ -49,6 +49,13 @@ function M.suggest(word, known, before, after)
     return (", did you mean %s%s%s?"):format(before or '"', best, after or '"')
 end
 
+--- The same before all that there is: ', did you mean "x"? The axes are x and y', or ': the axes are x and y'.
+-- @tparam string all "axes are x and y"
+function M.suggest_of(word, known, all, before, after)
+    local near = M.suggest(word, known, before, after)
+    return near == "" and ": the " .. all or near .. " The " .. all
+end
+
 --- Lists the keys of a map for a message: "a, b and c".
 -- @tparam table known
 -- @tparam[opt="and"] string word
@@ -88,9 +95,8 @@ function M.check(op, opts, known, name)
                 raise("invalid_argument", op, "%s: unknown option %s: each is given by its name, the %s", name,
                     check.describe(key), all_of(known))
             end
-            local near = M.suggest(key, known)
-            raise("invalid_argument", op, '%s: unknown option "%s"%s %s', name, key, near == "" and ":" or near,
-                (near == "" and "the " or "The ") .. all_of(known))
+            raise("invalid_argument", op, '%s: unknown option "%s"%s', name, key,
+                M.suggest_of(key, known, all_of(known)))
         elseif kind ~= true and type(value) ~= kind then
             check.type(op, name .. "." .. key, value, kind)
         end

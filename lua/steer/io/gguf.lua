@@ -339,7 +339,13 @@ end
 function M.write(path, vectors, metadata, opts)
     file.check_tensors(vectors, "{[layer] = tensor}")
     local offset, layers, length = opts.layer_offset or 0, tables.keys(vectors), nil
-    for _, layer in ipairs(layers) do check.integer("save", "value: layer", layer, 0, MAX_LAYER) end
+    for _, layer in ipairs(layers) do
+        if type(layer) ~= "number" then
+            raise("invalid_argument", "save", "value: the key %s, expected layers, as in {[12] = vector}",
+                check.describe(layer))
+        end
+        check.integer("save", "value: layer", layer, 0, MAX_LAYER)
+    end
     if #layers == 0 then raise("invalid_argument", "save", "value: has no vectors") end
     table.sort(layers)
     for _, layer in ipairs(layers) do length = check_vector(layer, vectors[layer], offset, length) end

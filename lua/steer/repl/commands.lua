@@ -70,8 +70,8 @@ end
 local function elsewhere(word, width)
     local list = docs.mentions(word)
     if #list == 0 then
-        raise("not_found", "help", "topic: nothing is known of '%s', did you mean '%s'?", word,
-            options.nearest(word, names_of_topics()))
+        raise("not_found", "help", "topic: nothing is known of '%s'%s", word,
+            options.suggest(word, names_of_topics(), "'", "'"))
     end
     return ("There is no topic '%s', but these mention it:\n  %s"):format(word,
         table.concat(layout.columns(list, width - 2, 40), "\n  "))
@@ -253,13 +253,14 @@ for name, row in pairs {
     commands[name] = { arguments = row[1], what = row[2], run = row[3], completes = row[4] }
 end
 
---- Runs a line that begins with a colon; an unknown command is an error that names the nearest one.
+--- Runs a line that begins with a colon; an unknown command is an error that names one that is near.
 function M.run(session, line)
     local name, argument = line:match("^:%s*(%S*)%s*(.-)%s*$")
     local row = commands[ALIASES[name] or name]
     if not row then
-        raise("invalid_argument", "repl", "there is no command :%s, did you mean :%s? :help lists them", name,
-            options.nearest(name, commands))
+        local near = options.suggest(name, commands, ":", "")
+        raise("invalid_argument", "repl", "there is no command :%s%s :help lists them", name,
+            near == "" and "," or near)
     end
     row.run(session, argument)
 end

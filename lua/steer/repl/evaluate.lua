@@ -27,11 +27,11 @@ local function is_open(message)
     return message:sub(-7) == "'<eof>'"
 end
 
---- Tells whether a text is the beginning of a statement.
+--- Tells whether a text is the beginning of a statement or of an expression, such as "1 +".
 function M.is_open(text)
-    if loadstring("return " .. text, "=input") then return false end
+    local value, as_value = loadstring("return " .. text, "=input")
     local chunk, message = loadstring(text, "=input")
-    return chunk == nil and is_open(message)
+    return not (value or chunk) and (is_open(message) or is_open(as_value))
 end
 
 --- Takes a closing semicolon off; one inside a comment does not count.
@@ -51,11 +51,12 @@ function M.compile(text, from)
     local name = "=" .. (from or ("<input %d>"):format(count))
     M.inputs[name] = text
     local body, muted = without_semicolon(text)
-    local chunk = load("return nil, " .. body, name, "t") -- not a tail call, which would drop the chunk's frame
+    -- Not a tail call, which would drop the chunk's frame.
+    local chunk, as_value = load("return nil, " .. body, name, "t")
     if chunk then return chunk, muted, 1 end
     local message
     chunk, message = load(text, name, "t")
-    if not chunk then return nil, message end
+    if not chunk then return nil, is_open(as_value) and as_value or message end
     -- A text that ends in a return has no place for the call.
     return load(body .. "\n;(...)()", name, "t") or chunk, muted, 0
 end

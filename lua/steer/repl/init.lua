@@ -131,10 +131,11 @@ function Session:script(path, ...)
     local chunk, why = loadfile(path)
     if chunk then
         guarded(self, function(session, ...) session:prepare(chunk)(...) end, ...)
-    else
-        self:complain(why)
+        return true
     end
-    return chunk ~= nil or not why:find("^cannot ")
+    local unread = why:find "^cannot " -- or else a syntax error, which names the script itself
+    self:complain(unread and "steer repl: " .. why or why)
+    return not unread
 end
 
 -- ---- Where inputs come from ----------------------------------------------------------------------------------------

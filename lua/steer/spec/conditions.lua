@@ -10,6 +10,7 @@ local check = require "steer.core.check"
 local options = require "steer.core.options"
 local operations = require "steer.spec.operations"
 local scope = require "steer.spec.scope"
+local tables = require "steer.core.tables"
 local tensors = require "steer.tensor.object"
 
 local C = c.C
@@ -17,26 +18,29 @@ local raise = require("steer.core.error").raise
 
 local M = {}
 
-local COMBINED, NOTED = { all = true, any = true, none = true }, { noted = "string", of = true }
 local KNOWN = { -- of a condition, whatever it is; what goes together is asked for after that
     vector = true, above = true, below = true, cosine = true, noted = true, of = true, all = true, any = true,
     none = true,
 }
 local MOST = tonumber(C.STEER_MAX_CONDITIONS)
 
--- The key by which a condition combines others, nil for a comparison.
-local function combination(op, name, when)
-    local found
-    for _, key in ipairs { "all", "any", "none" } do
-        if when[key] ~= nil then
-            if found then
-                raise("invalid_argument", op, "%s: both %s and %s, expected one of them", name, found, key)
-            end
-            found = key
+-- Raises where something stands beside what a condition is.
+local function check_alone(op, name, when, key, may)
+    for _, other in ipairs(tables.keys(when)) do
+        if other ~= key and other ~= may then
+            raise("invalid_argument", op, "%s: both %s and %s, expected one of them", name, key, other)
         end
     end
-    if found then options.check(op, when, COMBINED, name) end
-    return found
+end
+
+-- The key by which a condition combines others, nil for a comparison.
+local function combination(op, name, when)
+    for _, key in ipairs { "all", "any", "none" } do
+        if when[key] ~= nil then
+            check_alone(op, name, when, key)
+            return key
+        end
+    end
 end
 
 local function take(op, name, when, depth)
@@ -45,7 +49,7 @@ local function take(op, name, when, depth)
     local key = combination(op, name, when)
     if depth > 16 then raise("invalid_argument", op, "when: conditions within conditions too deep") end
     if when.noted ~= nil and not key then
-        options.check(op, when, NOTED, name)
+        check_alone(op, name, when, "noted", "of")
         operations.take_note(op, name .. ".noted", when.noted)
         return { noted = when.noted, of = operations.take_of(op, name .. ".of", when.of) }
     end

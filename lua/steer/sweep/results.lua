@@ -242,8 +242,8 @@ function Results:check_field(op, argument, name)
         if #self:values_of(name) > 0 then return name end
         raise("invalid_argument", op, '%s: no case of %s has a "%s"', argument, self.path, name)
     end
-    raise("invalid_argument", op, '%s: there is no axis "%s", did you mean "%s"? The axes are %s', argument, name,
-        options.nearest(name, known), table.concat(self.axes, ", "))
+    raise("invalid_argument", op, '%s: there is no axis "%s"%s', argument, name,
+        options.suggest_of(name, known, "axes are " .. table.concat(self.axes, ", ")))
 end
 
 --- Raises invalid_argument unless `name` is a metric of these results.
@@ -254,8 +254,8 @@ function Results:check_metric(op, argument, name)
     if #self.metrics == 0 then
         raise("invalid_argument", op, "%s: %s has no metrics: no case was measured", argument, self.path)
     end
-    raise("invalid_argument", op, '%s: there is no metric "%s", did you mean "%s"? The metrics are %s', argument, name,
-        options.nearest(name, known), table.concat(self.metrics, ", "))
+    raise("invalid_argument", op, '%s: there is no metric "%s"%s', argument, name,
+        options.suggest_of(name, known, "metrics are " .. table.concat(self.metrics, ", ")))
 end
 
 --- Values of a field over the cases, in order.
