@@ -423,6 +423,112 @@ static void test_special(void) {
     }
 }
 
+/* ---- All tokens kept: weights of parts of the vocabulary, of 4096 tokens on CUDA --------------------------------------- */
+
+enum { PART = 4096 };
+
+/* A draw of a seed whose number is nearly 0, or nearly 1. */
+static int64_t draw_near(uint64_t seed, int one) {
+    int64_t draw = 0;
+    while (fabs(steer_random_draw(seed, draw) - one) > 1e-5) draw++;
+    return draw;
+}
+
+/* Logits of a row: noise; with equals; all equal; -inf but beside edges of parts; -inf in the first half, or the last. */
+static void plain_row(double *x, int64_t vocab, int kind) {
+    for (int64_t i = 0; i < vocab; i++) {
+        const int at_edge = i % PART == 0 || i % PART == PART - 1 || i == vocab - 1;
+        if (kind == 1) x[i] = rounded(STEER_BF16, x[i]);
+        if (kind == 2) x[i] = -3;
+        if (kind == 3) x[i] = at_edge ? 1 + (double)(i % 2) : -INFINITY;
+        if (kind == 4 && i < vocab / 2) x[i] = -INFINITY;
+        if (kind == 5 && i > vocab / 2) x[i] = -INFINITY;
+    }
+}
+
+/* Draws without top_k and top_p, of numbers of all sizes, with and without the other settings. */
+static void plain_make(choice *c, int64_t count, int64_t vocab, int with_seen) {
+    static const float temperatures[] = {1, 1, 0.4f, 3, 1e-30f, 1e30f}, min_ps[] = {0, 0, 0.01f, 0.3f, 1};
+    const int64_t low = draw_near(11, 0), high = draw_near(11, 1);
+    choice_make(c, count, vocab, with_seen);
+    for (int64_t row = 0; row < count; row++) {
+        const int64_t top_k[] = {0, vocab, vocab + 9}, draw[] = {low, high, pick(1000), pick(1000)};
+        plain_row(c->logits->values + row * vocab, vocab, (int)row % 6);
+        c->how[row] = (steer_sampling){.temperature = temperatures[pick(6)],
+                                       .top_p = 1,
+                                       .min_p = min_ps[pick(5)],
+                                       .repetition_penalty = with_seen && pick(2) ? 1.3f : 1,
+                                       .top_k = (int32_t)top_k[pick(3)],
+                                       .seed = 11,
+                                       .draw = draw[pick(4)]};
+        if (row % 7 == 5) c->sequence[row] = -1;
+    }
+    array_write(c->logits);
+}
+
+static void test_plain(int64_t count, int64_t vocab) {
+    choice c;
+    for (int with_seen = 0; with_seen < 2; with_seen++) {
+        plain_make(&c, count, vocab, with_seen);
+        DESCRIBE("plain draws count %d vocab %d seen %d", (int)count, (int)vocab, with_seen);
+        choose(&c);
+        check_choice(&c);
+    }
+}
+
+/* Chooses from the rows of `from` with a token behind them whose logit is -inf, where a logit is -inf with `none` there. */
+static void choose_wider(choice *c, const choice *from, double none, int32_t top_k) {
+    choice_make(c, from->count, from->vocab + 1, 0);
+    for (int64_t row = 0; row < c->count; row++) {
+        double *x = c->logits->values + row * c->vocab;
+        memcpy(x, from->logits->values + row * from->vocab, (size_t)from->vocab * sizeof *x);
+        x[from->vocab] = -INFINITY;
+        for (int64_t i = 0; i < c->vocab; i++)
+            if (isinf(x[i])) x[i] = none;
+        c->how[row] = from->how[row];
+        c->how[row].top_k = top_k;
+        c->sequence[row] = from->sequence[row];
+    }
+    array_write(c->logits);
+    choose(c);
+}
+
+/* What has no weight changes no token: rows that are no whole packs, NaN, and a filter that leaves all of the others. */
+static void test_plain_ways(int64_t count, int64_t vocab) {
+    choice c, wider, nan, filtered;
+    plain_make(&c, count, vocab, 0);
+    DESCRIBE("plain draws in every way vocab %d", (int)vocab);
+    choose(&c);
+    choose_wider(&wider, &c, -INFINITY, 0);
+    choose_wider(&nan, &c, NAN, 0);
+    choose_wider(&filtered, &c, -INFINITY, (int32_t)vocab);
+    for (int64_t row = 0; row < count; row++) {
+        CHECK(c.tokens->values[row] == wider.tokens->values[row]);
+        CHECK(c.tokens->values[row] == nan.tokens->values[row]);
+        CHECK(c.tokens->values[row] == filtered.tokens->values[row]);
+        CHECK(c.sequence[row] < 0 || isnan(nan.logprobs->values[row]));
+    }
+}
+
+/* Nothing is drawn where the greatest is infinite: the first such token is taken. */
+static void test_plain_infinite(int64_t vocab) {
+    choice c;
+    plain_make(&c, 6, vocab, 1);
+    for (int64_t row = 0; row < c.count; row++) {
+        double *x = c.logits->values + row * vocab;
+        for (int64_t i = 0; i < vocab; i++)
+            if (row >= 3) x[i] = i < vocab / 3 && row == 3 ? NAN : -INFINITY;
+        if (row < 3) x[vocab - 1 - row] = x[vocab - 1] = INFINITY;
+    }
+    array_write(c.logits);
+    DESCRIBE("plain draws with infinities vocab %d", (int)vocab);
+    choose(&c);
+    for (int64_t row = 0; row < c.count; row++) {
+        const int64_t first = row < 3 ? vocab - 1 - row : row == 3 ? vocab / 3 : 0;
+        CHECK(c.tokens->values[row] == (c.sequence[row] < 0 ? -1 : (double)first));
+    }
+}
+
 static void test_all(steer_device *opened) {
     device = opened;
     ops = device->backend->model;
@@ -441,6 +547,24 @@ static void test_all(steer_device *opened) {
     test_choice(2, 151936);
     test_ties();
     test_special();
+    for (int i = 0; i < 2; i++) {
+        const int64_t vocabs[] = {1,
+                                  3,
+                                  4,
+                                  100,
+                                  PART - 4,
+                                  PART,
+                                  PART + 4,
+                                  PART + 1,
+                                  3 * PART + 3,
+                                  3 * PART + 64,
+                                  4 * PART,
+                                  33 * PART + 8};
+        for (int k = 0; k < 12; k++) test_plain(vocabs[k] > 30000 ? 6 : 18, vocabs[k]);
+        for (int k = 3; k < 11; k++) test_plain_ways(18, vocabs[k]);
+        for (int k = 3; k < 11; k++) test_plain_infinite(vocabs[k]);
+        arrays_free();
+    }
     test_distribution(&(steer_sampling){.temperature = 1, .top_p = 1, .repetition_penalty = 1, .seed = 7});
     test_distribution(&(steer_sampling){.temperature = 2, .top_p = 0.9f, .repetition_penalty = 1, .seed = 8});
     test_distribution(&(steer_sampling){
