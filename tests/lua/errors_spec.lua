@@ -31,6 +31,21 @@ describe("an error", function()
     end)
 end)
 
+describe("a spec", function()
+    it("says which of its conditions asks for what nobody notes", function()
+        local v = T.ones({ 2 }, on())
+        local known = steer.note("x", { when = { vector = v, above = 0 } })
+        local function spec(noted, of, ...)
+            local when = { all = { { vector = v, above = 0 }, { none = { { noted = noted, of = of } } } } }
+            return steer.spec { [0] = { steer.add(v, 1, { when = when }), ... }, [3] = { known } }
+        end
+        local place = "layer 0: operation 1 (add): when.all[2].none[1]"
+        helper.fails("invalid_argument", place .. '.noted: no operation notes "y"', spec, "y")
+        helper.fails("invalid_argument", place .. '.noted: no operation before it notes "x"', spec, "x")
+        helper.fails("invalid_argument", place .. '.of: "x" is noted of each token', spec, "x", "prompt", known)
+    end)
+end)
+
 describe("option tables", function()
     it("name the nearest known key", function()
         helper.fails("invalid_argument", 'opts: unknown option "dtyp", did you mean "dtype"? The options are device '

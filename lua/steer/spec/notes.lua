@@ -37,18 +37,17 @@ local function find_notes(order)
     return noted
 end
 
--- Raises unless an operation, the n-th that a token meets, can know what one of its conditions asks for.
-local function check_asked(place, n, asked, noted)
-    local note, name = noted[asked.noted], place_text(place)
+-- Raises unless an operation, the n-th that a token meets, can know what a condition of some name asks for.
+local function check_asked(place, n, asked, when, noted)
+    local note, name = noted[asked.noted], place_text(place) .. ": " .. when
     if not note then
-        raise("invalid_argument", "spec", '%s: when.noted: no operation notes "%s"', name, asked.noted)
+        raise("invalid_argument", "spec", '%s.noted: no operation notes "%s"', name, asked.noted)
     end
     if asked.of and not note.op.of then
-        raise("invalid_argument", "spec", '%s: when.of: "%s" is noted of each token, not of the prompt', name,
-            asked.noted)
+        raise("invalid_argument", "spec", '%s.of: "%s" is noted of each token, not of the prompt', name, asked.noted)
     end
     if note.n < n or (note.op.of and scope.is_generation_only(place.op.where)) then return end
-    raise("invalid_argument", "spec", '%s: when.noted: no operation before it notes "%s", the one on layer %d%s comes '
+    raise("invalid_argument", "spec", '%s.noted: no operation before it notes "%s", the one on layer %d%s comes '
         .. "later%s", name, asked.noted, note.layer, note.op.at and " at " .. note.op.at or "",
         note.op.of and ': expected it before, or where = {generation = "all"}, as later tokens know it on every layer'
         or "")
@@ -72,9 +71,9 @@ function M.settle(layers, by_layer, remake)
     for n, place in ipairs(order) do
         local vague = false
         if place.op.when then
-            conditions.each(place.op.when, function(comparison)
+            conditions.each(place.op.when, function(comparison, name)
                 if not comparison.noted then return end
-                check_asked(place, n, comparison, noted)
+                check_asked(place, n, comparison, name, noted)
                 vague = vague or comparison.of ~= noted[comparison.noted].op.of
             end)
         end
