@@ -388,6 +388,8 @@ describe("saved specs", function()
         end)())
         fails("format", with('[{"layer":5,"op":"add"}]'), path, "operation 1", "tensor")
         fails("format", with('[{"layer":5,"op":"add","vector":"2.vector"}]'), path, "operation 1", "2.vector")
+        fails("format", with("[{" .. good .. ',"when":{"any":[{"vector":"1.vector","above":0},{"above":1}]}}]'), path,
+            "operation 1: when.any[2].vector: there is no tensor nothing")
         fails("format", with('[{"layer":5,"op":"turn","vector":"1.vector"}]'), path, "operation 1", "turn")
         fails("format", with('[{"op":"add","vector":"1.vector"}]'), path, "operation 1", "layer")
         fails("format", with('[{"layer":-5,"op":"add","vector":"1.vector"}]'), path, "layer")

@@ -92,9 +92,10 @@ local FIELDS = {
     at = "string",
 }
 
-local function tensor_named(path, tensors, at, name)
+-- The tensor that a member of a record names.
+local function tensor_named(path, tensors, at, member, name)
     local tensor = tensors[name]
-    if tensor == nil then bad(path, "operation %d: there is no tensor %s", at, check.describe(name)) end
+    if tensor == nil then bad(path, "operation %d: %s: there is no tensor %s", at, member, check.describe(name)) end
     return tensor
 end
 
@@ -131,7 +132,7 @@ local function condition_of(path, tensors, at, name, record)
         end
     end
     if not (copy.all or copy.any or copy.none or copy.noted) then
-        copy.vector = tensor_named(path, tensors, at, record.vector)
+        copy.vector = tensor_named(path, tensors, at, name .. ".vector", record.vector)
     end
     return copy
 end
@@ -145,12 +146,12 @@ local function make(path, tensors, spec, at, record)
             check.describe(record.op))
     end
     check_record(path, at, record, row)
-    local vector = row.vector ~= "none" and tensor_named(path, tensors, at, record.vector) or nil
+    local vector = row.vector ~= "none" and tensor_named(path, tensors, at, "vector", record.vector) or nil
     local opts = { normalize = record.normalize, where = record.where, exclude = record.exclude, at = record.at }
     for _, field in ipairs(row.fields) do
         local value = record[field[1]]
         if value ~= nil and operations.type_of(field).is_tensor then
-            value = tensor_named(path, tensors, at, value)
+            value = tensor_named(path, tensors, at, field[1], value)
         end
         opts[field[1]] = value
     end
