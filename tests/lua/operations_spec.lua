@@ -169,7 +169,7 @@ describe("what is noted on a layer", function()
         local note = steer.note("x", { when = { vector = g, above = 0 } })
         local add = steer.add(v, 1, { when = { any = { { noted = "x" }, { vector = v, below = 0 } } } })
         local function at(site) return steer.note("x", { when = { vector = g, above = 0 }, at = site }) end
-        H.fails("invalid_argument", 'layer 0: operation 1 (add): when.noted: no operation notes "x"', steer.spec,
+        H.fails("invalid_argument", 'layer 0: operation 1 (add): when.any[1].noted: no operation notes "x"', steer.spec,
             { [0] = { add } })
         H.fails("invalid_argument", 'notes "x", the one on layer 0 comes later', steer.spec, { [0] = { add, note } })
         H.fails("invalid_argument", "the one on layer 3 comes later", steer.spec, { [3] = { note }, [1] = { add } })
