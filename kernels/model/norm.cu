@@ -37,7 +37,7 @@ template <typename T, int V, bool HELD> struct row_adds {
 template <typename T, int V, bool HELD>
 __global__ void __launch_bounds__(1024) residual_rows(steer_residual a) {
     if (a.rows <= FEW_ROWS) steer_let_next_start(); /* the product behind it finds room beside it */
-    if (blockIdx.x >= a.rows) { /* a warp for each row of the programs ahead */
+    if (blockIdx.x >= a.rows) {                     /* a warp for each row of the programs ahead */
         const int64_t row = (blockIdx.x - a.rows) * (blockDim.x / 32) + threadIdx.x / 32;
         if (row < a.rows) steer_prefetch_program(a.ahead, row, a.ahead_layer, a.hidden);
         return;
