@@ -1,7 +1,7 @@
 /* steer_config.cuh: which kernel serves a launch, and its geometry. Host code that asks nothing of a device or a toolkit.
  *
  *     16-bit rows     programs of few vectors    stream, tile; where registers do not hold them, general
- *                     programs of many           many
+ *                     programs of many           mma
  *     f32 rows        all programs               stream, tile; where registers do not hold them, general
  *
  * A launch has one kernel for each class of programs that its rows may have; each leaves the rows of the other alone. Which of a class

@@ -28,6 +28,8 @@ template <typename T> struct column_span {
 template <typename T, int E, int R, bool RESIDUAL> struct register_rows {
     static constexpr int N = chunk_of<T>::N, CHUNKS = E / N,
                          TURNS = R; /* unrolled: registers have no index */
+    static constexpr bool AWAY =
+        false; /* what is steered is stored elsewhere than in the hidden states, which have it at `place` */
     uint4 x[R][CHUNKS], r[RESIDUAL ? R : 1][CHUNKS];
 
     /* Of `count` rows that there are, the first at x and r. */
@@ -52,8 +54,6 @@ template <typename T, int E, int R, bool RESIDUAL> struct register_rows {
     }
     /* Chunk c of a row as it is, and as programs see it. */
     __device__ __forceinline__ uint4 chunk(int row, int c) const { return x[row][c]; }
-    /* Where the hidden states have what is stored at `to`. */
-    __device__ __forceinline__ const T *home(const T *to) const { return to; }
     __device__ __forceinline__ void elements(float (&h)[N], int row, int c) const {
         if constexpr (RESIDUAL)
             widen_sum<T>(h, x[row][c], r[row][c]);
@@ -70,14 +70,14 @@ template <typename T> __device__ __forceinline__ int slot_bytes(const lane_info 
 template <typename T, bool RESIDUAL> struct slot_rows {
     static constexpr int N = chunk_of<T>::N, CHUNKS = 16 / N,
                          TURNS = 1; /* a block waits for each new instruction */
-    const char *slot;               /* the thread's chunk 0 in the first row */
-    int step;                       /* bytes from there to the next row */
-    int residual;                   /* and to the residual */
+    static constexpr bool AWAY = false;
+    const char *slot; /* the thread's chunk 0 in the first row */
+    int step;         /* bytes from there to the next row */
+    int residual;     /* and to the residual */
 
     __device__ __forceinline__ uint4 chunk(int row, int c) const {
         return *(const uint4 *)(slot + row * step + c * 512);
     }
-    __device__ __forceinline__ const T *home(const T *to) const { return to; }
     __device__ __forceinline__ void elements(float (&h)[N], int row, int c) const {
         if constexpr (RESIDUAL)
             widen_sum<T>(h, chunk(row, c), *(const uint4 *)(slot + row * step + residual + c * 512));
@@ -263,7 +263,8 @@ __device__ __forceinline__ bool steer_in_registers(const steer_rows_args &args, 
         if constexpr (NV > 1) solved = register_solve<R, ROOM>(&lost, partial, entry, stage, me);
     }
     if (NV > 1 && lost) {
-        if (me.warp == 0) steer_rows_again<T>(args, rows.home(to), count, solved, lost, ROOM);
+        if constexpr (Rows::AWAY) to = rows.place;
+        if (me.warp == 0) steer_rows_again<T>(args, to, count, solved, lost, ROOM);
         return true;
     }
     const unsigned any = NV > 1 ? __ballot_sync(0xffffffffu, solved != 0) : 0;
@@ -290,8 +291,8 @@ __device__ __forceinline__ bool steer_in_registers(const steer_rows_args &args, 
             for (int i = 0; i < SIDE; i++) lost_here |= (unsigned)!is_finite(C[i][0]) << i;
             if (lost_here) {
                 const float c = me.lane == 0 ? C[0][0] : C[SIDE - 1][0];
-                if (me.warp == 0)
-                    steer_rows_again<T>(args, rows.home(to), min(SIDE, count - first), c, lost_here, 1);
+                if constexpr (Rows::AWAY) to = rows.place;
+                if (me.warp == 0) steer_rows_again<T>(args, to, min(SIDE, count - first), c, lost_here, 1);
                 if (R == SIDE) return true;
                 to += SIDE * stride;
                 continue;

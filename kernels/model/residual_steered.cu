@@ -23,8 +23,8 @@ template <typename T, int NV> struct block_memory {
 
 /* The row in shared memory, where it is steered too; `place` is where it lies in the hidden states. */
 template <typename T> struct handed_row : slot_rows<T, false> {
-    const T *place;
-    __device__ __forceinline__ const T *home(const T *) const { return place; }
+    static constexpr bool AWAY = true;
+    T *place;
 };
 
 /* The team has columns behind the row too, whose sums with a vector's zeros must be zeros. */

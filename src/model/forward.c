@@ -120,6 +120,7 @@ static int linear_out(const run *r, const steer_dense *dense, const void *x, ste
     steer_linear args = linear_of(r, dense, x, r->scratch->y);
     const int adds = r->fused && !post.kind;
     if (adds) {
+        STEER_TRY(join(r));
         args.stream = r->scratch->x;
         args.multiplier = r->model->residual_multiplier;
     }
