@@ -103,12 +103,16 @@ __device__ __forceinline__ const float *vector_at(uint64_t address, const column
     return (const float *)address + span.first + span.offset(c) + i;
 }
 
-/* The vectors of a program: up to NV projecting ones, of which HELD stay in registers, and with ADDS the folded adds too. The
- * others are fetched when they are due: SLOTTED from shared memory, where a thread has its own elements of each, else from where
- * they are. With NV 0 no program of the launch has both: its one vector serves either way. */
-template <typename T, int E, int VECTORS, bool SLOTTED, bool ADDS = false> struct register_vectors {
+/* Where the folded adds are until they are due, and vectors that have no room in registers: where they lie in memory; in shared
+ * memory, where a thread has its own elements of each; the folded adds in registers, as all vectors have room. */
+enum rest_place { REST_IN_MEMORY, REST_IN_SLOTS, ADDS_HELD };
+
+/* The vectors of a program: up to NV projecting ones, of which HELD stay in registers. With NV 0 no program of the launch has both
+ * these and folded adds: its one vector serves either way. */
+template <typename T, int E, int VECTORS, rest_place REST> struct register_vectors {
     static constexpr int NV = VECTORS, N = chunk_of<T>::N, CHUNKS = E / N, SLOTS = NV > 0 ? NV : 1;
     static constexpr int HELD = steer_register_vectors(SLOTS), MORE = SLOTS - HELD;
+    static constexpr bool ADDS = REST == ADDS_HELD, SLOTTED = REST == REST_IN_SLOTS;
     static constexpr int ROOM = steer_sums_room(SLOTS), TEAMS = NV > 1 ? 2 : 1;
     float v[HELD + ADDS][CHUNKS][N];
     uint64_t more[MORE + 1]; /* addresses of the others and of the folded adds; 0: none */

@@ -51,7 +51,7 @@ template <typename T, int ROWS, bool RESIDUAL> struct row_ring {
 template <typename T, int NV, bool RESIDUAL, bool WIDE>
 __device__ __forceinline__ int stream_rows(const steer_rows_args &args, int from) {
     constexpr int R = steer_stream_rows(NV); /* of a turn */
-    typedef register_vectors<T, 16, NV, true> vector_set;
+    typedef register_vectors<T, 16, NV, REST_IN_SLOTS> vector_set;
     constexpr int ROOM = vector_set::ROOM, ROWS = steer_stream_ring(NV), MORE = steer_vector_slots(NV);
     extern __shared__ __align__(16) char shared_memory[];
     const lane_info me = WIDE ? who_of_long((int)threadIdx.x, 1) : who();

@@ -23,11 +23,12 @@ struct tile_shape {
     static constexpr int E = ELEMENTS, R = ROWS, NV = VECTORS;
     static constexpr bool RESIDUAL = WITH_RESIDUAL, ADDS = ADDS_ALONE, WIDE = WIDE_BLOCKS;
     static constexpr bool SLOTS = steer_tile_has_slots(R, NV); /* rows are in shared memory */
-    /* A row alone has registers for the adds beside the vectors. */
-    static constexpr bool HOLDS_ADDS = R == 1 && NV > 1 && NV < 4;
-    template <typename T>
-    using vectors_of =
-        register_vectors<T, E, NV, SLOTS && steer_register_vectors(NV) < NV, HOLDS_ADDS && sizeof(T) == 2>;
+    /* A row alone of 16 bits has registers for the adds beside the vectors. */
+    template <typename T> static constexpr rest_place rest() {
+        if (SLOTS && steer_register_vectors(NV) < NV) return REST_IN_SLOTS;
+        return R == 1 && NV > 1 && NV < 4 && sizeof(T) == 2 ? ADDS_HELD : REST_IN_MEMORY;
+    }
+    template <typename T> using vectors_of = register_vectors<T, E, NV, rest<T>()>;
     /* Of a sum that a warp leaves, as lane_info has them. */
     template <typename T> static constexpr int parts = sizeof(T) > 2 ? 0 : E > 16 ? E / 16 : WIDE;
 };

@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(MOST_THREADS, 1)
     const column_span<T> span(me, args.hidden_size);
     const steer_entry entry = load_register_entry<T>(load_row(args.table + blockIdx.x), args.layer);
     const bool steers = entry.u || entry.vectors; /* else the row keeps its bits */
-    register_vectors<T, 16, NV, false, NV == 2> vectors;
+    register_vectors<T, 16, NV, NV == 2 ? ADDS_HELD : REST_IN_MEMORY> vectors;
     if (of_team && steers) {
         vectors.load(entry, span);
         stage_copy(memory.stage, entry, me);
