@@ -65,7 +65,8 @@ def test_a_conversation():
         shown = s.run("One evening, Ruby went to the")
         same("[cut after 12 tokens" in shown, True, shown)
         s.run("/help", "/compare")
-        s.run("/foo", "did you mean /off?")
+        s.run("/foo", "/foo: unknown, /help lists the commands")
+        s.run("/of", "did you mean /off?")
         s.run("\x1b[200~Two lines,\nMia said.\x1b[201~")  # a paste is one message
         s.run("One\x1b\rmore")  # so is what Alt-Enter makes
         s.run(UP + " time")
