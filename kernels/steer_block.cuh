@@ -72,8 +72,7 @@ static inline steer_block_config steer_block_configure(const steer_launch *launc
                                                        int64_t shared_bytes) {
     const int64_t hidden = launch->hidden_size, size = launch->dtype == STEER_F32 ? 4 : 2;
     steer_block_config config = {};
-    config.threads = 32;
-    while (config.threads < STEER_BLOCK_TEAM && config.threads * 16 < hidden) config.threads *= 2;
+    config.threads = steer_team_of(hidden, STEER_BLOCK_TEAM);
     steer_block_args *args = &config.args;
     args->hidden = launch->hidden;
     args->residual = launch->residual;

@@ -2,9 +2,10 @@
  *
  *     sum[g] = sum[g] + x[row] + x[next row of g] + ...     squares[g]: the same of x * x, each product rounded
  *
- * Long sums take a few warps for some microseconds: they run beside the products that follow, on a stream of their own, and steer_cuda_join
- * makes the step wait for them. Of groups of few rows a thread has a pack of columns. Of long ones a thread has one column, as nothing is faster than its chain of
- * additions, and a warp 32: it copies their rows to shared memory so far ahead that only the chain takes time. */
+ * Long sums take a few warps for some microseconds: they run beside the products that follow, on a stream of their own, and
+ * steer_cuda_join makes the step wait for them. Of groups of few rows a thread has a pack of columns. Of long ones a thread has
+ * one column, as nothing is faster than its chain of additions, and a warp 32: it copies their rows to shared memory so far ahead
+ * that only the chain takes time. */
 #include "mma.cuh"
 
 namespace {

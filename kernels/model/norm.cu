@@ -3,12 +3,11 @@
  *     residual  x = round(x + multiplier * post(y)), then x = round(x + u_coef * u) with the row's folded adds, as the steering
  *               kernels do, then out = next(x): residual.cuh
  *     parts     x[part] = norm(x[part]), in place */
+#include "gemv.cuh"
 #include "program.cuh"
 #include "residual.cuh"
 
 namespace {
-
-enum { FEW_ROWS = 8 };
 
 /* The folded adds of a row, x = round(x + u_coef * u): what lies between the sum and the norm where programs are adds alone. */
 template <typename T, int V, bool HELD> struct row_adds {
@@ -36,8 +35,8 @@ template <typename T, int V, bool HELD> struct row_adds {
 
 template <typename T, int V, bool HELD>
 __global__ void __launch_bounds__(1024) residual_rows(steer_residual a) {
-    if (a.rows <= FEW_ROWS) steer_let_next_start(); /* the product behind it finds room beside it */
-    if (blockIdx.x >= a.rows) {                     /* a warp for each row of the programs ahead */
+    if (a.rows <= STEER_GEMV_ROWS) steer_let_next_start(); /* the product behind it finds room beside it */
+    if (blockIdx.x >= a.rows) {                            /* a warp for each row of the programs ahead */
         const int64_t row = (blockIdx.x - a.rows) * (blockDim.x / 32) + threadIdx.x / 32;
         if (row < a.rows) steer_prefetch_program(a.ahead, row, a.ahead_layer, a.hidden);
         return;

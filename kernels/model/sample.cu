@@ -102,7 +102,8 @@ struct part {
     best first; /* of y */
 };
 
-/* Reads N elements of a row from x[i] on, of which `left` are there; others are -inf. WIDE: rows are whole packs, and so is what is left. */
+/* Reads N elements of a row from x on, of which `left` are there; others are -inf. WIDE: rows are whole packs, and so is what is
+ * left. */
 template <int N, bool WIDE>
 __device__ __forceinline__ void read_logits(float (&to)[N], const float *x, int64_t left) {
     if constexpr (WIDE) {
